@@ -1,0 +1,35 @@
+"""Ptychography in NumPy: scans, reference physics, the solver, simulation and metrics.
+
+Names are loaded when first used, so that importing this package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptycho_core.callbacks import Callback
+    from ptycho_core.io import open_scan, save_scan
+    from ptycho_core.reconstruction import Reconstruction
+    from ptycho_core.scan import Scan
+    from ptycho_core.solver import solve
+
+__all__ = ["Callback", "Reconstruction", "Scan", "open_scan", "save_scan", "solve"]
+
+_HOME = {
+    "Callback": "ptycho_core.callbacks",
+    "Reconstruction": "ptycho_core.reconstruction",
+    "Scan": "ptycho_core.scan",
+    "open_scan": "ptycho_core.io",
+    "save_scan": "ptycho_core.io",
+    "solve": "ptycho_core.solver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = importlib.import_module(_HOME[name])
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(module, name)
