@@ -1,0 +1,128 @@
+"""Errors and warnings that every layer raises, with the exit code of each.
+
+A message has up to four parts: what was found, what was expected, the next thing to type and, where a rule
+of the house is at stake, the identifier of its finding at the front. The finding's page is
+`findings/<ID>.md`. Nothing here imports anything beyond the standard library.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EXIT_BACKEND",
+    "EXIT_CONFIG",
+    "EXIT_DATA",
+    "EXIT_DONE",
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "EXIT_POLICY",
+    "BackendUnavailableError",
+    "BundleError",
+    "ConfigError",
+    "DataError",
+    "OutputError",
+    "PolicyError",
+    "PolicyWarning",
+    "exit_code",
+]
+
+EXIT_DONE = 0
+"""The command did what was asked."""
+EXIT_FAILED = 1
+"""The run failed: a bug, a full disk, a directory that cannot be written."""
+EXIT_CONFIG = 2
+"""The command or the configuration was wrong."""
+EXIT_DATA = 3
+"""The scan or the bundle was refused."""
+EXIT_BACKEND = 4
+"""A backend is not available here."""
+EXIT_POLICY = 5
+"""A rule of the house was violated."""
+EXIT_INTERRUPTED = 130
+"""Stopped by Ctrl-C; what had been reached is kept."""
+
+
+class _Finding(Exception):
+    """Gives an error its `finding` and puts the identifier at the front of the message.
+
+    Args:
+        message: one sentence or two: found, expected, the next thing to type.
+        finding: identifier of the rule at stake, such as `DATA-001`; None where no rule is.
+    """
+
+    finding: str | None
+
+    def __init__(self, message: str = "", *, finding: str | None = None) -> None:
+        if finding is not None and not message.startswith(finding):
+            message = f"{finding}: {message}"
+        super().__init__(message)
+        self.finding = finding
+
+
+class PolicyError(_Finding, RuntimeError):
+    """A rule of the house was broken: POLICY-001, CONFIG-*, EXEC-ACCUM-*. Exit code 5."""
+
+
+class ConfigError(_Finding, ValueError):
+    """A setting is wrong, missing, unknown or contradicts another. Exit code 2."""
+
+
+class DataError(_Finding, ValueError):
+    """A scan is refused: DATA-001, FORMAT-001, NORMALIZATION-001, or unreadable. Exit code 3."""
+
+
+class BundleError(_Finding, ValueError):
+    """A bundle is unknown, damaged or holds executable content: BUNDLE-001. Exit code 3."""
+
+
+class BackendUnavailableError(_Finding, RuntimeError):
+    """A backend or its framework is not installed here; the message has the command. Exit code 4."""
+
+
+class OutputError(_Finding, OSError):
+    """A result could not be written: disk full, directory not writable. Exit code 1."""
+
+
+class PolicyWarning(_Finding, UserWarning):
+    """A rule of the house changed what runs, and says so once; `finding` is its identifier."""
+
+
+_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (KeyboardInterrupt, EXIT_INTERRUPTED),
+    (PolicyError, EXIT_POLICY),
+    (PolicyWarning, EXIT_POLICY),
+    (BackendUnavailableError, EXIT_BACKEND),
+    (DataError, EXIT_DATA),
+    (BundleError, EXIT_DATA),
+    (ConfigError, EXIT_CONFIG),
+)
+
+
+def exit_code(exception: BaseException | None) -> int:
+    """Give the exit code of a command that ended with this exception.
+
+    Args:
+        exception: what ended the command; None when nothing did.
+
+    Returns:
+        0 done, 1 the run failed, 2 wrong command or configuration, 3 data refused, 4 backend not available,
+        5 policy violated, 130 interrupted. A `SystemExit` keeps its own code.
+
+    Source:
+        `contracts.md` section 4.
+    """
+    if exception is None:
+        return EXIT_DONE
+    if isinstance(exception, SystemExit):
+        if exception.code is None:
+            return EXIT_DONE
+        return exception.code if isinstance(exception.code, int) else EXIT_FAILED
+    for kind, code in _EXIT_CODES:
+        if isinstance(exception, kind):
+            return code
+    return EXIT_CONFIG if _is_validation_error(exception) else EXIT_FAILED
+
+
+def _is_validation_error(exception: BaseException) -> bool:
+    """Recognise a model built in Python with a wrong value, without importing pydantic for it."""
+    kind = type(exception)
+    return kind.__name__ == "ValidationError" and kind.__module__.startswith("pydantic")
