@@ -1,0 +1,272 @@
+"""The data residual R: how far a reconstruction is from the frames that were measured.
+
+    R = sum |k |psi| - sqrt(I)| / sum sqrt(I),    k = sum |psi| sqrt(I) / sum |psi|^2
+
+over all frames and good pixels, psi the orthonormal FFT of probe times object patch (for several modes
+|psi|^2 is their sum) and k one number for the whole scan. R needs no truth and knows nothing of the
+method that made the object; it judges all of them alike.
+
+Positions between pixels need a model, and it is an argument: `probe_fourier` cuts the object at whole
+pixels and moves the probe by the rest with a Fourier shift; `object_bilinear` interpolates the object.
+
+Transforms run in float32, sums in float64. Frames are read and compared in chunks, so that the memory
+needed does not grow with a scan that lies on disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import scipy.fft
+from jaxtyping import Bool, Complex, Complex64, Float32, Float64, Inexact, Real
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ptycho_config.errors import ConfigError, DataError
+
+SubpixelModel = Literal["probe_fourier", "object_bilinear"]
+SUBPIXEL_MODELS: tuple[SubpixelModel, ...] = ("probe_fourier", "object_bilinear")
+
+CHUNK_BYTES = 2 << 20
+"""Complex field per chunk and thread: small enough to stay in a core's cache between the steps."""
+
+KEPT_BYTES = 96 << 20
+"""Amplitudes kept between the pass that finds k and the one that needs it; beyond, they are predicted twice."""
+
+
+@runtime_checkable
+class AmplitudeSource(Protocol):
+    """Whatever hands out measured amplitude, DC in the centre, bad pixels 0; a `Scan` does."""
+
+    def amplitude(self, indices: slice) -> np.ndarray: ...
+
+
+Frames = Real[np.ndarray, "_ n n"] | AmplitudeSource | Callable[[slice], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """R of a reconstruction.
+
+    Attributes:
+        value: R of the whole scan; NaN for a scan without a single count.
+        scale: k, by which the modelled amplitude was multiplied.
+        per_frame: (M,) R restricted to one frame, with the scan's k; NaN for a frame without counts.
+    """
+
+    value: float
+    scale: float
+    per_frame: Float32[np.ndarray, " frame"]
+
+
+def data_residual(
+    obj: Complex[np.ndarray, "h w"],
+    probe: Complex[np.ndarray, "*mode n n"],
+    positions_on_canvas_px: Inexact[np.ndarray, "frame 2"],
+    frames: Frames,
+    *,
+    subpixel: SubpixelModel = "probe_fourier",
+    good_pixels: Bool[np.ndarray, "*_ n n"] | None = None,
+    threads: int | None = None,
+) -> Residual:
+    """Compare what object and probe predict with the measured amplitudes.
+
+    Args:
+        obj: the object on its canvas; outside it is 0.
+        probe: one mode or a stack of incoherent modes, any scale.
+        positions_on_canvas_px: (y, x) canvas coordinate of index N/2 of each frame's window, that is
+            `positions_px - origin_px`.
+        frames: measured amplitude, DC in the centre: a `Scan`, a stack, or a function from a slice of
+            frame numbers to a stack. Functions are called from several threads.
+        subpixel: the model for positions between pixels.
+        good_pixels: True where a pixel counts, DC in the centre, for all frames or for each. By default
+            those of the scan, and all pixels where there is none.
+        threads: chunks worked on at the same time; by default one per core. The result does not depend on it.
+
+    Raises:
+        ConfigError: an unknown sub-pixel model.
+        DataError: a window lies wholly outside the canvas, or there are more positions than frames.
+
+    Source: physics.md §9; the known values on the Siemens star are those of the data set's README.
+    """
+    if subpixel not in SUBPIXEL_MODELS:
+        raise ConfigError(f"`subpixel` is {subpixel!r}; choose one of {', '.join(SUBPIXEL_MODELS)}")
+    n_frames = len(positions_on_canvas_px)
+    model = _Model(obj, probe, np.asarray(positions_on_canvas_px, np.float64), subpixel)
+    measured = _Measured(frames, good_pixels, n_frames)
+    chunks = list(_chunks(n_frames, frame_bytes=8 * probe.shape[-1] ** 2))
+    keep = n_frames * 8 * probe.shape[-1] ** 2 <= KEPT_BYTES
+
+    def compare(chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+        amplitude, good = measured(chunk)
+        predicted = model(chunk)
+        if good is not None:
+            amplitude, predicted = amplitude * good, predicted * good
+        return predicted, amplitude
+
+    def moments(chunk: slice) -> tuple[_Moments, tuple[np.ndarray, np.ndarray] | None]:
+        predicted, amplitude = compare(chunk)
+        return _Moments.of(predicted, amplitude), (predicted, amplitude) if keep else None
+
+    def distance(job: tuple[slice, tuple[np.ndarray, np.ndarray] | None]) -> np.ndarray:
+        predicted, amplitude = compare(job[0]) if job[1] is None else job[1]
+        difference = np.multiply(predicted, np.float32(scale), out=predicted)
+        np.subtract(difference, amplitude, out=difference)
+        return np.abs(difference, out=difference).sum(axis=(1, 2), dtype=np.float64)
+
+    with ThreadPoolExecutor(threads or _available_cores()) as pool:
+        first = list(pool.map(moments, chunks))
+        cross = sum(m.cross for m, _ in first)
+        power = sum(m.power for m, _ in first)
+        scale = cross / power if power > 0 else 0.0
+        distances = np.concatenate(
+            list(pool.map(distance, zip(chunks, (kept for _, kept in first), strict=True)))
+        )
+    measured_sum = np.concatenate([m.measured for m, _ in first])
+    lit = measured_sum > 0
+    per_frame = np.full(n_frames, np.nan, np.float32)
+    per_frame[lit] = distances[lit] / measured_sum[lit]
+    value = float(distances.sum() / measured_sum.sum()) if lit.any() else float("nan")
+    return Residual(value=value, scale=float(scale), per_frame=per_frame)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """The sums over a chunk that k and the denominator of R need."""
+
+    cross: float
+    power: float
+    measured: Float64[np.ndarray, " frame"]
+
+    @classmethod
+    def of(cls, predicted: np.ndarray, amplitude: np.ndarray) -> _Moments:
+        per_frame = "fij,fij->f"
+        # Within a frame float32 is exact enough; the frames are added up in float64.
+        return cls(
+            cross=float(np.einsum(per_frame, predicted, amplitude).sum(dtype=np.float64)),
+            power=float(np.einsum(per_frame, predicted, predicted).sum(dtype=np.float64)),
+            measured=amplitude.sum(axis=(1, 2), dtype=np.float64),
+        )
+
+
+class _Measured:
+    """Measured amplitudes and their good pixels, chunk by chunk, wherever they come from."""
+
+    def __init__(self, frames: Frames, good_pixels: np.ndarray | None, n_frames: int):
+        if isinstance(frames, np.ndarray):
+            self.read: Callable[[slice], np.ndarray] = frames.__getitem__
+        elif isinstance(frames, AmplitudeSource):
+            self.read = frames.amplitude
+        else:
+            self.read = frames
+        self.read_good = getattr(frames, "good_pixels", None) if good_pixels is None else None
+        if good_pixels is not None and good_pixels.ndim == 3 and len(good_pixels) != n_frames:
+            raise DataError(
+                f"`good_pixels` has {len(good_pixels)} frames, the positions have {n_frames}; "
+                "pass one mask of shape (N, N) or one for each frame"
+            )
+        self.good = good_pixels
+
+    def __call__(self, chunk: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        amplitude = np.asarray(self.read(chunk), np.float32)
+        if len(amplitude) != chunk.stop - chunk.start:
+            raise DataError(
+                f"frames {chunk.start} to {chunk.stop} were asked for and {len(amplitude)} came; "
+                "give one position for each frame, e.g. `scan.select(indices)` for a part of a scan"
+            )
+        if self.read_good is not None:
+            good = np.asarray(self.read_good(chunk))
+        elif self.good is not None:
+            good = self.good[chunk] if self.good.ndim == 3 else self.good
+        else:
+            return amplitude, None
+        return amplitude, None if good.all() else good
+
+
+class _Model:
+    """Modelled amplitude of a chunk of frames, DC in the centre."""
+
+    def __init__(self, obj: np.ndarray, probe: np.ndarray, centres_px: np.ndarray, subpixel: SubpixelModel):
+        n = probe.shape[-1]
+        top_left = centres_px - n // 2
+        # Whole-pixel corner of each window; the rest is at most half a pixel for the probe's shift
+        # (nearest pixel), and non-negative for the interpolation (pixel below).
+        corner = np.floor(top_left + 0.5) if subpixel == "probe_fourier" else np.floor(top_left)
+        self.rest = (top_left - corner).astype(np.float32)
+        self.frame_px = n
+        self.subpixel = subpixel
+        side = n if subpixel == "probe_fourier" else n + 1
+        self.windows, self.corner = _windows(obj.astype(np.complex64), corner.astype(np.int64), side)
+        modes = probe.reshape(-1, n, n).astype(np.complex64)
+        # Rolling a spectrum by n/2 multiplies the wave by a checkerboard, and that brings DC of its own
+        # transform to index n/2: the patterns come out centred without being moved.
+        spectrum = scipy.fft.fftshift(scipy.fft.fft2(modes), axes=(-2, -1))
+        self.spectrum = spectrum
+        self.frequency = scipy.fft.fftshift(scipy.fft.fftfreq(n)).astype(np.float32)
+        self.probe = scipy.fft.ifft2(spectrum)
+
+    def __call__(self, chunk: slice) -> Float32[np.ndarray, "frame n n"]:
+        corner, rest = self.corner[chunk], self.rest[chunk]
+        patches = self.windows[corner[:, 0], corner[:, 1]]
+        if self.subpixel == "object_bilinear":
+            return _modulus([mode * _interpolated(patches, rest) for mode in self.probe])
+        along_y = np.exp(-2j * np.pi * self.frequency * rest[:, :1])[:, :, None]
+        along_x = np.exp(-2j * np.pi * self.frequency * rest[:, 1:])[:, None, :]
+        ramps = along_y * along_x
+        return _modulus([self._shifted(mode, ramps) * patches for mode in self.spectrum])
+
+    def _shifted(self, spectrum: np.ndarray, ramps: np.ndarray) -> Complex64[np.ndarray, "frame n n"]:
+        return scipy.fft.ifft2(spectrum * ramps, overwrite_x=True)
+
+
+def _interpolated(patches: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Bilinear patches of side n out of whole-pixel patches of side n + 1."""
+    fy, fx = rest[:, 0, None, None], rest[:, 1, None, None]
+    rows = (1 - fy) * patches[:, :-1] + fy * patches[:, 1:]
+    return (1 - fx) * rows[:, :, :-1] + fx * rows[:, :, 1:]
+
+
+def _modulus(exit_waves: list[np.ndarray]) -> Float32[np.ndarray, "frame n n"]:
+    """Amplitude on the detector of incoherent exit waves."""
+    intensity: np.ndarray | None = None
+    for exit_wave in exit_waves:
+        wave = scipy.fft.fft2(exit_wave, norm="ortho", overwrite_x=True)
+        part = np.square(wave.real)
+        part += np.square(wave.imag)
+        intensity = part if intensity is None else np.add(intensity, part, out=intensity)
+    if intensity is None:
+        raise DataError("the probe has no mode; pass an array of shape (N, N) or (P, N, N)")
+    return np.sqrt(intensity, out=intensity)
+
+
+def _windows(obj: np.ndarray, corner: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """View of all windows of the object, zero-padded where windows reach over its edge."""
+    height, width = obj.shape
+    outside = ((corner <= -side) | (corner >= np.array([height, width]))).any(axis=1)
+    if outside.any():
+        frame = int(np.flatnonzero(outside)[0])
+        raise DataError(
+            f"the window of frame {frame} starts at pixel {tuple(corner[frame].tolist())} and lies outside "
+            f"the canvas of shape {(height, width)}; pass `positions_px - origin_px` of the same result"
+        )
+    before = np.maximum(0, -corner.min(axis=0, initial=0))
+    after = np.maximum(0, corner.max(axis=0, initial=0) + side - np.array([height, width]))
+    if before.any() or after.any():
+        obj = np.pad(obj, list(zip(before, after, strict=True)))
+    return sliding_window_view(obj, (side, side)), corner + before
+
+
+def _chunks(n_frames: int, frame_bytes: int) -> Iterator[slice]:
+    size = max(1, CHUNK_BYTES // frame_bytes)
+    for start in range(0, n_frames, size):
+        yield slice(start, min(start + size, n_frames))
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
