@@ -1,0 +1,99 @@
+"""What a run is asked to do: checked configuration, accelerator resolution, errors and their findings.
+
+The names below load on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptycho_config.errors import (
+        BackendUnavailableError,
+        BundleError,
+        ConfigError,
+        DataError,
+        OutputError,
+        PolicyError,
+        PolicyWarning,
+        exit_code,
+    )
+    from ptycho_config.execution import (
+        ExecutionConfig,
+        PyTorchExecutionConfig,
+        SolverExecutionConfig,
+        TensorFlowExecutionConfig,
+    )
+    from ptycho_config.hardware import Resolution, cuda_available, resolve_accelerator
+    from ptycho_config.models import (
+        InferenceConfig,
+        ModelConfig,
+        RunConfig,
+        SolverConfig,
+        TrainingConfig,
+    )
+
+__all__ = [
+    "BackendUnavailableError",
+    "BundleError",
+    "ConfigError",
+    "DataError",
+    "ExecutionConfig",
+    "InferenceConfig",
+    "ModelConfig",
+    "OutputError",
+    "PolicyError",
+    "PolicyWarning",
+    "PyTorchExecutionConfig",
+    "Resolution",
+    "RunConfig",
+    "SolverConfig",
+    "SolverExecutionConfig",
+    "TensorFlowExecutionConfig",
+    "TrainingConfig",
+    "cuda_available",
+    "exit_code",
+    "resolve_accelerator",
+]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    **dict.fromkeys(
+        (
+            "BackendUnavailableError",
+            "BundleError",
+            "ConfigError",
+            "DataError",
+            "OutputError",
+            "PolicyError",
+            "PolicyWarning",
+            "exit_code",
+        ),
+        "errors",
+    ),
+    **dict.fromkeys(
+        (
+            "ExecutionConfig",
+            "PyTorchExecutionConfig",
+            "SolverExecutionConfig",
+            "TensorFlowExecutionConfig",
+        ),
+        "execution",
+    ),
+    **dict.fromkeys(("Resolution", "cuda_available", "resolve_accelerator"), "hardware"),
+    **dict.fromkeys(
+        ("InferenceConfig", "ModelConfig", "RunConfig", "SolverConfig", "TrainingConfig"), "models"
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

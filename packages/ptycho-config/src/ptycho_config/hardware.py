@@ -1,0 +1,139 @@
+"""Which accelerator a run uses: the only place that asks the hardware (POLICY-001).
+
+`cuda_available` is looked up as `hardware.cuda_available` at call time, and it asks
+`torch.cuda.is_available()` at call time, so that replacing either name changes the answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from ptycho_config.errors import ConfigError, PolicyError, PolicyWarning
+
+__all__ = [
+    "ACCELERATORS",
+    "Accelerator",
+    "Resolution",
+    "announce",
+    "cuda_available",
+    "nvidia_driver_present",
+    "require_accelerator",
+    "resolve_accelerator",
+    "torch_installed",
+]
+
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+"""What may be asked for; `gpu` leaves the kind of GPU to the framework."""
+
+ACCELERATORS: tuple[str, ...] = get_args(Accelerator)
+
+NO_CUDA = "No CUDA device detected"
+"""Opens every reason for a fallback to the CPU; programs look for these words in the warning."""
+
+
+class Resolution(NamedTuple):
+    """What was asked for, what runs, and why."""
+
+    requested: str
+    resolved: str
+    reason: str
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether nobody chose the CPU, and yet it is what runs."""
+        return self.requested == "auto" and self.resolved == "cpu"
+
+
+def resolve_accelerator(requested: str, *, cuda_available: bool, why_not: str = "") -> Resolution:
+    """Turn `auto` into `cuda` or `cpu`; leave every explicit choice as it is.
+
+    Pure: asks nobody, warns nobody. Resolving a resolved value changes nothing.
+
+    Args:
+        requested: one of `ACCELERATORS`.
+        cuda_available: the answer of the hardware; only `auto` looks at it.
+        why_not: what is known about the absence of CUDA, such as "torch is not installed".
+
+    Raises:
+        ConfigError: `requested` is none of the choices; the message lists them.
+
+    Example:
+        >>> resolve_accelerator("auto", cuda_available=True).resolved
+        'cuda'
+    """
+    if requested not in ACCELERATORS:
+        raise ConfigError(
+            f"`accelerator` is {requested!r}; expected one of {', '.join(ACCELERATORS)}. "
+            "`auto` takes CUDA where it is available."
+        )
+    if requested != "auto":
+        return Resolution(requested, requested, "chosen explicitly")
+    if cuda_available:
+        return Resolution("auto", "cuda", "CUDA is available")
+    return Resolution("auto", "cpu", f"{NO_CUDA} ({why_not})" if why_not else NO_CUDA)
+
+
+def announce(resolution: Resolution, *, stacklevel: int = 2) -> None:
+    """Warn once, under POLICY-001, when `auto` fell back to the CPU; otherwise say nothing."""
+    if resolution.fell_back:
+        warnings.warn(
+            PolicyWarning(
+                f"{resolution.reason}; running on the CPU. "
+                "Ask for it with `--torch-accelerator cpu` to silence this.",
+                finding="POLICY-001",
+            ),
+            stacklevel=stacklevel + 1,
+        )
+
+
+def torch_installed() -> bool:
+    """Tell whether PyTorch could be imported, without importing it."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def cuda_available() -> bool:
+    """Ask PyTorch for a CUDA device; without PyTorch the answer is False."""
+    if not torch_installed():
+        return False
+    torch: Any = importlib.import_module("torch")  # torch has no types here: it is not a dependency
+    return bool(torch.cuda.is_available())
+
+
+def require_accelerator(accelerator: str, *, cuda_available: bool) -> None:
+    """Refuse an explicit `cuda` or `gpu` on a host without one; call it before any data is read.
+
+    Args:
+        accelerator: the resolved choice.
+        cuda_available: the answer of the hardware, usually `hardware.cuda_available()`.
+
+    Raises:
+        PolicyError: POLICY-001, the host lacks the GPU that was asked for.
+    """
+    if accelerator in ("cuda", "gpu") and not cuda_available:
+        raise PolicyError(
+            f"accelerator {accelerator!r} was asked for, but {NO_CUDA[0].lower()}{NO_CUDA[1:]}. "
+            "Use `--torch-accelerator auto` to take what the host has, or `cpu`.",
+            finding="POLICY-001",
+        )
+
+
+def nvidia_driver_present() -> bool:
+    """Look for an NVIDIA driver in the file system; import nothing, start nothing.
+
+    A host that hides its devices with an empty `CUDA_VISIBLE_DEVICES` (or -1) counts as one without.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    windows = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll"
+    traces = (
+        Path("/proc/driver/nvidia/version"),
+        Path("/dev/nvidiactl"),
+        Path("/usr/lib/wsl/lib/libcuda.so.1"),
+        windows,
+    )
+    return any(trace.exists() for trace in traces)

@@ -1,0 +1,47 @@
+"""What a command needs besides the models: which method, which files, how much to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ptycho_config.models._base import CanonicalConfig
+from ptycho_config.values import LogLevel, PositiveNumber
+
+__all__ = ["RunConfig"]
+
+
+class RunConfig(CanonicalConfig):
+    """How a command reads its scan and where it leaves its results."""
+
+    method: Literal["auto", "solver", "network", "both"] = Field(
+        default="auto", description="how to reconstruct"
+    )
+    output_dir: Path = Field(default=Path("reconstruction"), description="directory of the results")
+    resume: bool = Field(default=False, description="go on from the result in the output directory")
+    start: Path | None = Field(
+        default=None, description="result to start from: a reconstruction.npz or its directory"
+    )
+    probe_file: Path | None = Field(
+        default=None, description="file with the start probe; the scan's own when not given"
+    )
+    probe_refinement: bool = Field(default=True, description="refine the probe together with the object")
+    do_stitching: bool = Field(default=False, description="join the patches to one object after training")
+    measurement: Literal["auto", "amplitude", "counts"] = Field(
+        default="auto", description="what the frames hold: amplitude (root of counts) or counts"
+    )
+    dc: Literal["auto", "center", "corner"] = Field(
+        default="auto", description="where the zero frequency lies in a frame"
+    )
+    pixel_size_m: PositiveNumber | None = Field(
+        default=None, description="object pixel in m; the file's own when not given"
+    )
+    energy_ev: PositiveNumber | None = Field(
+        default=None, description="photon energy in eV; the file's own when not given"
+    )
+    distance_m: PositiveNumber | None = Field(
+        default=None, description="sample to detector in m; the file's own when not given"
+    )
+    console_level: LogLevel = Field(default="INFO", description="least important lines shown on the screen")

@@ -1,0 +1,58 @@
+"""What the solver computes; where it runs is `SolverExecutionConfig`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ptycho_config.models._base import CanonicalConfig
+from ptycho_config.values import (
+    Duration,
+    Integer,
+    NonNegativeInteger,
+    PositiveInteger,
+    PositiveNumber,
+    ProperFraction,
+)
+
+__all__ = ["SolverConfig"]
+
+
+class SolverConfig(CanonicalConfig):
+    """Effort, model and steps of the solver; the defaults need no tuning.
+
+    Example:
+        >>> SolverConfig(effort="fast", max_time="3m").max_time
+        180.0
+    """
+
+    effort: Literal["fast", "default", "thorough"] = Field(
+        default="default", description="how long to look for a better image"
+    )
+    probe_search: bool = Field(
+        default=True, description="look for a better start probe before the reconstruction"
+    )
+    background: Literal["auto", "off"] = Field(
+        default="auto", description="estimate a flat background from the corners of the detector"
+    )
+    probe_modes: Annotated[Integer, Field(ge=1, le=8)] = Field(
+        default=1, description="incoherent probe modes, 1 to 8"
+    )
+    epochs: PositiveInteger | None = Field(
+        default=None, description="passes over the frames per level; chosen per level when not given"
+    )
+    final_size: PositiveInteger | None = Field(
+        default=None, description="side in px of the last level; the whole frame when not given"
+    )
+    frames_per_batch: PositiveInteger = Field(default=24, description="frames per step, about")
+    object_step: PositiveNumber = Field(default=1.0, description="factor on the object's steps")
+    probe_step: PositiveNumber = Field(default=1.0, description="factor on the probe's steps")
+    probe_momentum: ProperFraction = Field(default=0.6, description="momentum of the probe, 0 to 1")
+    object_floor: PositiveNumber = Field(
+        default=0.25, description="share of the brightest coverage added everywhere when dividing by it"
+    )
+    max_time: Duration | None = Field(
+        default=None, description="stop after this wall-clock time: 90s, 3m, 1h or seconds"
+    )
+    seed: NonNegativeInteger = Field(default=0, description="seed of everything random")

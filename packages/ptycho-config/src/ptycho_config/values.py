@@ -1,0 +1,123 @@
+"""The kinds of value a setting may hold: whole numbers, numbers in a range, durations, lists.
+
+Each kind takes the text of a command line, an environment variable or a YAML file as well as the Python
+value, so that `1e6`, `3m` and `0,5,9` mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+__all__ = [
+    "Duration",
+    "Fraction",
+    "Indices",
+    "Integer",
+    "LogLevel",
+    "NonNegativeInteger",
+    "NonNegativeNumber",
+    "Number",
+    "PositiveInteger",
+    "PositiveNumber",
+    "ProperFraction",
+    "Scheduler",
+    "parse_duration",
+]
+
+_UNIT_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(sec|min|s|m|h)")
+_EXPONENT_OR_POINT = re.compile(r"[+-]?\d+(?:\.0*)?(?:[eE]\+?\d+)?")
+
+
+def parse_duration(value: object) -> object:
+    """Turn `90s`, `3m`, `1h`, `1h30m` or a number of seconds into seconds.
+
+    Returns:
+        Seconds as a float, or the value itself where it is not text (the field's own check then judges it).
+
+    Raises:
+        ValueError: the text is neither a number nor made of numbers followed by `s`, `m` or `h`.
+
+    Example:
+        >>> parse_duration("1h30m")
+        5400.0
+    """
+    if isinstance(value, bool):
+        raise ValueError("expected a duration such as 90s, 3m or 1h")
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    try:
+        return float(text)
+    except ValueError:
+        parts = _DURATION_PART.findall(text)
+        if not parts or _DURATION_PART.sub("", text).strip():
+            raise ValueError("expected a duration such as 90s, 3m or 1h, or a number of seconds") from None
+        return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+def _whole_number(value: object) -> object:
+    """Read `1e6` and `16.0` as whole numbers; refuse True and False, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("expected a whole number, not true or false")
+    if isinstance(value, str) and _EXPONENT_OR_POINT.fullmatch(value.strip()):
+        text = value.strip()
+        return int(text) if text.lstrip("+-").isdigit() else int(float(text))
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
+
+
+def _split_list(value: object) -> object:
+    """Read `0,5,9` as three values."""
+    if isinstance(value, str):
+        return [part for part in value.replace(" ", ",").split(",") if part]
+    return value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _current_scheduler(value: object) -> object:
+    """Read scheduler names of earlier versions; `MultiStage` and `Adaptive` are gone."""
+    if value == "Cosine":
+        return "WarmupCosine"
+    if value in ("MultiStage", "Adaptive"):
+        import warnings
+
+        warnings.warn(
+            f"scheduler {value!r} no longer exists; `Default` is used", DeprecationWarning, stacklevel=2
+        )
+        return "Default"
+    return value
+
+
+_WHOLE = BeforeValidator(_whole_number)
+_NUMBER = BeforeValidator(_number)
+
+Integer = Annotated[int, _WHOLE]
+PositiveInteger = Annotated[int, Field(ge=1), _WHOLE]
+NonNegativeInteger = Annotated[int, Field(ge=0), _WHOLE]
+Number = Annotated[float, _NUMBER]
+PositiveNumber = Annotated[float, Field(gt=0), _NUMBER]
+NonNegativeNumber = Annotated[float, Field(ge=0), _NUMBER]
+Fraction = Annotated[float, Field(ge=0, le=1), _NUMBER]
+"""From 0 to 1, both included."""
+ProperFraction = Annotated[float, Field(ge=0, lt=1), _NUMBER]
+"""From 0 to 1, without 1: a momentum or a decay."""
+Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
+"""Seconds."""
+Indices = Annotated[tuple[NonNegativeInteger, ...], BeforeValidator(_split_list)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
+Scheduler = Annotated[
+    Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"],
+    BeforeValidator(_current_scheduler),
+]
