@@ -1,0 +1,196 @@
+"""The keys of scan files: which names stand for what, and how an archive becomes arrays for the door."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from ptycho_config.errors import DataError
+
+from ptycho_core.io.door import Arrays
+from ptycho_core.io.layout import pair_coordinates
+from ptycho_core.io.npz import Archive
+from ptycho_core.io.values import warn
+from ptycho_core.survey import frame_chunks
+
+FRAMES = ("diff3d", "diffraction")
+FRAMES_ALSO = "data"
+POSITIONS_X, POSITIONS_Y = "xcoords", "ycoords"
+POSITIONS_YX = ("scan", "positions_px")
+PROBE = ("probeGuess", "probe")
+GROUND_TRUTH = "objectGuess"
+PATCH_TRUTH = ("Y", "label")
+BAD_PIXELS = "bad_pixels"
+GOOD_PIXELS = "mask"
+METADATA = "_metadata"
+
+KNOWN_NAMES = (
+    "frames `diff3d`, `diffraction` or `data`; positions `xcoords` and `ycoords`, or `scan` as (y, x); probe "
+    "`probeGuess` or `probe`; optional `objectGuess`, `Y`, `label`, `bad_pixels`, `mask`"
+)
+
+
+def collect(archive: Archive, name: str) -> Arrays:
+    """Find the arrays of a scan in an archive. Frames are opened, everything else is read.
+
+    Raises:
+        DataError: a required key is missing, damaged or pickled, or two keys contradict each other.
+    """
+    metadata = _read_metadata(archive, name)
+    physical = metadata.get("physics_parameters")
+    physical = physical if isinstance(physical, dict) else {}
+    frames_key = _frames_key(archive)
+    convention, declared = _conventions(archive, metadata, physical)
+    probe_key = _first(archive, PROBE)
+    patch_key = _first(archive, PATCH_TRUTH)
+    arrays = Arrays(
+        name=name,
+        frames=archive.open(frames_key),
+        positions_px=_positions(archive),
+        probe=None if probe_key is None else archive.read(probe_key),
+        bad_pixels=_bad_pixels(archive),
+        position_convention=convention,
+        ground_truth=archive.read(GROUND_TRUTH) if GROUND_TRUTH in archive.members else None,
+        patch_truth=None if patch_key is None else archive.read(patch_key),
+        pixel_size_m=_positive(physical, "pixel_size_m"),
+        energy_ev=_positive(physical, "energy_ev"),
+        distance_m=_positive(physical, "distance_m"),
+        nphotons=_positive(physical, "nphotons"),
+        metadata=metadata,
+        source=archive.path,
+        declared_measurement=declared,
+    )
+    _require_equal_aliases(archive, frames_key, arrays.frames, name)
+    if archive.is_mapped(frames_key):
+        return replace(arrays, checksum=archive.checksum(frames_key))
+    return arrays
+
+
+def find_probe(archive: Archive) -> np.ndarray:
+    """Read the probe of an archive that need hold nothing else.
+
+    Raises:
+        DataError: there is none.
+    """
+    key = _first(archive, PROBE)
+    if key is None:
+        raise DataError(_missing(archive, "the probe, `probeGuess` or `probe`"), finding="DATA-001")
+    return archive.read(key)
+
+
+def _first(archive: Archive, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in archive.members), None)
+
+
+def _missing(archive: Archive, what: str) -> str:
+    found = ", ".join(f"`{key}` {member.shape}" for key, member in archive.members.items()) or "nothing"
+    return f"{archive.path.name}: {what} is missing. Found {found}. Known names: {KNOWN_NAMES}."
+
+
+def _frames_key(archive: Archive) -> str:
+    key = _first(archive, (*FRAMES, FRAMES_ALSO))
+    if key is None:
+        raise DataError(_missing(archive, "the diffraction, `diff3d`,"), finding="DATA-001")
+    return key
+
+
+def _positions(archive: Archive) -> np.ndarray:
+    have_x, have_y = POSITIONS_X in archive.members, POSITIONS_Y in archive.members
+    if have_x and have_y:
+        return pair_coordinates(archive.read(POSITIONS_X), archive.read(POSITIONS_Y), archive.path.name)
+    key = _first(archive, POSITIONS_YX)
+    if key is not None and not (have_x or have_y):
+        return archive.read(key)
+    absent = POSITIONS_Y if have_x else POSITIONS_X
+    raise DataError(_missing(archive, f"the array of positions `{absent}`"), finding="DATA-001")
+
+
+def _bad_pixels(archive: Archive) -> np.ndarray | None:
+    bad = archive.read(BAD_PIXELS) != 0 if BAD_PIXELS in archive.members else None
+    if GOOD_PIXELS not in archive.members:
+        return bad
+    masked = archive.read(GOOD_PIXELS) == 0
+    if bad is None:
+        return masked
+    if bad.shape != masked.shape:
+        raise DataError(
+            f"{archive.path.name}: `{BAD_PIXELS}` {bad.shape} and `{GOOD_PIXELS}` {masked.shape} have different "
+            f"shapes. Expected one of them, or equal shapes."
+        )
+    return bad | masked
+
+
+def _require_equal_aliases(archive: Archive, key: str, frames: np.ndarray, name: str) -> None:
+    """Two names for the frames are fine as long as they say the same."""
+    other_key = next((other for other in FRAMES if other != key and other in archive.members), None)
+    if key not in FRAMES or other_key is None:
+        return
+    other = archive.open(other_key)
+    equal = frames.shape == other.shape and frames.ndim > 0 and frames.dtype.kind not in "US"
+    if equal:
+        rows = max(1, frames.shape[0])
+        equal = all(
+            np.array_equal(
+                frames[chunk], other[chunk], equal_nan=frames.dtype.kind == other.dtype.kind == "f"
+            )
+            for chunk in frame_chunks(frames.shape[0], frames.nbytes // rows)
+        )
+    if not equal:
+        raise DataError(
+            f"{name}: `{key}` {frames.shape} and `{other_key}` {other.shape} are two names for the diffraction and "
+            f"differ. Expected one of them; remove the other.",
+            finding="DATA-001",
+        )
+
+
+def _conventions(
+    archive: Archive, metadata: Mapping[str, Any], physical: Mapping[str, Any]
+) -> tuple[Literal["index", "center"], tuple[Literal["amplitude", "counts"], str] | None]:
+    """Find what the file's author says about positions and values, in the metadata or by a known habit."""
+    convention: Literal["index", "center"] = (
+        "center" if physical.get("position_convention") == "center" else "index"
+    )
+    said = physical.get("measurement")
+    if said in ("amplitude", "counts"):
+        return convention, ("counts" if said == "counts" else "amplitude", "the file's metadata says so")
+    if BAD_PIXELS in archive.members and not metadata:
+        # Ptychodus 1.7 is the one program that writes this key; it exports counts and counts pixel centres.
+        return "center", ("counts", "files of Ptychodus 1.7, known by the key `bad_pixels`, hold counts")
+    return convention, None
+
+
+def _positive(physical: Mapping[str, Any], key: str) -> float | None:
+    value = physical.get(key)
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return float(value) if usable else None  # type: ignore[arg-type]
+
+
+def _read_metadata(archive: Archive, name: str) -> dict[str, Any]:
+    """Read the JSON text under `_metadata`; anything else there is skipped with a warning."""
+    member = archive.members.get(METADATA)
+    if member is None:
+        return {}
+    if member.holds_objects:
+        warn(
+            f"{name}: `_metadata` is a pickled object and is skipped, because unpickling runs code. In the "
+            f"program that wrote it, store `numpy.array(json.dumps(metadata))` instead.",
+            finding="DATA-001",
+        )
+        return {}
+    try:
+        array = archive.read(METADATA)
+        text = array.reshape(-1)[0] if array.size == 1 and array.dtype.kind in "US" else None
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        metadata = json.loads(str(text))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        metadata = None
+    if isinstance(metadata, dict):
+        return metadata
+    warn(f"{name}: `_metadata` is no JSON object and is skipped.", finding="DATA-001")
+    return {}

@@ -1,0 +1,312 @@
+"""Reading NPZ archives: memory-mapped where possible, never unpickled, sizes believed only after a check.
+
+An NPZ is a zip of NPY files. Members stored without compression are mapped straight out of the archive;
+compressed ones are decompressed into the final array. NumPy's own reader can do neither the first, nor the
+second without trusting the sizes that the file declares.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from ptycho_config.errors import DataError
+
+from ptycho_core.io.npy import MemoryFile, read_npy_header
+
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # zip application note, section 4.3.7
+_BLOCK = 1 << 22
+_KINDS_WITHOUT_PICKLE = "?biufcUS"
+_BROKEN_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,  # encrypted members; NotImplementedError, an unknown compression, is one too
+    ValueError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One array of an archive, as its header describes it.
+
+    Attributes:
+        offset: where the values begin in the archive, None where they are compressed.
+        header_crc: checksum of the NPY header, which the zip's checksum of the whole member starts with.
+        holds_objects: the values are pickled Python objects and cannot be read.
+    """
+
+    key: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran_order: bool
+    offset: int | None
+    header_bytes: int
+    header_crc: int
+    info: zipfile.ZipInfo
+
+    @property
+    def holds_objects(self) -> bool:
+        """Whether only a pickle could restore this member."""
+        return self.dtype.kind not in _KINDS_WITHOUT_PICKLE
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the values in memory."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+
+class Archive:
+    """The arrays of an NPZ file, or of an NPZ inside a `.bz2`; each is read when it is asked for.
+
+    Args:
+        path: the file. Errors name it.
+
+    Raises:
+        DataError: the file is missing, unreadable or no NPZ.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._buffer: memoryview | None = None
+        first_bytes = _first_bytes(path)
+        if first_bytes.startswith(b"BZh"):
+            self._buffer = _decompressed(path)
+            first_bytes = bytes(self._buffer[:8])
+        if not first_bytes.startswith(b"PK"):
+            raise DataError(_not_an_npz(path, first_bytes))
+        with self._translated("the zip directory"), self._zip() as archive:
+            self.members = dict(self._find_members(archive))
+
+    def read(self, key: str) -> np.ndarray:
+        """Read one array, checking its checksum."""
+        member = self.members[key]
+        array = self.open(key)
+        if member.offset is not None:
+            checksum = self.checksum(key)
+            checksum.update(array)
+            checksum.verify()
+        return array
+
+    def open(self, key: str) -> np.ndarray:
+        """Give access to one array: mapped, with its checksum still to be checked, where it is stored plain.
+
+        Raises:
+            DataError: the member is damaged, larger than this machine's memory, or pickled.
+        """
+        member = self.members[key]
+        if member.holds_objects:
+            raise DataError(
+                f"{self.path.name}: `{key}` holds pickled Python objects, which are never loaded because "
+                f"unpickling runs code. Expected plain numbers; save it again with "
+                f"`numpy.savez(..., {key}=numpy.asarray({key}, dtype=...))`."
+            )
+        with self._translated(f"`{key}`"):
+            if member.offset is None:
+                return self._decompress(member)
+            order = "F" if member.fortran_order else "C"
+            if member.nbytes == 0:
+                return np.empty(member.shape, member.dtype, order=order)
+            if self._buffer is not None:
+                return np.ndarray(member.shape, member.dtype, self._buffer, member.offset, order=order)
+            return np.memmap(self.path, member.dtype, "r", member.offset, member.shape, order)
+
+    def checksum(self, key: str) -> Checksum:
+        """Return a checksum to be fed with the values of a plainly stored member in file order."""
+        member = self.members[key]
+        return Checksum(self.path, key, member.header_crc, member.info.CRC)
+
+    def is_mapped(self, key: str) -> bool:
+        """Whether `open` leaves the checksum of this member to the caller."""
+        return self.members[key].offset is not None
+
+    @contextmanager
+    def _zip(self) -> Iterator[zipfile.ZipFile]:
+        with self._file() as file, zipfile.ZipFile(file) as archive:
+            yield archive
+
+    @contextmanager
+    def _file(self) -> Iterator[IO[bytes]]:
+        if self._buffer is not None:
+            yield io.BufferedReader(MemoryFile(self._buffer))
+            return
+        with self.path.open("rb") as file:
+            yield file
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """Turn whatever a damaged archive provokes into one clear line."""
+        try:
+            yield
+        except DataError:
+            raise
+        except MemoryError as error:
+            raise DataError(f"{self.path.name}: not enough memory to read {what}.") from error
+        except _BROKEN_ARCHIVE as error:
+            cause = str(error) or type(error).__name__
+            raise DataError(
+                f"{self.path.name}: {what} cannot be read, the file is truncated or damaged ({cause}). "
+                f"Expected a complete NPZ archive; copy or download it again and compare the sizes."
+            ) from error
+
+    def _find_members(self, archive: zipfile.ZipFile) -> Iterator[tuple[str, Member]]:
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                key = info.filename.removesuffix(".npy")
+                with self._translated(f"`{key}`"):
+                    yield key, self._describe(archive, info, key)
+
+    def _describe(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> Member:
+        """Read the NPY header of a member and compare what it declares with what the zip declares."""
+        with archive.open(info) as stream:
+            header = read_npy_header(stream)
+        plain = info.compress_type == zipfile.ZIP_STORED
+        member = Member(
+            key=key,
+            dtype=header.dtype,
+            shape=header.shape,
+            fortran_order=header.fortran_order,
+            offset=self._values_begin(archive, info) + len(header.raw) if plain else None,
+            header_bytes=len(header.raw),
+            header_crc=zlib.crc32(header.raw),
+            info=info,
+        )
+        if not member.holds_objects and member.nbytes + len(header.raw) != info.file_size:
+            raise ValueError(
+                f"its header declares {member.nbytes} bytes of {member.dtype} {member.shape}, "
+                f"the archive holds {info.file_size - len(header.raw)}"
+            )
+        return member
+
+    def _values_begin(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+        """Find where a plainly stored member begins: behind its local header, whose length varies."""
+        if info.compress_size != info.file_size:
+            raise ValueError("stored and plain size differ")
+        with self._file() as file:
+            file.seek(info.header_offset)
+            fields = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+            begin = info.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]
+            end = file.seek(0, os.SEEK_END)
+        if begin + info.file_size > end:
+            raise ValueError(f"it should end at byte {begin + info.file_size}, the file ends at {end}")
+        return begin
+
+    def _decompress(self, member: Member) -> np.ndarray:
+        _refuse_more_than_memory(self.path, member.key, member.nbytes)
+        flat = np.empty(member.nbytes, dtype=np.uint8)
+        view = memoryview(flat)
+        with self._zip() as archive, archive.open(member.info) as stream:
+            stream.read(member.header_bytes)
+            done = 0
+            while done < len(view):
+                n_read = stream.readinto(view[done : done + _BLOCK])
+                if not n_read:
+                    raise EOFError(f"{len(view) - done} bytes are missing")
+                done += n_read
+            stream.read(1)  # reaching the end makes zipfile compare the checksum
+        return np.ndarray(member.shape, member.dtype, flat, order="F" if member.fortran_order else "C")
+
+
+class Checksum:
+    """The zip's checksum of one member, fed piece by piece while the values are read for another purpose."""
+
+    def __init__(self, path: Path, key: str, header_crc: int, expected: int) -> None:
+        self._path, self._key, self._value, self._expected = path, key, header_crc, expected
+
+    def update(self, values: np.ndarray) -> None:
+        """Take the next values, which lie in one piece in the file."""
+        in_file_order = values if values.flags.c_contiguous else values.T
+        self._value = (
+            zlib.crc32(in_file_order.view(np.ndarray).data.cast("B"), self._value)
+            if values.size
+            else self._value
+        )
+
+    def verify(self) -> None:
+        """Raise DataError unless the values are those that were written."""
+        if self._value != self._expected:
+            raise DataError(
+                f"{self._path.name}: `{self._key}` is damaged, its checksum is {self._value:08x} and should be "
+                f"{self._expected:08x}. Copy or download the file again."
+            )
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Read the beginning of a regular file, or say why that is impossible."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a directory. Expected one NPZ file; name a file in it.")
+        if not path.exists():
+            raise DataError(f"{path}: no such file. Expected an NPZ file or the name of a data set.")
+        if not path.is_file():
+            raise DataError(f"{path}: is not a regular file. Expected an NPZ file.")
+        with path.open("rb") as file:
+            return file.read(8)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        cause = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({cause}). Expected a readable NPZ file.") from error
+
+
+def _decompressed(path: Path) -> memoryview:
+    """Decompress a whole `.bz2` into memory, growing one buffer, never holding it twice."""
+    grown = io.BytesIO()
+    try:
+        with bz2.open(path) as stream:
+            while block := stream.read(_BLOCK):
+                grown.write(block)
+                _refuse_more_than_memory(path, "its decompressed content", grown.tell())
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path.name}: the bzip2 stream is truncated or damaged ({error}). Copy or download it again."
+        ) from error
+    return grown.getbuffer()
+
+
+def _refuse_more_than_memory(path: Path, what: str, nbytes: int) -> None:
+    memory = physical_memory_bytes()
+    if memory is not None and nbytes > memory:
+        raise DataError(
+            f"{path.name}: {what} needs {nbytes / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f} GiB. "
+            f"Save the file with `numpy.savez` instead of `savez_compressed`; it is then mapped, not loaded."
+        )
+
+
+def physical_memory_bytes() -> int | None:
+    """Return the size of this machine's memory, None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _not_an_npz(path: Path, first_bytes: bytes) -> str:
+    found = {
+        b"": "the file is empty",
+        b"\x89HDF\r\n\x1a\n": "this is an HDF5 file",
+        b"\x93NUMPY\x01\x00": "this is an NPY file with a single array",
+    }.get(first_bytes[:8], "this is not an NPZ archive")
+    if first_bytes[:1] == b"\x80":
+        found = "this looks like a Python pickle, which is never loaded because unpickling runs code"
+    return (
+        f"{path.name}: {found}. Expected an NPZ (`.npz` or `.npz.bz2`) with frames, positions and probe, made "
+        f"for instance by `numpy.savez(path, diff3d=..., xcoords=..., ycoords=..., probeGuess=...)`."
+    )

@@ -1,0 +1,99 @@
+"""`open_scan`: the front door for files and named data sets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ptycho_config.errors import DataError
+
+from ptycho_core.datasets import DATASETS, DataSet, fetch, nearest_name
+from ptycho_core.io.door import Arrays, admit
+from ptycho_core.io.keys import collect, find_probe
+from ptycho_core.io.npz import Archive
+from ptycho_core.scan import Scan
+
+
+def open_scan(
+    source: str | Path,
+    *,
+    measurement: Literal["auto", "amplitude", "counts"] = "auto",
+    dc: Literal["auto", "center", "corner"] = "auto",
+    probe_file: str | Path | None = None,
+    pixel_size_m: float | None = None,
+    energy_ev: float | None = None,
+    distance_m: float | None = None,
+) -> Scan:
+    """Open a scan and check it once.
+
+    Args:
+        source: an NPZ file (`.npz`, `.npz.bz2`), or the name of a data set such as "siemens-star", which is
+            fetched when it is not here yet.
+        measurement: what the values are; "auto" decides by the rules of physics.md, section 1.
+        dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
+        probe_file: an NPZ, a product file (`.h5`) or an NPY whose probe replaces the scan's.
+        pixel_size_m, energy_ev, distance_m: override what the file's metadata says.
+
+    Returns:
+        The scan, its frames memory-mapped where the file allows. `Scan.notes` says what was decided.
+
+    Raises:
+        DataError: the file is missing, damaged or no scan; one line says what to do.
+        ConfigError: an option has an impossible value.
+
+    Example:
+        >>> scan = open_scan("siemens-star")
+        >>> scan.n_frames, scan.frame_px
+        (516, 128)
+    """
+    data_set = _data_set(source)
+    path = fetch(data_set.name) if data_set is not None else Path(source).expanduser()
+    name = data_set.name if data_set is not None else scan_name(path)
+    arrays = _read(path, name)
+    given = {"pixel_size_m": pixel_size_m, "energy_ev": energy_ev, "distance_m": distance_m}
+    arrays = replace(
+        arrays,
+        known_sha256=data_set.sha256 if data_set is not None else None,
+        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    if probe_file is not None:
+        probe = read_probe(Path(probe_file).expanduser())
+        note = f"The start probe was read from {Path(probe_file).name}."
+        arrays = replace(arrays, probe=probe, probe_source="given", notes=(*arrays.notes, note))
+    return admit(arrays, measurement=measurement, dc=dc)
+
+
+def scan_name(path: Path) -> str:
+    """Return the file's name without the endings that scans have."""
+    return path.name.removesuffix(".bz2").removesuffix(".npz") or path.name
+
+
+def read_probe(path: Path) -> np.ndarray:
+    """Read a probe from a scan file, a result (`reconstruction.npz`), a product file or an NPY.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds no probe.
+    """
+    if path.suffix in (".h5", ".hdf5"):
+        from ptycho_core.io.product import read_product
+
+        return read_product(path).probe
+    return find_probe(Archive(path))
+
+
+def _data_set(source: str | Path) -> DataSet | None:
+    """Recognise the name of a data set; a file of that name comes first, a directory does not."""
+    if Path(source).is_file():
+        return None
+    return DATASETS.get(str(source))
+
+
+def _read(path: Path, name: str) -> Arrays:
+    if not path.exists() and (near := nearest_name(str(path))) is not None:
+        raise DataError(
+            f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
+            f"{', '.join(DATASETS)}."
+        )
+    return collect(Archive(path), name)
