@@ -122,4 +122,6 @@ class CallbackList(Callback):
             callback.on_event(event)
 
     def should_stop(self) -> bool:
-        return any([callback.should_stop() for callback in self._callbacks])
+        # Every callback is asked, so that one which only counts the questions misses none.
+        answers = [callback.should_stop() for callback in self._callbacks]
+        return any(answers)

@@ -1,4 +1,4 @@
-"""The result of a run: object, probe, where they lie, how well they explain the frames, and how they came about.
+"""The result of a run: object, probe, where they lie, how well they explain the frames, and its history.
 
 The keys of `reconstruction.npz` are constants here; writers, readers and the documentation use these.
 """
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Complex64, Float32, Float64
-from ptycho_config.errors import DataError
 
+from ptycho_config.errors import DataError
 from ptycho_core.callbacks import RunEvent
 
 __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
@@ -170,7 +170,8 @@ class Reconstruction:
         missing = sorted(set(RECONSTRUCTION_KEYS) - set(arrays))
         if missing:
             raise DataError(
-                f"{file}: the keys {', '.join(missing)} are missing (found: {', '.join(sorted(arrays)) or 'none'}). "
+                f"{file}: the keys {', '.join(missing)} are missing "
+                f"(found: {', '.join(sorted(arrays)) or 'none'}). "
                 "Expected a result written by `ptycho reconstruct`."
             )
         return cls._from_arrays(file, arrays)

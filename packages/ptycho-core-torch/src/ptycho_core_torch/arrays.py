@@ -1,0 +1,138 @@
+"""The solver's array operations on torch tensors, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+import torch
+from ptycho_core.arrays import Lanes, usable_cores
+
+__all__ = ["TorchArrays"]
+
+Answer = TypeVar("Answer")
+
+
+class TorchArrays:
+    """Tensors of torch: one thread a lane on a CPU, the whole batch as one lane on a GPU.
+
+    On a CPU torch's own threads stay idle. They spin while they wait, and on a host that is shared with
+    other work single runs have been seen to take ten times as long; lanes share the work as well.
+    """
+
+    name = "torch"
+
+    def __init__(self, *, device: str = "cpu", threads: int | None = None) -> None:
+        self.device = device
+        self.lanes = (threads or usable_cores()) if device == "cpu" else 1
+        self._lanes = Lanes(self.lanes, prepare_thread=partial(torch.set_num_threads, 1))
+
+    @staticmethod
+    def available() -> bool:
+        return importlib.util.find_spec("torch") is not None
+
+    @staticmethod
+    def sees_gpu() -> bool:
+        return torch.cuda.is_available()
+
+    def limits(self) -> AbstractContextManager[Any]:
+        return self._one_thread_each()
+
+    @contextmanager
+    def _one_thread_each(self) -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            torch.set_num_threads(before)
+
+    def asarray(self, values: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        return tensor.to(self.device) if self.device != "cpu" else tensor
+
+    def to_numpy(self, values: torch.Tensor) -> np.ndarray:
+        return values.detach().cpu().numpy().copy()
+
+    def zeros(self, shape: tuple[int, ...], *, complex_values: bool = False) -> torch.Tensor:
+        return torch.zeros(
+            shape, dtype=torch.complex64 if complex_values else torch.float32, device=self.device
+        )
+
+    def copy(self, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    def fft2(self, waves: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft2(waves, norm="ortho")
+
+    def ifft2(self, waves: torch.Tensor) -> torch.Tensor:
+        return torch.fft.ifft2(waves, norm="ortho")
+
+    def combine(self, coefficients: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
+        n_modes, n_basis, size, _ = basis.shape
+        planes = torch.view_as_real(basis).reshape(n_modes, n_basis, -1)
+        return torch.view_as_complex((coefficients @ planes).reshape(n_modes, -1, size, size, 2))
+
+    def project(self, coefficients: torch.Tensor, waves: torch.Tensor) -> torch.Tensor:
+        n_modes, n_frames, size, _ = waves.shape
+        planes = torch.view_as_real(waves).reshape(n_modes, n_frames, -1)
+        return torch.view_as_complex((coefficients.T @ planes).reshape(n_modes, -1, size, size, 2))
+
+    def cut(self, canvas: torch.Tensor, corners: np.ndarray, size: int) -> torch.Tensor:
+        return torch.stack([canvas[i : i + size, j : j + size] for i, j in corners.tolist()])
+
+    def add_patches(self, canvas: torch.Tensor, corners: np.ndarray, patches: torch.Tensor) -> None:
+        size = patches.shape[-1]
+        stack = patches.expand(len(corners), size, size)
+        for patch, (i, j) in zip(stack, corners.tolist(), strict=True):
+            canvas[i : i + size, j : j + size] += patch
+
+    def intensity(self, waves: torch.Tensor) -> torch.Tensor:
+        # The real view: torch's modulus of complex tensors is slow.
+        return torch.view_as_real(waves).square().sum(-1).sum(0)
+
+    def modulus_correction(
+        self,
+        intensity: torch.Tensor,
+        amplitude: torch.Tensor,
+        offset: float,
+        weight: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, float]:
+        modulus = intensity.add_(offset).sqrt_()
+        misfit = amplitude - modulus
+        if weight is not None:
+            misfit.mul_(weight)
+        total = float(misfit.abs().sum(dtype=torch.float64))
+        return misfit.div_(modulus), total
+
+    def scale(self, waves: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        torch.view_as_real(waves).mul_(factor[..., None])
+        return waves
+
+    def peak(self, values: torch.Tensor) -> float:
+        return float(values.max())
+
+    def total(self, values: torch.Tensor) -> complex:
+        return complex(values.sum())
+
+    def clamp_modulus(self, values: torch.Tensor, limit: float) -> None:
+        modulus = torch.view_as_real(values).square().sum(-1).sqrt_()
+        self.scale(values, (limit / modulus.clamp_(min=1e-9)).clamp_(max=1.0))
+
+    def run_lanes(self, work: Callable[[slice], Answer], n_items: int) -> list[Answer]:
+        return self._lanes.run(_without_gradients(work), n_items)
+
+
+def _without_gradients(work: Callable[[slice], Answer]) -> Callable[[slice], Answer]:
+    # torch keeps this setting per thread, so every lane has to say it again.
+    def quiet(lane: slice) -> Answer:
+        with torch.no_grad():
+            return work(lane)
+
+    return quiet

@@ -1,0 +1,97 @@
+"""The contract between the dispatcher and the cores that train networks.
+
+A core is a package of its own that registers a `Backend` under the entry-point group `ptycho.backends`;
+nothing here, and nothing above, knows a core by name. A third party can add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ptycho_config.errors import BackendUnavailableError
+from ptycho_core.callbacks import Callback
+from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+
+__all__ = ["Availability", "Backend", "TrainedModel", "discover_backends", "get_backend"]
+
+GROUP = "ptycho.backends"
+_EXTRAS = {"pytorch": "torch", "tensorflow": "tf"}
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can work here; `reason` says why not, or what it found."""
+
+    installed: bool
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@runtime_checkable
+class TrainedModel(Protocol):
+    """A network with its weights, ready to reconstruct scans."""
+
+    def reconstruct(self, scan: Scan, config: Any, *, callbacks: Sequence[Callback] = ()) -> Reconstruction:
+        """Reconstruct a scan by one pass over its frames."""
+        ...
+
+    def save(self, path: Path) -> Path:
+        """Write the bundle; the format is the same for every backend."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A core that trains networks and applies them. `config` and `execution` are models of ptycho_config."""
+
+    name: str
+
+    def availability(self) -> Availability:
+        """Say whether this backend can work here, on which devices, and if not, why."""
+        ...
+
+    def train(
+        self, scan: Scan, config: Any, execution: Any, *, callbacks: Sequence[Callback] = ()
+    ) -> TrainedModel:
+        """Train a network on a scan.
+
+        Raises:
+            BackendUnavailableError: this backend cannot work here; with the reason and the remedy.
+        """
+        ...
+
+    def load(self, bundle: Path, execution: Any) -> TrainedModel:
+        """Open a bundle.
+
+        Raises:
+            BackendUnavailableError: this backend cannot work here; with the reason and the remedy.
+        """
+        ...
+
+
+def discover_backends() -> dict[str, Backend]:
+    """Return the registered backends by name, in the order of their names."""
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return {point.name: point.load()() for point in points}
+
+
+def get_backend(name: str) -> Backend:
+    """Return the backend of that name.
+
+    Raises:
+        BackendUnavailableError: it is not installed; with the command that installs it. Never another one.
+    """
+    backends = discover_backends()
+    if name in backends:
+        return backends[name]
+    extra = _EXTRAS.get(name)
+    remedy = f"Install it: pip install 'ptycho-dispatch[{extra}]'." if extra else "See `ptycho backends`."
+    raise BackendUnavailableError(
+        f"The backend `{name}` is not installed (installed: {', '.join(backends) or 'none'}). {remedy}"
+    )

@@ -1,0 +1,69 @@
+"""What `run.json` says about how a result came to be: versions, hardware, inputs, configuration."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core.arrays import usable_cores
+from ptycho_core.scan import Scan
+
+__all__ = ["solver_provenance", "versions"]
+
+_PACKAGES = (
+    "ptycho-config",
+    "ptycho-core",
+    "ptycho-core-torch",
+    "ptycho-dispatch",
+    "numpy",
+    "scipy",
+    "torch",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Machine, operating system and the cores this process may use."""
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": usable_cores(),
+        "cores_of_machine": os.cpu_count(),
+    }
+
+
+def solver_provenance(
+    scan: Scan, config: SolverConfig, execution: SolverExecutionConfig, choice: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the entries of `run.json` that the solver knows."""
+    return {
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "configuration": {"solver": config.model_dump(mode="json")},
+        "execution": {"requested": execution.model_dump(mode="json"), "resolved": choice},
+        "input": {
+            "scan": scan.name,
+            "file": None if scan.source is None else scan.source.name,
+            "sha256": scan.source_sha256,
+            "measurement": scan.measurement,
+            "dc": scan.dc,
+            "probe_source": scan.probe_source,
+            "notes": list(scan.notes),
+        },
+        "versions": versions(),
+        "hardware": hardware(),
+    }

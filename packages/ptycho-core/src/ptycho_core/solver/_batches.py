@@ -1,0 +1,66 @@
+"""Which frames are solved together.
+
+The frames are cut into cells, each a compact part of the scan whose canvas is not much larger than the
+frames of a batch; most scans are one cell. Within a cell the frames are shuffled and cut into batches.
+So the work on the canvas that a batch causes does not grow with the scan.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+__all__ = ["Batch", "plan_batches"]
+
+_MIN_BATCHES = 12
+_MIN_FRAMES_PER_BATCH = 4
+_SMALLEST_SPLIT_CELL = 480
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames solved together: `frames` into the permuted scan, `cell` the run of frames of its cell."""
+
+    frames: slice
+    cell: slice
+
+
+def plan_batches(
+    positions_px: Float64[np.ndarray, "frame 2"],
+    *,
+    frame_px: int,
+    frames_per_batch: int,
+    random: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " frame"], list[Batch]]:
+    """Return the order in which frames are stored and the batches as slices of that order."""
+    order: list[np.ndarray] = []
+    batches: list[Batch] = []
+    start = 0
+    area = frames_per_batch * frame_px**2
+    for cell in _cells(positions_px, np.arange(len(positions_px)), frame_px=frame_px, area_px=area):
+        order.append(random.permutation(cell))
+        count = len(cell)
+        n_batches = max(
+            1, min(max(round(count / frames_per_batch), _MIN_BATCHES), count // _MIN_FRAMES_PER_BATCH)
+        )
+        edges = [start + batch * count // n_batches for batch in range(n_batches + 1)]
+        whole = slice(start, start + count)
+        batches += [Batch(slice(a, b), whole) for a, b in itertools.pairwise(edges)]
+        start += count
+    return np.concatenate(order), batches
+
+
+def _cells(positions_px: np.ndarray, members: np.ndarray, *, frame_px: int, area_px: int) -> list[np.ndarray]:
+    spread = np.ptp(positions_px[members], axis=0)
+    if len(members) < _SMALLEST_SPLIT_CELL or np.prod(spread + frame_px) <= area_px:
+        return [members]
+    ranked = members[np.argsort(positions_px[members, int(np.argmax(spread))], kind="stable")]
+    half = len(ranked) // 2
+    return [
+        cell
+        for part in (np.sort(ranked[:half]), np.sort(ranked[half:]))
+        for cell in _cells(positions_px, part, frame_px=frame_px, area_px=area_px)
+    ]

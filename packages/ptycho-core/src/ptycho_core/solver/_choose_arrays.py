@@ -1,0 +1,81 @@
+"""Decide which arrays the solver runs on (POLICY-001 for explicit choices)."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptycho_config.errors import PolicyError
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.arrays import Arrays, array_libraries, load_arrays
+
+__all__ = ["ArraysChoice", "choose_arrays"]
+
+_GPU = ("cuda", "gpu")
+
+
+@dataclass(frozen=True)
+class ArraysChoice:
+    """Which arrays were chosen, on which device, with how many lanes, and why."""
+
+    arrays: str
+    device: str
+    lanes: int
+    message: str
+
+    def record(self) -> dict[str, Any]:
+        """Return the choice as data for `run.json`."""
+        return {"arrays": self.arrays, "device": self.device, "threads": self.lanes}
+
+
+def nvidia_driver_present() -> bool:
+    """Look for an NVIDIA driver without importing or starting anything."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoice]:
+    """Return the arrays that the execution config asks for.
+
+    `auto` arrays are NumPy on a CPU. Only where an NVIDIA driver is present is torch asked, and used if it
+    sees the device.
+
+    Raises:
+        PolicyError: an explicit GPU that is not there (POLICY-001).
+        BackendUnavailableError: explicit arrays that are not installed.
+    """
+    name, device, reason = _resolve(execution.arrays, execution.accelerator)
+    arrays = load_arrays(name, device=device, threads=execution.threads)
+    message = f"Solver arrays: {name} on {device} ({reason})."
+    return arrays, ArraysChoice(name, device, arrays.lanes, message)
+
+
+def _resolve(arrays: str, accelerator: str) -> tuple[str, str, str]:
+    if accelerator == "cpu":
+        return ("numpy" if arrays == "auto" else arrays), "cpu", "the CPU was asked for"
+    if accelerator == "mps":
+        return ("torch" if arrays == "auto" else arrays), "mps", "MPS was asked for"
+    if accelerator in _GPU:
+        if not _torch_sees_gpu():
+            raise PolicyError(
+                f"POLICY-001: `{accelerator}` was asked for, and no CUDA device is seen here. "
+                "Use `--accelerator cpu`, or install torch with CUDA on a host with an NVIDIA GPU.",
+                finding="POLICY-001",
+            )
+        return ("torch" if arrays == "auto" else arrays), "cuda", "a GPU was asked for"
+    if arrays == "numpy":
+        return "numpy", "cpu", "NumPy was asked for"
+    if nvidia_driver_present() and _torch_sees_gpu():
+        return "torch", "cuda", "a CUDA device is present"
+    if arrays == "torch":
+        return "torch", "cpu", "torch was asked for; no CUDA device is present"
+    return "numpy", "cpu", "no CUDA device is present"
+
+
+def _torch_sees_gpu() -> bool:
+    library = array_libraries().get("torch")
+    if library is None:
+        return False
+    kind = library()
+    return kind.available() and kind.sees_gpu()

@@ -1,0 +1,83 @@
+"""Run one level: epochs of shuffled batches, stepping back when the residual rises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ptycho_core.solver._level import Level
+from ptycho_core.solver._schedule import LevelSchedule
+
+__all__ = ["Descent", "EpochRecord"]
+
+_DIVERGENCE = 1.1
+_OBJECT_LIMIT = 2.0
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch as it went; `residual` is the relative amplitude misfit seen while predicting."""
+
+    size_px: int
+    epoch: int
+    n_epochs: int
+    residual: float
+    stepped_back: bool
+
+
+@dataclass
+class Descent:
+    """Epochs over one level after another, with one memory for the scale of the steps.
+
+    An epoch whose residual is not finite or exceeds the best by a tenth is undone: the best state comes
+    back, at rest, and all later steps are half as long. Letting the steps recover was measured to be worse.
+
+    Attributes:
+        ask_to_stop: asked after each batch; True ends the level, keeping the present state.
+        after_step, after_epoch: told of progress.
+        epochs_allowed: given the schedule and the epochs done, how many epochs there is time for.
+    """
+
+    random: np.random.Generator
+    ask_to_stop: Callable[[], bool]
+    after_step: Callable[[LevelSchedule, int, int, float], None]
+    after_epoch: Callable[[EpochRecord], None]
+    epochs_allowed: Callable[[LevelSchedule, int], int]
+    step_scale: float = 1.0
+    stopped: bool = field(default=False, init=False)
+
+    def run(self, level: Level, schedule: LevelSchedule) -> None:
+        """Improve the level's state for the epochs that its schedule and the time allow."""
+        best, best_state = math.inf, level.state()
+        epoch, epochs = 0, schedule.epochs
+        while epoch < epochs and not self.stopped:
+            before = level.state()
+            residual = self._epoch(level, schedule, epoch, epochs)
+            diverged = not math.isfinite(residual) or residual > _DIVERGENCE * best
+            if diverged:
+                level.restore(best_state)
+                self.step_scale /= 2
+            elif residual < best:
+                best, best_state = residual, before
+            if not self.stopped or diverged:
+                self.after_epoch(EpochRecord(schedule.size_px, epoch, epochs, residual, diverged))
+            epoch += 1
+            epochs = min(epochs, max(epoch, self.epochs_allowed(schedule, epoch)))
+
+    def _epoch(self, level: Level, schedule: LevelSchedule, epoch: int, epochs: int) -> float:
+        steps = schedule.steps(epoch, scale=self.step_scale, epochs=epochs)
+        misfit = 0.0
+        for done, index in enumerate(self.random.permutation(len(level.batches)).tolist(), 1):
+            change = level.step(index, steps)
+            misfit += change
+            self.after_step(schedule, epoch, done, misfit / level.total_amplitude)
+            if not math.isfinite(misfit):
+                break
+            if self.ask_to_stop():
+                self.stopped = True
+                break
+        level.clamp_object(_OBJECT_LIMIT)
+        return misfit / level.total_amplitude

@@ -1,0 +1,236 @@
+"""One resolution level: its share of the data, its canvas, and one step of descent on a batch.
+
+At level n the solver sees the n central frequencies of every pattern and of the probe's spectrum. That is
+a complete, smaller problem whose object pixel is N/n times as large. The probe is held as its spectrum with
+the zero frequency in the centre, so that a level is a plain crop of the data as stored; its inverse transform
+is the probe times a chessboard of signs, which no modulus notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptycho_core.arrays import Array, Arrays
+from ptycho_core.scan import Scan
+from ptycho_core.solver._batches import Batch
+from ptycho_core.solver._shifts import shift_filters, shift_weights
+from ptycho_core.solver._statistics import central
+
+__all__ = ["MARGIN_PX", "Level", "Steps"]
+
+#: Canvas pixels around the windows of all frames, at every level.
+MARGIN_PX = 4
+_READ_PIXELS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Step sizes and momenta of one batch; a step of 0 leaves object or probe as it is."""
+
+    object_step: float
+    probe_step: float
+    object_momentum: float
+    probe_momentum: float
+
+
+@dataclass(frozen=True)
+class _LaneResult:
+    object_gradient: Array
+    basis_gradient: Array
+    misfit: float
+    lit: float
+
+
+class Level:
+    """The problem at one resolution, and the present state of its solution."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        arrays: Arrays,
+        *,
+        order: np.ndarray,
+        batches: Sequence[Batch],
+        size_px: int,
+        background: float,
+        softening: float,
+        object_floor: float,
+        shift_px: np.ndarray | None = None,
+    ) -> None:
+        """Read what the level sees.
+
+        Args:
+            order: frames in the order of their batches.
+            background: flat counts per pixel added to every prediction.
+            softening: counts per pixel that keep the square root smooth at zero.
+            shift_px: (y, x) by which all positions are moved on the canvas, in pixels of the full detector.
+        """
+        self.size_px = size_px
+        self.scale = size_px / scan.frame_px
+        self.batches = batches
+        self._xp = arrays
+        self._offset = background + softening
+        self._object_floor = object_floor
+        positions = scan.positions_px[order] - scan.positions_px.min(axis=0)
+        if shift_px is not None:
+            positions = positions + shift_px
+        corners = positions * self.scale + MARGIN_PX
+        self.corners = np.round(corners).astype(np.int64)
+        self._weights = arrays.asarray(shift_weights(corners - self.corners))
+        self._filters = arrays.asarray(shift_filters(size_px))
+        self.shape = canvas_shape(self.corners, size_px)
+        self._windows = [self._window(batch) for batch in batches]
+        amplitude, good = _read(scan, order, size_px)
+        self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
+        self._amplitude = arrays.asarray(amplitude)
+        self._good = None if good is None else arrays.asarray(good)
+
+    def _window(self, batch: Batch) -> tuple[slice, slice]:
+        if batch.cell == slice(0, len(self.corners)):
+            return slice(0, self.shape[0]), slice(0, self.shape[1])
+        first = self.corners[batch.cell].min(axis=0)
+        last = self.corners[batch.cell].max(axis=0) + self.size_px
+        return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
+
+    def start(self, spectrum: np.ndarray, obj: np.ndarray | None = None) -> None:
+        """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state."""
+        self.spectrum = self._xp.asarray(spectrum.astype(np.complex64))
+        canvas = np.ones(self.shape, np.complex64) if obj is None else obj
+        self.object = self._xp.asarray(canvas.astype(np.complex64))
+        self.rest()
+
+    def rest(self) -> None:
+        """Set both velocities to zero."""
+        self._spectrum_velocity = self._xp.zeros(tuple(self.spectrum.shape), complex_values=True)
+        self._object_velocity = self._xp.zeros(self.shape, complex_values=True)
+
+    def state(self) -> tuple[Array, Array]:
+        """Return copies of the probe's spectrum and the object."""
+        return self._xp.copy(self.spectrum), self._xp.copy(self.object)
+
+    def restore(self, state: tuple[Array, Array]) -> None:
+        """Go back to a copied state, at rest."""
+        self.spectrum, self.object = (self._xp.copy(part) for part in state)
+        self.rest()
+
+    def step(self, index: int, steps: Steps) -> float:
+        """Move object and probe down the gradient of one batch; return the sum of its amplitude misfits.
+
+        The residual was measured while predicting, before the move, and so costs nothing.
+        """
+        xp, batch, window = self._xp, self.batches[index], self._windows[index]
+        corners = self.corners[batch.frames] - (window[0].start, window[1].start)
+        canvas = self.object[window]
+        basis = self._basis()
+        light = self._light()
+
+        def explain(lane: slice) -> _LaneResult:
+            frames = slice(batch.frames.start + lane.start, batch.frames.start + lane.stop)
+            return self._explain(frames, xp.cut(canvas, corners[lane], self.size_px), basis, light)
+
+        results = xp.run_lanes(explain, len(corners))
+        moves = (
+            lambda: self._move_object(window, corners, light, [r.object_gradient for r in results], steps),
+            lambda: self._move_probe(results, len(corners), float(xp.total(light).real), steps),
+        )
+        xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves))
+        return sum(result.misfit for result in results)
+
+    def clamp_object(self, limit: float) -> None:
+        """Shorten object pixels whose modulus exceeds the limit."""
+        self._xp.clamp_modulus(self.object, limit)
+
+    def _basis(self) -> Array:
+        """Inverse transforms of the filtered probe spectra: (P, K, n, n)."""
+        n_modes, n_basis = self.spectrum.shape[0], self._filters.shape[0]
+        basis = self._xp.zeros((n_modes, n_basis, self.size_px, self.size_px), complex_values=True)
+
+        def fill(lane: slice) -> None:
+            basis[:, lane] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, lane])
+
+        self._xp.run_lanes(fill, n_basis)
+        return basis
+
+    def _light(self) -> Array:
+        """Sum over the modes of the probe's squared modulus, unshifted: (n, n)."""
+        return self._xp.intensity(self._xp.ifft2(self._xp.copy(self.spectrum))[:, None])[0]
+
+    def _explain(self, frames: slice, patches: Array, basis: Array, light: Array) -> _LaneResult:
+        """Predict some frames, compare with the measured amplitude, and pull the misfit back."""
+        xp, weights = self._xp, self._weights[frames]
+        probes = xp.combine(weights, basis)
+        detector_waves = xp.fft2(probes * patches[None])
+        good = self._good if self._good is None or len(self._good.shape) == 2 else self._good[frames]
+        correction, misfit = xp.modulus_correction(
+            xp.intensity(detector_waves), self._amplitude[frames], self._offset, good
+        )
+        exit_change = xp.ifft2(xp.scale(detector_waves, correction))
+        object_gradient = (probes.conj() * exit_change).sum(0)
+        lit = float(xp.total(xp.intensity(patches[:, None]) * light[None]).real)
+        basis_gradient = xp.project(weights, exit_change * patches.conj()[None])
+        return _LaneResult(object_gradient, basis_gradient, misfit, lit)
+
+    def _move_object(
+        self,
+        window: tuple[slice, slice],
+        corners: np.ndarray,
+        light: Array,
+        gradients: list[Array],
+        steps: Steps,
+    ) -> None:
+        if not steps.object_step:
+            return
+        xp = self._xp
+        canvas, velocity = self.object[window], self._object_velocity[window]
+        covered = xp.zeros(tuple(canvas.shape))
+        xp.add_patches(covered, corners, light)
+        covered += self._object_floor * xp.peak(covered)
+        change = xp.zeros(tuple(canvas.shape), complex_values=True)
+        start = 0
+        for gradient in gradients:
+            xp.add_patches(change, corners[start : start + len(gradient)], gradient)
+            start += len(gradient)
+        xp.scale(change, steps.object_step / covered)
+        velocity *= steps.object_momentum
+        velocity += change
+        canvas += velocity
+
+    def _move_probe(self, results: list[_LaneResult], n_frames: int, light_sum: float, steps: Steps) -> None:
+        if not steps.probe_step:
+            return
+        xp = self._xp
+        gradient = results[0].basis_gradient
+        for result in results[1:]:
+            gradient += result.basis_gradient
+        # Dividing by the mean transmission where the light is removes the scale which object and probe
+        # could otherwise trade without end.
+        transmission = sum(result.lit for result in results) / n_frames / light_sum
+        pulled_back = (self._filters.conj()[None] * xp.fft2(gradient)).sum(1)
+        self._spectrum_velocity *= steps.probe_momentum
+        self._spectrum_velocity += pulled_back * (steps.probe_step / (n_frames * transmission))
+        self.spectrum += self._spectrum_velocity
+
+
+def canvas_shape(corners: np.ndarray, size_px: int) -> tuple[int, int]:
+    """Shape of a canvas that holds all windows and the margin."""
+    last = corners.max(axis=0) + size_px + MARGIN_PX
+    return int(last[0]), int(last[1])
+
+
+def _read(scan: Scan, order: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Copy what the level sees, in the order of its batches: amplitude, and weights where pixels are bad."""
+    crop = central(size_px, scan.frame_px)
+    amplitude = np.empty((len(order), size_px, size_px), np.float32)
+    good = scan.good_pixels() if scan.bad_pixels is not None else None
+    per_frame = good is not None and good.ndim == 3
+    chunk = max(1, _READ_PIXELS // scan.frame_px**2)
+    for first in range(0, len(order), chunk):
+        frames = order[first : first + chunk]
+        amplitude[first : first + chunk] = scan.amplitude(frames)[:, crop, crop]
+    if good is None:
+        return amplitude, None
+    weights = (good[order] if per_frame else good)[..., crop, crop].astype(np.float32)
+    return amplitude, None if weights.all() else weights

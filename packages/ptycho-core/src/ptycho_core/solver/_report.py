@@ -1,0 +1,73 @@
+"""Turn the solver's last state into a `Reconstruction`."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from jaxtyping import Complex64, Float32, Float64
+
+from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.residual import data_residual
+from ptycho_core.scan import Scan
+from ptycho_core.solver._gauge import orthogonal_modes, without_ramp
+
+__all__ = ["coverage_of", "make_reconstruction"]
+
+
+def coverage_of(
+    probe: Complex64[np.ndarray, "mode n n"],
+    corners: np.ndarray,
+    shape: tuple[int, int],
+) -> Float32[np.ndarray, "rows columns"]:
+    """Light that each canvas pixel got, from whole-pixel windows, relative to the largest."""
+    light = np.square(np.abs(probe), dtype=np.float64).sum(axis=0)
+    size = light.shape[-1]
+    hits = np.zeros((shape[0] - size + 1, shape[1] - size + 1))
+    np.add.at(hits, (corners[:, 0], corners[:, 1]), 1.0)
+    full = (scipy.fft.next_fast_len(shape[0], real=True), scipy.fft.next_fast_len(shape[1], real=True))
+    product = scipy.fft.rfft2(hits, full) * scipy.fft.rfft2(light, full)
+    covered = scipy.fft.irfft2(product, full)[: shape[0], : shape[1]]
+    covered = np.maximum(covered, 0) / covered.max()
+    covered[~_seen(hits > 0, size)] = 0
+    return covered.astype(np.float32)
+
+
+def _seen(hits: np.ndarray, size: int) -> np.ndarray:
+    """Canvas pixels inside at least one window, by counting windows with cumulative sums."""
+    counts = np.zeros((hits.shape[0] + 2 * size - 1, hits.shape[1] + 2 * size - 1))
+    counts[size:, size:][: hits.shape[0], : hits.shape[1]] = hits
+    sums = counts.cumsum(axis=0).cumsum(axis=1)
+    windows = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    return windows > 0
+
+
+def make_reconstruction(
+    scan: Scan,
+    *,
+    obj: Complex64[np.ndarray, "rows columns"],
+    probe: Complex64[np.ndarray, "mode n n"],
+    origin_px: Float64[np.ndarray, " 2"],
+    **record: object,
+) -> Reconstruction:
+    """Fix the gauge, judge by the data residual, and put everything into one record."""
+    on_canvas = scan.positions_px - origin_px
+    corners = np.floor(on_canvas - scan.frame_px // 2 + 0.5).astype(np.int64)
+    coverage = coverage_of(probe, corners, obj.shape)
+    flat, lit = without_ramp(obj, orthogonal_modes(probe), coverage)
+    flat[coverage == 0] = 1
+    residual = data_residual(flat, lit, on_canvas, scan)
+    return Reconstruction(
+        object=flat,
+        probe=lit,
+        origin_px=origin_px,
+        positions_px=scan.positions_px,
+        coverage=coverage,
+        residual_per_frame=residual.per_frame,
+        data_residual=residual.value,
+        method="solver",
+        scan_name=scan.name,
+        pixel_size_m=scan.pixel_size_m,
+        energy_ev=scan.energy_ev,
+        distance_m=scan.distance_m,
+        **record,
+    )

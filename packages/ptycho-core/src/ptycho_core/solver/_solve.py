@@ -1,0 +1,263 @@
+"""The order of a run: look at the scan, choose a start, go from coarse to full, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ptycho_config.errors import ConfigError
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core.arrays import Arrays
+from ptycho_core.callbacks import Callback
+from ptycho_core.provenance import solver_provenance
+from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+from ptycho_core.solver._batches import plan_batches
+from ptycho_core.solver._choose_arrays import choose_arrays
+from ptycho_core.solver._descent import Descent
+from ptycho_core.solver._gauge import centre_shift, move_spectrum, probe_of
+from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
+from ptycho_core.solver._modes import seed_modes
+from ptycho_core.solver._monitor import Monitor
+from ptycho_core.solver._report import make_reconstruction
+from ptycho_core.solver._resample import resample_object
+from ptycho_core.solver._schedule import LevelSchedule, plan_levels
+from ptycho_core.solver._start_probe import scaled_spectrum, search_start_probe, spectrum_of
+from ptycho_core.solver._statistics import ScanStatistics, central, scan_statistics
+
+__all__ = ["solve"]
+
+#: Counts under the square root, as a part of the mean counts per pixel.
+_SOFTENING = 1e-5
+#: Above this noise floor of R the coarse residuals of start probes cannot be told apart.
+_SEARCHABLE_FLOOR = 0.5
+
+
+def solve(
+    scan: Scan,
+    config: SolverConfig | None = None,
+    execution: SolverExecutionConfig | None = None,
+    callbacks: Sequence[Callback] = (),
+    *,
+    start: Reconstruction | None = None,
+) -> Reconstruction:
+    """Reconstruct object and probe from a scan.
+
+    The solver descends on the amplitude misfit in small batches of frames, with momentum, from coarse to
+    fine resolution, and steps back when it diverges. Nothing needs tuning. The result is the same for the
+    same seed, arrays and number of threads.
+
+    Args:
+        config: what to compute; the defaults serve every scan.
+        execution: where to run; by default NumPy on the CPU, torch where an NVIDIA GPU is seen.
+        callbacks: told of progress, asked after every batch whether to stop.
+        start: an earlier result of this scan (same frame size) to go on from, at full resolution.
+    Returns:
+        The reconstruction; `interrupted` is set where a callback or the time budget ended it early.
+    Raises:
+        ConfigError: a setting does not fit the scan, such as `final_size` above the frame size.
+        BackendUnavailableError: the arrays asked for are not installed.
+        PolicyError: an explicit GPU that this host lacks (POLICY-001).
+
+    Example:
+        >>> from ptycho_core import open_scan, solve
+        >>> result = solve(open_scan("siemens-star"))
+        >>> print(f"R = {result.data_residual:.3f}")  # doctest: +SKIP
+    """
+    config = config or SolverConfig()
+    execution = execution or SolverExecutionConfig()
+    arrays, choice = choose_arrays(execution)
+    monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
+    monitor.event("arrays", choice.message, **choice.record())
+    with arrays.limits():
+        run = _Run(scan, config, arrays, monitor)
+        obj, probe, origin = run.from_start_probe() if start is None else run.from_result(start)
+    monitor.lap("solve")
+    result = make_reconstruction(
+        scan, obj=obj, probe=probe, origin_px=origin, image_reliable=run.image_reliable
+    )
+    monitor.lap("report")
+    monitor.timings["total"] = monitor.elapsed_s
+    return replace(
+        result,
+        history=tuple(monitor.history),
+        events=tuple(monitor.events),
+        timings=dict(monitor.timings),
+        interrupted=monitor.interrupted,
+        provenance=solver_provenance(scan, config, execution, choice.record()),
+    )
+
+
+class _Run:
+    """One run: what it was given, and its random numbers."""
+
+    def __init__(self, scan: Scan, config: SolverConfig, arrays: Arrays, monitor: Monitor) -> None:
+        self.scan, self.config, self.arrays, self.monitor = scan, config, arrays, monitor
+        self.image_reliable = True
+        self.random = np.random.default_rng(config.seed)
+        self.statistics = self._look()
+        self.softening = _SOFTENING * self.statistics.counts_per_frame / scan.frame_px**2
+        self.order, self.batches = plan_batches(
+            scan.positions_px,
+            frame_px=scan.frame_px,
+            frames_per_batch=config.frames_per_batch,
+            random=self.random,
+        )
+        self.shift_px = np.zeros(2)
+
+    def _look(self) -> ScanStatistics:
+        statistics = scan_statistics(self.scan, estimate_background=self.config.background == "auto")
+        floor = statistics.noise_floor
+        noise = "noise level unknown" if floor is None else f"noise floor of R {floor:.3f}"
+        self.monitor.event(
+            "statistics",
+            f"{statistics.counts_per_frame:.4g} counts per frame, "
+            f"background {statistics.background:.3g} counts per pixel, {noise}.",
+            counts_per_frame=statistics.counts_per_frame,
+            background=statistics.background,
+            noise_floor=floor,
+        )
+        return statistics
+
+    def from_start_probe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run all levels from a transparent object and the scan's start probe, or a better one."""
+        spectrum = scaled_spectrum(self._start_probe(), self.scan, self.statistics.counts_per_frame)
+        spectra = seed_modes(spectrum, self.config.probe_modes)
+        levels = plan_levels(
+            self.config, coarse_px=self.statistics.coarse_px, frame_px=self.scan.frame_px, warm_start=False
+        )
+        return self._descend(levels, spectra, None)
+
+    def from_result(self, start: Reconstruction) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Go on from an earlier result, at full resolution."""
+        scan = self.scan
+        if start.frame_px != scan.frame_px:
+            raise ConfigError(
+                f"`start` has a probe of {start.frame_px} px and the scan has frames of {scan.frame_px} px. "
+                "Start from a result of frames of the same size."
+            )
+        # Where the earlier canvas lies against ours: whole pixels are copied, the rest moves the positions.
+        ours = scan.positions_px.min(axis=0) - scan.frame_px // 2 - MARGIN_PX
+        offset = ours - start.origin_px
+        whole = np.round(offset).astype(np.int64)
+        self.shift_px = offset - whole
+        corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX)
+        obj = np.ones(canvas_shape(corners.astype(np.int64), scan.frame_px), np.complex64)
+        _paste(obj, start.object, whole)
+        spectra = spectrum_of(start.probe).astype(np.complex64)
+        if len(spectra) < self.config.probe_modes:
+            extra = seed_modes(spectra[0], self.config.probe_modes)
+            spectra = np.concatenate([spectra, extra[len(spectra) :]])
+        levels = plan_levels(self.config, coarse_px=scan.frame_px, frame_px=scan.frame_px, warm_start=True)
+        return self._descend(levels, spectra[: self.config.probe_modes], obj)
+
+    def _start_probe(self) -> np.ndarray:
+        given = self.scan.probe[0]
+        floor = self.statistics.noise_floor
+        if not self.config.probe_search or self.config.effort == "fast":
+            return given
+        if floor is not None and floor >= _SEARCHABLE_FLOOR:
+            self.monitor.event(
+                "start_probe", "Too few counts to search a start probe; the given one is used."
+            )
+            return given
+        found = search_start_probe(
+            self.scan,
+            self.statistics,
+            self.arrays,
+            softening=self.softening,
+            object_floor=self.config.object_floor,
+            random=self.random,
+            ask_to_stop=self.monitor.ask_to_stop,
+        )
+        self.monitor.lap("start_probe")
+        self.monitor.event(
+            "start_probe",
+            f"Start probe: {found.describe()} (residual {found.best_residual:.3f}, "
+            f"as given {found.given_residual:.3f}).",
+            family=found.family,
+            value=found.value,
+            residual=found.best_residual,
+            given_residual=found.given_residual,
+        )
+        return found.probe
+
+    def _descend(
+        self, levels: Sequence[LevelSchedule], spectra: np.ndarray, start: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        monitor, scan = self.monitor, self.scan
+        monitor.start(scan.name, scan.frame_px, levels, self.batches)
+        descent = Descent(
+            random=self.random,
+            ask_to_stop=monitor.ask_to_stop,
+            after_step=monitor.after_step,
+            after_epoch=monitor.after_epoch,
+            epochs_allowed=monitor.epochs_allowed,
+        )
+        reference = probe_of(spectra)
+        level: Level | None = None
+        for schedule in levels:
+            crop = central(schedule.size_px, scan.frame_px)
+            fine = self._level(schedule.size_px)
+            obj = start if level is None else self._carried(level, fine.shape, fine.scale)
+            level = fine
+            level.start(spectra[:, crop, crop], obj)
+            monitor.lap(f"read_{schedule.size_px}")
+            monitor.begin_epochs()
+            descent.run(level, schedule)
+            spectra[:, crop, crop] = self.arrays.to_numpy(level.spectrum)
+            spectra = self._centred(spectra, reference)
+            monitor.lap(f"level_{schedule.size_px}")
+            if descent.stopped:
+                break
+        assert level is not None  # plan_levels returns at least one level
+        on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX
+        corners = np.round(on_canvas).astype(np.int64)
+        obj = self._carried(level, canvas_shape(corners, scan.frame_px), 1.0)
+        origin = scan.positions_px[0] - (on_canvas[0] + scan.frame_px // 2)
+        return obj, probe_of(spectra), origin
+
+    def _level(self, size_px: int) -> Level:
+        return Level(
+            self.scan,
+            self.arrays,
+            order=self.order,
+            batches=self.batches,
+            size_px=size_px,
+            background=self.statistics.background,
+            softening=self.softening,
+            object_floor=self.config.object_floor,
+            shift_px=self.shift_px,
+        )
+
+    def _carried(self, level: Level, shape: tuple[int, int], scale: float) -> np.ndarray:
+        obj = self.arrays.to_numpy(level.object)
+        if level.scale == scale and obj.shape == shape:
+            return obj
+        return resample_object(obj, shape, margin_px=MARGIN_PX, old_scale=level.scale, new_scale=scale)
+
+    def _centred(self, spectra: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Move the probe back to where it started in its window, and the positions the other way.
+
+        If psi(r) = P(r) O(r + c), then P(r + d) O(r + (c + d)) is the same wave, moved; so only the
+        positions on the canvas change, and the object needs no interpolation.
+        """
+        limit = MARGIN_PX - 1.0
+        drift = centre_shift(probe_of(spectra), reference)
+        allowed = np.clip(self.shift_px + drift, -limit, limit) - self.shift_px
+        self.shift_px = self.shift_px + allowed
+        return move_spectrum(spectra, -allowed)
+
+
+def _paste(target: np.ndarray, source: np.ndarray, offset: np.ndarray) -> None:
+    """Copy `source` into `target` where target[i] lies on source[i + offset]."""
+    here, there = [], []
+    for axis in (0, 1):
+        first = max(0, -int(offset[axis]))
+        last = min(target.shape[axis], source.shape[axis] - int(offset[axis]))
+        here.append(slice(first, max(first, last)))
+        there.append(slice(first + int(offset[axis]), max(first, last) + int(offset[axis])))
+    target[tuple(here)] = source[tuple(there)]
