@@ -35,7 +35,7 @@ CHUNK_BYTES = 2 << 20
 """Complex field per chunk and thread: small enough to stay in a core's cache between the steps."""
 
 KEPT_BYTES = 96 << 20
-"""Amplitudes kept between the pass that finds k and the one that needs it; beyond, they are predicted twice."""
+"""Amplitudes kept between the pass that finds k and the one that needs it; more are predicted twice."""
 
 
 @runtime_checkable
