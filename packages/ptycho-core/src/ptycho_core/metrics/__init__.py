@@ -1,5 +1,28 @@
 """How good a reconstruction is, given the truth or another one. R, which needs neither, is in `residual`."""
 
+from .alignment import Alignment, align
+from .compare import Comparison, OnCanvas, compare
+from .fourier_ring import Cutoff, cutoff, first_crossing, ring_correlation, windowed
 from .object_error import ObjectError, lit_region, object_error
+from .similarity import mean_absolute_error, mean_squared_error, ms_ssim, psnr, ssim
 
-__all__ = ["ObjectError", "lit_region", "object_error"]
+__all__ = [
+    "Alignment",
+    "Comparison",
+    "Cutoff",
+    "ObjectError",
+    "OnCanvas",
+    "align",
+    "compare",
+    "cutoff",
+    "first_crossing",
+    "lit_region",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "ms_ssim",
+    "object_error",
+    "psnr",
+    "ring_correlation",
+    "ssim",
+    "windowed",
+]

@@ -1,0 +1,61 @@
+"""What frames cannot fix about an object, and the conventions that fix it.
+
+A phase, a linear ramp and a shift can move from the object to the probe and back without any frame
+noticing. Functions here measure and remove them; `metrics.alignment` finds them between two objects.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Complex, Complex128, Float64, Inexact
+
+
+def linear_ramp(
+    obj: Complex[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"] | None = None
+) -> Float64[np.ndarray, "2"]:
+    """Return the mean phase slope (y, x) of a field in rad per pixel, between -pi and pi.
+
+    The angle of the mean of o[r + 1] conj(o[r]): neighbours are compared, so no phase is unwrapped.
+    """
+    lit = np.ones(obj.shape, bool) if region is None else region
+    slopes = []
+    for axis in (0, 1):
+        here, there = (np.moveaxis(a, axis, 0) for a in (obj, lit))
+        pairs = there[1:] & there[:-1]
+        slopes.append(np.angle(np.sum((here[1:] * here[:-1].conj())[pairs], dtype=np.complex128)))
+    return np.array(slopes, np.float64)
+
+
+def phase_ramp(shape: tuple[int, int], slope: Float64[np.ndarray, "2"]) -> Complex128[np.ndarray, "h w"]:
+    """Return exp(i slope . r), slope in rad per pixel (y, x), with r = 0 at index (H // 2, W // 2)."""
+    y, x = (np.arange(side) - side // 2 for side in shape)
+    return np.exp(1j * slope[0] * y)[:, None] * np.exp(1j * slope[1] * x)[None]
+
+
+def without_ramp(
+    obj: Complex[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"] | None = None
+) -> Complex128[np.ndarray, "h w"]:
+    """Return the object without its mean phase slope on the region."""
+    return obj * phase_ramp(obj.shape, -linear_ramp(obj, region))
+
+
+def without_mean_phase(
+    obj: Complex[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"] | None = None
+) -> Complex[np.ndarray, "h w"]:
+    """Return the object turned so that the phase of its mean on the region is 0."""
+    inside = obj if region is None else obj[region]
+    return obj * np.exp(-1j * np.angle(np.sum(inside, dtype=np.complex128)))
+
+
+def probe_centre_px(probe: Inexact[np.ndarray, "*mode n n"]) -> Float64[np.ndarray, "2"]:
+    """Return the centre of mass (y, x) of the probe's intensity, all modes together, in pixels.
+
+    Index N/2 is where the frame's position lies (physics.md §0).
+    """
+    intensity = np.abs(probe.reshape(-1, *probe.shape[-2:])).astype(np.float64) ** 2
+    intensity = intensity.sum(axis=0)
+    total = intensity.sum()
+    if total == 0:
+        return np.array(intensity.shape, np.float64) / 2
+    pixel = np.arange(len(intensity))
+    return np.array([intensity.sum(axis=1) @ pixel, intensity.sum(axis=0) @ pixel]) / total
