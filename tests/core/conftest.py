@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ptycho_core import Scan, open_scan
 from ptycho_core.datasets import fetch
 

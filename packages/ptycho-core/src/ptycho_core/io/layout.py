@@ -1,6 +1,7 @@
 """The shapes that scan files come in, turned into ours: frames first, (y, x) positions, modes first.
 
-Only shapes are judged here; `values` judges what the arrays hold. No function copies frames unless it says so.
+Only shapes are judged here; `values` judges what the arrays hold. No function copies frames unless it says
+so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
+
 from ptycho_config.errors import DataError
 
 SMALLEST_FRAME_PX = 8
@@ -42,7 +44,8 @@ def require_real_numbers(array: np.ndarray, name: str, what: str) -> None:
             f"{name}: {what} is complex ({array.dtype}). Expected real numbers. {advice}", finding="DATA-001"
         )
     raise DataError(
-        f"{name}: {what} has the type {array.dtype}. Expected real numbers; convert with `.astype('float32')`.",
+        f"{name}: {what} has the type {array.dtype}. Expected real numbers; convert with "
+        "`.astype('float32')`.",
         finding="DATA-001",
     )
 
@@ -50,8 +53,8 @@ def require_real_numbers(array: np.ndarray, name: str, what: str) -> None:
 def arrange_frames(frames: np.ndarray, n_positions: int, name: str) -> ArrangedFrames:
     """Bring frames into the layout (frame, y, x) by comparing with the number of positions (FORMAT-001).
 
-    Accepts (M, N, N), (N, N, M), and either with further axes of length 1. When both ends of the shape fit the
-    number of positions, frames-first, the documented layout, is taken.
+    Accepts (M, N, N), (N, N, M), and either with further axes of length 1. When both ends of the shape fit
+    the number of positions, frames-first, the documented layout, is taken.
 
     Raises:
         DataError: neither reading fits, the frames are not square, or their side cannot be used.
@@ -64,8 +67,8 @@ def arrange_frames(frames: np.ndarray, n_positions: int, name: str) -> ArrangedF
         frames = frames[..., 0]
     if frames.ndim != 3:
         raise DataError(
-            f"{name}: the diffraction has shape {given_shape}. Expected (frames, N, N), one square pattern per "
-            f"position ({n_positions} positions were found).",
+            f"{name}: the diffraction has shape {given_shape}. Expected (frames, N, N), one square pattern "
+            f"per position ({n_positions} positions were found).",
             finding="DATA-001",
         )
     if 0 in frames.shape:
@@ -85,15 +88,16 @@ def _frame_axis_is_last(
         return False
     if last == n_positions:
         return True
-    # Positions recorded after the last frame are dropped later, if the frames alone show which axis is theirs.
+    # Positions recorded after the last frame are dropped later, if the frames alone show which axis is
+    # theirs.
     if middle == last and first < n_positions:
         return False
     if first == middle and last < n_positions:
         return True
     raise DataError(
         f"{name}: the diffraction has shape {given_shape}, but there are {n_positions} positions. Expected "
-        f"({n_positions}, N, N) or (N, N, {n_positions}), one (y, x) position per frame. `ptycho inspect` lists "
-        f"both; drop the frames that were recorded without a position.",
+        f"({n_positions}, N, N) or (N, N, {n_positions}), one (y, x) position per frame. `ptycho inspect` "
+        "lists both; drop the frames that were recorded without a position.",
         finding="FORMAT-001",
     )
 
@@ -128,8 +132,8 @@ def arrange_positions(positions: np.ndarray, name: str) -> Float64[np.ndarray, "
         positions = positions[0]
     if positions.ndim != 2 or positions.shape[1] != 2:
         raise DataError(
-            f"{name}: the positions have shape {given_shape}. Expected (frames, 2), one (y, x) pair in pixels "
-            f"per frame.",
+            f"{name}: the positions have shape {given_shape}. Expected (frames, 2), one (y, x) pair in "
+            "pixels per frame.",
             finding="DATA-001",
         )
     if positions.shape[0] == 0:
@@ -144,7 +148,8 @@ def pair_coordinates(x: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
         require_real_numbers(values, name, f"`{key}`")
         if values.size != max(values.shape, default=0):
             raise DataError(
-                f"{name}: `{key}` has shape {values.shape}. Expected (frames,), one number in pixels per frame.",
+                f"{name}: `{key}` has shape {values.shape}. Expected (frames,), one number in pixels per "
+                "frame.",
                 finding="DATA-001",
             )
     if x.size != y.size:
@@ -183,8 +188,8 @@ def arrange_probe(probe: np.ndarray, frame_px: int, name: str) -> np.ndarray:
     if probe.shape[1] != frame_px:
         raise DataError(
             f"{name}: the probe is {probe.shape[1]} x {probe.shape[1]} pixels, the frames are {frame_px} x "
-            f"{frame_px}. Expected the same side; crop or pad one of them, or leave the probe out and have it "
-            f"estimated.",
+            f"{frame_px}. Expected the same side; crop or pad one of them, or leave the probe out and have "
+            "it estimated.",
             finding="DATA-001",
         )
     return probe
@@ -208,7 +213,8 @@ def arrange_mask(mask: np.ndarray, frames_shape: tuple[int, ...], *, moved: bool
         mask = np.moveaxis(mask, 2, 0)
     if mask.shape not in (frames_shape, frames_shape[1:]):
         raise DataError(
-            f"{name}: the mask of pixels has shape {given_shape}. Expected {frames_shape[1:]} or {frames_shape}.",
+            f"{name}: the mask of pixels has shape {given_shape}. Expected {frames_shape[1:]} or "
+            f"{frames_shape}.",
             finding="DATA-001",
         )
     return mask != 0

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from ptycho_config.errors import DataError
 
+from ptycho_config.errors import DataError
 from ptycho_core.io.npy import MemoryFile, read_npy_header
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # zip application note, section 4.3.7
@@ -241,8 +241,8 @@ class Checksum:
         """Raise DataError unless the values are those that were written."""
         if self._value != self._expected:
             raise DataError(
-                f"{self._path.name}: `{self._key}` is damaged, its checksum is {self._value:08x} and should be "
-                f"{self._expected:08x}. Copy or download the file again."
+                f"{self._path.name}: `{self._key}` is damaged, its checksum is {self._value:08x} and should "
+                f"be {self._expected:08x}. Copy or download the file again."
             )
 
 
@@ -307,6 +307,6 @@ def _not_an_npz(path: Path, first_bytes: bytes) -> str:
     if first_bytes[:1] == b"\x80":
         found = "this looks like a Python pickle, which is never loaded because unpickling runs code"
     return (
-        f"{path.name}: {found}. Expected an NPZ (`.npz` or `.npz.bz2`) with frames, positions and probe, made "
-        f"for instance by `numpy.savez(path, diff3d=..., xcoords=..., ycoords=..., probeGuess=...)`."
+        f"{path.name}: {found}. Expected an NPZ (`.npz` or `.npz.bz2`) with frames, positions and probe, "
+        "made for instance by `numpy.savez(path, diff3d=..., xcoords=..., ycoords=..., probeGuess=...)`."
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from ptycho_config.errors import DataError
 
+from ptycho_config.errors import DataError
 from ptycho_core.datasets import DATASETS, DataSet, fetch, nearest_name
 from ptycho_core.io.door import Arrays, admit
 from ptycho_core.io.keys import collect, find_probe

@@ -9,6 +9,7 @@ from ptycho_core.io.values import warn
 from ptycho_core.scan import Scan
 
 PROBE_ENERGY_FRACTION = 0.9
+SAMPLED_POSITIONS = 512
 
 
 def probe_diameter_px(probe: Complex[np.ndarray, "mode n n"]) -> float:
@@ -27,26 +28,36 @@ def probe_diameter_px(probe: Complex[np.ndarray, "mode n n"]) -> float:
     return max(1.0, 2 * float(radius[order[rank]]))
 
 
-def nearest_neighbour_px(positions_px: Float64[np.ndarray, "frame 2"]) -> Float64[np.ndarray, " frame"]:
-    """Return each position's distance to the nearest other one; infinite for a single position."""
-    if positions_px.shape[0] < 2:
-        return np.full(positions_px.shape[0], np.inf)
-    from scipy.spatial import KDTree  # a third of a second to import, which a scan of one frame need not wait
+def typical_step_px(positions_px: Float64[np.ndarray, "frame 2"]) -> float:
+    """Return the median distance to the nearest other position, over an even sample of the positions.
 
-    return KDTree(positions_px).query(positions_px, k=2)[0][:, 1]
+    A few hundred of them settle a median; no tree has to be imported and built while a scan is opened.
+    Infinite for a single position.
+    """
+    n_frames = positions_px.shape[0]
+    if n_frames < 2:
+        return float("inf")
+    sample = np.unique(np.linspace(0, n_frames - 1, min(n_frames, SAMPLED_POSITIONS)).astype(int))
+    y, x = positions_px.T
+    nearest = np.empty(sample.size)
+    for rank, frame in enumerate(sample):
+        squared = (y - y[frame]) ** 2 + (x - x[frame]) ** 2
+        squared[frame] = np.inf
+        nearest[rank] = squared.min()
+    return float(np.sqrt(np.median(nearest)))
 
 
 def overlap_fraction(
     positions_px: Float64[np.ndarray, "frame 2"], probe: Complex[np.ndarray, "mode n n"]
 ) -> float:
-    """Return the linear overlap of neighbours, 1 - distance / probe diameter, in the median.
+    """Return the linear overlap of neighbours, 1 - step / probe diameter.
 
     Returns:
         1 for equal positions, 0 for probes that touch, negative where there are gaps; 0 for a single frame.
     """
     if positions_px.shape[0] < 2:
         return 0.0
-    return 1 - float(np.median(nearest_neighbour_px(positions_px))) / probe_diameter_px(probe)
+    return 1 - typical_step_px(positions_px) / probe_diameter_px(probe)
 
 
 def warn_without_overlap(scan: Scan) -> None:
@@ -56,9 +67,10 @@ def warn_without_overlap(scan: Scan) -> None:
     overlap = overlap_fraction(scan.positions_px, scan.probe)
     if overlap > 0:
         return
-    step = float(np.median(nearest_neighbour_px(scan.positions_px)))
+    step = typical_step_px(scan.positions_px)
     warn(
-        f"{scan.name}: neighbouring positions do not overlap: the step is {step:.3g} px, the {scan.probe_source} "
-        f"probe {probe_diameter_px(scan.probe):.3g} px wide, the overlap {100 * overlap:.0f} %. Frames that share "
-        f"no light cannot be joined; check the positions' unit and the probe. 60 % is a good overlap."
+        f"{scan.name}: neighbouring positions do not overlap: the step is {step:.3g} px, the "
+        f"{scan.probe_source} probe {probe_diameter_px(scan.probe):.3g} px wide, the overlap "
+        f"{100 * overlap:.0f} %. Frames that share no light cannot be joined; check the positions' unit and "
+        "the probe. 60 % is a good overlap."
     )

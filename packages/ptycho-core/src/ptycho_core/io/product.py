@@ -1,0 +1,196 @@
+"""The HDF5 product file, by which Ptychodus and others exchange a reconstruction.
+
+Layout, names and units are those of physics.md, section 1. Lengths are in metres there: a scan coordinate of
+x px lies at x * pixel size, and the object's attributes `center_x_m`, `center_y_m` say which physical point
+its middle is, so that the canvas origin survives the round trip.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Complex64, Float64
+
+from ptycho_config.errors import DataError
+from ptycho_core.io.writes import atomic_path
+
+PLACEHOLDER_PIXEL_M = 1e-9
+
+# Names in the file; shape, dtype and unit beside each.
+OBJECT = "object"  # (H, W) complex64; attributes center_{x,y}_m, pixel_{width,height}_m
+OBJECT_SPACING = "object_layer_spacing_m"  # (L - 1,) float64, empty for a thin object
+PROBE = "probe"  # (incoherent modes, N, N) complex64; attributes pixel_{width,height}_m
+POSITION_INDEXES = "probe_position_indexes"  # (M,) int64
+POSITION_X, POSITION_Y = "probe_position_x_m", "probe_position_y_m"  # (M,) float64
+LOSS_VALUES, LOSS_EPOCHS = "loss_values", "loss_epochs"  # (E,) float64, (E,) int64
+LOSS_VALUES_OLD = "costs"
+PIXEL_IS_KNOWN = "pixel_size_is_known"  # ours: whether the pixel size is a measured one
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Product:
+    """What a product file holds, in our units.
+
+    Attributes:
+        obj: (H, W) object. probe: (P, N, N) incoherent modes.
+        positions_px: (M, 2) scan coordinates (y, x). origin_px: scan coordinate of canvas pixel [0, 0].
+        pixel_size_m, energy_ev, distance_m: None where the file does not know them.
+    """
+
+    name: str
+    comments: str
+    obj: Complex64[np.ndarray, "height width"]
+    probe: Complex64[np.ndarray, "mode n n"]
+    positions_px: Float64[np.ndarray, "frame 2"]
+    origin_px: Float64[np.ndarray, "2"]
+    losses: tuple[float, ...]
+    pixel_size_m: float | None
+    energy_ev: float | None
+    distance_m: float | None
+
+
+def write_product(
+    path: str | Path,
+    *,
+    obj: Complex64[np.ndarray, "height width"],
+    probe: Complex64[np.ndarray, "mode n n"],
+    positions_px: Float64[np.ndarray, "frame 2"],
+    origin_px: Float64[np.ndarray, "2"],
+    name: str,
+    comments: str = "",
+    losses: Sequence[float] = (),
+    pixel_size_m: float | None = None,
+    energy_ev: float | None = None,
+    distance_m: float | None = None,
+) -> Path:
+    """Write an object, its probe and the positions.
+
+    Args:
+        positions_px: scan coordinates (y, x) of index N/2 of each probe window.
+        origin_px: scan coordinate (y, x) of the centre of object pixel [0, 0].
+        pixel_size_m, energy_ev, distance_m: where unknown, 1e-9 m and zeros are written, and `comments` says
+        so.
+
+    Raises:
+        OutputError: the file could not be written.
+    """
+    pixel_m = PLACEHOLDER_PIXEL_M if pixel_size_m is None else pixel_size_m
+    positions_m = positions_px * pixel_m
+    center_m = (origin_px + np.array(obj.shape) / 2) * pixel_m
+    # HDF5 writes its file in many pieces and reports a full disk badly; one plain write of the finished bytes
+    # either succeeds or says why.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs.update(
+            {
+                "name": name,
+                "comments": _with_unknowns(comments, pixel_size_m, energy_ev, distance_m),
+                "detector_object_distance_m": distance_m or 0.0,
+                "probe_energy_eV": energy_ev or 0.0,
+                "exposure_time_s": 0.0,
+                "probe_photon_count": float(np.sum(np.abs(probe).astype(np.float64) ** 2)),
+                PIXEL_IS_KNOWN: pixel_size_m is not None,
+            }
+        )
+        file[POSITION_INDEXES] = np.arange(len(positions_px), dtype=np.int64)
+        file[POSITION_Y], file[POSITION_X] = positions_m[:, 0], positions_m[:, 1]
+        file[PROBE] = probe
+        file[OBJECT] = obj
+        for key in (PROBE, OBJECT):
+            file[key].attrs.update({"pixel_width_m": pixel_m, "pixel_height_m": pixel_m})
+        file[OBJECT].attrs.update({"center_y_m": center_m[0], "center_x_m": center_m[1]})
+        file[OBJECT_SPACING] = np.zeros(0)
+        file[LOSS_VALUES] = np.asarray(losses, dtype=np.float64)
+        file[LOSS_EPOCHS] = np.arange(len(losses), dtype=np.int64)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+    return Path(path)
+
+
+def read_product(path: str | Path) -> Product:
+    """Read a product file, ours or another program's.
+
+    Only the first coherent probe mode is taken. `x_px = (x_m - center_x_m) / pixel_width_m + W/2` counts from
+    the object's edge; the origin is then chosen such that scan coordinates are metres divided by the pixel
+    size.
+
+    Raises:
+        DataError: the file is missing, damaged, no product, or has several object layers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Expected an HDF5 product file.")
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(file, path.name)
+    except DataError:
+        raise
+    except KeyError as error:
+        raise DataError(
+            f"{path.name}: {error.args[0] if error.args else error}. Expected an HDF5 product file with "
+            f"`{OBJECT}`, `{PROBE}`, `{POSITION_X}` and `{POSITION_Y}`."
+        ) from error
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path.name}: cannot be read as an HDF5 product file ({error}). Copy or export it again."
+        ) from error
+
+
+def _with_unknowns(
+    comments: str, pixel_size_m: float | None, energy_ev: float | None, distance_m: float | None
+) -> str:
+    said = [comments] if comments else []
+    if pixel_size_m is None:
+        said.append(f"The pixel size is unknown; {PLACEHOLDER_PIXEL_M:g} m stands for one pixel.")
+    unknown = [
+        word for word, value in (("photon energy", energy_ev), ("distance", distance_m)) if value is None
+    ]
+    if unknown:
+        said.append(f"Unknown, written as 0: {', '.join(unknown)}.")
+    return " ".join(said)
+
+
+def _read(file: h5py.File, name: str) -> Product:
+    obj = np.asarray(file[OBJECT], dtype=np.complex64)
+    if obj.ndim == 3 and obj.shape[0] == 1:
+        obj = obj[0]
+    probe = np.asarray(file[PROBE], dtype=np.complex64)
+    if probe.ndim == 4:
+        probe = probe[0]
+    probe = probe[np.newaxis] if probe.ndim == 2 else probe
+    positions_m = np.stack([np.asarray(file[POSITION_Y]), np.asarray(file[POSITION_X])], axis=-1)
+    if obj.ndim != 2 or probe.ndim != 3 or positions_m.ndim != 2:
+        raise DataError(
+            f"{name}: `{OBJECT}` {file[OBJECT].shape}, `{PROBE}` {file[PROBE].shape} and positions "
+            f"{positions_m.shape[:-1]}. Expected one object layer (H, W), modes (P, N, N) and (M,)."
+        )
+    attributes = file[OBJECT].attrs
+    pixel_m = np.array([attributes["pixel_height_m"], attributes["pixel_width_m"]], dtype=np.float64)
+    center_m = np.array([attributes["center_y_m"], attributes["center_x_m"]], dtype=np.float64)
+    if not (np.isfinite(pixel_m).all() and (pixel_m > 0).all()):
+        raise DataError(f"{name}: the object's pixel is {pixel_m[0]:g} x {pixel_m[1]:g} m. Expected a size.")
+    loss_key = LOSS_VALUES if LOSS_VALUES in file else LOSS_VALUES_OLD
+    losses = np.asarray(file[loss_key]).reshape(-1) if loss_key in file else ()
+    known = bool(file.attrs.get(PIXEL_IS_KNOWN, True))
+    return Product(
+        name=str(file.attrs.get("name", name)),
+        comments=str(file.attrs.get("comments", "")),
+        obj=obj,
+        probe=probe,
+        positions_px=positions_m / pixel_m,
+        origin_px=center_m / pixel_m - np.array(obj.shape) / 2,
+        losses=tuple(float(value) for value in losses),
+        pixel_size_m=float(pixel_m[1]) if known else None,
+        energy_ev=_positive(file.attrs.get("probe_energy_eV")),
+        distance_m=_positive(file.attrs.get("detector_object_distance_m")),
+    )
+
+
+def _positive(value: object) -> float | None:
+    number = float(value) if isinstance(value, int | float | np.number) else 0.0
+    return number if np.isfinite(number) and number > 0 else None

@@ -1,8 +1,11 @@
 """A start probe for scans that bring none."""
 
 from __future__ import annotations
-import numpy as np
+
 from dataclasses import replace
+
+import numpy as np
+
 from ptycho_core.scan import Scan
 
 

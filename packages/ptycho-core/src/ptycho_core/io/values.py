@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
-from ptycho_config.errors import DataError, PolicyWarning
 
+from ptycho_config.errors import DataError, PolicyWarning
 from ptycho_core.survey import FrameSurvey
 
 LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; in pixels, nobody steps by less than a hundredth in all
@@ -30,8 +30,8 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
     finite = np.isfinite(positions_px).all(axis=1)
     if not finite.all():
         raise DataError(
-            f"{name}: {np.count_nonzero(~finite)} of {finite.size} positions are NaN or infinite, the first at "
-            f"frame {int(np.argmin(finite))}. Expected finite pixels; drop those frames.",
+            f"{name}: {np.count_nonzero(~finite)} of {finite.size} positions are NaN or infinite, the first "
+            f"at frame {int(np.argmin(finite))}. Expected finite pixels; drop those frames.",
             finding="DATA-001",
         )
     with np.errstate(over="ignore"):
@@ -39,16 +39,16 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
         canvas_px = np.prod(extent + frame_px)
     if positions_px.shape[0] > 1 and 0 < extent.max() < LARGEST_EXTENT_IN_METRES:
         raise DataError(
-            f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, which is no scan; they look "
-            f"like metres. Expected pixels: divide them by the object's pixel size in metres "
+            f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, which is no scan; they "
+            "look like metres. Expected pixels: divide them by the object's pixel size in metres "
             f"(wavelength x distance / (N x detector pixel)).",
             finding="DATA-001",
         )
     if not canvas_px <= LARGEST_CANVAS_PX:
         raise DataError(
-            f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, a canvas of {canvas_px:.2g} "
-            f"pixels. Expected at most {LARGEST_CANVAS_PX:.2g}; are they in nanometres or steps of a motor? "
-            f"Divide them by the pixel size.",
+            f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, a canvas of "
+            f"{canvas_px:.2g} pixels. Expected at most {LARGEST_CANVAS_PX:.2g}; are they in nanometres or "
+            "steps of a motor? Divide them by the pixel size.",
             finding="DATA-001",
         )
     if positions_px.shape[0] > 1 and extent.max() == 0:
@@ -61,8 +61,8 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
     """Refuse frames that are infinite, all NaN, all zero, too large, or negative amplitudes."""
     if survey.first_infinite is not None:
         raise DataError(
-            f"{name}: frame {survey.first_infinite} holds infinite values. Expected finite numbers; mark such "
-            f"pixels in `bad_pixels` or store NaN there.",
+            f"{name}: frame {survey.first_infinite} holds infinite values. Expected finite numbers; mark "
+            "such pixels in `bad_pixels` or store NaN there.",
             finding="DATA-001",
         )
     if survey.first_all_nan is not None:
@@ -73,8 +73,8 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
         )
     if survey.n_nan > LARGEST_NAN_FRACTION * n_values:
         raise DataError(
-            f"{name}: {100 * survey.n_nan / n_values:.0f} % of all values are NaN. NaN marks bad pixels, of which "
-            f"at most {100 * LARGEST_NAN_FRACTION:.0f} % can be missing.",
+            f"{name}: {100 * survey.n_nan / n_values:.0f} % of all values are NaN. NaN marks bad pixels, of "
+            f"which at most {100 * LARGEST_NAN_FRACTION:.0f} % can be missing.",
             finding="DATA-001",
         )
     largest = max(abs(survey.minimum), abs(survey.maximum))
@@ -89,8 +89,9 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
         )
     if survey.n_negative and survey.measurement == "amplitude":
         raise DataError(
-            f"{name}: {survey.n_negative} values are negative, the smallest is {survey.minimum:.3g}. An amplitude "
-            f"cannot be; if these are counts with the dark image subtracted, say `--measurement counts`.",
+            f"{name}: {survey.n_negative} values are negative, the smallest is {survey.minimum:.3g}. An "
+            "amplitude cannot be; if these are counts with the dark image subtracted, say `--measurement "
+            "counts`.",
             finding="DATA-001",
         )
     if survey.maximum <= 0:
@@ -100,7 +101,8 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
         )
     if survey.n_negative:
         warn(
-            f"{name}: {survey.n_negative} negative counts, the smallest {survey.minimum:.3g}, are taken as 0.",
+            f"{name}: {survey.n_negative} negative counts, the smallest {survey.minimum:.3g}, are taken as "
+            "0.",
             finding="DATA-001",
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ptycho_config.errors import OutputError
 
 _ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
@@ -33,10 +35,10 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
         OutputError: the directory cannot be written, the disk is full; names the path and the cause.
     """
     final = Path(final)
+    temporary = final.with_name(f".{final.name[:80]}.{secrets.token_hex(4)}.part")
     with _explained(final):
-        handle, name = tempfile.mkstemp(prefix=f".{final.name[:80]}.", suffix=".part", dir=final.parent)
-        os.close(handle)
-    temporary = Path(name)
+        # Not mkstemp, whose files only the owner may read: the result gets the permissions of any other file.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         with _explained(final):
             yield temporary
@@ -118,12 +120,9 @@ def _padding(offset: int, filename: str) -> bytes:
 
 
 def _settle(temporary: Path, final: Path) -> None:
-    """Flush a finished file to the disk and give it its name and the permissions of an ordinary file."""
+    """Flush a finished file to the disk and give it its name."""
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)
     temporary.replace(final)
     with suppress(OSError):  # some file systems cannot flush a directory; the file itself is safe by now
         directory = os.open(final.parent, os.O_RDONLY)
