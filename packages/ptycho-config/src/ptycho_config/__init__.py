@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         SolverConfig,
         TrainingConfig,
     )
+    from ptycho_config.sources import Loaded, load
+    from ptycho_config.validation import config_error
 
 __all__ = [
     "BackendUnavailableError",
@@ -41,6 +43,7 @@ __all__ = [
     "DataError",
     "ExecutionConfig",
     "InferenceConfig",
+    "Loaded",
     "ModelConfig",
     "OutputError",
     "PolicyError",
@@ -52,8 +55,10 @@ __all__ = [
     "SolverExecutionConfig",
     "TensorFlowExecutionConfig",
     "TrainingConfig",
+    "config_error",
     "cuda_available",
     "exit_code",
+    "load",
     "resolve_accelerator",
 ]
 
@@ -86,6 +91,8 @@ _HOME = {
     **dict.fromkeys(
         ("InferenceConfig", "ModelConfig", "RunConfig", "SolverConfig", "TrainingConfig"), "models"
     ),
+    **dict.fromkeys(("Loaded", "load"), "sources"),
+    "config_error": "validation",
 }
 
 

@@ -67,6 +67,8 @@ class PyTorchExecutionConfig(ExecutionConfig):
         'chosen explicitly'
     """
 
+    derived_fields = frozenset({"resolution"})
+
     accelerator: Accelerator = Field(
         default="auto", description="processor; auto takes CUDA where it is available, else the CPU"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +15,15 @@ class Config(BaseModel):
     `model_fields_set` names the fields that somebody chose; the others hold defaults.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_assignment=True,
+        allow_inf_nan=False,
+        defer_build=True,  # importing the package must stay quick
+    )
+
+    derived_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that no source sets by themselves: the model fills them, or they are an older name of another."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a checked value; a refused one leaves the model as it was.

@@ -18,6 +18,8 @@ __all__ = ["InferenceConfig"]
 class InferenceConfig(CanonicalConfig):
     """A trained network, a scan, and how its frames are grouped."""
 
+    derived_fields = frozenset({"n_images"})
+
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network and its physics")
     model_path: Path = Field(description="trained network: a bundle or the directory of its run")
     test_data_file: Path = Field(description="scan to reconstruct: a file or a data set")

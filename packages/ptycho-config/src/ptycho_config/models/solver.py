@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ptycho_config.models._base import CanonicalConfig
 from ptycho_config.values import (
@@ -17,6 +17,11 @@ from ptycho_config.values import (
 )
 
 __all__ = ["SolverConfig"]
+
+
+def _switch(value: object) -> object:
+    """Read what YAML makes of the bare word `off`."""
+    return "off" if value is False else value
 
 
 class SolverConfig(CanonicalConfig):
@@ -33,7 +38,7 @@ class SolverConfig(CanonicalConfig):
     probe_search: bool = Field(
         default=True, description="look for a better start probe before the reconstruction"
     )
-    background: Literal["auto", "off"] = Field(
+    background: Annotated[Literal["auto", "off"], BeforeValidator(_switch)] = Field(
         default="auto", description="estimate a flat background from the corners of the detector"
     )
     probe_modes: Annotated[Integer, Field(ge=1, le=8)] = Field(

@@ -27,6 +27,8 @@ __all__ = ["TrainingConfig"]
 class TrainingConfig(CanonicalConfig):
     """Data, loss, optimiser and length of a training run."""
 
+    derived_fields = frozenset({"n_images"})
+
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network and its physics")
     train_data_file: Path | None = Field(default=None, description="scan to train on: a file or a data set")
     test_data_file: Path | None = Field(default=None, description="scan to test on: a file or a data set")

@@ -1,0 +1,94 @@
+"""What a setting is called outside: its flag, its environment variable and its YAML key come from one name.
+
+A command joins several models; a `Part` says under which names one of them appears there.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic.fields import FieldInfo
+
+from ptycho_config.models import Config
+
+__all__ = ["ENV_PREFIX", "Part", "Place", "nearest", "normalised", "places"]
+
+ENV_PREFIX = "PTYCHO_"
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+@dataclass(frozen=True)
+class Part(Generic[ConfigT]):
+    """One model among the settings of a command.
+
+    Attributes:
+        model_class: the model.
+        prefix: put before the name of every field, such as `torch_`.
+        rename: field -> name outside, for those that the prefix rule does not fit.
+        exclude: fields that this command does not offer; they keep their defaults.
+        title: heading in the help text; the first line of the model's docstring when empty.
+    """
+
+    model_class: type[ConfigT]
+    prefix: str = ""
+    rename: Mapping[str, str] = field(default_factory=dict[str, str])
+    exclude: frozenset[str] = frozenset()
+    title: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The heading in the help text."""
+        return self.title or (self.model_class.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one setting stands in its model, and what it is called outside."""
+
+    path: tuple[str, ...]
+    name: str
+    info: FieldInfo
+
+    @property
+    def dotted(self) -> str:
+        """The field, with its section: `model.N`."""
+        return ".".join(self.path)
+
+    @property
+    def flag(self) -> str:
+        """The flag, with hyphens: `--batch-size`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def env(self) -> str:
+        """The environment variable: `PTYCHO_BATCH_SIZE`."""
+        return ENV_PREFIX + self.name.upper()
+
+
+def places(part: Part[Any]) -> tuple[Place, ...]:
+    """List the settings of a model; those of a nested model (`model`) stand among them, flat."""
+    found: list[Place] = []
+    for name, info in part.model_class.model_fields.items():
+        if name in part.exclude or name in part.model_class.derived_fields:
+            continue
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Config):
+            inner = Part(info.annotation, part.prefix, part.rename, part.exclude)
+            found.extend(Place((name, *place.path), place.name, place.info) for place in places(inner))
+        else:
+            found.append(Place((name,), part.rename.get(name, part.prefix + name), info))
+    return tuple(found)
+
+
+def normalised(name: str) -> str:
+    """Bring `--batch-size`, `batch-size` and `batch_size` to one spelling."""
+    return name.removeprefix("--").replace("-", "_")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that a misspelt one most likely meant; None when nothing is near."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    match = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[match[0]] if match else None
