@@ -136,7 +136,7 @@ def nearest_neighbours(
     if asked < n_frames:
         # The last finite distance is the farthest that was seen; itself or a twin may fill one place.
         farthest = np.where(np.isinf(distance[:, -1]), distance[:, -2], distance[:, -1])
-        for frame in np.flatnonzero(distance[:, count - 1] >= farthest):
+        for frame in np.flatnonzero(distance[:, count - 1] >= farthest).tolist():
             radius = distance[frame, count - 1] + 1e-8
             others = np.sort(np.array(tree.query_ball_point(positions_px[frame], radius), np.int64))
             others = others[others != frame]
@@ -190,8 +190,9 @@ def _oversample(
     if per_seed > len(subsets):
         warnings.warn(
             PolicyWarning(
-                f"{wanted} groups of {size} from {n_frames} frames need {per_seed} choices for each seed, and "
-                f"a pool of {pool} neighbours has {len(subsets)}; groups repeat. Raise `neighbor_pool_size`",
+                f"{wanted} groups of {size} from {n_frames} frames need {per_seed} choices for each seed, "
+                f"a pool of {pool} neighbours has {len(subsets)}; groups repeat. "
+                "Raise `neighbor_pool_size`",
                 finding=FINDING,
             ),
             stacklevel=3,
@@ -257,8 +258,8 @@ def _check(n_frames: int, gridsize: int, wanted: int, neighbor_count: int) -> No
         )
     if size > 1 and neighbor_count < size - 1:
         raise ConfigError(
-            f"`neighbor_count` is {neighbor_count} and gridsize {gridsize} needs {size - 1} neighbours besides "
-            f"the seed; use `--neighbor-count {size - 1}` or more"
+            f"`neighbor_count` is {neighbor_count} and gridsize {gridsize} needs {size - 1} neighbours "
+            f"besides the seed; use `--neighbor-count {size - 1}` or more"
         )
 
 
@@ -266,7 +267,7 @@ def _check_oversampling(wanted: int, n_frames: int, size: int, pool: int, enable
     if not enabled:
         raise ConfigError(
             f"{wanted} groups were asked for and there are {n_frames} frames; give `n_groups` of at most "
-            f"{n_frames}, or `enable_oversampling=True` with a neighbour pool for groups that share their seeds",
+            f"{n_frames}, or `enable_oversampling=True` with a neighbour pool, so that groups share seeds",
             finding=FINDING,
         )
     if pool < size:

@@ -54,7 +54,7 @@ def unit_factor(amplitude: Real[np.ndarray, "*frame n n"]) -> float:
     return unit_factor_from_mean_energy(energy, n)
 
 
-def unit_factor_from_mean_energy(mean_energy: float, n: int) -> float:
+def unit_factor_from_mean_energy(mean_energy: float | int, n: int) -> float:
     """Return alpha for frames of side n whose squared amplitudes add up to `mean_energy` on average."""
     if not mean_energy > 0:
         raise DataError(
@@ -65,7 +65,7 @@ def unit_factor_from_mean_energy(mean_energy: float, n: int) -> float:
     return (n / 2) / math.sqrt(mean_energy)
 
 
-def intensity_scale(nphotons: float, n: int) -> float:
+def intensity_scale(nphotons: float | int, n: int) -> float:
     """Return s = sqrt(nphotons) / (N/2), by which unit amplitude becomes sqrt(counts).
 
     >>> intensity_scale(1e6, 64)
@@ -83,7 +83,7 @@ def scale_probe(
     probe: Complex[np.ndarray, "*mode n n"],
     gauge: ProbeGauge,
     *,
-    probe_scale: float = LEGACY_PROBE_SCALE,
+    probe_scale: float | int = LEGACY_PROBE_SCALE,
     mask: Inexact[np.ndarray, "n n"] | None = None,
 ) -> Complex128[np.ndarray, "*mode n n"]:
     """Scale a probe, one factor for all modes.
@@ -112,7 +112,7 @@ def scale_probe(
 
 
 def scale_probe_to_counts(
-    probe: Complex[np.ndarray, "*mode n n"], mean_counts: float
+    probe: Complex[np.ndarray, "*mode n n"], mean_counts: float | int
 ) -> Complex128[np.ndarray, "*mode n n"]:
     """Scale a probe so that its power is the mean count of a frame: predictions are then in counts."""
     power = float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))
@@ -121,7 +121,7 @@ def scale_probe_to_counts(
     return probe.astype(np.complex128) * math.sqrt(mean_counts / power)
 
 
-def hard_disc(n: int, diameter_px: float | None = None) -> Bool[np.ndarray, "{n} {n}"]:
+def hard_disc(n: int, diameter_px: float | int | None = None) -> Bool[np.ndarray, "{n} {n}"]:
     """Return the disc of diameter N/2 about the frame's middle, ((N-1)/2, (N-1)/2).
 
     812, 3228 and 12892 pixels at N = 64, 128, 256. It lies half a pixel off the probe's centre index; the
@@ -133,7 +133,7 @@ def hard_disc(n: int, diameter_px: float | None = None) -> Bool[np.ndarray, "{n}
 
 
 def soft_mask(
-    n: int, *, sigma_px: float = 1.0, diameter_px: float | None = None
+    n: int, *, sigma_px: float | int = 1.0, diameter_px: float | int | None = None
 ) -> Float64[np.ndarray, "{n} {n}"]:
     """Return the disc with its edge blurred by a Gaussian, between 0 and 1.
 
@@ -152,7 +152,7 @@ def soft_mask(
 
 
 def default_probe(
-    n: int, *, default_probe_scale: float = DEFAULT_PROBE_SCALE
+    n: int, *, default_probe_scale: float | int = DEFAULT_PROBE_SCALE
 ) -> Float64[np.ndarray, "{n} {n}"]:
     """Return the synthetic probe: a disc of radius sigma sqrt(2 ln 2) about index N/2, slightly blurred.
 
