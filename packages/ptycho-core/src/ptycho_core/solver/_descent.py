@@ -15,6 +15,9 @@ __all__ = ["Descent", "EpochRecord"]
 
 _DIVERGENCE = 1.1
 _OBJECT_LIMIT = 2.0
+#: A level before the last is done when this many epochs brought less than this relative progress.
+_PATIENCE = 5
+_PROGRESS = 0.005
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Descent:
         """Improve the level's state for the epochs that its schedule and the time allow."""
         best, best_state = math.inf, level.state()
         epoch, epochs = 0, schedule.epochs
+        epoch_residuals: list[float] = []
         while epoch < epochs and not self.stopped:
             before = level.state()
             residual = self._epoch(level, schedule, epoch, epochs)
@@ -62,10 +66,20 @@ class Descent:
                 self.step_scale /= 2
             elif residual < best:
                 best, best_state = residual, before
+            epoch_residuals.append(residual)
             if not self.stopped or diverged:
                 self.after_epoch(EpochRecord(schedule.size_px, epoch, epochs, residual, diverged))
             epoch += 1
+            if not schedule.last and self._settled(epoch_residuals):
+                break
             epochs = min(epochs, max(epoch, self.epochs_allowed(schedule, epoch)))
+
+    @staticmethod
+    def _settled(residuals: list[float]) -> bool:
+        """Return whether the best of the last epochs is hardly better than the best before them."""
+        if len(residuals) < 2 * _PATIENCE:
+            return False
+        return min(residuals[-_PATIENCE:]) > (1 - _PROGRESS) * min(residuals[:-_PATIENCE])
 
     def _epoch(self, level: Level, schedule: LevelSchedule, epoch: int, epochs: int) -> float:
         steps = schedule.steps(epoch, scale=self.step_scale, epochs=epochs)

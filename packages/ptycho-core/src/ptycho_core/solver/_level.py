@@ -16,7 +16,7 @@ import numpy as np
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.scan import Scan
 from ptycho_core.solver._batches import Batch
-from ptycho_core.solver._shifts import shift_filters, shift_weights
+from ptycho_core.solver._shifts import DEGREE, shift_filters, shift_weights
 from ptycho_core.solver._statistics import central
 
 __all__ = ["MARGIN_PX", "Level", "Steps"]
@@ -59,6 +59,7 @@ class Level:
         softening: float,
         object_floor: float,
         shift_px: np.ndarray | None = None,
+        degree: int = DEGREE,
     ) -> None:
         """Read what the level sees.
 
@@ -67,6 +68,7 @@ class Level:
             background: flat counts per pixel added to every prediction.
             softening: counts per pixel that keep the square root smooth at zero.
             shift_px: (y, x) by which all positions are moved on the canvas, in pixels of the full detector.
+            degree: of the series for sub-pixel shifts; a lower one is faster and less exact.
         """
         self.size_px = size_px
         self.scale = size_px / scan.frame_px
@@ -79,8 +81,8 @@ class Level:
             positions = positions + shift_px
         corners = positions * self.scale + MARGIN_PX
         self.corners = np.round(corners).astype(np.int64)
-        self._weights = arrays.asarray(shift_weights(corners - self.corners))
-        self._filters = arrays.asarray(shift_filters(size_px))
+        self._weights = arrays.asarray(shift_weights(corners - self.corners, degree))
+        self._filters = arrays.asarray(shift_filters(size_px, degree))
         self.shape = canvas_shape(self.corners, size_px)
         self._windows = [self._window(batch) for batch in batches]
         amplitude, good = _read(scan, order, size_px)

@@ -11,9 +11,9 @@ from ptycho_core.solver._level import Steps
 
 __all__ = ["LevelSchedule", "plan_levels"]
 
-#: Epochs at the coarse and at the full level.
-_EPOCHS = {"fast": (10, 5), "default": (30, 8), "thorough": (60, 40)}
-_COARSE_OBJECT_STEP = 1.25
+#: Epochs at the coarse level, at most, and at the full level, exactly.
+_EPOCHS = {"fast": (6, 4), "default": (60, 12), "thorough": (120, 40)}
+_COARSE_OBJECT_STEP = 0.7
 _COARSE_OBJECT_MOMENTUM = 0.8
 _FULL_OBJECT_MOMENTUM = 0.7
 #: Part of the last level's epochs over which the steps fall to zero.

@@ -20,7 +20,6 @@ __all__ = ["DEGREE", "frequencies", "shift_filters", "shift_weights"]
 #: Highest total degree kept; 3 gives (3 + 1)(3 + 2)/2 = 10 basis functions.
 DEGREE = 3
 _NODES = 16
-_PAIRS = [(a, b) for a in range(DEGREE + 1) for b in range(DEGREE + 1) if a + b <= DEGREE]
 
 
 def frequencies(size_px: int) -> Float64[np.ndarray, " n"]:
@@ -28,16 +27,22 @@ def frequencies(size_px: int) -> Float64[np.ndarray, " n"]:
     return (np.arange(size_px) - size_px // 2) / size_px
 
 
-def shift_filters(size_px: int) -> Complex64[np.ndarray, "basis n n"]:
+def _pairs(degree: int) -> list[tuple[int, int]]:
+    return [(a, b) for a in range(degree + 1) for b in range(degree + 1) if a + b <= degree]
+
+
+def shift_filters(size_px: int, degree: int = DEGREE) -> Complex64[np.ndarray, "basis n n"]:
     """Filters that turn the centred spectrum of a probe into those of the basis functions."""
     nodes = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES) / 2
     phases = np.exp(-2j * np.pi * nodes[:, None] * frequencies(size_px)[None])
-    series = np.linalg.lstsq(chebyshev.chebvander(2 * nodes, DEGREE), phases, rcond=None)[0]
-    return np.stack([series[a][:, None] * series[b][None] for a, b in _PAIRS]).astype(np.complex64)
+    series = np.linalg.lstsq(chebyshev.chebvander(2 * nodes, degree), phases, rcond=None)[0]
+    return np.stack([series[a][:, None] * series[b][None] for a, b in _pairs(degree)]).astype(np.complex64)
 
 
-def shift_weights(remainders_px: Float64[np.ndarray, "frame 2"]) -> Float32[np.ndarray, "frame basis"]:
+def shift_weights(
+    remainders_px: Float64[np.ndarray, "frame 2"], degree: int = DEGREE
+) -> Float32[np.ndarray, "frame basis"]:
     """Weights of the basis functions for shifts (y, x) within half a pixel."""
-    rows = chebyshev.chebvander(2 * remainders_px[:, 0], DEGREE)
-    columns = chebyshev.chebvander(2 * remainders_px[:, 1], DEGREE)
-    return np.stack([rows[:, a] * columns[:, b] for a, b in _PAIRS], axis=1).astype(np.float32)
+    rows = chebyshev.chebvander(2 * remainders_px[:, 0], degree)
+    columns = chebyshev.chebvander(2 * remainders_px[:, 1], degree)
+    return np.stack([rows[:, a] * columns[:, b] for a, b in _pairs(degree)], axis=1).astype(np.float32)

@@ -29,7 +29,11 @@ _FRAMES = 120
 _FRAMES_PER_BATCH = 10
 _EPOCHS = 3
 _STEPS = Steps(object_step=0.5, probe_step=1.5, object_momentum=0.0, probe_momentum=0.6)
+#: Six functions for the sub-pixel shifts are exact enough to rank candidates; three are not.
+_DEGREE = 2
 _BONUS = 0.98
+#: A candidate this much worse than the best one at the same epoch is given up.
+_HOPELESS = 1.1
 _DEFOCUS = (0.0, -1.2, 1.2, -2.4, 2.4, -4.0, 4.0, -6.0, 6.0)
 _CURVATURE = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _REFINEMENT = {"defocus": 0.6, "curvature": 0.25}
@@ -89,19 +93,23 @@ def search_start_probe(
         background=statistics.background,
         softening=softening,
         object_floor=object_floor,
+        degree=_DEGREE,
     )
     epochs = [random.permutation(n_batches) for _ in range(_EPOCHS)]
     crop = central(statistics.coarse_px, scan.frame_px)
     make = _candidate_maker(scan, part)
 
+    leaders = [math.inf] * _EPOCHS
+
     def score(candidate: Candidate) -> float:
         spectrum = scaled_spectrum(make(candidate), part, part.mean_counts_per_frame())
         level.start(spectrum[None, crop, crop])
         misfit = math.inf
-        for batches in epochs:
+        for epoch, batches in enumerate(epochs):
             misfit = sum(level.step(int(index), _STEPS) for index in batches)
-            if not math.isfinite(misfit):
+            if not math.isfinite(misfit) or misfit > _HOPELESS * leaders[epoch]:
                 return math.inf
+            leaders[epoch] = min(leaders[epoch], misfit)
         return misfit / level.total_amplitude
 
     scores: dict[Candidate, float] = {}

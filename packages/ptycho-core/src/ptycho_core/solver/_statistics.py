@@ -59,7 +59,10 @@ def _background(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"])
 
 
 def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float | None:
-    """R of the true model under Poisson noise: the mean of |sqrt(n) - sqrt(m)| is about 0.4, at most sqrt(m)."""
+    """R of the true model under Poisson noise; None where the frames are not photon counts.
+
+    The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m).
+    """
     sample = scan.amplitude(slice(None, None, max(1, scan.n_frames // _SAMPLED_FRAMES)))
     counts = np.square(sample, dtype=np.float64)
     if np.abs(counts - np.round(counts)).max() > 1e-2 + 1e-5 * counts.max():
