@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,61 +68,17 @@ def admit(arrays: Arrays, *, measurement: str = "auto", dc: str = "auto") -> Sca
         DataError: something is wrong with the data; the message names it and the cure.
         ConfigError: `measurement`, `dc` or a physical quantity is no possible value.
     """
-    _require_choice("measurement", measurement, ("auto", "amplitude", "counts"))
-    _require_choice("dc", dc, ("auto", "center", "corner"))
-    for key in ("pixel_size_m", "energy_ev", "distance_m", "nphotons"):
-        _require_positive(key, getattr(arrays, key))
-    name, notes = arrays.name, list(arrays.notes)
-
-    positions_px = arrange_positions(np.asarray(arrays.positions_px), name)
-    arranged = arrange_frames(np.asanyarray(arrays.frames), positions_px.shape[0], name)
-    frames, n_frames, frame_px = arranged.frames, arranged.frames.shape[0], arranged.frames.shape[-1]
-    _say_which_axis(arranged.moved, arranged.ambiguous, frames.shape, name, notes)
-    if positions_px.shape[0] > n_frames:
-        surplus = positions_px.shape[0] - n_frames
-        warn(
-            f"{name}: {n_frames} frames but {positions_px.shape[0]} positions; the last {surplus} positions "
-            "are dropped.",
-            finding="DATA-001",
-        )
-        notes.append(f"The last {surplus} positions have no frame and were dropped.")
-        positions_px = positions_px[:n_frames].copy()
-    require_sound_positions(positions_px, frame_px, name)
-    if arrays.position_convention == "center":
-        positions_px += 0.5
-        notes.append(
-            "Positions counted pixel centres; half a pixel was added so that index N/2 sits on them."
-        )
-
-    probe = None if arrays.probe is None else _sound_probe(np.asarray(arrays.probe), frame_px, name)
-    bad = None
-    if arrays.bad_pixels is not None:
-        bad = arrange_mask(np.asarray(arrays.bad_pixels), frames.shape, moved=arranged.moved, name=name)
-        if bad.all():
-            raise DataError(
-                f"{name}: every pixel is marked bad. Is the mask inverted? `mask` is True where good."
-            )
-
-    frames, checksum = _contiguous(frames, arrays.checksum)
-    declared = arrays.declared_measurement if measurement == "auto" else None
-    survey = survey_frames(
-        frames,
-        bad_pixels=bad,
-        measurement=declared[0] if declared else measurement,  # type: ignore[arg-type]
-        on_chunk=None if checksum is None else checksum.update,
-    )
-    if checksum is not None:
-        checksum.verify()
-    require_sound_frames(survey, name, frames.size)
-    notes.append(_measurement_note(measurement, declared, frames, survey))
+    _require_settings(arrays, measurement, dc)
+    notes = list(arrays.notes)
+    frames, positions_px, moved = _frames_and_positions(arrays, notes)
+    frame_px = frames.shape[-1]
+    probe = None if arrays.probe is None else _sound_probe(np.asarray(arrays.probe), frame_px, arrays.name)
+    bad = _given_mask(arrays, frames.shape, moved=moved)
+    frames, survey = _read_frames(arrays, frames, bad, measurement, notes)
     place = _place_of_dc(dc, survey, notes)
     bad = _bad_with_nan(frames, bad, survey, notes)
-    dark = int(np.count_nonzero(survey.counts_per_frame == 0))
-    if dark:
-        notes.append(f"{dark} of {n_frames} frames hold no counts.")
-
     scan = Scan(
-        name=name,
+        name=arrays.name,
         frames=frames,
         positions_px=positions_px,
         probe=np.zeros((1, frame_px, frame_px), dtype=np.complex64) if probe is None else probe,
@@ -131,8 +87,8 @@ def admit(arrays: Arrays, *, measurement: str = "auto", dc: str = "auto") -> Sca
         bad_pixels=np.fft.fftshift(bad, axes=(-2, -1)) if bad is not None and place == "corner" else bad,
         probe_source="estimated" if probe is None else arrays.probe_source,
         position_convention=arrays.position_convention,
-        ground_truth=_truth(arrays.ground_truth, "objectGuess", 2, name),
-        patch_truth=_patch_truth(arrays.patch_truth, n_frames, name),
+        ground_truth=_truth(arrays.ground_truth, "objectGuess", 2, arrays.name),
+        patch_truth=_patch_truth(arrays.patch_truth, frames.shape[0], arrays.name),
         source=arrays.source,
         known_sha256=arrays.known_sha256,
         pixel_size_m=arrays.pixel_size_m,
@@ -143,11 +99,79 @@ def admit(arrays: Arrays, *, measurement: str = "auto", dc: str = "auto") -> Sca
         notes=tuple(notes),
     ).remember(survey)
     if probe is None:
-        scan = estimate_probe(scan)
+        probe, note = estimate_probe(scan)
+        scan = replace(scan, probe=probe, notes=(*scan.notes, note)).remember(survey)
     warn_without_overlap(scan)
     for note in scan.notes:
-        _LOG.info("%s: %s", name, note)
+        _LOG.info("%s: %s", scan.name, note)
     return scan
+
+
+def _require_settings(arrays: Arrays, measurement: str, dc: str) -> None:
+    _require_choice("measurement", measurement, ("auto", "amplitude", "counts"))
+    _require_choice("dc", dc, ("auto", "center", "corner"))
+    for key in ("pixel_size_m", "energy_ev", "distance_m", "nphotons"):
+        _require_positive(key, getattr(arrays, key))
+
+
+def _frames_and_positions(arrays: Arrays, notes: list[str]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Arrange frames and positions, one of each per frame; the last value: the frame axis was last."""
+    name = arrays.name
+    positions_px = arrange_positions(np.asarray(arrays.positions_px), name)
+    arranged = arrange_frames(np.asanyarray(arrays.frames), positions_px.shape[0], name)
+    frames, n_frames = arranged.frames, arranged.frames.shape[0]
+    _say_which_axis(arranged.moved, arranged.ambiguous, frames.shape, name, notes)
+    surplus = positions_px.shape[0] - n_frames
+    if surplus > 0:
+        warn(
+            f"{name}: {n_frames} frames but {positions_px.shape[0]} positions; the last {surplus} are "
+            "dropped.",
+            finding="DATA-001",
+        )
+        notes.append(f"The last {surplus} positions have no frame and were dropped.")
+        positions_px = positions_px[:n_frames].copy()
+    require_sound_positions(positions_px, frames.shape[-1], name)
+    if arrays.position_convention == "center":
+        positions_px += 0.5
+        notes.append(
+            "Positions counted pixel centres; half a pixel was added so that index N/2 sits on them."
+        )
+    return frames, positions_px, arranged.moved
+
+
+def _given_mask(arrays: Arrays, frames_shape: tuple[int, ...], *, moved: bool) -> np.ndarray | None:
+    if arrays.bad_pixels is None:
+        return None
+    bad = arrange_mask(np.asarray(arrays.bad_pixels), frames_shape, moved=moved, name=arrays.name)
+    if bad.all():
+        raise DataError(
+            f"{arrays.name}: every pixel is marked bad. `bad_pixels` is True where a pixel is bad, `mask` "
+            "where it is good; is it the other way round?",
+            finding="DATA-001",
+        )
+    return bad
+
+
+def _read_frames(
+    arrays: Arrays, frames: np.ndarray, bad: np.ndarray | None, measurement: str, notes: list[str]
+) -> tuple[np.ndarray, FrameSurvey]:
+    """Read all frames once: check their checksum and their values, and decide what they are."""
+    frames, checksum = _contiguous(frames, arrays.checksum)
+    declared = arrays.declared_measurement if measurement == "auto" else None
+    survey = survey_frames(
+        frames,
+        bad_pixels=bad,
+        measurement=declared[0] if declared else measurement,  # type: ignore[arg-type]
+        on_chunk=None if checksum is None else checksum.update,
+    )
+    if checksum is not None:
+        checksum.verify()
+    require_sound_frames(survey, arrays.name, frames.size)
+    notes.append(_measurement_note(measurement, declared, frames, survey))
+    dark = int(np.count_nonzero(survey.counts_per_frame == 0))
+    if dark:
+        notes.append(f"{dark} of {frames.shape[0]} frames hold no counts.")
+    return frames, survey
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

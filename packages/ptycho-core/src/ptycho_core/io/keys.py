@@ -12,7 +12,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.door import Arrays
-from ptycho_core.io.layout import pair_coordinates
+from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.values import warn
 from ptycho_core.survey import frame_chunks
@@ -110,18 +110,25 @@ def _positions(archive: Archive) -> np.ndarray:
 
 
 def _bad_pixels(archive: Archive) -> np.ndarray | None:
-    bad = archive.read(BAD_PIXELS) != 0 if BAD_PIXELS in archive.members else None
-    if GOOD_PIXELS not in archive.members:
-        return bad
-    masked = archive.read(GOOD_PIXELS) == 0
-    if bad is None:
-        return masked
-    if bad.shape != masked.shape:
+    bad = _flags(archive, BAD_PIXELS)
+    good = _flags(archive, GOOD_PIXELS)
+    if bad is None or good is None:
+        return ~good if good is not None else bad
+    if bad.shape != good.shape:
         raise DataError(
-            f"{archive.path.name}: `{BAD_PIXELS}` {bad.shape} and `{GOOD_PIXELS}` {masked.shape} have "
-            "different shapes. Expected one of them, or equal shapes."
+            f"{archive.path.name}: `{BAD_PIXELS}` {bad.shape} and `{GOOD_PIXELS}` {good.shape} have "
+            "different shapes. Expected one of them, or equal shapes.",
+            finding="DATA-001",
         )
-    return bad | masked
+    return bad | ~good
+
+
+def _flags(archive: Archive, key: str) -> np.ndarray | None:
+    if key not in archive.members:
+        return None
+    flags = archive.read(key)
+    require_real_numbers(flags, archive.path.name, f"the mask of pixels `{key}`")
+    return flags != 0
 
 
 def _require_equal_aliases(archive: Archive, key: str, frames: np.ndarray, name: str) -> None:

@@ -6,7 +6,6 @@ import ast
 import io
 import os
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 
@@ -23,7 +22,7 @@ class NpyHeader:
     raw: bytes
 
 
-def read_npy_header(stream: IO[bytes]) -> NpyHeader:
+def read_npy_header(stream: io.BufferedIOBase) -> NpyHeader:
     """Read the header of an NPY stream (format versions 1 to 3) and leave the stream at the first value.
 
     Raises:
@@ -79,7 +78,7 @@ class MemoryFile(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
-    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, target: bytearray | memoryview) -> int:  # type: ignore[override]
         piece = self._buffer[self._position : self._position + len(target)]
         target[: len(piece)] = piece
         self._position += len(piece)

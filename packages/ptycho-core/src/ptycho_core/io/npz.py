@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -141,7 +140,7 @@ class Archive:
             yield archive
 
     @contextmanager
-    def _file(self) -> Iterator[IO[bytes]]:
+    def _file(self) -> Iterator[io.BufferedIOBase]:
         if self._buffer is not None:
             yield io.BufferedReader(MemoryFile(self._buffer))
             return
@@ -207,7 +206,7 @@ class Archive:
         return begin
 
     def _decompress(self, member: Member) -> np.ndarray:
-        _refuse_more_than_memory(self.path, member.key, member.nbytes)
+        _refuse_more_than_memory(self.path, f"`{member.key}`", member.nbytes)
         flat = np.empty(member.nbytes, dtype=np.uint8)
         view = memoryview(flat)
         with self._zip() as archive, archive.open(member.info) as stream:
@@ -231,11 +230,8 @@ class Checksum:
     def update(self, values: np.ndarray) -> None:
         """Take the next values, which lie in one piece in the file."""
         in_file_order = values if values.flags.c_contiguous else values.T
-        self._value = (
-            zlib.crc32(in_file_order.view(np.ndarray).data.cast("B"), self._value)
-            if values.size
-            else self._value
-        )
+        if values.size:
+            self._value = zlib.crc32(in_file_order.reshape(-1).view(np.uint8), self._value)
 
     def verify(self) -> None:
         """Raise DataError unless the values are those that were written."""

@@ -85,13 +85,13 @@ def read_probe(path: Path) -> np.ndarray:
 
 def _data_set(source: str | Path) -> DataSet | None:
     """Recognise the name of a data set; a file of that name comes first, a directory does not."""
-    if Path(source).is_file():
-        return None
-    return DATASETS.get(str(source))
+    data_set = DATASETS.get(str(source))
+    return None if data_set is None or Path(source).is_file() else data_set
 
 
 def _read(path: Path, name: str) -> Arrays:
-    if not path.exists() and (near := nearest_name(str(path))) is not None:
+    near = nearest_name(str(path))
+    if near is not None and not path.exists():
         raise DataError(
             f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
             f"{', '.join(DATASETS)}."
