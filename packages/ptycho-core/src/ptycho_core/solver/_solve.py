@@ -32,6 +32,8 @@ __all__ = ["solve"]
 
 #: Counts under the square root, as a part of the mean counts per pixel.
 _SOFTENING = 1e-5
+#: Above this noise floor of R the noise exceeds the signal, and no image is better than a transparent one.
+_HOPELESS_FLOOR = 1.0
 #: Above this noise floor of R the coarse residuals of start probes cannot be told apart.
 _SEARCHABLE_FLOOR = 0.5
 
@@ -96,9 +98,9 @@ class _Run:
 
     def __init__(self, scan: Scan, config: SolverConfig, arrays: Arrays, monitor: Monitor) -> None:
         self.scan, self.config, self.arrays, self.monitor = scan, config, arrays, monitor
-        self.image_reliable = True
         self.random = np.random.default_rng(config.seed)
         self.statistics = self._look()
+        self.image_reliable = self._dose_carries_an_image()
         self.softening = _SOFTENING * self.statistics.counts_per_frame / scan.frame_px**2
         self.order, self.batches = plan_batches(
             scan.positions_px,
@@ -122,10 +124,26 @@ class _Run:
         )
         return statistics
 
+    def _dose_carries_an_image(self) -> bool:
+        floor = self.statistics.noise_floor
+        if floor is None or floor < _HOPELESS_FLOOR:
+            return True
+        self.monitor.event(
+            "dose",
+            f"{self.statistics.counts_per_frame:.3g} counts per frame of {self.scan.frame_px} x "
+            f"{self.scan.frame_px} pixels cannot carry an image: the noise exceeds the signal "
+            f"(noise floor of R {floor:.2f}). The object is left transparent. "
+            "Measure longer, or bin the detector, and reconstruct again.",
+            noise_floor=floor,
+        )
+        return False
+
     def from_start_probe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run all levels from a transparent object and the scan's start probe, or a better one."""
         spectrum = scaled_spectrum(self._start_probe(), self.scan, self.statistics.counts_per_frame)
         spectra = seed_modes(spectrum, self.config.probe_modes)
+        if not self.image_reliable:
+            return self._finished(spectra, None)
         levels = plan_levels(
             self.config, coarse_px=self.statistics.coarse_px, frame_px=self.scan.frame_px, warm_start=False
         )
@@ -157,7 +175,7 @@ class _Run:
     def _start_probe(self) -> np.ndarray:
         given = self.scan.probe[0]
         floor = self.statistics.noise_floor
-        if not self.config.probe_search or self.config.effort == "fast":
+        if not self.config.probe_search or self.config.effort == "fast" or not self.image_reliable:
             return given
         if floor is not None and floor >= _SEARCHABLE_FLOOR:
             self.monitor.event(
@@ -213,10 +231,16 @@ class _Run:
             monitor.lap(f"level_{schedule.size_px}")
             if descent.stopped:
                 break
-        assert level is not None  # plan_levels returns at least one level
+        return self._finished(spectra, level)
+
+    def _finished(
+        self, spectra: np.ndarray, level: Level | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the object at the pixel of the full frame, the probe, and where the canvas lies."""
+        scan = self.scan
         on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX
-        corners = np.round(on_canvas).astype(np.int64)
-        obj = self._carried(level, canvas_shape(corners, scan.frame_px), 1.0)
+        shape = canvas_shape(np.round(on_canvas).astype(np.int64), scan.frame_px)
+        obj = np.ones(shape, np.complex64) if level is None else self._carried(level, shape, 1.0)
         origin = scan.positions_px[0] - (on_canvas[0] + scan.frame_px // 2)
         return obj, probe_of(spectra), origin
 
