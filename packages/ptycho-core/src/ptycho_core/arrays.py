@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import scipy.fft
@@ -28,10 +27,12 @@ __all__ = ["Array", "Arrays", "Lanes", "NumpyArrays", "array_libraries", "load_a
 
 #: An array of whichever library computes: it has `+ - * /`, slices, `.conj()`, `.real`, `.imag`, `.shape`.
 Array = Any
-Item = TypeVar("Item")
+#: Gives the class of a library; Any, because a protocol with data members has no subclass check.
+ArraysLoader = Callable[[], Any]
 Answer = TypeVar("Answer")
 
 
+@runtime_checkable
 class Arrays(Protocol):
     """What a library of arrays offers to the solver. Complex is complex64, real is float32."""
 
@@ -169,10 +170,12 @@ class NumpyArrays:
     def sees_gpu() -> bool:
         return False
 
-    def limits(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def limits(self) -> Iterator[None]:
         # The lanes are the threads. BLAS threads beside them would fight for the same cores, and libraries
         # that spin while waiting have been seen to slow small products forty-fold.
-        return threadpool_limits(limits=1)
+        with threadpool_limits(limits=1), _divergence_allowed():
+            yield
 
     def asarray(self, values: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(values)
@@ -247,7 +250,21 @@ class NumpyArrays:
         values[excess] *= np.float32(limit) / modulus[excess]
 
     def run_lanes(self, work: Callable[[slice], Answer], n_items: int) -> list[Answer]:
-        return self._lanes.run(work, n_items)
+        return self._lanes.run(_quiet(work), n_items)
+
+
+def _quiet(work: Callable[[slice], Answer]) -> Callable[[slice], Answer]:
+    # NumPy keeps this setting per thread, so every lane has to say it again.
+    def quiet(lane: slice) -> Answer:
+        with _divergence_allowed():
+            return work(lane)
+
+    return quiet
+
+
+def _divergence_allowed() -> np.errstate:
+    """No warnings for overflow and NaN: the solver looks at its residual and steps back."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def _squared_modulus(waves: np.ndarray) -> np.ndarray:
@@ -262,16 +279,12 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def array_libraries() -> dict[str, Callable[[], type[Arrays]]]:
+def array_libraries() -> dict[str, ArraysLoader]:
     """Name -> loader of each registered array library, the built-in one first."""
-    registered: dict[str, Callable[[], type[Arrays]]] = {"numpy": partial(_built_in)}
+    registered: dict[str, ArraysLoader] = {"numpy": lambda: NumpyArrays}
     for point in entry_points(group="ptycho.arrays"):
         registered[point.name] = point.load
     return registered
-
-
-def _built_in() -> type[Arrays]:
-    return NumpyArrays
 
 
 def load_arrays(name: str, *, device: str = "cpu", threads: int | None = None) -> Arrays:

@@ -1,0 +1,189 @@
+"""The solver's parts against plain formulas in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptycho_config.errors import BackendUnavailableError, PolicyError
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.arrays import Lanes, array_libraries, load_arrays
+from ptycho_core.solver import _choose_arrays
+from ptycho_core.solver._batches import plan_batches
+from ptycho_core.solver._gauge import orthogonal_modes, without_ramp
+from ptycho_core.solver._report import coverage_of
+from ptycho_core.solver._resample import resample_object
+from ptycho_core.solver._shifts import frequencies, shift_filters, shift_weights
+
+
+def waves(random: np.random.Generator, *shape: int) -> np.ndarray:
+    return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+
+
+@pytest.fixture
+def arrays(array_name: str):
+    library = load_arrays(array_name, threads=2)
+    with library.limits():
+        yield library
+
+
+def test_the_transform_keeps_energy_and_inverts(arrays) -> None:
+    x = waves(np.random.default_rng(0), 2, 3, 16, 16)
+    there = arrays.to_numpy(arrays.fft2(arrays.asarray(x.copy())))
+    assert np.linalg.norm(there) == pytest.approx(np.linalg.norm(x), rel=1e-5)
+    assert np.allclose(there, np.fft.fft2(x, norm="ortho"), atol=1e-5)
+    assert np.allclose(arrays.to_numpy(arrays.ifft2(arrays.asarray(there))), x, atol=1e-5)
+
+
+def test_project_is_the_adjoint_of_combine(arrays) -> None:
+    random = np.random.default_rng(1)
+    weights = random.normal(size=(5, 10)).astype(np.float32)
+    basis, fields = waves(random, 2, 10, 8, 8), waves(random, 2, 5, 8, 8)
+    forward = arrays.to_numpy(arrays.combine(arrays.asarray(weights), arrays.asarray(basis)))
+    backward = arrays.to_numpy(arrays.project(arrays.asarray(weights), arrays.asarray(fields)))
+    assert np.vdot(fields, forward) == pytest.approx(np.vdot(backward, basis), rel=1e-4)
+
+
+def test_adding_patches_is_the_adjoint_of_cutting_them(arrays) -> None:
+    random = np.random.default_rng(2)
+    canvas, patches = waves(random, 20, 24), waves(random, 4, 8, 8)
+    corners = np.array([[0, 0], [3, 5], [3, 5], [12, 16]])
+    cut = arrays.to_numpy(arrays.cut(arrays.asarray(canvas), corners, 8))
+    target = arrays.zeros((20, 24), complex_values=True)
+    arrays.add_patches(target, corners, arrays.asarray(patches))
+    assert np.vdot(patches, cut) == pytest.approx(np.vdot(arrays.to_numpy(target), canvas), rel=1e-4)
+
+
+def test_the_modulus_correction_is_the_formula(arrays) -> None:
+    random = np.random.default_rng(3)
+    field = waves(random, 2, 3, 8, 8)
+    amplitude = random.random((3, 8, 8)).astype(np.float32)
+    weight = (random.random((8, 8)) > 0.2).astype(np.float32)
+    intensity = arrays.intensity(arrays.asarray(field.copy()))
+    expected_intensity = (np.abs(field.astype(np.complex128)) ** 2).sum(axis=0)
+    assert np.allclose(arrays.to_numpy(intensity), expected_intensity, rtol=1e-5)
+    factor, misfit = arrays.modulus_correction(
+        intensity, arrays.asarray(amplitude), 0.5, arrays.asarray(weight)
+    )
+    modulus = np.sqrt(expected_intensity + 0.5)
+    assert np.allclose(arrays.to_numpy(factor), weight * (amplitude / modulus - 1), atol=1e-5)
+    assert misfit == pytest.approx(np.sum(weight * np.abs(amplitude - modulus)), rel=1e-4)
+
+
+def test_the_modulus_is_clamped_and_the_phase_kept(arrays) -> None:
+    values = np.array([[3 + 4j, 0.3 - 0.4j, 0]], np.complex64)
+    clamped = arrays.asarray(values.copy())
+    arrays.clamp_modulus(clamped, 2.0)
+    assert np.allclose(arrays.to_numpy(clamped), [[1.2 + 1.6j, 0.3 - 0.4j, 0]], atol=1e-6)
+
+
+@given(st.integers(1, 7), st.integers(1, 40))
+def test_lanes_cover_the_batch_once_and_in_order(n_lanes: int, n_items: int) -> None:
+    parts = Lanes(n_lanes).run(lambda lane: list(range(lane.start, lane.stop)), n_items)
+    assert [i for part in parts for i in part] == list(range(n_items))
+
+
+@settings(max_examples=20)
+@given(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.sampled_from([32, 64, 128]))
+def test_shifted_probes_are_exact_to_a_few_thousandths(row: float, column: float, size: int) -> None:
+    k = frequencies(size)
+    # Most light of a real probe is at low frequencies; this spectrum falls to 1 % at 0.3 cycles per pixel.
+    spectrum = np.exp(-((k[:, None] ** 2 + k**2) / (2 * 0.1**2)))
+    weights = shift_weights(np.array([[row, column]]))
+    approximate = np.einsum("k,kij->ij", weights[0], shift_filters(size)) * spectrum
+    exact = spectrum * np.exp(-2j * np.pi * (k[:, None] * row + k * column))
+    assert np.linalg.norm(approximate - exact) <= 5e-3 * np.linalg.norm(exact)
+
+
+def test_resampling_keeps_a_constant_and_a_smooth_object() -> None:
+    flat = np.full((40, 44), 0.7 - 0.2j, np.complex64)
+    finer = resample_object(flat, (72, 80), margin_px=4, old_scale=0.5, new_scale=1.0)
+    assert np.allclose(finer[4:-8, 4:-8], 0.7 - 0.2j, atol=1e-5)
+    coarse = np.arange(60) - 4.0
+    smooth = np.exp(0.1j * np.sin(coarse / 5))[:, None] * np.ones(60)
+    fine = (np.arange(100) - 4.0) / 2
+    expected = np.exp(0.1j * np.sin(fine / 5))[:, None] * np.ones(100)
+    result = resample_object(
+        smooth.astype(np.complex64), (100, 100), margin_px=4, old_scale=0.5, new_scale=1.0
+    )
+    assert np.abs(result - expected)[10:-10, 10:-10].max() < 2e-3
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 300), st.integers(2, 40), st.integers(0, 5))
+def test_every_frame_is_in_exactly_one_batch(n_frames: int, per_batch: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    positions = random.uniform(0, 300, (n_frames, 2))
+    order, batches = plan_batches(positions, frame_px=32, frames_per_batch=per_batch, random=random)
+    assert sorted(order.tolist()) == list(range(n_frames))
+    covered = [i for batch in batches for i in range(batch.frames.start, batch.frames.stop)]
+    assert covered == list(range(n_frames))
+    assert all(batch.frames.stop > batch.frames.start for batch in batches)
+
+
+def test_a_large_scan_is_cut_into_compact_cells() -> None:
+    random = np.random.default_rng(0)
+    positions = random.uniform(0, 1200, (20000, 2))
+    order, batches = plan_batches(positions, frame_px=64, frames_per_batch=24, random=random)
+    cells = {batch.cell.start: batch.cell for batch in batches}
+    assert len(cells) >= 16
+    assert all(np.prod(np.ptp(positions[order[c]], axis=0)) < 1200**2 / 8 for c in cells.values())
+
+
+def test_handing_over_the_ramp_changes_no_exit_wave() -> None:
+    random = np.random.default_rng(4)
+    obj, probe = waves(random, 30, 34), waves(random, 2, 16, 16)
+    obj *= np.exp(0.1j * np.arange(34) - 0.05j * np.arange(30)[:, None])
+    flat, lit = without_ramp(obj, probe, np.ones(obj.shape, np.float32))
+    before, after = probe * obj[5:21, 9:25], lit * flat[5:21, 9:25]
+    ratio = after / before
+    assert np.allclose(ratio, ratio[0, 0, 0], atol=1e-3)
+    assert abs(ratio[0, 0, 0]) == pytest.approx(1, abs=1e-5)
+
+
+def test_mixing_modes_keeps_every_intensity() -> None:
+    probe = waves(np.random.default_rng(5), 3, 16, 16)
+    mixed = orthogonal_modes(probe)
+    assert np.allclose((np.abs(mixed) ** 2).sum(0), (np.abs(probe) ** 2).sum(0), rtol=1e-4)
+
+
+def test_coverage_is_the_light_of_all_windows() -> None:
+    random = np.random.default_rng(6)
+    probe = waves(random, 1, 8, 8)
+    corners = random.integers(1, 20, (9, 2))
+    expected = np.zeros((30, 30))
+    for row, column in corners:
+        expected[row : row + 8, column : column + 8] += np.abs(probe[0]) ** 2
+    found = coverage_of(probe, corners, (30, 30))
+    assert np.allclose(found, expected / expected.max(), atol=1e-5)
+    assert np.array_equal(found > 0, expected > 0)
+
+
+def test_automatic_arrays_are_numpy_where_no_gpu_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_choose_arrays, "nvidia_driver_present", lambda: False)
+    _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig())
+    assert (choice.arrays, choice.device) == ("numpy", "cpu")
+
+
+@pytest.mark.finding("POLICY-001")
+def test_an_explicit_gpu_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_choose_arrays, "_torch_sees_gpu", lambda: False)
+    with pytest.raises(PolicyError, match=r"POLICY-001.*--accelerator cpu") as refusal:
+        _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cuda"))
+    assert refusal.value.finding == "POLICY-001"
+
+
+def test_a_visible_gpu_is_taken_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_choose_arrays, "nvidia_driver_present", lambda: True)
+    monkeypatch.setattr(_choose_arrays, "_torch_sees_gpu", lambda: True)
+    assert _choose_arrays._resolve("auto", "auto")[:2] == ("torch", "cuda")
+    assert _choose_arrays._resolve("numpy", "auto")[:2] == ("numpy", "cpu")
+    assert _choose_arrays._resolve("auto", "cpu")[:2] == ("numpy", "cpu")
+
+
+def test_unknown_arrays_name_the_command_that_installs_them() -> None:
+    with pytest.raises(BackendUnavailableError, match="pip install"):
+        load_arrays("cupy")
+    assert "numpy" in array_libraries()

@@ -1,0 +1,241 @@
+"""The solver on scans with known truth, whatever the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ptycho_config.errors import ConfigError
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import Callback, Reconstruction, Scan, solve
+from ptycho_core.metrics import object_error
+from ptycho_core.residual import data_residual
+
+MakeScan = Callable[..., "KnownScan"]
+NUMPY = SolverExecutionConfig(arrays="numpy", threads=2)
+
+
+def on_truth_canvas(result: Reconstruction, known) -> np.ndarray:
+    """The reconstructed object on the canvas of the truth, whole pixels, 1 where there is nothing."""
+    first = known.scan.positions_px[0] - known.scan.frame_px // 2 - known.top_left_px[0]
+    offset = np.round(first - result.origin_px).astype(int)
+    rows = np.arange(known.obj.shape[0]) + offset[0]
+    columns = np.arange(known.obj.shape[1]) + offset[1]
+    inside = np.ix_(
+        (rows >= 0) & (rows < result.object.shape[0]), (columns >= 0) & (columns < result.object.shape[1])
+    )
+    placed = np.ones(known.obj.shape, np.complex64)
+    placed[inside] = result.object[
+        np.ix_(
+            rows[(rows >= 0) & (rows < result.object.shape[0])],
+            columns[(columns >= 0) & (columns < result.object.shape[1])],
+        )
+    ]
+    return placed
+
+
+def coverage_of_truth(known) -> np.ndarray:
+    light = (np.abs(known.probe) ** 2).sum(axis=0)
+    covered = np.zeros(known.obj.shape, np.float32)
+    n = known.scan.frame_px
+    for row, column in np.round(known.top_left_px).astype(int):
+        covered[row : row + n, column : column + n] += light
+    return covered
+
+
+def error_of(result: Reconstruction, known) -> float:
+    return object_error(
+        on_truth_canvas(result, known), known.obj.astype(np.complex64), coverage_of_truth(known)
+    ).value
+
+
+def test_the_object_of_a_known_scan_is_recovered(make_scan: MakeScan, array_name: str) -> None:
+    known = make_scan()
+    result = solve(known.scan, execution=SolverExecutionConfig(arrays=array_name, accelerator="cpu"))
+    assert error_of(result, known) < 0.12
+    assert np.isfinite(result.object).all()
+    assert np.isfinite(result.probe).all()
+
+
+@pytest.mark.parametrize("frame_px", [32, 48, 80])
+def test_the_object_is_recovered_at_several_frame_sizes(make_scan: MakeScan, frame_px: int) -> None:
+    known = make_scan(frame_px=frame_px, step_px=frame_px / 9, side=(8, 8))
+    assert error_of(solve(known.scan, execution=NUMPY), known) < 0.25
+
+
+def test_all_arrays_give_the_same_result(make_scan: MakeScan, array_name: str) -> None:
+    scan, config = make_scan().scan, SolverConfig(effort="fast")
+    reference = solve(scan, config, NUMPY)
+    other = solve(scan, config, SolverExecutionConfig(arrays=array_name, accelerator="cpu", threads=2))
+    # float32 through some hundred steps of descent with momentum
+    assert np.abs(other.object - reference.object).max() < 5e-3
+    assert other.data_residual == pytest.approx(reference.data_residual, abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(make_scan: MakeScan) -> None:
+    scan = make_scan().scan
+    first, second = (solve(scan, SolverConfig(effort="fast", seed=3), NUMPY) for _ in range(2))
+    other = solve(scan, SolverConfig(effort="fast", seed=4), NUMPY)
+    assert np.array_equal(first.object, second.object)
+    assert np.array_equal(first.probe, second.probe)
+    assert not np.array_equal(first.object, other.object)
+
+
+@pytest.mark.parametrize("modes", [2, 3])
+def test_partial_coherence_needs_as_many_modes(make_scan: MakeScan, modes: int) -> None:
+    known = make_scan(modes=modes, poisson=False)
+    one = solve(known.scan, execution=NUMPY)
+    several = solve(known.scan, SolverConfig(probe_modes=modes), NUMPY)
+    assert several.data_residual < 0.7 * one.data_residual
+    assert several.probe.shape[0] == modes
+    gram = np.einsum("pij,qij->pq", several.probe.conj(), several.probe)
+    power = np.diag(gram).real
+    assert np.all(np.diff(power) <= 0)
+    assert np.abs(gram - np.diag(np.diag(gram))).max() < 1e-3 * power[0]
+
+
+def test_bad_pixels_carry_no_weight(make_scan: MakeScan) -> None:
+    known = make_scan(bad_pixels=True)
+    assert error_of(solve(known.scan, execution=NUMPY), known) < 0.15
+
+
+def test_four_frames_are_enough_to_run(make_scan: MakeScan) -> None:
+    result = solve(make_scan(side=(2, 2)).scan, execution=NUMPY)
+    assert result.n_frames == 4
+    assert np.isfinite(result.object).all()
+    assert result.data_residual < 0.2
+
+
+@pytest.mark.parametrize("side", [(30, 1), (1, 30)])
+def test_a_scan_of_one_column_or_row_is_solved(make_scan: MakeScan, side: tuple[int, int]) -> None:
+    result = solve(make_scan(side=side).scan, execution=NUMPY)
+    assert np.isfinite(result.object).all()
+    assert result.data_residual < 0.2
+
+
+def test_frames_without_counts_are_reported_as_nan_and_do_no_harm(make_scan: MakeScan) -> None:
+    known = make_scan()
+    counts = known.scan.counts().copy()
+    counts[7] = 0
+    dark = Scan.from_arrays(
+        counts, known.scan.positions_px, known.scan.probe, measurement="counts", dc="center"
+    )
+    result = solve(dark, execution=NUMPY)
+    assert np.isnan(result.residual_per_frame[7])
+    assert np.isfinite(np.delete(result.residual_per_frame, 7)).all()
+    assert np.isfinite(result.object).all()
+
+
+def test_positions_far_from_the_origin_change_nothing_but_the_origin(make_scan: MakeScan) -> None:
+    near = solve(make_scan().scan, SolverConfig(effort="fast"), NUMPY)
+    far = solve(make_scan(offset_px=(-1e5, 3e5)).scan, SolverConfig(effort="fast"), NUMPY)
+    assert np.allclose(far.object, near.object, atol=1e-3)
+    assert np.allclose(far.origin_px - near.origin_px, (-1e5, 3e5), atol=1e-3)
+
+
+def test_an_absent_probe_is_estimated(make_scan: MakeScan) -> None:
+    known = make_scan(with_probe=False)
+    assert known.scan.probe_source == "estimated"
+    result = solve(known.scan, execution=NUMPY)
+    assert result.data_residual < 0.25
+
+
+def test_the_canvas_holds_every_window_and_a_margin(make_scan: MakeScan) -> None:
+    result = solve(make_scan().scan, SolverConfig(effort="fast"), NUMPY)
+    top_left = result.positions_on_canvas_px() - result.frame_px // 2
+    assert (np.floor(top_left) >= 1).all()
+    assert (np.ceil(top_left) + result.frame_px + 1 <= result.object.shape).all()
+    assert np.all(result.object[result.coverage == 0] == 1)
+    assert result.coverage.max() == pytest.approx(1)
+
+
+def test_anyone_can_recompute_the_residual_from_the_file(make_scan: MakeScan, tmp_path) -> None:
+    scan = make_scan().scan
+    solve(scan, SolverConfig(effort="fast"), NUMPY).save(tmp_path, figures=False)
+    saved = Reconstruction.load(tmp_path)
+    again = data_residual(saved.object, saved.probe, saved.positions_on_canvas_px(), scan)
+    assert again.value == pytest.approx(saved.data_residual, rel=1e-5)
+    # Physical units: no scale is needed between the model and the counts, but for the fit itself.
+    assert again.scale == pytest.approx(1, abs=0.02)
+
+
+class StopAfter(Callback):
+    """Ask to stop after a number of batches, as a user with Ctrl-C would."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps, self.steps, self.epochs = n_steps, 0, 0
+
+    def on_step(self, step) -> None:
+        self.steps += 1
+
+    def on_epoch(self, epoch) -> None:
+        self.epochs += 1
+
+    def should_stop(self) -> bool:
+        return self.steps >= self.n_steps
+
+
+@pytest.mark.parametrize("n_steps", [0, 5, 200])
+def test_stopping_keeps_the_image_reached_so_far(make_scan: MakeScan, n_steps: int) -> None:
+    stop = StopAfter(n_steps)
+    result = solve(make_scan().scan, SolverConfig(probe_search=False), NUMPY, [stop])
+    assert result.interrupted
+    assert any(event.kind == "stopped" for event in result.events)
+    assert np.isfinite(result.object).all()
+    assert stop.steps <= n_steps + 1
+
+
+def test_a_time_budget_ends_the_run_with_a_full_result(make_scan: MakeScan) -> None:
+    result = solve(make_scan().scan, SolverConfig(effort="thorough", max_time=0.05), NUMPY)
+    assert np.isfinite(result.object).all()
+    assert len(result.history) < 20
+
+
+def test_a_diverging_run_steps_back_and_says_so(make_scan: MakeScan) -> None:
+    result = solve(make_scan().scan, SolverConfig(object_step=30.0, probe_search=False), NUMPY)
+    assert any(event.kind == "backoff" for event in result.events)
+    assert np.isfinite(result.object).all()
+    assert result.data_residual < 0.5
+
+
+def test_a_run_can_start_from_an_earlier_result(make_scan: MakeScan) -> None:
+    scan = make_scan().scan
+    rough = solve(scan, SolverConfig(effort="fast", epochs=4), NUMPY)
+    better = solve(scan, SolverConfig(effort="fast"), NUMPY, start=rough)
+    assert better.data_residual < rough.data_residual
+    assert all(row["size_px"] == scan.frame_px for row in better.history)
+
+
+def test_a_start_of_another_frame_size_is_refused(make_scan: MakeScan) -> None:
+    other = solve(make_scan(frame_px=48).scan, SolverConfig(effort="fast", epochs=2), NUMPY)
+    with pytest.raises(ConfigError, match="probe of 48 px and the scan has frames of 32 px"):
+        solve(make_scan().scan, start=other)
+
+
+def test_too_few_photons_give_a_transparent_object_and_a_reason(make_scan: MakeScan) -> None:
+    result = solve(make_scan(photons=20).scan, execution=NUMPY)
+    assert not result.image_reliable
+    assert np.allclose(np.abs(result.object), 1)
+    event = next(event for event in result.events if event.kind == "dose")
+    assert "cannot carry an image" in event.message
+
+
+def test_progress_is_reported_level_by_level(make_scan: MakeScan) -> None:
+    stop = StopAfter(10**9)
+    result = solve(make_scan().scan, SolverConfig(effort="fast"), NUMPY, [stop])
+    assert stop.epochs == len(result.history)
+    assert [row["level"] for row in result.history] == sorted(row["level"] for row in result.history)
+    assert result.history[-1]["size_px"] == result.frame_px
+
+
+def test_the_real_scan_is_explained_down_to_the_known_residual(siemens_star: Scan, array_name: str) -> None:
+    where = SolverExecutionConfig(arrays=array_name, accelerator="cpu")
+    assert solve(siemens_star, SolverConfig(effort="fast"), where).data_residual <= 0.149
+    assert solve(siemens_star, SolverConfig(), where).data_residual <= 0.146
+
+
+def test_three_modes_explain_the_real_scan_better(siemens_star: Scan) -> None:
+    assert solve(siemens_star, SolverConfig(probe_modes=3), NUMPY).data_residual <= 0.133
