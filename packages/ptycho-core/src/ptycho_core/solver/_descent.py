@@ -93,5 +93,5 @@ class Descent:
             if self.ask_to_stop():
                 self.stopped = True
                 break
-        level.clamp_object(_OBJECT_LIMIT)
+        level.settle(_OBJECT_LIMIT)
         return misfit / level.total_amplitude

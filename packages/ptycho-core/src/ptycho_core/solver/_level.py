@@ -8,6 +8,7 @@ is the probe times a chessboard of signs, which no modulus notices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,8 @@ class Level:
         self._windows = [self._window(batch) for batch in batches]
         amplitude, good = _read(scan, order, size_px)
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
+        per_frame = np.einsum("fij,fij->f", amplitude, amplitude)
+        self._counts_per_frame = float(per_frame.mean(dtype=np.float64))
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
 
@@ -141,9 +144,21 @@ class Level:
         xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves))
         return sum(result.misfit for result in results)
 
-    def clamp_object(self, limit: float) -> None:
-        """Shorten object pixels whose modulus exceeds the limit."""
-        self._xp.clamp_modulus(self.object, limit)
+    def settle(self, modulus_limit: float) -> None:
+        """Give the probe the power of the measured counts, the object the inverse, and clamp its modulus.
+
+        A scale may pass from the object to the probe without any change to the frames; unless it is fixed,
+        a start probe that is far off lets the object drift into the clamp.
+        """
+        xp = self._xp
+        power = float(xp.total(xp.intensity(self.spectrum[:, None])).real)
+        scale = math.sqrt(self._counts_per_frame / power) if power > 0 else 1.0
+        if math.isfinite(scale) and scale > 0:
+            self.spectrum *= scale
+            self._spectrum_velocity *= scale
+            self.object *= 1 / scale
+            self._object_velocity *= 1 / scale
+        xp.clamp_modulus(self.object, modulus_limit)
 
     def _basis(self) -> Array:
         """Inverse transforms of the filtered probe spectra: (P, K, n, n)."""

@@ -77,7 +77,8 @@ def solve(
     with arrays.limits():
         run = _Run(scan, config, arrays, monitor)
         obj, probe, origin = run.from_start_probe() if start is None else run.from_result(start)
-    monitor.lap("solve")
+    monitor.timings["solve"] = monitor.elapsed_s
+    monitor.lap("other")
     result = make_reconstruction(
         scan, obj=obj, probe=probe, origin_px=origin, image_reliable=run.image_reliable
     )
