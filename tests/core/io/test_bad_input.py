@@ -52,6 +52,7 @@ def test_a_file_below_a_regular_file_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_no_system_takes_is_refused() -> None:
     refusal("x" * 5000)
     refusal("scan\0.npz")
+    refusal("~nobody-of-that-name/scan.npz")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="device files are a POSIX idea")
@@ -317,7 +318,7 @@ def test_an_archive_that_lies_about_its_sizes_allocates_nothing(arrays: Arrays, 
 def test_an_honest_bomb_is_weighed_before_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptycho_core.io.npz.physical_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("ptycho_core.io.recognise.physical_memory_bytes", lambda: 1 << 20)
     frames = np.zeros((64, 64, 64), np.float64)
     np.savez_compressed(tmp_path / "bomb.npz", diff3d=frames, xcoords=np.arange(64), ycoords=np.arange(64))
     assert "`diff3d` needs 0.0 GiB, this machine has 0.0 GiB" in refusal(tmp_path / "bomb.npz")

@@ -68,7 +68,7 @@ def _assert_harmless(content: bytes) -> None:
         np.testing.assert_array_equal(scan.probe, ORIGINAL.probe)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     content=st.sampled_from([PLAIN, COMPRESSED, PACKED]),
     damage=st.lists(
@@ -82,7 +82,7 @@ def test_overwritten_bytes_are_found_or_harmless(content: bytes, damage: list[tu
     _assert_harmless(bytes(damaged))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     content=st.sampled_from([PLAIN, COMPRESSED]),
     where=st.integers(0, 1 << 20),
@@ -98,19 +98,19 @@ def test_flipped_bits_in_the_headers_are_found_or_harmless(
     _assert_harmless(bytes(damaged))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(content=st.sampled_from([PLAIN, COMPRESSED, PACKED]), length=st.floats(0, 1, exclude_max=True))
 def test_every_truncation_is_refused(content: bytes, length: float) -> None:
     assert _open(content[: int(length * len(content))]) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"PK\x03\x04", b"BZh9", b"\x93NUMPY"]))
 def test_arbitrary_bytes_are_refused(content: bytes, start: bytes) -> None:
     assert _open(start + content) is None
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     values=hnp.arrays(
         st.sampled_from(["f4", "f8", "f2", "i2", "u4", "i8", "?", "c8", "U2", ">f4"]),
@@ -131,7 +131,7 @@ def test_any_array_under_any_key_is_taken_or_refused(values: np.ndarray, key: st
         assert np.isfinite(scan.probe).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     frames=hnp.arrays(
         st.sampled_from(["u1", "u2", "i4", "u8"]),

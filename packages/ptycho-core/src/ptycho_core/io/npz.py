@@ -7,7 +7,6 @@ second without trusting the sizes that the file declares.
 
 from __future__ import annotations
 
-import bz2
 import io
 import lzma
 import os
@@ -18,14 +17,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.npy import MemoryFile, read_npy_header
+from ptycho_core.io.recognise import (
+    BLOCK_BYTES,
+    decompressed,
+    first_bytes,
+    not_an_npz,
+    one_line,
+    refuse_more_than_memory,
+)
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # zip application note, section 4.3.7
-_BLOCK = 1 << 22
 _KINDS_WITHOUT_PICKLE = "?biufcUS"
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
@@ -75,20 +82,22 @@ class Archive:
 
     Args:
         path: the file. Errors name it.
+        cure: what to do when it turns out to be damaged.
 
     Raises:
         DataError: the file is missing, unreadable or no NPZ.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, cure: str = "Copy or download it again and compare the sizes.") -> None:
         self.path = path
+        self.cure = cure
         self._buffer: memoryview | None = None
-        first_bytes = _first_bytes(path)
-        if first_bytes.startswith(b"BZh"):
-            self._buffer = _decompressed(path)
-            first_bytes = bytes(self._buffer[:8])
-        if not first_bytes.startswith(b"PK"):
-            raise DataError(_not_an_npz(path, first_bytes))
+        start = first_bytes(path)
+        if start.startswith(b"BZh"):
+            self._buffer = decompressed(path)
+            start = bytes(self._buffer[:8])
+        if not start.startswith(b"PK"):
+            raise DataError(not_an_npz(path, start))
         with self._translated("the zip directory"), self._zip() as archive:
             self.members = dict(self._find_members(archive))
 
@@ -127,8 +136,7 @@ class Archive:
 
     def checksum(self, key: str) -> Checksum:
         """Return a checksum to be fed with the values of a plainly stored member in file order."""
-        member = self.members[key]
-        return Checksum(self.path, key, member.header_crc, member.info.CRC)
+        return Checksum(self, key)
 
     def is_mapped(self, key: str) -> bool:
         """Whether `open` leaves the checksum of this member to the caller."""
@@ -157,10 +165,10 @@ class Archive:
         except MemoryError as error:
             raise DataError(f"{self.path.name}: not enough memory to read {what}.") from error
         except _BROKEN_ARCHIVE as error:
-            cause = str(error) or type(error).__name__
+            cause = one_line(str(error)) or type(error).__name__
             raise DataError(
-                f"{self.path.name}: {what} cannot be read, the file is truncated or damaged ({cause}). "
-                f"Expected a complete NPZ archive; copy or download it again and compare the sizes."
+                f"{self.path.name}: {one_line(what)} cannot be read, the file is truncated or damaged "
+                f"({cause}). Expected a complete NPZ archive. {self.cure}"
             ) from error
 
     def _find_members(self, archive: zipfile.ZipFile) -> Iterator[tuple[str, Member]]:
@@ -172,7 +180,7 @@ class Archive:
 
     def _describe(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> Member:
         """Read the NPY header of a member and compare what it declares with what the zip declares."""
-        with archive.open(info) as stream:
+        with _stream(archive, info) as stream:
             header = read_npy_header(stream)
         plain = info.compress_type == zipfile.ZIP_STORED
         member = Member(
@@ -206,14 +214,14 @@ class Archive:
         return begin
 
     def _decompress(self, member: Member) -> np.ndarray:
-        _refuse_more_than_memory(self.path, f"`{member.key}`", member.nbytes)
+        refuse_more_than_memory(self.path, f"`{member.key}`", member.nbytes)
         flat = np.empty(member.nbytes, dtype=np.uint8)
-        view = memoryview(flat)
-        with self._zip() as archive, archive.open(member.info) as stream:
+        view = flat.data
+        with self._zip() as archive, _stream(archive, member.info) as stream:
             stream.read(member.header_bytes)
             done = 0
             while done < len(view):
-                n_read = stream.readinto(view[done : done + _BLOCK])
+                n_read = stream.readinto(view[done : done + BLOCK_BYTES])
                 if not n_read:
                     raise EOFError(f"{len(view) - done} bytes are missing")
                 done += n_read
@@ -224,85 +232,26 @@ class Archive:
 class Checksum:
     """The zip's checksum of one member, fed piece by piece while the values are read for another purpose."""
 
-    def __init__(self, path: Path, key: str, header_crc: int, expected: int) -> None:
-        self._path, self._key, self._value, self._expected = path, key, header_crc, expected
+    def __init__(self, archive: Archive, key: str) -> None:
+        member = archive.members[key]
+        self._archive, self._key = archive, key
+        self._value, self._expected = member.header_crc, member.info.CRC
 
     def update(self, values: np.ndarray) -> None:
         """Take the next values, which lie in one piece in the file."""
         in_file_order = values if values.flags.c_contiguous else values.T
         if values.size:
-            self._value = zlib.crc32(in_file_order.reshape(-1).view(np.uint8), self._value)
+            self._value = zlib.crc32(in_file_order.reshape(-1).view(np.uint8).data, self._value)
 
     def verify(self) -> None:
         """Raise DataError unless the values are those that were written."""
         if self._value != self._expected:
             raise DataError(
-                f"{self._path.name}: `{self._key}` is damaged, its checksum is {self._value:08x} and should "
-                f"be {self._expected:08x}. Copy or download the file again."
+                f"{self._archive.path.name}: `{self._key}` is damaged, its checksum is {self._value:08x} and "
+                f"should be {self._expected:08x}. {self._archive.cure}"
             )
 
 
-def _first_bytes(path: Path) -> bytes:
-    """Read the beginning of a regular file, or say why that is impossible."""
-    try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a directory. Expected one NPZ file; name a file in it.")
-        if not path.exists():
-            raise DataError(f"{path}: no such file. Expected an NPZ file or the name of a data set.")
-        if not path.is_file():
-            raise DataError(f"{path}: is not a regular file. Expected an NPZ file.")
-        with path.open("rb") as file:
-            return file.read(8)
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        cause = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read ({cause}). Expected a readable NPZ file.") from error
-
-
-def _decompressed(path: Path) -> memoryview:
-    """Decompress a whole `.bz2` into memory, growing one buffer, never holding it twice."""
-    grown = io.BytesIO()
-    try:
-        with bz2.open(path) as stream:
-            while block := stream.read(_BLOCK):
-                grown.write(block)
-                _refuse_more_than_memory(path, "its decompressed content", grown.tell())
-    except (OSError, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path.name}: the bzip2 stream is truncated or damaged ({error}). Copy or download it again."
-        ) from error
-    return grown.getbuffer()
-
-
-def _refuse_more_than_memory(path: Path, what: str, nbytes: int) -> None:
-    memory = physical_memory_bytes()
-    if memory is not None and nbytes > memory:
-        raise DataError(
-            f"{path.name}: {what} needs {nbytes / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f} GiB. "
-            f"Save the file with `numpy.savez` instead of `savez_compressed`; it is then mapped, not loaded."
-        )
-
-
-def physical_memory_bytes() -> int | None:
-    """Return the size of this machine's memory, None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _not_an_npz(path: Path, first_bytes: bytes) -> str:
-    found = {
-        b"": "the file is empty",
-        b"\x89HDF\r\n\x1a\n": "this is an HDF5 file",
-        b"\x93NUMPY\x01\x00": "this is an NPY file with a single array",
-    }.get(first_bytes[:8], "this is not an NPZ archive")
-    if first_bytes[:1] == b"\x80":
-        found = "this looks like a Python pickle, which is never loaded because unpickling runs code"
-    return (
-        f"{path.name}: {found}. Expected an NPZ (`.npz` or `.npz.bz2`) with frames, positions and probe, "
-        "made for instance by `numpy.savez(path, diff3d=..., xcoords=..., ycoords=..., probeGuess=...)`."
-    )
+def _stream(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> io.BufferedIOBase:
+    # zipfile's stubs promise less than what it returns, a buffered reader with `readinto`.
+    return cast(io.BufferedIOBase, archive.open(info))

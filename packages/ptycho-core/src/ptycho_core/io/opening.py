@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,21 +48,32 @@ def open_scan(
         >>> scan.n_frames, scan.frame_px
         (516, 128)
     """
-    data_set = _data_set(source)
-    path = fetch(data_set.name) if data_set is not None else Path(source).expanduser()
-    name = data_set.name if data_set is not None else scan_name(path)
-    arrays = _read(path, name)
     given = {"pixel_size_m": pixel_size_m, "energy_ev": energy_ev, "distance_m": distance_m}
-    arrays = replace(
-        arrays,
-        known_sha256=data_set.sha256 if data_set is not None else None,
-        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
-    )
+    changes: dict[str, Any] = {  # Any: fields of `Arrays`, of several types
+        key: value for key, value in given.items() if value is not None
+    }
     if probe_file is not None:
-        probe = read_probe(Path(probe_file).expanduser())
-        note = f"The start probe was read from {Path(probe_file).name}."
-        arrays = replace(arrays, probe=probe, probe_source="given", notes=(*arrays.notes, note))
-    return admit(arrays, measurement=measurement, dc=dc)
+        path = expanded(probe_file)
+        changes |= {"probe": read_probe(path), "probe_source": "given"}
+        changes["notes"] = (f"The start probe was read from {path.name}.",)
+    data_set = _data_set(source)
+    if data_set is None:
+        path = expanded(source)
+        return admit(replace(_read(path, scan_name(path)), **changes), measurement=measurement, dc=dc)
+    path = fetch(data_set.name)
+    changes["known_sha256"] = data_set.sha256
+    # Its content was right when it was stored, so damage means that what is here now has to go.
+    cure = f"Remove {path} and type `ptycho data fetch {data_set.name}`."
+    arrays = collect(Archive(path, cure=cure), data_set.name)
+    return admit(replace(arrays, **changes), measurement=measurement, dc=dc)
+
+
+def expanded(path: str | Path) -> Path:
+    """Replace a leading `~` by the home directory, where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the system knows no such user
+        return Path(path)
 
 
 def scan_name(path: Path) -> str:

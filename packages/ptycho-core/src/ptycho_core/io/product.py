@@ -166,7 +166,7 @@ def _read(file: h5py.File, name: str) -> Product:
     positions_m = np.stack([np.asarray(file[POSITION_Y]), np.asarray(file[POSITION_X])], axis=-1)
     if obj.ndim != 2 or probe.ndim != 3 or positions_m.ndim != 2:
         raise DataError(
-            f"{name}: `{OBJECT}` {file[OBJECT].shape}, `{PROBE}` {file[PROBE].shape} and positions "
+            f"{name}: `{OBJECT}` {obj.shape}, `{PROBE}` {probe.shape} and positions "
             f"{positions_m.shape[:-1]}. Expected one object layer (H, W), modes (P, N, N) and (M,)."
         )
     attributes = file[OBJECT].attrs

@@ -78,10 +78,7 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
             finding="DATA-001",
         )
     largest = max(abs(survey.minimum), abs(survey.maximum))
-    counts = (
-        largest if survey.measurement == "counts" or largest < 1 else float(np.square(np.float64(largest)))
-    )
-    if counts > LARGEST_COUNTS:
+    if largest > (LARGEST_COUNTS if survey.measurement == "counts" else LARGEST_COUNTS**0.5):
         raise DataError(
             f"{name}: the diffraction reaches {largest:.3g}, more than float32 can square and sum. Expected "
             f"counts or their square root; divide by a constant.",
@@ -90,8 +87,7 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
     if survey.n_negative and survey.measurement == "amplitude":
         raise DataError(
             f"{name}: {survey.n_negative} values are negative, the smallest is {survey.minimum:.3g}. An "
-            "amplitude cannot be; if these are counts with the dark image subtracted, say `--measurement "
-            "counts`.",
+            "amplitude cannot be; if these are dark-subtracted counts, say `--measurement counts`.",
             finding="DATA-001",
         )
     if survey.maximum <= 0:
@@ -101,8 +97,7 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
         )
     if survey.n_negative:
         warn(
-            f"{name}: {survey.n_negative} negative counts, the smallest {survey.minimum:.3g}, are taken as "
-            "0.",
+            f"{name}: {survey.n_negative} negative counts, down to {survey.minimum:.3g}, are taken as 0.",
             finding="DATA-001",
         )
 

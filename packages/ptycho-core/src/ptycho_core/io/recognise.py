@@ -1,0 +1,86 @@
+"""What a file is before anything in it is read: there, readable, packed, an archive at all."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import os
+from pathlib import Path
+
+from ptycho_config.errors import DataError
+
+BLOCK_BYTES = 1 << 22
+
+
+def first_bytes(path: Path) -> bytes:
+    """Read the beginning of a regular file, or say why that is impossible."""
+    shown = one_line(str(path))
+    try:
+        if path.is_dir():
+            raise DataError(f"{shown}: is a directory. Expected one NPZ file; name a file in it.")
+        if not path.exists():
+            raise DataError(f"{shown}: no such file. Expected an NPZ file or the name of a data set.")
+        if not path.is_file():
+            raise DataError(f"{shown}: is not a regular file. Expected an NPZ file.")
+        with path.open("rb") as file:
+            return file.read(8)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        cause = getattr(error, "strerror", None) or one_line(str(error))
+        raise DataError(f"{shown}: cannot be read ({cause}). Expected a readable NPZ file.") from error
+
+
+def decompressed(path: Path) -> memoryview:
+    """Decompress a whole `.bz2` into memory, growing one buffer, never holding it twice."""
+    grown = io.BytesIO()
+    try:
+        with bz2.open(path) as stream:
+            while block := stream.read(BLOCK_BYTES):
+                grown.write(block)
+                refuse_more_than_memory(path, "its decompressed content", grown.tell())
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path.name}: the bzip2 stream is truncated or damaged ({one_line(str(error))}). Copy or "
+            "download it again."
+        ) from error
+    return grown.getbuffer()
+
+
+def refuse_more_than_memory(path: Path, what: str, nbytes: int) -> None:
+    memory = physical_memory_bytes()
+    if memory is not None and nbytes > memory:
+        raise DataError(
+            f"{path.name}: {what} needs {nbytes / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f} GiB. "
+            f"Save the file with `numpy.savez` instead of `savez_compressed`; it is then mapped, not loaded."
+        )
+
+
+def physical_memory_bytes() -> int | None:
+    """Return the size of this machine's memory, None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def not_an_npz(path: Path, first_bytes: bytes) -> str:
+    found = {
+        b"": "the file is empty",
+        b"\x89HDF\r\n\x1a\n": "this is an HDF5 file",
+        b"\x93NUMPY\x01\x00": "this is an NPY file with a single array",
+    }.get(first_bytes[:8], "this is not an NPZ archive")
+    if first_bytes[:1] == b"\x80":
+        found = "this looks like a Python pickle, which is never loaded because unpickling runs code"
+    return (
+        f"{path.name}: {found}. Expected an NPZ (`.npz` or `.npz.bz2`) with frames, positions and probe, "
+        "made for instance by `numpy.savez(path, diff3d=..., xcoords=..., ycoords=..., probeGuess=...)`."
+    )
+
+
+def one_line(text: str, longest: int = 160) -> str:
+    """Make a text from a file fit for a message: no control characters, not too long."""
+    readable = "".join(character if character.isprintable() else "?" for character in text)
+    return readable if len(readable) <= longest else f"{readable[: longest - 3]}..."

@@ -1,0 +1,137 @@
+"""The HDF5 product file: metres and pixels, what is unknown, and other programs' layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptycho_config.errors import DataError
+from ptycho_core.io.product import read_product, write_product
+
+
+def fields(height: int = 30, width: int = 40, modes: int = 2) -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    return {
+        "obj": (rng.normal(size=(height, width)) + 1j).astype(np.complex64),
+        "probe": (rng.normal(size=(modes, 16, 16)) - 2j).astype(np.complex64),
+        "positions_px": rng.uniform(-50, 50, size=(7, 2)),
+        "origin_px": np.array([-58.0, -60.0]),
+        "name": "star",
+    }
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(20, 41),
+    width=st.integers(20, 41),
+    modes=st.integers(1, 3),
+    pixel_m=st.one_of(st.none(), st.floats(1e-11, 1e-6)),
+    energy=st.one_of(st.none(), st.floats(1, 1e6)),
+)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    height: int,
+    width: int,
+    modes: int,
+    pixel_m: float | None,
+    energy: float | None,
+) -> None:
+    written = fields(height, width, modes)
+    path = tmp_path_factory.mktemp("product") / "product.h5"
+    write_product(path, **written, losses=[0.3, 0.2], pixel_size_m=pixel_m, energy_ev=energy, distance_m=1.5)
+    product = read_product(path)
+    np.testing.assert_array_equal(product.obj, written["obj"])
+    np.testing.assert_array_equal(product.probe, written["probe"])
+    np.testing.assert_allclose(product.positions_px, written["positions_px"], rtol=1e-12)
+    np.testing.assert_allclose(product.origin_px, written["origin_px"], atol=1e-9)
+    assert product.losses == (0.3, 0.2)
+    assert product.pixel_size_m == (None if pixel_m is None else pytest.approx(pixel_m))
+    assert (product.energy_ev, product.distance_m, product.name) == (energy, 1.5, "star")
+
+
+def test_metres_follow_the_formula_of_the_format(tmp_path: Path) -> None:
+    written = fields()
+    path = write_product(tmp_path / "product.h5", **written, pixel_size_m=2e-9, energy_ev=8e3, distance_m=2.0)
+    with h5py.File(path) as file:
+        attributes = file["object"].attrs
+        x_px = (file["probe_position_x_m"][:] - attributes["center_x_m"]) / attributes[
+            "pixel_width_m"
+        ] + 40 / 2
+        y_px = (file["probe_position_y_m"][:] - attributes["center_y_m"]) / attributes[
+            "pixel_height_m"
+        ] + 30 / 2
+        assert file.attrs["probe_energy_eV"] == 8e3
+        assert file.attrs["detector_object_distance_m"] == 2.0
+        assert file.attrs["comments"] == ""
+        np.testing.assert_array_equal(file["probe_position_indexes"], np.arange(7))
+        assert file["object_layer_spacing_m"].shape == (0,)
+    # Counted from the corner of the canvas, as cutting a patch needs them.
+    on_canvas = written["positions_px"] - written["origin_px"]
+    np.testing.assert_allclose(np.stack([y_px, x_px], axis=1), on_canvas, atol=1e-9)
+
+
+def test_unknown_quantities_are_placeholders_and_said_so(tmp_path: Path) -> None:
+    path = write_product(tmp_path / "product.h5", **fields(), comments="made by hand")
+    with h5py.File(path) as file:
+        assert file["object"].attrs["pixel_width_m"] == 1e-9
+        assert file.attrs["probe_energy_eV"] == 0
+        said = file.attrs["comments"]
+    assert said.startswith("made by hand The pixel size is unknown; 1e-09 m stands for one pixel.")
+    assert said.endswith("Unknown, written as 0: photon energy, distance.")
+    product = read_product(path)
+    assert (product.pixel_size_m, product.energy_ev, product.distance_m) == (None, None, None)
+
+
+@pytest.mark.parametrize("probe_shape", [(16, 16), (3, 16, 16), (2, 3, 16, 16)])
+@pytest.mark.parametrize("object_shape", [(30, 40), (1, 30, 40)])
+def test_layouts_of_other_programs_are_read(
+    probe_shape: tuple[int, ...], object_shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = write_product(tmp_path / "product.h5", **fields(), pixel_size_m=1e-9)
+    with h5py.File(path, "a") as file:
+        attributes = dict(file["object"].attrs)
+        for key, shape in (("probe", probe_shape), ("object", object_shape)):
+            del file[key]
+            file[key] = np.ones(shape, np.complex128)
+        file["object"].attrs.update(attributes)
+        del file["loss_values"], file["loss_epochs"], file.attrs["pixel_size_is_known"]
+        file["costs"] = [3.0, 2.0]
+    product = read_product(path)
+    assert product.obj.shape == (30, 40)
+    assert product.probe.shape == (1 if len(probe_shape) == 2 else 3, 16, 16)
+    assert product.losses == (3.0, 2.0)
+    assert product.pixel_size_m == pytest.approx(1e-9)
+
+
+@pytest.mark.parametrize("key", ["object", "probe", "probe_position_x_m"])
+def test_products_without_a_key_are_refused(key: str, tmp_path: Path) -> None:
+    path = write_product(tmp_path / "product.h5", **fields())
+    with h5py.File(path, "a") as file:
+        del file[key]
+    with pytest.raises(DataError, match=r"product\.h5: .*Expected an HDF5 product file with `object`"):
+        read_product(path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_product(tmp_path / "absent.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(DataError, match=r"text\.h5: cannot be read as an HDF5 product file"):
+        read_product(tmp_path / "text.h5")
+    path = write_product(tmp_path / "thick.h5", **fields())
+    with h5py.File(path, "a") as file:
+        attributes = dict(file["object"].attrs)
+        del file["object"]
+        file["object"] = np.ones((4, 30, 40), np.complex64)
+        file["object"].attrs.update(attributes)
+    with pytest.raises(DataError, match="Expected one object layer"):
+        read_product(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_product(path)
