@@ -11,22 +11,13 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Complex64, Float32, Float64
 
+from ptycho_core.gauge import linear_ramp, phase_ramp
 from ptycho_core.solver._shifts import frequencies
 
-__all__ = ["centre_shift", "move_spectrum", "orthogonal_modes", "without_ramp"]
+__all__ = ["move_spectrum", "orthogonal_modes", "without_ramp"]
 
-
-def centre_shift(
-    probe: Complex64[np.ndarray, "mode n n"], reference: Complex64[np.ndarray, "any_mode n n"]
-) -> Float64[np.ndarray, " 2"]:
-    """Distance (y, x) in pixels from the reference's centre of light to the probe's."""
-    return _centre(probe) - _centre(reference)
-
-
-def _centre(probe: np.ndarray) -> np.ndarray:
-    light = np.square(np.abs(probe), dtype=np.float64).sum(axis=0)
-    x = np.arange(light.shape[-1])
-    return np.array([light.sum(axis=1) @ x, light.sum(axis=0) @ x]) / light.sum()
+#: Part of the largest coverage above which a pixel counts for the mean ramp and phase.
+_WELL_LIT = 0.1
 
 
 def move_spectrum(
@@ -44,21 +35,12 @@ def without_ramp(
     coverage: Float32[np.ndarray, "rows columns"],
 ) -> tuple[Complex64[np.ndarray, "rows columns"], Complex64[np.ndarray, "mode n n"]]:
     """Hand the object's mean phase ramp and mean phase over to the probe; every modulus stays as it is."""
-    rows = np.sum(obj[1:] * obj[:-1].conj() * np.minimum(coverage[1:], coverage[:-1]), dtype=np.complex128)
-    columns = np.sum(
-        obj[:, 1:] * obj[:, :-1].conj() * np.minimum(coverage[:, 1:], coverage[:, :-1]),
-        dtype=np.complex128,
-    )
-    slope = np.angle([rows, columns])
-    flat = (obj * _ramp(-slope, obj.shape)).astype(np.complex64)
-    phase = np.exp(-1j * np.angle(np.sum(flat * coverage, dtype=np.complex128)))
-    lit = (probe * _ramp(slope, probe.shape[-2:]) / phase).astype(np.complex64)
-    return (flat * phase).astype(np.complex64), lit
-
-
-def _ramp(slope: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    y, x = np.arange(shape[0]), np.arange(shape[1])
-    return np.exp(1j * slope[0] * y)[:, None] * np.exp(1j * slope[1] * x)
+    lit_well = coverage > _WELL_LIT
+    slope = linear_ramp(obj, lit_well)
+    flat = obj * phase_ramp(obj.shape, -slope)
+    turn = np.exp(-1j * np.angle(np.sum(flat[lit_well])))
+    tilted = probe * phase_ramp(probe.shape[-2:], slope) / turn
+    return (flat * turn).astype(np.complex64), tilted.astype(np.complex64)
 
 
 def orthogonal_modes(

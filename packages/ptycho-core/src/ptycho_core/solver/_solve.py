@@ -12,13 +12,14 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
 from ptycho_core.callbacks import Callback
+from ptycho_core.gauge import probe_centre_px
 from ptycho_core.provenance import solver_provenance
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver._batches import plan_batches
 from ptycho_core.solver._choose_arrays import choose_arrays
 from ptycho_core.solver._descent import Descent
-from ptycho_core.solver._gauge import centre_shift, move_spectrum, probe_of
+from ptycho_core.solver._gauge import move_spectrum, probe_of
 from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
 from ptycho_core.solver._modes import seed_modes
 from ptycho_core.solver._monitor import Monitor
@@ -271,7 +272,7 @@ class _Run:
         positions on the canvas change, and the object needs no interpolation.
         """
         limit = MARGIN_PX - 1.0
-        drift = centre_shift(probe_of(spectra), reference)
+        drift = probe_centre_px(probe_of(spectra)) - probe_centre_px(reference)
         allowed = np.clip(self.shift_px + drift, -limit, limit) - self.shift_px
         self.shift_px = self.shift_px + allowed
         return move_spectrum(spectra, -allowed)
