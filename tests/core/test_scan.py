@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -184,3 +186,8 @@ def test_the_survey_does_not_depend_on_its_chunks(step: int, fraction_in: int) -
     assert found.nan_ever[1, 1]
     assert found.nan_always is not None
     assert not found.nan_always.any()
+
+
+@pytest.mark.parametrize("module", ["scan", "datasets", "io", "io.door", "io.writes", "io.product", "survey"])
+def test_each_module_can_be_the_first_one_imported(module: str) -> None:
+    subprocess.run([sys.executable, "-c", f"import ptycho_core.{module}"], check=True)

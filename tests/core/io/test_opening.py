@@ -14,6 +14,7 @@ import pytest
 from ptycho_config.errors import ConfigError, DataError, PolicyWarning
 from ptycho_core import Scan, open_scan
 from ptycho_core.io import door
+from ptycho_core.io.product import write_product
 
 Arrays = dict[str, np.ndarray]
 Save = Callable[..., Path]
@@ -317,6 +318,19 @@ def test_a_probe_file_replaces_the_probe(arrays: Arrays, save: Save, tmp_path: P
     np.savez(tmp_path / "empty.npz", other=np.ones(3))
     with pytest.raises(DataError, match=r"empty\.npz: the probe.*missing. Found `other` \(3,\)"):
         open_scan(save(arrays), probe_file=tmp_path / "empty.npz")
+
+
+def test_a_product_file_can_give_the_probe(arrays: Arrays, save: Save, tmp_path: Path) -> None:
+    modes = np.stack([arrays["probeGuess"], 0.5j * arrays["probeGuess"]])
+    product = write_product(
+        tmp_path / "product.h5",
+        obj=arrays["objectGuess"],
+        probe=modes,
+        positions_px=np.zeros((25, 2)),
+        origin_px=np.zeros(2),
+        name="star",
+    )
+    np.testing.assert_array_equal(open_scan(save(arrays), probe_file=product).probe, modes)
 
 
 def test_metadata_is_read_without_pickle(arrays: Arrays, save: Save) -> None:

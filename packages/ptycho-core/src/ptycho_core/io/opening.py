@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.datasets import DATASETS, DataSet, fetch, nearest_name
+from ptycho_core import datasets  # the module, not its names: it writes files, so it imports this package
 from ptycho_core.io.door import Arrays, admit
 from ptycho_core.io.keys import collect, find_probe
 from ptycho_core.io.npz import Archive
@@ -33,7 +33,7 @@ def open_scan(
             fetched when it is not here yet.
         measurement: what the values are; "auto" decides by the rules of physics.md, section 1.
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
-        probe_file: an NPZ, a product file (`.h5`) or an NPY whose probe replaces the scan's.
+        probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
         pixel_size_m, energy_ev, distance_m: override what the file's metadata says.
 
     Returns:
@@ -60,7 +60,7 @@ def open_scan(
     if data_set is None:
         path = expanded(source)
         return admit(replace(_read(path, scan_name(path)), **changes), measurement=measurement, dc=dc)
-    path = fetch(data_set.name)
+    path = datasets.fetch(data_set.name)
     changes["known_sha256"] = data_set.sha256
     # Its content was right when it was stored, so damage means that what is here now has to go.
     cure = f"Remove {path} and type `ptycho data fetch {data_set.name}`."
@@ -82,7 +82,7 @@ def scan_name(path: Path) -> str:
 
 
 def read_probe(path: Path) -> np.ndarray:
-    """Read a probe from a scan file, a result (`reconstruction.npz`), a product file or an NPY.
+    """Read a probe from a scan file, a result (`reconstruction.npz`) or a product file.
 
     Raises:
         DataError: the file is missing or damaged, or holds no probe.
@@ -94,17 +94,17 @@ def read_probe(path: Path) -> np.ndarray:
     return find_probe(Archive(path))
 
 
-def _data_set(source: str | Path) -> DataSet | None:
+def _data_set(source: str | Path) -> datasets.DataSet | None:
     """Recognise the name of a data set; a file of that name comes first, a directory does not."""
-    data_set = DATASETS.get(str(source))
+    data_set = datasets.DATASETS.get(str(source))
     return None if data_set is None or Path(source).is_file() else data_set
 
 
 def _read(path: Path, name: str) -> Arrays:
-    near = nearest_name(str(path))
+    near = datasets.nearest_name(str(path))
     if near is not None and not path.exists():
         raise DataError(
             f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
-            f"{', '.join(DATASETS)}."
+            f"{', '.join(datasets.DATASETS)}."
         )
     return collect(Archive(path), name)
