@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation from the real scan. Run from anywhere: `python docs/make_pictures.py`.
+"""Draw the pictures of the documentation from the real scan: `python docs/make_pictures.py`.
 
 The reference reconstruction is read from `PTYCHO_DATA_DIR` where it lies there; without it the picture that
 needs it is left as it is.
@@ -7,14 +7,17 @@ needs it is left as it is.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
+from ptycho_core.figures import write_figures
 from ptycho_core.gauge import without_ramp
 
 IMAGES = Path(__file__).parent / "images"
@@ -23,11 +26,21 @@ IMAGES = Path(__file__).parent / "images"
 def main() -> None:
     scan = open_scan("siemens-star")
     result = solve(scan)
+    draw_overview(result)
     draw_frames(scan, result)
     draw_levels(scan, result)
     reference = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / "siemens-star-lsqml.npz"
     if reference.exists():
         draw_beside(result, reference)
+
+
+def draw_overview(result: Reconstruction) -> None:
+    """The picture that `ptycho reconstruct` writes, with fewer pixels and colours."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = write_figures(result, Path(folder))["overview.png"]
+        picture = Image.open(written).convert("RGB")
+    picture.thumbnail((1200, 1200), Image.Resampling.LANCZOS)
+    picture.quantize(160).save(IMAGES / "overview.png", optimize=True)
 
 
 def save(figure: Figure, name: str) -> None:
