@@ -301,15 +301,6 @@ def test_a_scan_without_a_probe_gets_an_estimate(arrays: Arrays, save: Save) -> 
     assert energy == pytest.approx(scan.mean_counts_per_frame(), rel=1e-4)
 
 
-def test_the_estimated_probe_of_the_real_scan_has_the_width_of_the_reference(siemens_star: Scan) -> None:
-    from ptycho_core.io.start_probe import estimate_probe, probe_radius_px
-
-    # The reference reconstruction holds 90 % of its probe's energy within 37 px of the centroid.
-    assert 20 <= probe_radius_px(siemens_star) <= 37
-    probe, _ = estimate_probe(siemens_star)
-    assert probe.shape == (1, 128, 128)
-
-
 def test_a_probe_file_replaces_the_probe(arrays: Arrays, save: Save, tmp_path: Path) -> None:
     np.savez(tmp_path / "result.npz", probe=2 * arrays["probeGuess"][np.newaxis])
     scan = open_scan(save(arrays), probe_file=tmp_path / "result.npz")

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Complex64, Float64
 
 from ptycho_core.io.overlap import typical_step_px
+from ptycho_core.io.shadow import defocus_sign
 from ptycho_core.scan import Scan
 
 SAMPLED_FRAMES = 64
@@ -18,9 +19,8 @@ def estimate_probe(scan: Scan) -> tuple[Complex64[np.ndarray, "1 n n"], str]:
     """Estimate one probe mode from the diffraction alone.
 
     The modulus of its spectrum is the square root of the mean pattern, in which the object averages out. The
-    phase is a defocus, as strong as it takes to spread the probe in real space to the width that the speckle
-    of the single patterns shows; a mean pattern alone cannot tell it. Its sign stays open, a start-probe
-    search can try both.
+    phase is a defocus: as strong as it takes to spread the probe to the width that the speckle of the single
+    patterns shows, with the sign that their shadows tell. A mean pattern alone knows neither.
 
     Returns:
         The probe, scaled so that its energy is the mean counts per frame, and a sentence for the notes.
@@ -37,7 +37,7 @@ def estimate_probe(scan: Scan) -> tuple[Complex64[np.ndarray, "1 n n"], str]:
     mean_k_squared = max(float((pattern * k_squared).sum() / pattern.sum()), 1.0)
     flat = _to_real_space(np.sqrt(pattern).astype(np.complex128))
     missing = max(radius_px**2 / 2 - _mean_square_radius(flat), 0.0)  # a disc's mean square radius is r^2 / 2
-    defocus = np.sqrt(missing * mean_k_squared) * np.pi / n
+    defocus = defocus_sign(scan) * np.sqrt(missing * mean_k_squared) * np.pi / n
     probe = _to_real_space(np.sqrt(pattern) * np.exp(1j * defocus * k_squared / mean_k_squared))
     note = (
         f"The file has no probe; it was estimated from the mean pattern, {2 * radius_px:.0f} px wide as the "
