@@ -81,7 +81,7 @@ def test_the_modulus_is_clamped_and_the_phase_kept(arrays) -> None:
 
 @given(st.integers(1, 7), st.integers(1, 40))
 def test_lanes_cover_the_batch_once_and_in_order(n_lanes: int, n_items: int) -> None:
-    parts = Lanes(n_lanes).run(lambda lane: list(range(lane.start, lane.stop)), n_items)
+    parts = Lanes(n_lanes).run(lambda lane: list(range(lane.start, lane.stop)), n_items, 1 << 16)
     assert [i for part in parts for i in part] == list(range(n_items))
 
 

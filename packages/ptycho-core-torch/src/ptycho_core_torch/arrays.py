@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -16,6 +17,8 @@ from ptycho_core.arrays import Lanes, usable_cores
 __all__ = ["TorchArrays"]
 
 Answer = TypeVar("Answer")
+#: A block stays in a core's cache, see `ptycho_core.arrays`; larger than NumPy's, as a call costs more.
+_CPU_BLOCK_PIXELS = 1 << 16
 
 
 class TorchArrays:
@@ -30,6 +33,7 @@ class TorchArrays:
     def __init__(self, *, device: str = "cpu", threads: int | None = None) -> None:
         self.device = device
         self.lanes = (threads or usable_cores()) if device == "cpu" else 1
+        self.block_pixels = _CPU_BLOCK_PIXELS if device == "cpu" else sys.maxsize
         self._lanes = Lanes(self.lanes, prepare_thread=partial(torch.set_num_threads, 1))
 
     @staticmethod
@@ -127,8 +131,8 @@ class TorchArrays:
         modulus = self.intensity(values[None]).sqrt_()
         self.scale(values, (limit / modulus.clamp_(min=1e-9)).clamp_(max=1.0))
 
-    def run_lanes(self, work: Callable[[slice], Answer], n_items: int) -> list[Answer]:
-        return self._lanes.run(_without_gradients(work), n_items)
+    def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
+        return self._lanes.run(_without_gradients(work), n_items, pixels_per_item)
 
 
 def _without_gradients(work: Callable[[slice], Answer]) -> Callable[[slice], Answer]:

@@ -29,6 +29,8 @@ __all__ = ["Array", "Arrays", "Lanes", "NumpyArrays", "array_libraries", "load_a
 Array = Any
 #: Gives the class of a library; Any, because a protocol with data members has no subclass check.
 ArraysLoader = Callable[[], Any]
+#: Less complex pixels than this are done sooner than another thread is woken.
+_PIXELS_WORTH_A_LANE = 1 << 16
 Answer = TypeVar("Answer")
 
 
@@ -39,6 +41,8 @@ class Arrays(Protocol):
     name: str
     device: str
     lanes: int
+    #: Pixels of the block of frames that is carried through all steps before the next one is begun.
+    block_pixels: int
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None) -> None: ...
 
@@ -125,7 +129,7 @@ class Arrays(Protocol):
         """Shorten elements of modulus above the limit to it, in place."""
         ...
 
-    def run_lanes(self, work: Callable[[slice], Answer], n_items: int) -> list[Answer]:
+    def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
         """Call `work` on contiguous slices that cover `range(n_items)`; answers in their order."""
         ...
 
@@ -137,9 +141,9 @@ class Lanes:
         self.count = count
         self._pool = ThreadPoolExecutor(count, initializer=prepare_thread) if count > 1 else None
 
-    def run(self, work: Callable[[slice], Answer], n_items: int) -> list[Answer]:
+    def run(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
         """Call `work` on at most `count` slices of nearly equal length; answers in their order."""
-        count = max(1, min(self.count, n_items))
+        count = max(1, min(self.count, n_items, n_items * pixels_per_item // _PIXELS_WORTH_A_LANE))
         edges = [lane * n_items // count for lane in range(count + 1)]
         lanes = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
         if self._pool is None or count == 1:
@@ -151,6 +155,9 @@ class NumpyArrays:
     """NumPy arrays, SciPy's FFT, one thread a lane."""
 
     name = "numpy"
+    # A complex block of half a megabyte: with its few temporaries it stays about in a core's own cache.
+    # Two cores that share the way to memory are no faster than one beyond that.
+    block_pixels = 1 << 16
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None) -> None:
         if device != "cpu":
@@ -249,8 +256,8 @@ class NumpyArrays:
         excess = modulus > limit
         values[excess] *= np.float32(limit) / modulus[excess]
 
-    def run_lanes(self, work: Callable[[slice], Answer], n_items: int) -> list[Answer]:
-        return self._lanes.run(_quiet(work), n_items)
+    def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
+        return self._lanes.run(_quiet(work), n_items, pixels_per_item)
 
 
 def _quiet(work: Callable[[slice], Answer]) -> Callable[[slice], Answer]:

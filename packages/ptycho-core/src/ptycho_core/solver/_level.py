@@ -131,17 +131,18 @@ class Level:
         canvas = self.object[window]
         basis = self._basis()
         light = self._light()
+        pixels = self.spectrum.shape[0] * self.size_px**2
 
         def explain(lane: slice) -> _LaneResult:
             frames = slice(batch.frames.start + lane.start, batch.frames.start + lane.stop)
             return self._explain(frames, xp.cut(canvas, corners[lane], self.size_px), basis, light)
 
-        results = xp.run_lanes(explain, len(corners))
+        results = xp.run_lanes(explain, len(corners), pixels)
         moves = (
             lambda: self._move_object(window, corners, light, [r.object_gradient for r in results], steps),
             lambda: self._move_probe(results, len(corners), float(xp.total(light).real), steps),
         )
-        xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves))
+        xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves), pixels * len(self._filters))
         return sum(result.misfit for result in results)
 
     def settle(self, modulus_limit: float) -> None:
@@ -168,7 +169,7 @@ class Level:
         def fill(lane: slice) -> None:
             basis[:, lane] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, lane])
 
-        self._xp.run_lanes(fill, n_basis)
+        self._xp.run_lanes(fill, n_basis, n_modes * self.size_px**2)
         return basis
 
     def _light(self) -> Array:
@@ -176,19 +177,32 @@ class Level:
         return self._xp.intensity(self._xp.ifft2(self._xp.copy(self.spectrum))[:, None])[0]
 
     def _explain(self, frames: slice, patches: Array, basis: Array, light: Array) -> _LaneResult:
-        """Predict some frames, compare with the measured amplitude, and pull the misfit back."""
+        """Predict some frames, compare with the measured amplitude, and pull the misfit back.
+
+        Done block by block, so that what lies between the two transforms stays in the core's cache; the
+        results take the place of the patches and the probes.
+        """
         xp, weights = self._xp, self._weights[frames]
         probes = xp.combine(weights, basis)
-        detector_waves = xp.fft2(probes * patches[None])
-        good = self._good if self._good is None or len(self._good.shape) == 2 else self._good[frames]
-        correction, misfit = xp.modulus_correction(
-            xp.intensity(detector_waves), self._amplitude[frames], self._offset, good
-        )
-        exit_change = xp.ifft2(xp.scale(detector_waves, correction))
-        object_gradient = (probes.conj() * exit_change).sum(0)
-        lit = float(xp.total(xp.intensity(patches[:, None]) * light[None]).real)
-        basis_gradient = xp.project(weights, exit_change * patches.conj()[None])
-        return _LaneResult(object_gradient, basis_gradient, misfit, lit)
+        block_frames = max(1, xp.block_pixels // self.size_px**2)
+        misfit = lit = 0.0
+        for first in range(0, len(patches), block_frames):
+            block = slice(first, min(first + block_frames, len(patches)))
+            probe, patch = probes[:, block], patches[block]
+            lit += float(xp.total(xp.intensity(patch[None]) * light[None]).real)
+            waves = xp.fft2(probe * patch[None])
+            measured = slice(frames.start + block.start, frames.start + block.stop)
+            good = self._good if self._good is None or len(self._good.shape) == 2 else self._good[measured]
+            correction, block_misfit = xp.modulus_correction(
+                xp.intensity(waves), self._amplitude[measured], self._offset, good
+            )
+            misfit += block_misfit
+            exit_change = xp.ifft2(xp.scale(waves, correction))
+            pulled_to_object = probe.conj() * exit_change
+            exit_change *= patch.conj()[None]
+            probes[:, block] = exit_change
+            patches[block] = pulled_to_object[0] if len(probes) == 1 else pulled_to_object.sum(0)
+        return _LaneResult(patches, xp.project(weights, probes), misfit, lit)
 
     def _move_object(
         self,
