@@ -1,0 +1,168 @@
+"""The one list of tasks. `nox -l` shows them; `nox` alone runs the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "virtualenv"
+
+ROOT = Path(__file__).parent
+BASE = ("ptycho-config", "ptycho-core", "ptycho-dispatch")
+EXTRA = {"base": (), "torch": ("ptycho-core-torch",), "tf": ("ptycho-core-tf",)}
+EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
+TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.19")
+PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
+PEER_ALONE = ("ptychi==2.2.0",)
+
+
+def install(session: nox.Session, kind: str, *more: str) -> None:
+    """Install our packages of one kind together, since their versions are pinned to each other."""
+    packages = [f"./packages/{name}" for name in (*BASE, *EXTRA[kind])]
+    session.install("-c", "constraints.txt", *packages, *more)
+
+
+def use_data_beside(session: nox.Session) -> None:
+    """Let tests and benchmarks use the data folder beside the checkout where there is one."""
+    beside = ROOT.parent / "shared" / "data"
+    if "PTYCHO_DATA_DIR" not in os.environ and beside.is_dir():
+        session.env["PTYCHO_DATA_DIR"] = str(beside)
+
+
+def run_tests(session: nox.Session, kind: str, *arguments: str) -> None:
+    install(session, kind, *TEST_TOOLS)
+    use_data_beside(session)
+    session.run("python", "-m", "pytest", "-ra", *(arguments or session.posargs))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on the real scan, as a newcomer sees it; no PyTorch, no TensorFlow."""
+    install(session, "base")
+    session.run("ptycho", "reconstruct", "siemens-star", "--output-dir", "demo", *session.posargs)
+    session.log("Look at demo/overview.png; demo/amplitude.png and demo/phase.png are larger.")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite on this host, with every package."""
+    run_tests(session, "all", *(session.posargs or ("-m", "not slow and not gpu")))
+
+
+@nox.session
+@nox.parametrize("kind", ["base", "torch", "tf", "all"])
+def tests_matrix(session: nox.Session, kind: str) -> None:
+    """The suite without any framework, with each core alone, with all."""
+    run_tests(session, kind, *(session.posargs or ("-m", "not slow and not gpu")))
+
+
+@nox.session
+def tests_cpu(session: nox.Session) -> None:
+    """The suite with every CUDA device hidden."""
+    session.env["CUDA_VISIBLE_DEVICES"] = ""
+    run_tests(session, "all", *(session.posargs or ("-m", "not slow and not gpu")))
+
+
+@nox.session
+def tests_gpu(session: nox.Session) -> None:
+    """The tests that need a CUDA device; fails where there is none."""
+    run_tests(session, "torch", "-m", "gpu", *session.posargs)
+
+
+@nox.session
+def tests_slow(session: nox.Session) -> None:
+    """The checks that take minutes."""
+    run_tests(session, "all", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and import contracts."""
+    install(session, "all", "ruff>=0.15", "import-linter>=2.3")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: strict for ptycho-config, basic for the rest."""
+    install(session, "all", "pyright>=1.1.400", "scipy-stubs", "pytest>=8", "nox")
+    session.run("pyright", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The figures of the documentation: `nox -s bench -- star`, `-- fidelity`, `-- memory` or `-- gpu`."""
+    names = [entry.stem for entry in (ROOT / "benchmarks").glob("*.py")]
+    wanted = session.posargs[0] if session.posargs else ""
+    if wanted == "gpu":
+        run_tests(session, "torch", "-m", "gpu", *session.posargs[1:])
+        return
+    if wanted not in ("star", "fidelity", "memory") or wanted not in names:
+        session.error("say which: nox -s bench -- star | fidelity | memory | gpu")
+    install(session, "all" if wanted == "star" else "base")
+    use_data_beside(session)
+    if wanted != "memory":
+        session.env["PTYCHO_PEER_PYTHON"] = str(peer_interpreter(session))
+    session.run("python", f"benchmarks/{wanted}.py", *session.posargs[1:])
+
+
+def peer_interpreter(session: nox.Session) -> Path:
+    """Make the environment of pty-chi once and return its interpreter.
+
+    It declares a torchvision that exists only for CUDA and needs of it no more than a Gaussian blur; so it
+    is installed without its dependencies, beside the pinned torch.
+    """
+    home = Path(session.cache_dir) / f"peer-{sys.version_info.major}.{sys.version_info.minor}"
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not (home / "complete").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        session.run("python", "-m", "venv", str(home))
+        pip = (str(python), "-m", "pip", "install", "--quiet")
+        session.run(*pip, "-c", "constraints.txt", *PEER, *peer_requirements(), external=True)
+        session.run(*pip, "--no-deps", *PEER_ALONE, external=True)
+        (home / "complete").touch()
+    return python
+
+
+def peer_requirements() -> list[str]:
+    """The small packages that pty-chi imports."""
+    return (ROOT / "benchmarks" / "peer-requirements.txt").read_text("utf-8").split()
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheels and sdists of every package; installed into a bare environment and tried."""
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.install("build")
+    for package in sorted((ROOT / "packages").iterdir()):
+        if (package / "pyproject.toml").exists():
+            session.run("python", "-m", "build", "--outdir", str(dist), str(package), silent=True)
+    for built in sorted(dist.iterdir()):
+        session.log(f"{built.name}  {built.stat().st_size / 1024:.0f} KiB")
+    bare = Path(session.create_tmp()) / "bare"
+    shutil.rmtree(bare, ignore_errors=True)
+    session.run("python", "-m", "venv", str(bare))
+    scripts = bare / ("Scripts" if os.name == "nt" else "bin")
+    wheels = [str(wheel) for wheel in sorted(dist.glob("*.whl")) if "torch" not in wheel.name]
+    session.run(str(scripts / "python"), "-m", "pip", "install", "--quiet", *wheels, external=True)
+    ptycho = str(scripts / "ptycho")
+    session.run(ptycho, "--version", external=True)
+    session.run(ptycho, "backends", external=True)
+    with session.chdir(session.create_tmp()):
+        session.run(ptycho, "simulate", "--frames", "60", "--output", "tiny.npz", external=True)
+        session.run(ptycho, "reconstruct", "tiny.npz", "--output-dir", "tiny", external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run every example of the documentation and follow every link."""
+    run_tests(session, "all", "tests/test_examples.py", *session.posargs)

@@ -1,0 +1,228 @@
+"""One function for each kind of panel, drawn on axes that the caller has placed.
+
+Uses matplotlib's object interface only: importing pyplot costs time and looks for a display.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from ptycho_core.figures.display import colour_wheel, scale_bar
+
+__all__ = [
+    "INK",
+    "PAPER",
+    "UNSEEN",
+    "add_axes",
+    "draw_image",
+    "draw_loss",
+    "draw_positions",
+    "draw_scale_bar",
+    "draw_sentence",
+    "draw_wheel",
+    "title",
+]
+
+INK = "#1b1f24"
+PAPER = "#ffffff"
+#: Where no frame looks: a calm blue grey that is no value of the grey scale.
+UNSEEN = "#e4e8ee"
+_FAINT = "#8a94a0"
+_ACCENTS = ("#2f6fb0", "#d2691e", "#3a8f5c", "#8e4fa8", "#b23a48", "#6b7280")
+#: The ends stay off pure black and white, which screens and printers render unevenly.
+GREYS = LinearSegmentedColormap.from_list("ptycho_greys", ["#060606", "#fbfbfb"], N=512)
+GREYS.set_bad(UNSEEN)
+
+
+def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Add axes at a place given in inches from the lower left corner of the page."""
+    page_width, page_height = figure.get_size_inches()
+    axes = figure.add_axes(
+        (left / page_width, bottom / page_height, width / page_width, height / page_height)
+    )
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.6)
+        spine.set_color(_FAINT)
+    return axes
+
+
+def title(axes: Axes, text: str, note: str = "") -> None:
+    """Write a panel's title at its upper left, and a quieter note at its upper right."""
+    axes.set_title(text, loc="left", fontsize=10.5, color=INK, pad=5)
+    if note:
+        axes.set_title(note, loc="right", fontsize=8.5, color="#5a6470", pad=5)
+
+
+def draw_image(
+    axes: Axes,
+    image: np.ndarray,
+    limits: tuple[float, float] | None,
+    *,
+    label: str = "",
+    colormap: Any = GREYS,
+    pixel_size_m: float | None = None,
+    bar: bool = True,
+) -> None:
+    """Show an image with square pixels, a scale bar and, for single-valued images, a colour bar.
+
+    Args:
+        image: (H, W) values, or (H, W, 3) colours for which `limits` is None.
+        label: what the colour bar shows, unit included.
+    """
+    # Several canvas pixels share one page pixel on large canvases; matplotlib then averages.
+    picture = axes.imshow(
+        image, cmap=colormap, vmin=limits and limits[0], vmax=limits and limits[1], interpolation="auto"
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_anchor("C")
+    axes.set_facecolor(UNSEEN)
+    if limits is not None:
+        _colour_bar(axes, picture, label)
+    if bar:
+        draw_scale_bar(axes, image.shape[1], image.shape[0], pixel_size_m)
+
+
+def _colour_bar(axes: Axes, picture: Any, label: str) -> None:
+    figure = axes.get_figure()
+    box = axes.get_position()
+    page_width, _ = figure.get_size_inches()
+    bar_axes = figure.add_axes((box.x1 + 0.07 / page_width, box.y0, 0.11 / page_width, box.height))
+    bar = figure.colorbar(picture, cax=bar_axes)
+    bar.outline.set_linewidth(0.4)
+    bar.outline.set_edgecolor(_FAINT)
+    bar_axes.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
+    bar_axes.yaxis.get_major_locator().set_params(nbins=5)
+    if label:
+        bar.set_label(label, fontsize=8, color="#3c444d", labelpad=2)
+
+
+def draw_scale_bar(axes: Axes, width_px: int, height_px: int, pixel_size_m: float | None) -> None:
+    """Put a bar of round length into the lower left corner of an image."""
+    length, label = scale_bar(width_px, pixel_size_m)
+    x, y = 0.04 * width_px, 0.955 * height_px
+    thickness = 0.012 * height_px
+    axes.add_patch(
+        Rectangle((x, y - thickness), length, thickness, facecolor="white", edgecolor="#000000", linewidth=0.6)
+    )
+    text = axes.text(x + length / 2, y - 1.7 * thickness, label, ha="center", va="bottom", fontsize=8.5)
+    text.set_color("white")
+    text.set_path_effects([withStroke(linewidth=2.0, foreground="#000000")])
+
+
+def draw_wheel(axes: Axes) -> None:
+    """Inset the key to the hues: a small disc whose colour at each angle is that phase."""
+    n = 64
+    y, x = np.mgrid[-1 : 1 : n * 1j, -1 : 1 : n * 1j]
+    radius = np.hypot(y, x)
+    # Rows run downwards, so the angle is mirrored to turn the usual way on the page.
+    disc = np.where(radius <= 1, np.exp(-1j * np.arctan2(y, x)), 0).astype(np.complex64)
+    colours = np.concatenate((colour_wheel(disc), (radius <= 1)[..., None].astype(np.float32)), axis=-1)
+    inset = axes.inset_axes((0.80, 0.80, 0.17, 0.17))
+    inset.imshow(colours, interpolation="bilinear")
+    inset.set_axis_off()
+    for x_text, y_text, label in ((1.13, 0.5, "0"), (-0.13, 0.5, "π")):
+        inset.text(
+            x_text, y_text, label, transform=inset.transAxes, color="white", fontsize=8, ha="center", va="center"
+        )
+
+
+def draw_positions(
+    axes: Axes,
+    positions_px: np.ndarray,
+    values: np.ndarray,
+    *,
+    limits: tuple[float, float],
+    label: str,
+    colormap: str = "viridis",
+    n_path: int = 0,
+) -> None:
+    """Show one value per scan position at the place where the probe stood; frames without a value are hollow.
+
+    Args:
+        positions_px: (M, 2), (y, x).
+        n_path: draw the path of the probe through the first so many positions.
+    """
+    y, x = positions_px[:, 0], positions_px[:, 1]
+    known = np.isfinite(values)
+    size = float(np.clip(9000.0 / max(len(y), 1), 0.6, 42.0))
+    if n_path > 1:
+        path = np.stack((x[:n_path], y[:n_path]), axis=-1)
+        segments = np.stack((path[:-1], path[1:]), axis=1)
+        axes.add_collection(LineCollection(list(segments), colors=_FAINT, linewidths=0.4, zorder=0))
+    dots = axes.scatter(
+        x[known], y[known], c=values[known], s=size, cmap=colormap, vmin=limits[0], vmax=limits[1], linewidths=0
+    )
+    if not known.all():
+        axes.scatter(x[~known], y[~known], s=size, facecolors="none", edgecolors=_FAINT, linewidths=0.6)
+    _square_view(axes, x, y)
+    axes.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
+    axes.set_xlabel("x / px", fontsize=8, labelpad=1)
+    axes.set_ylabel("y / px", fontsize=8, labelpad=0)
+    _colour_bar(axes, dots, label)
+
+
+def _square_view(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    side = 1.06 * max(float(np.ptp(x)), float(np.ptp(y)), 1.0)
+    x_middle, y_middle = 0.5 * (float(x.min()) + float(x.max())), 0.5 * (float(y.min()) + float(y.max()))
+    axes.set_xlim(x_middle - side / 2, x_middle + side / 2)
+    axes.set_ylim(y_middle + side / 2, y_middle - side / 2)
+
+
+def draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]], data_residual: float) -> None:
+    """Draw the residual of every epoch, one colour a resolution level, and the final R as a dashed line."""
+    if not history:
+        draw_sentence(axes, "No epochs were recorded.")
+        return
+    epochs = np.arange(1, len(history) + 1)
+    residual = np.array([float(row["residual"]) for row in history])
+    level = np.array([int(row.get("level", 1)) for row in history])
+    finite = residual[np.isfinite(residual)]
+    for rank, number in enumerate(dict.fromkeys(level.tolist())):
+        chosen = np.flatnonzero(level == number)
+        size = history[int(chosen[0])].get("size_px")
+        axes.plot(
+            epochs[chosen],
+            residual[chosen],
+            color=_ACCENTS[rank % len(_ACCENTS)],
+            linewidth=1.6,
+            marker="o",
+            markersize=3,
+            label=f"level {number}" + (f": {size} px" if size else ""),
+        )
+        if rank:
+            axes.axvline(float(epochs[chosen[0]]) - 0.5, color=_FAINT, linewidth=0.6, linestyle=":")
+    if math.isfinite(data_residual):
+        axes.axhline(data_residual, color=INK, linewidth=0.9, linestyle="--", label=f"final R = {data_residual:.4f}")
+    if finite.size:
+        low = min(float(finite.min()), data_residual if math.isfinite(data_residual) else float(finite.min()))
+        high = float(np.percentile(finite, 97)) if finite.size > 10 else float(finite.max())
+        margin = 0.06 * max(high - low, 1e-3)
+        axes.set_ylim(low - margin, max(high, data_residual if math.isfinite(data_residual) else high) + margin)
+    axes.set_xlim(0.3, len(history) + 0.7)
+    axes.grid(True, color="#e8ebef", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("epoch", fontsize=8.5, labelpad=2)
+    axes.set_ylabel("data residual", fontsize=8.5, labelpad=2)
+    axes.tick_params(labelsize=8, length=2, width=0.5, colors="#3c444d")
+    axes.legend(fontsize=8, frameon=False, loc="upper right")
+
+
+def draw_sentence(axes: Axes, sentence: str) -> None:
+    """Say in words what a picture would only pretend to show."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_facecolor(UNSEEN)
+    axes.text(
+        0.5, 0.5, sentence, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=INK, wrap=True
+    )

@@ -1,0 +1,156 @@
+"""The three pictures of a result: `amplitude.png`, `phase.png` and `overview.png`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ptycho_core.figures.display import (
+    colour_wheel,
+    covered_box,
+    covered_region,
+    mode_mosaic,
+    mode_shares,
+    phase_without_ramp,
+    robust_limits,
+)
+from ptycho_core.figures.page import blank_page, write_page
+from ptycho_core.figures.panels import (
+    GREYS,
+    add_axes,
+    draw_image,
+    draw_loss,
+    draw_positions,
+    draw_sentence,
+    draw_wheel,
+    title,
+)
+from ptycho_core.reconstruction import Reconstruction
+
+__all__ = ["FIGURE_FILES", "write_figures"]
+
+FIGURE_FILES = ("amplitude.png", "phase.png", "overview.png")
+_UNRELIABLE = "The data cannot carry an image:\ntoo few photons for any object\nto be told from noise."
+
+
+def write_figures(reconstruction: Reconstruction, directory: str | Path) -> dict[str, Path]:
+    """Draw the object's amplitude, its phase, and everything at a glance.
+
+    Where the run found that the data cannot carry an image, the pictures say so instead of showing one.
+
+    Returns:
+        File name -> path of the three PNG files, each written completely or not at all.
+    Raises:
+        OutputError: the directory cannot be written or the disk is full.
+    """
+    root = Path(directory)
+    view = _View(reconstruction)
+    pages = (_single(view, "amplitude"), _single(view, "phase"), _overview(view))
+    return {name: write_page(page, root / name) for name, page in zip(FIGURE_FILES, pages, strict=True)}
+
+
+class _View:
+    """What all three pictures share: the seen part of the object, prepared once."""
+
+    def __init__(self, reconstruction: Reconstruction) -> None:
+        self.result = reconstruction
+        seen = covered_region(reconstruction.coverage)
+        box = covered_box(seen)
+        self.seen = seen[box]
+        obj = reconstruction.object[box]
+        self.coverage = reconstruction.coverage[box]
+        self.images = {"amplitude": np.abs(obj), "phase": phase_without_ramp(obj, self.seen)}
+        # The rim is shown fainter coverage included, but the limits are those of the well-lit part.
+        self.limits = {name: robust_limits(image[self.seen]) for name, image in self.images.items()}
+        dark = covered_region(self.coverage, fraction=0.02)
+        self.images = {name: np.where(dark, image, np.nan) for name, image in self.images.items()}
+
+    def heading(self, what: str = "") -> str:
+        residual = self.result.data_residual
+        parts = [
+            self.result.scan_name,
+            what,
+            self.result.method,
+            f"R = {residual:.4f}" if math.isfinite(residual) else "R unknown",
+        ]
+        return "  ·  ".join(part for part in parts if part)
+
+    def note(self) -> str:
+        result = self.result
+        n, modes = result.frame_px, result.probe.shape[0]
+        parts = [f"{result.n_frames} frames of {n} × {n} px", f"{modes} probe mode{'s' if modes > 1 else ''}"]
+        if result.pixel_size_m:
+            parts.append(f"pixel {result.pixel_size_m * 1e9:.4g} nm")
+        if "solve" in result.timings:
+            parts.append(f"solved in {result.timings['solve']:.1f} s")
+        if result.interrupted:
+            parts.append("interrupted: the image as far as it got")
+        return "  ·  ".join(parts)
+
+
+_LABELS = {"amplitude": "relative amplitude", "phase": "rad"}
+
+
+def _draw_object(figure: Figure, view: _View, name: str, place: tuple[float, float, float]) -> None:
+    left, bottom, side = place
+    axes = add_axes(figure, left, bottom, side, side)
+    if not view.result.image_reliable:
+        title(axes, f"object {name}")
+        draw_sentence(axes, _UNRELIABLE)
+        return
+    title(axes, f"object {name}", "linear ramp and offset removed" if name == "phase" else "")
+    draw_image(
+        axes, view.images[name], view.limits[name], label=_LABELS[name], pixel_size_m=view.result.pixel_size_m
+    )
+
+
+def _single(view: _View, name: str) -> Figure:
+    figure = blank_page(7.0, 7.25, heading=view.heading(), note=view.note(), dpi=130)
+    _draw_object(figure, view, name, (0.3, 0.2, 6.0))
+    return figure
+
+
+def _overview(view: _View) -> Figure:
+    result = view.result
+    figure = blank_page(16.2, 10.0, heading=view.heading(), note=view.note(), dpi=110)
+    _draw_object(figure, view, "amplitude", (0.3, 4.25, 4.7))
+    _draw_object(figure, view, "phase", (5.85, 4.25, 4.7))
+    loss = add_axes(figure, 11.75, 4.5, 4.2, 4.45)
+    title(loss, "loss curve")
+    draw_loss(loss, result.history, result.data_residual)
+    _draw_probe(figure, view)
+    coverage = add_axes(figure, 8.1, 0.35, 3.2, 3.2)
+    title(coverage, "coverage")
+    draw_image(
+        coverage, view.coverage, (0.0, float(view.coverage.max(initial=1e-9))), label="light", colormap="cividis"
+    )
+    residual = add_axes(figure, 12.65, 0.5, 3.0, 3.05)
+    title(residual, "residual of each frame")
+    low, high = robust_limits(result.residual_per_frame, percent=1.0, least_span=0.01)
+    draw_positions(residual, result.positions_px, result.residual_per_frame, limits=(low, high), label="R of the frame")
+    return figure
+
+
+def _draw_probe(figure: Figure, view: _View) -> None:
+    result = view.result
+    shares = mode_shares(result.probe)
+    note = "" if len(shares) == 1 else "power " + ", ".join(f"{share:.1%}" for share in shares[:4])
+    mosaic = mode_mosaic(result.probe)
+    amplitude = add_axes(figure, 0.3, 0.35, 3.2, 3.2)
+    title(amplitude, "probe amplitude", note)
+    unit = "relative to each maximum" if len(shares) > 1 else "√counts"
+    draw_image(
+        amplitude,
+        np.abs(mosaic),
+        (0.0, max(float(np.abs(mosaic).max()), 1e-12)),
+        label=unit,
+        colormap=GREYS,
+        pixel_size_m=result.pixel_size_m,
+    )
+    wave = add_axes(figure, 4.35, 0.35, 3.2, 3.2)
+    title(wave, "probe, complex", "hue = phase")
+    draw_image(wave, colour_wheel(mosaic), None, bar=False)
+    draw_wheel(wave)
