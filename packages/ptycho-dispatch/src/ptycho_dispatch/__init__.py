@@ -1,0 +1,1 @@
+"""The `ptycho` command line: chooses, logs, reports and exits with a code; computes nothing itself."""

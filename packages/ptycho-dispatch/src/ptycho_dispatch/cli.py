@@ -1,0 +1,90 @@
+"""The entry point `ptycho`: finds the command, runs it, and turns a failure into one line and a code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from ptycho_config.commandline import FlagParser
+from ptycho_config.errors import ConfigError, exit_code
+
+__all__ = ["COMMANDS", "main"]
+
+#: Command -> (module that has `add_arguments` and `run`, one line of help).
+COMMANDS = {
+    "reconstruct": ("reconstruct", "from a scan to object and probe: the main job"),
+    "inspect": ("inspection", "what is in a scan or a result, and what looks suspicious"),
+    "simulate": ("simulation", "make a scan with known truth"),
+    "compare": ("comparison", "scores and a picture of two results, or of a result and the truth"),
+    "data": ("data", "named real data sets: list them, fetch one"),
+    "config": ("configuration", "the configuration in force and where each value comes from; JSON schema"),
+    "backends": ("backends", "what is installed and which devices it sees"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _run(words)
+    except KeyboardInterrupt as interrupt:
+        print("ptycho: interrupted", file=sys.stderr)
+        return exit_code(interrupt)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`ptycho … | head`); nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as leaving:
+        return exit_code(leaving)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            hint = "" if exit_code(error) != 1 or isinstance(error, OSError) else " (--debug shows where)"
+            text = " ".join(str(error).split()) or type(error).__name__
+            print(f"ptycho: {text}{hint}", file=sys.stderr)
+        return exit_code(error)
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] in ("-V", "--version"):
+        print(f"ptycho {version('ptycho-dispatch')}")
+        return 0
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else 2
+    command = words[0]
+    if command not in COMMANDS:
+        from ptycho_config.naming import nearest
+
+        guess = nearest(command, COMMANDS)
+        hint = f"Did you mean `ptycho {guess}`?" if guess else "`ptycho --help` lists the commands."
+        raise ConfigError(f"there is no command `{command}`. {hint}")
+    module_name, summary = COMMANDS[command]
+    module = importlib.import_module(f"ptycho_dispatch.{module_name}")
+    parser = FlagParser(prog=f"ptycho {command}", description=summary[0].upper() + summary[1:] + ".")
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return module.run(parser.parse_args(words[1:]))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: ptycho COMMAND …",
+            "",
+            "From a ptychographic scan to an image.",
+            "",
+            *lines,
+            "",
+            "`ptycho COMMAND --help` explains a command. Begin with: ptycho reconstruct siemens-star",
+        ]
+    )

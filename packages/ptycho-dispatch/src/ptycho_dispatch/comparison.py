@@ -1,0 +1,64 @@
+"""`ptycho compare A B`: scores and a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from ptycho_config.errors import DataError
+from ptycho_dispatch.table import print_table
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the two sides and the place of the picture."""
+    parser.add_argument("first", metavar="A", help="a result: reconstruction.npz or its directory")
+    parser.add_argument("second", metavar="B", help="another result, or a scan that holds the truth")
+    parser.add_argument("--output-dir", metavar="PATH", help="where comparison.png and comparison.json go")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare a result with another one or with the truth."""
+    from ptycho_core import Reconstruction
+    from ptycho_core.metrics import compare
+
+    first = Reconstruction.load(arguments.first)
+    second = _second(arguments.second)
+    comparison = compare(first, second)
+    rows = [(name, f"{value:.4g}") for name, value in comparison.values.items()]
+    print_table(f"{arguments.first} compared with {arguments.second}", ("score", "value"), rows)
+    if arguments.output_dir:
+        from ptycho_core.figures import write_comparison
+        from ptycho_core.io import make_directory, write_json
+
+        directory = make_directory(arguments.output_dir)
+        write_json(directory / "comparison.json", comparison.values)
+        picture = write_comparison(
+            directory / "comparison.png",
+            first=comparison.aligned,
+            second=comparison.truth,
+            seen=comparison.region,
+            names=(Path(arguments.first).name, Path(arguments.second).name),
+            frc=comparison.ring_correlation,
+        )
+        print(f"picture: {picture}")
+    return 0
+
+
+def _second(source: str) -> object:
+    """Open a result, or take the truth out of a scan."""
+    from ptycho_core import Reconstruction, open_scan
+    from ptycho_dispatch.inspection import _is_result
+
+    path = Path(source)
+    if path.is_dir() or (path.suffix == ".npz" and _is_result(path)):
+        return Reconstruction.load(path)
+    truth = open_scan(source).ground_truth
+    if truth is None:
+        raise DataError(
+            f"{source}: holds neither a result nor a true object (`objectGuess`). Give a second result."
+        )
+    return np.asarray(truth)

@@ -1,0 +1,62 @@
+"""Where log lines go: to stderr and, once there is an output directory, to its `ptycho.log`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LOG_FILE", "Screen", "logging_to"]
+
+LOG_FILE = "ptycho.log"
+logger = logging.getLogger("ptycho")
+
+
+class Screen(logging.Handler):
+    """Writes plain lines to stderr, above a progress bar where one is shown."""
+
+    console: Any = None  # a rich console while a progress bar is on it
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if self.console is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
+    """Log to the screen from `level` up and, everything, to the directory's log file."""
+    screen = Screen(level)
+    screen.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handlers: list[logging.Handler] = [screen]
+    if directory is not None:
+        file = logging.FileHandler(directory / LOG_FILE, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setLevel("INFO")
+        handlers.append(file)
+    names = ("ptycho", "ptycho_core", "ptycho_config", "ptycho_dispatch")
+    for name in names:
+        logging.getLogger(name).setLevel("DEBUG")
+        logging.getLogger(name).propagate = False
+        for handler in handlers:
+            logging.getLogger(name).addHandler(handler)
+    shown, warnings.showwarning = warnings.showwarning, _log_warning
+    try:
+        yield screen
+    finally:
+        warnings.showwarning = shown
+        for name in names:
+            for handler in handlers:
+                logging.getLogger(name).removeHandler(handler)
+        for handler in handlers:
+            handler.close()
+
+
+def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    logger.warning("%s", " ".join(str(message).split()))

@@ -1,0 +1,86 @@
+"""Progress of a run: a bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from ptycho_core.callbacks import Callback, EpochReport, RunEvent, RunStart, StepReport
+from ptycho_dispatch.log import Screen
+
+__all__ = ["Bar", "Lines", "progress_for"]
+
+logger = logging.getLogger("ptycho")
+#: Outside a terminal a line at most this often, and one at each end of a level.
+_SECONDS_BETWEEN_LINES = 1.0
+#: Kinds of events that are worth a warning.
+_WARNINGS = frozenset({"dose", "stopped", "time"})
+
+
+def describe(epoch: EpochReport) -> str:
+    """Say where a run stands, in one line."""
+    return (
+        f"level {epoch.level}/{epoch.n_levels} ({epoch.size_px} px), epoch {epoch.epoch}/{epoch.n_epochs}, "
+        f"residual {epoch.residual:.4f}, {epoch.frames_per_second:.0f} frames/s, "
+        f"at most {epoch.remaining_s:.0f} s left"
+    )
+
+
+class Lines(Callback):
+    """Writes a log line per epoch, not more than about one a second."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def on_start(self, start: RunStart) -> None:
+        levels = ", then ".join(f"{level.size_px} px, up to {level.epochs} epochs" for level in start.levels)
+        logger.info("%s: %d frames of %d px; %s.", start.scan_name, start.n_frames, start.frame_px, levels)
+
+    def on_event(self, event: RunEvent) -> None:
+        logger.log(logging.WARNING if event.kind in _WARNINGS else logging.INFO, "%s", event.message)
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        now = time.monotonic()
+        at_an_end = epoch.epoch in (1, epoch.n_epochs)
+        if at_an_end or now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            logger.info("%s", describe(epoch))
+
+
+class Bar(Lines):
+    """Shows a bar that moves with every batch; events stay log lines above it."""
+
+    def __init__(self, progress: Any) -> None:
+        super().__init__()
+        self._progress = progress
+        self._task = progress.add_task("looking at the scan", total=None)
+        self._done = 0
+
+    def on_start(self, start: RunStart) -> None:
+        super().on_start(start)
+        self._progress.update(self._task, total=start.n_steps)
+
+    def on_step(self, step: StepReport) -> None:
+        self._done += 1
+        self._progress.update(self._task, completed=self._done)
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        self._progress.update(self._task, description=describe(epoch))
+
+
+def progress_for(screen: Screen) -> tuple[AbstractContextManager[Any], Callback]:
+    """Return a context to run in and the callback that shows progress there."""
+    if not sys.stderr.isatty() or screen.level > logging.INFO:
+        return nullcontext(), Lines()
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
+    )
+    screen.console = console
+    return progress, Bar(progress)

@@ -1,0 +1,141 @@
+"""`ptycho reconstruct`: look, reconstruct, write, report."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, OutputError
+from ptycho_dispatch.log import LOG_FILE, logging_to
+from ptycho_dispatch.settings import Settings, add_settings, read_settings
+from ptycho_dispatch.table import print_rows
+
+if TYPE_CHECKING:
+    from ptycho_core import Reconstruction, Scan
+
+__all__ = ["add_arguments", "run"]
+
+logger = logging.getLogger("ptycho")
+_RESULT = "reconstruction.npz"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the scan and the flags of the models."""
+    parser.add_argument("scan", metavar="SCAN", help="an NPZ file, or a name such as siemens-star")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reconstruct one scan.
+
+    Raises:
+        BackendUnavailableError: the method needs networks, which this version does not have.
+        ConfigError, DataError, OutputError, PolicyError: see their docstrings; all before or instead of work.
+    """
+    settings = read_settings(arguments)
+    run_config = settings.run.config
+    if run_config.method in ("network", "both"):
+        raise BackendUnavailableError(
+            f"`--method {run_config.method}` needs a network, and networks are not implemented "
+            "in this version. Use `--method solver`."
+        )
+    directory = _writable(run_config.output_dir)
+    with logging_to(directory, run_config.console_level) as screen:
+        if run_config.method == "auto":
+            logger.info("Method: solver (`auto`; networks are not part of this version).")
+        return _reconstruct(arguments.scan, settings, directory, screen)
+
+
+def _writable(directory: Path) -> Path:
+    """Create the output directory and try it before any work is done."""
+    from ptycho_core.io import make_directory
+
+    made = make_directory(directory)
+    probe = made / ".ptycho-write-test"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{made}: cannot be written ({error.strerror}). Choose another place with `--output-dir`."
+        ) from error
+    return made
+
+
+def _reconstruct(source: str, settings: Settings, directory: Path, screen: object) -> int:
+    from ptycho_core import open_scan, solve
+    from ptycho_dispatch.interrupt import Interruptible
+    from ptycho_dispatch.progress import progress_for
+
+    run_config = settings.run.config
+    began = time.perf_counter()
+    scan = open_scan(
+        source,
+        measurement=run_config.measurement,
+        dc=run_config.dc,
+        probe_file=run_config.probe_file,
+        pixel_size_m=run_config.pixel_size_m,
+        energy_ev=run_config.energy_ev,
+        distance_m=run_config.distance_m,
+    )
+    start = _start(run_config.start, resume=run_config.resume, directory=directory)
+    opened = time.perf_counter()
+    shown, progress = progress_for(screen)  # type: ignore[arg-type]
+    with shown, Interruptible() as interrupt:
+        result = solve(
+            scan, settings.solver.config, settings.execution.config, (progress, interrupt), start=start
+        )
+    screen.console = None  # type: ignore[attr-defined]
+    solved = time.perf_counter()
+    provenance = dict(result.provenance) | {"settings": settings.provenance()}
+    timings = dict(result.timings) | {"open": opened - began}
+    result = replace(result, provenance=provenance, timings=timings)
+    files = result.save(directory)
+    logger.info(
+        "Opened in %.2f s, solved in %.2f s, written in %.2f s.",
+        opened - began,
+        solved - opened,
+        time.perf_counter() - solved,
+    )
+    _report(scan, result, directory, [*files, LOG_FILE])
+    return EXIT_INTERRUPTED if interrupt.asked else 0
+
+
+def _start(given: Path | None, *, resume: bool, directory: Path) -> Reconstruction | None:
+    from ptycho_core import Reconstruction
+
+    if given is not None and resume:
+        raise ConfigError(
+            "`--start` and `--resume` exclude each other; `--resume` goes on in the output directory."
+        )
+    if given is not None:
+        return Reconstruction.load(given)
+    if resume:
+        if not (directory / _RESULT).exists():
+            raise ConfigError(
+                f"`--resume`: {directory} holds no {_RESULT}. Leave the flag out to begin anew."
+            )
+        return Reconstruction.load(directory)
+    return None
+
+
+def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str]) -> None:
+    seconds = result.timings["total"]
+    modes = len(result.probe)
+    rows = [
+        ("scan", scan.name),
+        ("frames", f"{scan.n_frames} of {scan.frame_px} x {scan.frame_px} px"),
+        ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px"),
+        ("method", f"{result.method}, {modes} probe mode{'s' if modes > 1 else ''}"),
+        ("time", f"{seconds:.2f} s" + (" (interrupted)" if result.interrupted else "")),
+        ("speed", f"{scan.n_frames / seconds:.0f} frames/s, whole run"),
+        ("residual R", f"{result.data_residual:.4f}"),
+        ("files", f"{directory}/: {', '.join(names)}"),
+    ]
+    if not result.image_reliable:
+        rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
+    print_rows("", rows)

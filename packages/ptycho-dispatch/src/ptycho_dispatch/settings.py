@@ -1,0 +1,54 @@
+"""The settings of the commands that reconstruct: which models, under which names, from which sources."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.models import RunConfig, SolverConfig
+from ptycho_config.naming import Part
+from ptycho_config.sources import Loaded, load_parts
+
+__all__ = ["Settings", "add_settings", "read_settings"]
+
+PARTS: tuple[Part[Any], ...] = (
+    # What only networks need is offered once there are networks.
+    Part(RunConfig, exclude=frozenset({"do_stitching", "probe_refinement"}), title="Input and output"),
+    Part(SolverConfig, rename={"epochs": "solver_epochs"}, title="Solver: what it computes"),
+    Part(SolverExecutionConfig, title="Execution: where it runs"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The three configurations of a run, each with the source of every value."""
+
+    run: Loaded[RunConfig]
+    solver: Loaded[SolverConfig]
+    execution: Loaded[SolverExecutionConfig]
+
+    def provenance(self) -> dict[str, Any]:
+        """Return every value with its source, for `run.json`."""
+        return {
+            "run": self.run.provenance(),
+            "solver": self.solver.provenance(),
+            "execution": self.execution.provenance(),
+        }
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of all three models, and `--config`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings; flags and environment win")
+    add_flags(parser, *PARTS)
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """Join flags, environment and YAML file."""
+    run, solver, execution = load_parts(
+        PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
+    )
+    return Settings(run, solver, execution)

@@ -1,0 +1,75 @@
+"""`ptycho simulate`: a scan with known truth, as a file that `ptycho reconstruct` opens."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.models import Config
+from ptycho_config.sources import load
+from ptycho_core.io import save_scan
+from ptycho_core.simulate import ObjectKind, PositionKind, ProbeKind, StartKind, simulate_scan
+from ptycho_dispatch.table import print_rows
+
+__all__ = ["SimulationConfig", "add_arguments", "run"]
+
+
+class SimulationConfig(Config):
+    """What to simulate."""
+
+    object: ObjectKind = Field(default="star", description="what the sample shows")
+    probe: ProbeKind = Field(default="focus", description="what the beam looks like")
+    positions: PositionKind = Field(default="spiral", description="path of the scan")
+    start: StartKind = Field(default="scan-like", description="how wrong the start probe in the file is")
+    overlap: float = Field(
+        default=0.7, ge=0, lt=1, description="overlap of neighbours, of the probe's diameter"
+    )
+    photons: float = Field(default=1e6, gt=0, description="mean counts per frame")
+    frames: int = Field(default=200, ge=1, description="number of frames")
+    size: int = Field(default=64, ge=32, le=1024, multiple_of=16, description="side of a frame in px")
+    modes: int = Field(default=1, ge=1, le=8, description="incoherent probe modes")
+    background: float = Field(default=0.0, ge=0, description="flat background, as a part of the photons")
+    bad_pixel_fraction: float = Field(
+        default=0.0, ge=0, lt=0.5, description="part of the pixels that are bad"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of everything random")
+    output: Path = Field(default=Path("simulated.npz"), description="file to write")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the model."""
+    add_flags(parser, SimulationConfig)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Simulate and write one scan."""
+    config = load(SimulationConfig, flags=given_flags(arguments), env=os.environ).config
+    made = simulate_scan(
+        object_kind=config.object,
+        probe_kind=config.probe,
+        position_kind=config.positions,
+        start_kind=config.start,
+        overlap=config.overlap,
+        photons=config.photons,
+        frames=config.frames,
+        frame_px=config.size,
+        modes=config.modes,
+        background=config.background,
+        bad_pixel_fraction=config.bad_pixel_fraction,
+        seed=config.seed,
+    )
+    save_scan(made.scan, config.output)
+    print_rows(
+        "",
+        [
+            ("frames", f"{config.frames} of {config.size} x {config.size} px"),
+            ("object", f"{config.object}, {made.obj.shape[0]} x {made.obj.shape[1]} px"),
+            ("file", str(config.output)),
+            ("next", f"ptycho reconstruct {config.output}"),
+        ],
+    )
+    return 0
