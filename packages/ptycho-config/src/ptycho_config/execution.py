@@ -22,8 +22,8 @@ from ptycho_config import hardware
 from ptycho_config.hardware import Accelerator, Resolution
 from ptycho_config.models._base import Config
 from ptycho_config.values import (
+    WHOLE,
     Indices,
-    Integer,
     NonNegativeInteger,
     NonNegativeNumber,
     PositiveInteger,
@@ -100,7 +100,7 @@ class PyTorchExecutionConfig(ExecutionConfig):
         default=False, description="draw a progress bar; a terminal turns it on by itself"
     )
     enable_checkpointing: bool = Field(default=True, description="keep checkpoints")
-    checkpoint_save_top_k: Annotated[Integer, Field(ge=-1)] = Field(
+    checkpoint_save_top_k: Annotated[int, Field(ge=-1), WHOLE] = Field(
         default=1, description="best checkpoints kept, -1 = all"
     )
     checkpoint_monitor_metric: str = Field(default="val_loss", description="metric that ranks checkpoints")
@@ -194,7 +194,7 @@ class TensorFlowExecutionConfig(ExecutionConfig):
         default="csv", description="where metrics go: csv, tensorboard, mlflow or none (CONFIG-LOGGER-001)"
     )
     enable_checkpointing: bool = Field(default=True, description="keep checkpoints")
-    checkpoint_save_top_k: Annotated[Integer, Field(ge=-1)] = Field(
+    checkpoint_save_top_k: Annotated[int, Field(ge=-1), WHOLE] = Field(
         default=1, description="best checkpoints kept, -1 = all"
     )
     checkpoint_monitor_metric: str = Field(default="val_loss", description="metric that ranks checkpoints")

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from ptycho_config.aliases import LEGACY_NAMES
 from ptycho_config.models import Config
@@ -154,7 +153,7 @@ def _add(group: argparse._ArgumentGroup, spec: FlagSpec) -> None:  # pyright: ig
 def _describe(place: Place) -> FlagSpec:
     """Read a flag off a field: its type, its default and its description."""
     kind, choices, boolean = _kind(place.info)
-    default = None if place.info.default is PydanticUndefined else place.info.default
+    default = None if place.info.is_required() else place.info.default
     text = place.info.description or ""
     if default is not None:
         text += f" (default: {_text(default)})"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.naming import nearest
@@ -15,6 +14,8 @@ from ptycho_config.naming import nearest
 __all__ = ["config_error"]
 
 Location = tuple[int | str, ...]
+Detail = Mapping[str, Any]
+"""One entry of what pydantic reports: `type`, `loc`, `msg`, `input` and perhaps `ctx`."""
 
 _EXPECTED: dict[str, str] = {
     "literal_error": "{expected}",
@@ -61,7 +62,7 @@ def config_error(
         ...     print(config_error(error))
         `probe_modes` is 0; expected 1 or more.
     """
-    by_field: dict[str, list[ErrorDetails]] = {}
+    by_field: dict[str, list[Detail]] = {}
     fields = () if model_class is None else tuple(model_class.model_fields)
     for detail in error.errors(include_url=False):
         by_field.setdefault(_field_name(detail["loc"]), []).append(detail)
@@ -79,7 +80,7 @@ def _field_name(loc: Location) -> str:
 
 def _sentence(
     name: str,
-    details: Sequence[ErrorDetails],
+    details: Sequence[Detail],
     fields: tuple[str, ...],
     origin: Callable[[Location], str | None] | None,
 ) -> str:
@@ -91,16 +92,18 @@ def _sentence(
         guess = nearest(str(first["loc"][-1]), fields)
         return f"`{name}` is not a setting" + (f"; did you mean `{guess}`?" if guess else ".")
     expectations = list(dict.fromkeys(_expectation(detail) for detail in details))
-    if not name or not all(text.startswith("expected ") for text in expectations):
-        return "; ".join(text.rstrip(".") for text in expectations) + "."
-    text = f"expected {' or '.join(text.removeprefix('expected ') for text in expectations)}"
+    text = "; ".join(text.rstrip(".") for text in expectations)
+    if not name:
+        return f"{text}."  # a rule that joins several fields names them itself
+    if all(text.startswith("expected ") for text in expectations):
+        text = f"expected {' or '.join(text.removeprefix('expected ') for text in expectations)}"
     value: Any = first["input"]
     found = f"`{name}` is {_short(value)}" + (f" (from {source})" if source else "")
     guess = nearest(value, _choices(text)) if isinstance(value, str) else None
     return f"{found}; {text}." + (f" Did you mean {guess!r}?" if guess else "")
 
 
-def _expectation(detail: ErrorDetails) -> str:
+def _expectation(detail: Detail) -> str:
     context: dict[str, Any] = detail.get("ctx") or {}
     if detail["type"] == "value_error":
         return str(context.get("error", detail["msg"]))

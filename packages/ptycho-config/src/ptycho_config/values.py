@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 __all__ = [
+    "WHOLE",
     "Duration",
     "Fraction",
     "Indices",
@@ -100,12 +101,13 @@ def _current_scheduler(value: object) -> object:
     return value
 
 
-_WHOLE = BeforeValidator(_whole_number)
+WHOLE = BeforeValidator(_whole_number)
+"""Makes an `int` read `1e6` and refuse true and false; stands after the bounds: `int, Field(ge=1), WHOLE`."""
 _NUMBER = BeforeValidator(_number)
 
-Integer = Annotated[int, _WHOLE]
-PositiveInteger = Annotated[int, Field(ge=1), _WHOLE]
-NonNegativeInteger = Annotated[int, Field(ge=0), _WHOLE]
+Integer = Annotated[int, WHOLE]
+PositiveInteger = Annotated[int, Field(ge=1), WHOLE]
+NonNegativeInteger = Annotated[int, Field(ge=0), WHOLE]
 Number = Annotated[float, _NUMBER]
 PositiveNumber = Annotated[float, Field(gt=0), _NUMBER]
 NonNegativeNumber = Annotated[float, Field(ge=0), _NUMBER]

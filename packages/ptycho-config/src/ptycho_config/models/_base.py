@@ -23,7 +23,7 @@ class Config(BaseModel):
     )
 
     derived_fields: ClassVar[frozenset[str]] = frozenset()
-    """Fields that no source sets by themselves: the model fills them, or they are an older name of another."""
+    """Fields that no source sets: the model fills them, or they are an older name of another field."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a checked value; a refused one leaves the model as it was.

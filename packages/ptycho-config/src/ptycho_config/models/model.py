@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ptycho_config.models._base import CanonicalConfig
 from ptycho_config.values import (
+    WHOLE,
     Integer,
     NonNegativeNumber,
     PositiveInteger,
@@ -37,7 +38,7 @@ class ModelConfig(CanonicalConfig):
         description="side of a frame in px, a multiple of 16 from 32 to 1024; "
         "taken from the data when not given, 0 = not known yet",
     )
-    gridsize: Annotated[Integer, Field(ge=1, le=5)] = Field(
+    gridsize: Annotated[int, Field(ge=1, le=5), WHOLE] = Field(
         default=1, description="frames solved together form a square of gridsize x gridsize, 1 to 5"
     )
     n_filters_scale: PositiveInteger = Field(default=2, description="factor on the number of filters")

@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field
 
 from ptycho_config.models._base import CanonicalConfig
 from ptycho_config.values import (
+    WHOLE,
     Duration,
-    Integer,
     NonNegativeInteger,
     PositiveInteger,
     PositiveNumber,
@@ -41,7 +41,7 @@ class SolverConfig(CanonicalConfig):
     background: Annotated[Literal["auto", "off"], BeforeValidator(_switch)] = Field(
         default="auto", description="estimate a flat background from the corners of the detector"
     )
-    probe_modes: Annotated[Integer, Field(ge=1, le=8)] = Field(
+    probe_modes: Annotated[int, Field(ge=1, le=8), WHOLE] = Field(
         default=1, description="incoherent probe modes, 1 to 8"
     )
     epochs: PositiveInteger | None = Field(

@@ -1,0 +1,124 @@
+"""Every error keeps its finding, its message and its exit code."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from pydantic import ValidationError
+
+from ptycho_config import SolverConfig, config_error
+from ptycho_config.errors import (
+    BackendUnavailableError,
+    BundleError,
+    ConfigError,
+    DataError,
+    OutputError,
+    PolicyError,
+    PolicyWarning,
+    exit_code,
+)
+
+KINDS = (
+    PolicyError,
+    ConfigError,
+    DataError,
+    BundleError,
+    BackendUnavailableError,
+    OutputError,
+    PolicyWarning,
+)
+
+EXIT_CODES = [
+    (None, 0),
+    (SystemExit(), 0),
+    (SystemExit(2), 2),
+    (SystemExit("no"), 1),
+    (RuntimeError("a bug"), 1),
+    (MemoryError(), 1),
+    (OutputError("disk full"), 1),
+    (OSError("disk full"), 1),
+    (ConfigError("wrong"), 2),
+    (DataError("refused"), 3),
+    (BundleError("damaged"), 3),
+    (BackendUnavailableError("absent"), 4),
+    (PolicyError("broken"), 5),
+    (KeyboardInterrupt(), 130),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), EXIT_CODES, ids=lambda value: repr(value))
+def test_each_error_has_its_exit_code(error: BaseException | None, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_a_model_built_with_a_wrong_value_counts_as_wrong_configuration() -> None:
+    with pytest.raises(ValidationError) as caught:
+        SolverConfig(effort="lazy")  # pyright: ignore[reportArgumentType]
+    assert exit_code(caught.value) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        (PolicyError, RuntimeError),
+        (ConfigError, ValueError),
+        (DataError, ValueError),
+        (BundleError, ValueError),
+        (BackendUnavailableError, RuntimeError),
+        (OutputError, OSError),
+        (PolicyWarning, UserWarning),
+    ],
+)
+def test_each_error_can_be_caught_as_its_builtin_base(kind: type, base: type) -> None:
+    assert issubclass(kind, base)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_finding_opens_the_message_once(kind: type) -> None:
+    assert str(kind("what", finding="DATA-001")) == "DATA-001: what"
+    assert str(kind("DATA-001: what", finding="DATA-001")) == "DATA-001: what"
+    assert str(kind("what")) == "what"
+    assert kind("what").finding is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("finding", [None, "CONFIG-002"])
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301
+def test_an_error_crosses_process_boundaries_unchanged(kind: type, finding: str | None, again) -> None:
+    error = kind("two frames missing", finding=finding)
+    copied = again(error)
+    assert type(copied) is kind
+    assert str(copied) == str(error)
+    assert copied.finding == finding
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"probe_modes": 9}, "`probe_modes` is 9; expected at most 8."),
+        ({"probe_modes": 1.5}, "`probe_modes` is 1.5; expected a whole number."),
+        ({"seed": True}, "`seed` is True; expected a whole number, not true or false."),
+        ({"probe_search": "perhaps"}, "`probe_search` is 'perhaps'; expected true or false."),
+        ({"object_step": 0}, "`object_step` is 0; expected more than 0."),
+        ({"object_step": float("inf")}, "`object_step` is inf; expected a finite number."),
+        (
+            {"effort": "fats"},
+            "`effort` is 'fats'; expected 'fast', 'default' or 'thorough'. Did you mean 'fast'?",
+        ),
+        (
+            {"max_time": "soon"},
+            "`max_time` is 'soon'; expected a duration such as 90s, 3m or 1h, or a number of seconds.",
+        ),
+        ({"epoch": 3}, "`epoch` is not a setting; did you mean `epochs`?"),
+        (
+            {"seed": -1, "probe_step": "x"},
+            "`probe_step` is 'x'; expected a number. `seed` is -1; expected 0 or more.",
+        ),
+    ],
+)
+def test_a_wrong_value_becomes_one_line(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SolverConfig.model_validate(wrong)
+    assert str(config_error(caught.value, model_class=SolverConfig)) == message

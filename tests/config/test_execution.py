@@ -1,0 +1,218 @@
+"""Execution configs resolve their accelerator once, and say so exactly when they fall back (POLICY-001)."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ptycho_config import (
+    ConfigError,
+    PolicyError,
+    PolicyWarning,
+    PyTorchExecutionConfig,
+    SolverExecutionConfig,
+    TensorFlowExecutionConfig,
+    hardware,
+)
+from ptycho_config.hardware import ACCELERATORS, resolve_accelerator
+
+POLICY = pytest.mark.finding("POLICY-001")
+EXPLICIT = tuple(name for name in ACCELERATORS if name != "auto")
+
+
+@POLICY
+@given(requested=st.sampled_from(ACCELERATORS), has_cuda=st.booleans(), why_not=st.text(max_size=20))
+def test_resolution_is_total_idempotent_and_leaves_explicit_choices(requested, has_cuda, why_not) -> None:
+    resolution = resolve_accelerator(requested, cuda_available=has_cuda, why_not=why_not)
+    assert resolution.resolved in EXPLICIT
+    assert resolution.requested == requested
+    again = resolve_accelerator(resolution.resolved, cuda_available=has_cuda)
+    assert again.resolved == resolution.resolved
+    if requested == "auto":
+        assert (resolution.resolved == "cpu") == (not has_cuda)
+        assert resolution.fell_back == (not has_cuda)
+    else:
+        assert resolution.resolved == requested
+        assert not resolution.fell_back
+
+
+@given(requested=st.text().filter(lambda text: text not in ACCELERATORS), has_cuda=st.booleans())
+def test_an_unknown_accelerator_is_refused_with_the_choices(requested: str, has_cuda: bool) -> None:
+    with pytest.raises(ConfigError, match="expected one of auto, cpu, gpu, cuda, mps"):
+        resolve_accelerator(requested, cuda_available=has_cuda)
+
+
+@POLICY
+@pytest.mark.parametrize("has_cuda", [True, False])
+@pytest.mark.parametrize("requested", [None, *ACCELERATORS])
+def test_construction_asks_at_most_once_and_warns_exactly_on_fallback(cuda, requested, has_cuda) -> None:
+    cuda.has_cuda = has_cuda
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = PyTorchExecutionConfig(**({} if requested is None else {"accelerator": requested}))
+    fell_back = requested in (None, "auto") and not has_cuda
+    assert cuda.questions == (1 if requested in (None, "auto") else 0)
+    assert len(caught) == (1 if fell_back else 0)
+    for warning in caught:
+        assert isinstance(warning.message, PolicyWarning)
+        assert warning.message.finding == "POLICY-001"
+        assert "POLICY-001" in str(warning.message)
+        assert "No CUDA device detected" in str(warning.message)
+        assert warning.filename == __file__
+    assert config.resolution is not None
+    assert config.resolution.requested == (requested or "auto")
+    assert config.resolution.resolved == config.accelerator
+
+
+@POLICY
+@pytest.mark.parametrize("has_cuda", [True, False])
+@pytest.mark.parametrize(
+    "again",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda config: config.model_copy(),
+        lambda config: config.model_copy(update={"accum_steps": 1}),
+        lambda config: PyTorchExecutionConfig.model_validate(config),
+        lambda config: PyTorchExecutionConfig.model_validate(config.model_dump()),
+        lambda config: PyTorchExecutionConfig(**config.model_dump(exclude_unset=True)),
+        lambda config: PyTorchExecutionConfig(**config.model_dump(exclude_defaults=True)),
+        lambda config: PyTorchExecutionConfig.model_validate_json(config.model_dump_json()),
+        lambda config: PyTorchExecutionConfig.model_validate_json(config.model_dump_json(exclude_unset=True)),
+        lambda config: pickle.loads(pickle.dumps(config)),  # noqa: S301 - our own bytes
+    ],
+)
+def test_a_resolved_config_neither_asks_nor_warns_again(cuda, has_cuda, again) -> None:
+    cuda.has_cuda = has_cuda
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PolicyWarning)
+        config = PyTorchExecutionConfig()
+    cuda.has_cuda, cuda.questions = not has_cuda, 0
+    copied = again(config)
+    assert copied == config
+    assert copied.resolution == config.resolution
+    assert cuda.questions == 0
+
+
+@POLICY
+def test_assigning_another_field_keeps_the_resolution(cuda) -> None:
+    cuda.has_cuda = True
+    config = PyTorchExecutionConfig()
+    cuda.questions = 0
+    config.accum_steps = 4
+    assert (config.accelerator, cuda.questions) == ("cuda", 0)
+    assert config.model_fields_set == {"accum_steps"}
+
+
+@POLICY
+def test_assigning_the_accelerator_resolves_anew(cuda) -> None:
+    with pytest.warns(PolicyWarning, match="POLICY-001"):
+        config = PyTorchExecutionConfig()
+    config.accelerator = "cpu"
+    assert config.resolution == ("cpu", "cpu", "chosen explicitly")
+    cuda.has_cuda = True
+    config.accelerator = "auto"
+    assert config.resolution == ("auto", "cuda", "CUDA is available")
+
+
+@POLICY
+def test_replacing_the_question_to_torch_changes_the_answer(monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert PyTorchExecutionConfig().accelerator == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.warns(PolicyWarning, match="No CUDA device detected"):
+        assert PyTorchExecutionConfig().accelerator == "cpu"
+
+
+@POLICY
+def test_without_torch_the_answer_is_no_and_the_reason_says_so(monkeypatch) -> None:
+    monkeypatch.setattr(hardware, "torch_installed", lambda: False)
+    assert hardware.cuda_available() is False
+    with pytest.warns(PolicyWarning, match="No CUDA device detected.*torch is not installed"):
+        config = PyTorchExecutionConfig()
+    assert config.resolution is not None
+    assert "torch is not installed" in config.resolution.reason
+
+
+@POLICY
+@pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
+def test_an_explicit_gpu_that_is_absent_is_refused(accelerator: str) -> None:
+    with pytest.raises(PolicyError, match=f"POLICY-001: accelerator '{accelerator}' was asked for") as caught:
+        hardware.require_accelerator(accelerator, cuda_available=False)
+    assert caught.value.finding == "POLICY-001"
+    hardware.require_accelerator(accelerator, cuda_available=True)
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "mps"])
+def test_other_accelerators_are_not_judged_by_cuda(accelerator: str) -> None:
+    hardware.require_accelerator(accelerator, cuda_available=False)
+
+
+@POLICY
+@pytest.mark.parametrize("model_class", [SolverExecutionConfig, TensorFlowExecutionConfig])
+def test_the_other_execution_configs_keep_auto_and_ask_nobody(cuda, model_class) -> None:
+    assert model_class().accelerator == "auto"
+    assert cuda.questions == 0
+
+
+@pytest.mark.parametrize(
+    "model_class", [PyTorchExecutionConfig, SolverExecutionConfig, TensorFlowExecutionConfig]
+)
+@pytest.mark.parametrize("accelerator", ["tpu", "CUDA", "", "ipu", None])
+def test_an_accelerator_out_of_the_list_is_refused(model_class, accelerator) -> None:
+    with pytest.raises(ValidationError, match="'auto', 'cpu', 'gpu', 'cuda' or 'mps'"):
+        model_class(accelerator=accelerator)
+
+
+@pytest.mark.finding("CONFIG-LOGGER-001")
+def test_metrics_go_to_csv_unless_somebody_chooses() -> None:
+    assert PyTorchExecutionConfig(accelerator="cpu").logger_backend == "csv"
+    assert TensorFlowExecutionConfig().logger_backend == "csv"
+    assert PyTorchExecutionConfig(accelerator="cpu", logger_backend="none").logger_backend is None  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("accum_steps", 0),
+        ("num_workers", -1),
+        ("learning_rate", 0),
+        ("checkpoint_save_top_k", -2),
+        ("early_stop_patience", 0),
+        ("inference_batch_size", 0),
+        ("precision", "64"),
+        ("deterministic", "maybe"),
+        ("logger_backend", "wandb"),
+        ("devices", 0),
+        ("checkpoint_mode", "mid"),
+    ],
+)
+def test_values_out_of_range_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        PyTorchExecutionConfig(accelerator="cpu", **{field: value})
+
+
+def test_kept_workers_need_workers_and_a_refused_assignment_changes_nothing() -> None:
+    with pytest.raises(ValidationError, match="`persistent_workers` needs `num_workers` > 0"):
+        PyTorchExecutionConfig(accelerator="cpu", persistent_workers=True)
+    config = PyTorchExecutionConfig(accelerator="cpu", num_workers=2, persistent_workers=True)
+    before = config.model_copy()
+    with pytest.raises(ValidationError, match="persistent_workers"):
+        config.num_workers = 0
+    assert config == before
+    assert config.model_fields_set == before.model_fields_set
+
+
+@pytest.mark.parametrize(("hidden", "present"), [("", False), ("-1", False), ("0", None), ("0,1", None)])
+def test_hidden_devices_count_as_no_driver(monkeypatch, hidden: str, present: bool | None) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    unhidden = hardware.nvidia_driver_present()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert hardware.nvidia_driver_present() == (unhidden if present is None else present)

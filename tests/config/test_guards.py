@@ -1,0 +1,59 @@
+"""Accumulation is refused where it would not do what was asked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptycho_config.errors import PolicyError
+from ptycho_config.guards import (
+    accumulation_allowed,
+    accumulation_fits,
+    check_accumulation,
+    check_accumulation_fits,
+)
+
+
+class Module:
+    """A module that does not say how it optimises."""
+
+
+class Automatic(Module):
+    automatic_optimization = True
+
+
+class Manual(Module):
+    automatic_optimization = False
+
+
+@pytest.mark.finding("EXEC-ACCUM-001")
+@given(automatic=st.booleans(), accum_steps=st.integers(1, 64))
+def test_only_manual_modules_may_not_accumulate(automatic: bool, accum_steps: int) -> None:
+    assert accumulation_allowed(automatic, accum_steps) == (automatic or accum_steps == 1)
+
+
+@pytest.mark.finding("EXEC-ACCUM-001")
+@pytest.mark.parametrize(
+    "module", [Module(), Automatic(), Manual()], ids=lambda module: type(module).__name__
+)
+@given(accum_steps=st.integers(1, 64))
+def test_the_guard_fires_exactly_for_manual_modules_that_accumulate(module: Module, accum_steps: int) -> None:
+    if isinstance(module, Manual) and accum_steps > 1:
+        with pytest.raises(PolicyError, match=r"EXEC-ACCUM-001: .*Manual optimises manually") as caught:
+            check_accumulation(module, accum_steps)
+        assert caught.value.finding == "EXEC-ACCUM-001"
+    else:
+        check_accumulation(module, accum_steps)
+
+
+@pytest.mark.finding("EXEC-ACCUM-002")
+@given(accum_steps=st.integers(1, 64), n_batches=st.integers(0, 64))
+def test_an_epoch_must_hold_one_whole_accumulation(accum_steps: int, n_batches: int) -> None:
+    assert accumulation_fits(accum_steps, n_batches) == (accum_steps <= n_batches)
+    if accum_steps <= n_batches:
+        check_accumulation_fits(accum_steps, n_batches)
+    else:
+        with pytest.raises(PolicyError, match=f"EXEC-ACCUM-002: `accum_steps` is {accum_steps}") as caught:
+            check_accumulation_fits(accum_steps, n_batches)
+        assert caught.value.finding == "EXEC-ACCUM-002"

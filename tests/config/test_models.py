@@ -1,0 +1,327 @@
+"""The models: their defaults, what they accept and refuse, and that they survive every round trip."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ptycho_config import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    RunConfig,
+    SolverConfig,
+    SolverExecutionConfig,
+    TensorFlowExecutionConfig,
+    TrainingConfig,
+    config_error,
+)
+from ptycho_config.execution import SHARED_WITH_TRAINING
+from ptycho_config.models import CanonicalConfig, Config
+
+CANONICAL: tuple[type[CanonicalConfig], ...] = (
+    ModelConfig,
+    TrainingConfig,
+    InferenceConfig,
+    SolverConfig,
+    RunConfig,
+)
+EXECUTION: tuple[type[Config], ...] = (
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+    SolverExecutionConfig,
+)
+ALL = (*CANONICAL, *EXECUTION)
+
+DEFAULTS: dict[type[Config], dict[str, object]] = {
+    ModelConfig: {
+        "N": 64,
+        "gridsize": 1,
+        "n_filters_scale": 2,
+        "model_type": "pinn",
+        "architecture": "unet",
+        "fno_modes": 12,
+        "fno_width": 32,
+        "fno_blocks": 4,
+        "fno_cnn_blocks": 2,
+        "fno_input_transform": "none",
+        "generator_output_mode": "real_imag",
+        "amp_activation": "sigmoid",
+        "object_big": True,
+        "probe_big": True,
+        "probe_mask": False,
+        "probe_mask_sigma": 1.0,
+        "probe_mask_diameter": None,
+        "pad_object": True,
+        "probe_scale": 4.0,
+        "gaussian_smoothing_sigma": 0.0,
+        "input_channels": "backprojection",
+        "overlap_constraint": "batch",
+        "probe_gauge": "power",
+    },
+    TrainingConfig: {
+        "model": ModelConfig(),
+        "train_data_file": None,
+        "test_data_file": None,
+        "batch_size": None,
+        "nepochs": 50,
+        "mae_weight": 0.0,
+        "nll_weight": 1.0,
+        "realspace_mae_weight": 0.0,
+        "realspace_weight": 0.0,
+        "tv_weight": 0.0,
+        "nphotons": None,
+        "n_groups": None,
+        "n_images": None,
+        "n_subsample": None,
+        "subsample_seed": None,
+        "neighbor_count": 4,
+        "enable_oversampling": False,
+        "neighbor_pool_size": None,
+        "positions_provided": True,
+        "probe_trainable": False,
+        "intensity_scale_trainable": True,
+        "output_dir": Path("training_outputs"),
+        "sequential_sampling": False,
+        "backend": "pytorch",
+        "torch_loss_mode": "poisson",
+        "gradient_clip_val": None,
+        "gradient_clip_algorithm": "norm",
+        "optimizer": "adam",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "scheduler": "Default",
+        "lr_warmup_epochs": 0,
+        "lr_min_ratio": 0.1,
+        "plateau_factor": 0.5,
+        "plateau_patience": 2,
+        "plateau_min_lr": 5e-5,
+        "plateau_threshold": 0.0,
+        "seed": None,
+        "max_time": None,
+    },
+    InferenceConfig: {
+        "model": ModelConfig(),
+        "model_path": Path("run"),
+        "test_data_file": Path("scan.npz"),
+        "n_groups": None,
+        "n_images": None,
+        "n_subsample": None,
+        "subsample_seed": None,
+        "neighbor_count": 4,
+        "enable_oversampling": False,
+        "neighbor_pool_size": None,
+        "debug": False,
+        "output_dir": Path("inference_outputs"),
+        "backend": None,
+    },
+    SolverConfig: {
+        "effort": "default",
+        "probe_search": True,
+        "background": "auto",
+        "probe_modes": 1,
+        "epochs": None,
+        "final_size": None,
+        "frames_per_batch": 24,
+        "object_step": 1.0,
+        "probe_step": 1.0,
+        "probe_momentum": 0.6,
+        "object_floor": 0.25,
+        "max_time": None,
+        "seed": 0,
+    },
+    RunConfig: {
+        "method": "auto",
+        "output_dir": Path("reconstruction"),
+        "resume": False,
+        "start": None,
+        "probe_file": None,
+        "probe_refinement": True,
+        "do_stitching": False,
+        "measurement": "auto",
+        "dc": "auto",
+        "pixel_size_m": None,
+        "energy_ev": None,
+        "distance_m": None,
+        "console_level": "INFO",
+    },
+    SolverExecutionConfig: {"arrays": "auto", "accelerator": "auto", "threads": None},
+}
+
+
+def _default(model_class: type[Config]) -> Config:
+    if model_class is InferenceConfig:
+        return InferenceConfig(model_path=Path("run"), test_data_file=Path("scan.npz"))
+    if model_class is PyTorchExecutionConfig:
+        return PyTorchExecutionConfig(accelerator="cpu")
+    return model_class()
+
+
+@pytest.mark.parametrize("model_class", DEFAULTS, ids=lambda kind: kind.__name__)
+def test_the_fields_and_defaults_are_those_of_the_contract(model_class: type[Config]) -> None:
+    config = _default(model_class)
+    assert {name: getattr(config, name) for name in model_class.model_fields} == DEFAULTS[model_class]
+
+
+@pytest.mark.parametrize("model_class", ALL, ids=lambda kind: kind.__name__)
+def test_every_field_describes_itself(model_class: type[Config]) -> None:
+    undescribed = [name for name, field in model_class.model_fields.items() if not field.description]
+    assert undescribed == []
+
+
+@pytest.mark.parametrize("model_class", ALL, ids=lambda kind: kind.__name__)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_valid_config_survives_yaml_json_and_pickle(settings_of, cuda_silently, model_class, data) -> None:
+    config = model_class(**data.draw(settings_of(model_class)))
+    plain = config.model_dump(mode="json")
+    assert model_class.model_validate_json(config.model_dump_json()) == config
+    assert model_class.model_validate(yaml.safe_load(yaml.safe_dump(plain))) == config
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own bytes
+    assert model_class.model_validate(config) == config
+    assert config.model_copy(deep=True) == config
+
+
+@pytest.mark.parametrize("model_class", ALL, ids=lambda kind: kind.__name__)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_single_invalid_field_is_refused_by_name(settings_of, cuda_silently, model_class, data) -> None:
+    names = [name for name in model_class.model_fields if name not in model_class.derived_fields]
+    wrong = data.draw(st.sampled_from(names))
+    values = data.draw(settings_of(model_class))
+    values[wrong] = data.draw(st.sampled_from([{"no": "value"}, [[]], b"\xff\xfe"]))
+    with pytest.raises(ValidationError) as caught:
+        model_class(**values)
+    assert wrong in str(caught.value)
+    assert f"`{wrong}" in str(config_error(caught.value))
+
+
+@pytest.mark.parametrize("model_class", ALL, ids=lambda kind: kind.__name__)
+def test_an_unknown_name_is_refused_and_the_nearest_is_named(model_class: type[Config]) -> None:
+    known = next(name for name in model_class.model_fields if len(name) > 4)
+    with pytest.raises(ValidationError) as caught:
+        model_class.model_validate({**_default(model_class).model_dump(), f"{known}s": 1})
+    assert f"`{known}s` is not a setting; did you mean `{known}`?" in str(
+        config_error(caught.value, model_class=model_class)
+    )
+
+
+def test_chosen_values_can_be_told_from_defaults() -> None:
+    assert SolverConfig().model_fields_set == set()
+    assert SolverConfig(seed=0).model_fields_set == {"seed"}
+    config = SolverConfig()
+    config.effort = "fast"
+    assert config.model_fields_set == {"effort"}
+
+
+@pytest.mark.parametrize("side", [0, 32, 48, 64, 1024])
+def test_a_usable_frame_side_is_accepted(side: int) -> None:
+    assert side == ModelConfig(N=side).N
+
+
+@pytest.mark.parametrize("side", [-1, 16, 33, 100, 1040, 64.5, "x", True])
+def test_an_unusable_frame_side_is_refused(side: object) -> None:
+    config = ModelConfig(N=0)
+    with pytest.raises(ValidationError, match="N"):
+        config.N = side  # pyright: ignore[reportAttributeAccessIssue]
+    assert config.N == 0
+
+
+def test_the_inner_model_can_be_assigned_after_construction() -> None:
+    config = TrainingConfig(model=ModelConfig(N=0))
+    config.model.N = 128
+    assert config.model.N == 128
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"])
+def test_input_and_overlap_follow_the_architecture_until_somebody_chooses(architecture: str) -> None:
+    config = ModelConfig(architecture=architecture)  # pyright: ignore[reportArgumentType]
+    assert (config.input_channels, config.overlap_constraint) == ("amplitude", "group")
+    config.architecture = "unet"
+    assert (config.input_channels, config.overlap_constraint) == ("backprojection", "batch")
+    config.overlap_constraint = "none"
+    config.architecture = "cnn"
+    assert (config.input_channels, config.overlap_constraint) == ("amplitude", "none")
+    assert config.model_fields_set == {"architecture", "overlap_constraint"}
+
+
+@pytest.mark.parametrize(
+    ("given_value", "seconds"),
+    [("90s", 90), ("3m", 180), ("1h", 3600), ("1h30m", 5400), ("2.5m", 150), ("45", 45), (7, 7), (0.5, 0.5)],
+)
+def test_a_duration_becomes_seconds(given_value: object, seconds: float) -> None:
+    config = SolverConfig(max_time=given_value)  # pyright: ignore[reportArgumentType]
+    assert config.max_time == seconds
+    assert isinstance(config.max_time, float)
+
+
+@pytest.mark.parametrize("wrong", ["", "soon", "3 days", "-3m", "0", 0, "m", True, "1h30", "nan", "inf"])
+def test_what_is_no_duration_is_refused(wrong: object) -> None:
+    with pytest.raises(ValidationError, match="max_time"):
+        SolverConfig(max_time=wrong)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e6", 1_000_000), ("16", 16), ("16.0", 16), (16.0, 16)])
+def test_whole_numbers_may_be_written_with_an_exponent(text: object, number: int) -> None:
+    config = TrainingConfig(n_groups=text)  # pyright: ignore[reportArgumentType]
+    assert config.n_groups == number
+    assert isinstance(config.n_groups, int)
+
+
+def test_silu_is_swish_and_the_word_off_survives_yaml() -> None:
+    assert ModelConfig(amp_activation="silu").amp_activation == "swish"  # pyright: ignore[reportArgumentType]
+    assert SolverConfig.model_validate(yaml.safe_load("background: off")).background == "off"
+
+
+@pytest.mark.parametrize("model_class", [TrainingConfig, InferenceConfig])
+def test_n_images_is_read_as_n_groups_with_a_deprecation_warning(model_class: type[Config]) -> None:
+    required = {"model_path": "run", "test_data_file": "s.npz"} if model_class is InferenceConfig else {}
+    with pytest.warns(DeprecationWarning, match="`n_images` is deprecated; use `n_groups`"):
+        config = model_class.model_validate({**required, "n_images": 7})
+    assert (getattr(config, "n_groups"), getattr(config, "n_images")) == (7, None)  # noqa: B009
+    assert "n_groups" in config.model_fields_set
+    with pytest.warns(DeprecationWarning):
+        config = model_class.model_validate({**required, "n_images": 7, "n_groups": 3})
+    assert getattr(config, "n_groups") == 3  # noqa: B009
+
+
+@pytest.mark.parametrize(("old", "new"), [("MultiStage", "Default"), ("Adaptive", "Default")])
+def test_schedulers_that_are_gone_become_the_default_with_a_warning(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=old):
+        assert TrainingConfig(scheduler=old).scheduler == new  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.finding("CONFIG-002")
+def test_canonical_and_execution_configs_share_three_names_only() -> None:
+    canonical = {*ModelConfig.model_fields, *TrainingConfig.model_fields, *InferenceConfig.model_fields}
+    execution = {*PyTorchExecutionConfig.model_fields, *TensorFlowExecutionConfig.model_fields}
+    assert canonical & execution == set(SHARED_WITH_TRAINING)
+    assert {*SolverConfig.model_fields, *RunConfig.model_fields} & {
+        *SolverExecutionConfig.model_fields
+    } == set()
+
+
+@pytest.mark.finding("CONFIG-002")
+@pytest.mark.parametrize(
+    ("model_class", "foreign"),
+    [
+        (TrainingConfig, {"accelerator": "cpu"}),
+        (TrainingConfig, {"num_workers": 2}),
+        (SolverConfig, {"arrays": "numpy"}),
+        (PyTorchExecutionConfig, {"accelerator": "cpu", "nepochs": 3}),
+        (SolverExecutionConfig, {"effort": "fast"}),
+    ],
+)
+def test_a_setting_of_the_other_kind_is_refused(
+    model_class: type[Config], foreign: dict[str, object]
+) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        model_class.model_validate(foreign)

@@ -1,0 +1,287 @@
+"""Flag > environment > YAML > default, in every spelling, with the source of each value on record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptycho_config import (
+    ConfigError,
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    RunConfig,
+    SolverConfig,
+    SolverExecutionConfig,
+    TrainingConfig,
+    load,
+)
+from ptycho_config.naming import Part, places
+from ptycho_config.sources import load_parts
+
+MODELS = (ModelConfig, TrainingConfig, SolverConfig, RunConfig, SolverExecutionConfig, PyTorchExecutionConfig)
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: value for name, value in values.items() if name != "model"}, **values.get("model", {})}
+
+
+def _as_text(value: Any) -> str:
+    """Write a value the way it stands on a command line."""
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize("model_class", MODELS, ids=lambda kind: kind.__name__)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_the_highest_source_that_sets_a_field_wins(settings_of, cuda_silently, model_class, data) -> None:
+    drawn = settings_of(model_class)
+    flags, env, yaml = (_flat(data.draw(drawn, label=label)) for label in ("flags", "env", "yaml"))
+    if model_class is PyTorchExecutionConfig:
+        for source in (flags, env, yaml):
+            source.pop("persistent_workers", None)
+    spelling = data.draw(st.sampled_from(["--{}", "{}"]))
+    hyphens = data.draw(st.booleans())
+    loaded = load(
+        model_class,
+        flags={
+            spelling.format(name.replace("_", "-") if hyphens else name): _as_text(value)
+            for name, value in flags.items()
+        },
+        env={f"PTYCHO_{name.upper()}": _as_text(value) for name, value in env.items()},
+        yaml=yaml,
+    )
+    winners = {**yaml, **env, **flags}
+    nested: dict[str, Any] = {}
+    for place in places(Part(model_class)):
+        if place.name in winners:
+            target = nested.setdefault("model", {}) if len(place.path) > 1 else nested
+            target[place.path[-1]] = winners[place.name]
+    assert loaded.config == model_class.model_validate(nested)
+    for place in places(Part(model_class)):
+        ranking = (("flag", flags), ("environment", env), ("yaml", yaml))
+        expected = next((source for source, values in ranking if place.name in values), "default")
+        assert loaded.source_of(place.dotted) == expected
+
+
+@pytest.mark.parametrize(
+    "flags", [{"--train-data-file": "a.npz"}, {"--train_data_file": "a.npz"}, {"train-data-file": "a.npz"}]
+)
+def test_both_spellings_of_a_flag_work(flags: dict[str, str]) -> None:
+    loaded = load(TrainingConfig, flags=flags)
+    assert loaded.config.train_data_file == Path("a.npz")
+    assert loaded.settings["train_data_file"].origin == "`--train-data-file`"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "gridsize"), [({"gridsize": 2}, 2), ({"model": {"gridsize": 2}}, 2), ({"model": {}}, 1)]
+)
+def test_flat_keys_and_the_model_section_mean_the_same(yaml: dict[str, Any], gridsize: int) -> None:
+    assert load(TrainingConfig, yaml=yaml).config.model.gridsize == gridsize
+
+
+def test_two_values_for_one_setting_in_a_file_are_an_error() -> None:
+    assert load(TrainingConfig, yaml={"N": 128, "model": {"N": 128}}).config.model.N == 128
+    with pytest.raises(ConfigError, match=r"`N` in .* is 128, but `model.N` in .* is 64"):
+        load(TrainingConfig, yaml={"N": 128, "model": {"N": 64}})
+    with pytest.raises(ConfigError, match="`batch-size`"):
+        load(TrainingConfig, yaml={"batch_size": 4, "batch-size": 8})
+
+
+def test_a_flag_beats_a_nested_model_section() -> None:
+    loaded = load(TrainingConfig, flags={"N": "128"}, yaml={"model": {"N": 64, "gridsize": 2}})
+    assert (loaded.config.model.N, loaded.config.model.gridsize) == (128, 2)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ({"nepoch": 3}, "`nepoch` in the configuration is not a setting; did you mean `nepochs`?"),
+        ({"model": {"grid_size": 2}}, "`model.grid_size` in the configuration is not a setting"),
+        ({"model": 3}, "`model` in the configuration is 3; expected a section"),
+        ({"nepochs": 0}, "`nepochs` is 0 (from `nepochs` in the configuration); expected 1 or more."),
+        ({"object_big": "perhaps"}, "(from `object_big` in the configuration); expected true or false."),
+        ({"resolution": ["auto", "cuda", "so"]}, "is not a setting"),
+    ],
+)
+def test_wrong_keys_and_values_name_the_place_they_stand(yaml: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(TrainingConfig, yaml=yaml)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_flags_and_variables_name_the_place_they_stand() -> None:
+    with pytest.raises(ConfigError, match=r"unknown flag `--efort`; did you mean `--effort`\?"):
+        load(SolverConfig, flags={"efort": "fast"})
+    with pytest.raises(ConfigError, match="from `--seed`"):
+        load(SolverConfig, flags={"seed": "x"})
+    with pytest.raises(ConfigError, match="from the environment variable `PTYCHO_SEED`"):
+        load(SolverConfig, env={"PTYCHO_SEED": "x"})
+
+
+def test_what_is_required_names_its_flag() -> None:
+    with pytest.raises(ConfigError, match="`model_path` is required; give it with `--model-path`"):
+        load(InferenceConfig, flags={"test_data": "scan.npz"})
+
+
+def test_other_variables_and_empty_ones_are_left_alone() -> None:
+    env = {"PTYCHO_DATA_DIR": "/data", "PTYCHO_SEED": "", "SEED": "3", "ptycho_seed": "4"}
+    assert load(SolverConfig, env=env).config.model_fields_set == set()
+
+
+def test_nothing_given_means_nobody_chose() -> None:
+    loaded = load(TrainingConfig)
+    assert loaded.config == TrainingConfig()
+    assert loaded.config.model_fields_set == set()
+    assert {setting.source for setting in loaded.settings.values()} == {"default"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("nphotons: 1e6", 1e6),
+        ("nphotons: 1.0e+6", 1e6),
+        ("nphotons: '1e6'", 1e6),
+        ("n_groups: 1e3", 1000),
+        ("max_time: 3m", 180.0),
+        ("probe_mask: true", True),
+        ("n_groups: null", None),
+        ("output_dir: 1e6", Path("1e6")),
+    ],
+)
+def test_a_file_is_read_as_it_was_meant(tmp_path: Path, text: str, value: object) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    loaded = load(TrainingConfig, yaml=path)
+    [setting] = [setting for setting in loaded.settings.values() if setting.source == "yaml"]
+    assert setting.value == value
+    assert type(setting.value) is type(value)
+    assert setting.origin == f"`{setting.name}` in {path}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"", None),
+        (b"# nothing but a comment\n", None),
+        (b"- a\n- b\n", "holds a list; expected settings, one `name: value` per line"),
+        (b"a: [1, 2", "is not YAML"),
+        (b"nepochs: 1\nnepochs: 2\n", "line 2: `nepochs` stands there twice"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"a: !!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_in_one_line(
+    tmp_path: Path, content: bytes | None, message: str | None
+) -> None:
+    path = tmp_path / "run.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    if message is None:
+        assert load(TrainingConfig, yaml=path).config == TrainingConfig()
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(TrainingConfig, yaml=path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+TORCH = Part(PyTorchExecutionConfig, prefix="torch_")
+
+
+def test_older_names_reach_the_settings_of_today() -> None:
+    execution, training = load_parts(
+        [TORCH, Part(TrainingConfig)],
+        flags={
+            "torch_accelerator": "cpu",
+            "torch_logger": "tensorboard",
+            "torch-accumulate-grad-batches": "2",
+            "torch_plateau_min_lr": "1e-6",
+            "learning_rate": "0.01",
+            "test_data": "scan.npz",
+        },
+    )
+    assert execution.config.logger_backend == "tensorboard"
+    assert execution.config.accum_steps == 2
+    assert execution.config.learning_rate == 0.01
+    assert training.config.plateau_min_lr == 1e-6
+    assert training.config.test_data_file == Path("scan.npz")
+
+
+def test_deprecated_names_warn_and_lose_against_the_names_of_today() -> None:
+    with pytest.warns(DeprecationWarning, match="`--device` is deprecated; use `--torch-accelerator`"):
+        (loaded,) = load_parts([TORCH], flags={"device": "cpu"})
+    assert loaded.config.accelerator == "cpu"
+    with pytest.warns(DeprecationWarning):
+        (loaded,) = load_parts([TORCH], flags={"device": "cuda", "torch-accelerator": "cpu"})
+    assert loaded.config.accelerator == "cpu"
+    with pytest.warns(DeprecationWarning, match="use `--torch-logger-backend none`"):
+        (loaded,) = load_parts([TORCH], flags={"disable_mlflow": "true", "torch_accelerator": "cpu"})
+    assert loaded.config.logger_backend is None
+    with pytest.warns(DeprecationWarning, match="use `--n-groups`"):
+        training = load(TrainingConfig, flags={"n_images": "7"})
+    assert training.config.n_groups == 7
+    assert training.source_of("n_groups") == "flag"
+
+
+def test_quiet_and_verbose_set_the_console_level() -> None:
+    assert load(RunConfig, flags={"quiet": "true"}).config.console_level == "WARNING"
+    assert load(RunConfig, flags={"verbose": "true"}).config.console_level == "DEBUG"
+    assert load(RunConfig, flags={"quiet": "false"}).config.console_level == "INFO"
+    assert load(RunConfig, yaml={"console_level": "error"}).config.console_level == "ERROR"
+
+
+def test_models_share_a_name_and_take_their_own_where_renamed() -> None:
+    solver, training = load_parts(
+        [Part(SolverConfig, rename={"epochs": "solver_epochs"}), Part(TrainingConfig)],
+        flags={"seed": "3", "solver-epochs": "12"},
+        env={"PTYCHO_MAX_TIME": "3m"},
+    )
+    assert (solver.config.seed, training.config.seed) == (3, 3)
+    assert (solver.config.max_time, training.config.max_time) == (180.0, 180.0)
+    assert solver.config.epochs == 12
+    assert solver.settings["epochs"].origin == "`--solver-epochs`"
+
+
+def test_a_prefixed_model_has_its_own_section() -> None:
+    (loaded,) = load_parts([TORCH], yaml={"torch": {"accelerator": "cpu"}, "torch_accum_steps": 4})
+    assert (loaded.config.accelerator, loaded.config.accum_steps) == ("cpu", 4)
+    with pytest.raises(ConfigError, match=r"`torch.accelerate` .*did you mean `torch_accelerator`"):
+        load_parts([TORCH], yaml={"torch": {"accelerate": "cpu"}})
+
+
+def test_keys_of_other_models_are_kept_where_they_are_expected() -> None:
+    loaded = load(TrainingConfig, yaml={"learning_rate": 1e-2, "stitch_crop_size": 20})
+    assert loaded.elsewhere == {"learning_rate": 1e-2, "stitch_crop_size": 20}
+    (training,) = load_parts([Part(TrainingConfig)], yaml={"effort": "fast"}, also=[Part(SolverConfig)])
+    assert training.elsewhere == {"effort": "fast"}
+    with pytest.raises(ConfigError, match="`effort`"):
+        load(TrainingConfig, yaml={"effort": "fast"})
+
+
+def test_an_excluded_field_cannot_be_set() -> None:
+    part = Part(TrainingConfig, exclude=frozenset({"output_dir"}))
+    (loaded,) = load_parts([part])
+    assert "output_dir" not in loaded.settings
+    with pytest.raises(ConfigError, match="unknown flag `--output-dir`"):
+        load_parts([part], flags={"output_dir": "here"})
+
+
+def test_the_provenance_is_plain_json() -> None:
+    loaded = load(TrainingConfig, flags={"N": "128"}, yaml={"output_dir": "here"})
+    record = json.loads(json.dumps(loaded.provenance()))
+    assert record["model.N"] == {"value": 128, "source": "flag", "origin": "`--N`"}
+    assert record["output_dir"]["value"] == "here"
+    assert record["nepochs"] == {"value": 50, "source": "default", "origin": "default"}
