@@ -1,0 +1,1 @@
+"""TensorFlow core: registered; networks follow in a later version. Importing it loads no framework."""

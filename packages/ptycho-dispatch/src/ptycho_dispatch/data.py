@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.action == "list":
         rows = [
-            (name, DATASETS[name].title, str(locate(name) or "not fetched yet")) for name in dataset_names()
+            (name, DATASETS[name].description, str(locate(name) or "not fetched yet"))
+            for name in dataset_names()
         ]
         print_table("", ("name", "what it is", "where"), rows)
         return 0

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             str(path),
             [
                 ("kind", "HDF5 product"),
-                ("object", str(product.object.shape)),
+                ("object", str(product.obj.shape)),
                 ("probe", str(product.probe.shape)),
                 ("comments", product.comments),
             ],
@@ -109,7 +109,7 @@ def _print_scan(scan: Scan) -> None:
         ("step", f"{typical_step_px(scan.positions_px):.1f} px"),
         (
             "probe",
-            f"{scan.probe.shape[0]} mode(s), {scan.probe_source}, {probe_diameter_px(scan.probe):.0f} px wide",
+            f"{len(scan.probe)} mode(s), {scan.probe_source}, {probe_diameter_px(scan.probe):.0f} px wide",
         ),
         ("overlap", f"{overlap:.0%} of the probe's diameter"),
         ("bad pixels", str(bad)),

@@ -68,10 +68,14 @@ def _writable(directory: Path) -> Path:
 
 def _reconstruct(source: str, settings: Settings, directory: Path, screen: object) -> int:
     from ptycho_core import open_scan, solve
+    from ptycho_core.solver import choose_arrays
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
     run_config = settings.run.config
+    # An explicit GPU that is absent fails here, before any data is read (POLICY-001).
+    choose_arrays(settings.execution.config)
+    start = _start(run_config.start, resume=run_config.resume, directory=directory)
     began = time.perf_counter()
     scan = open_scan(
         source,
@@ -82,7 +86,6 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: objec
         energy_ev=run_config.energy_ev,
         distance_m=run_config.distance_m,
     )
-    start = _start(run_config.start, resume=run_config.resume, directory=directory)
     opened = time.perf_counter()
     shown, progress = progress_for(screen)  # type: ignore[arg-type]
     with shown, Interruptible() as interrupt:

@@ -1,0 +1,1 @@
+"""Legacy import surface: `ptycho.params`, `ptycho.config.config`. No framework is loaded."""

@@ -1,0 +1,1 @@
+"""Legacy path of the configuration classes: `ptycho.config.config`."""
