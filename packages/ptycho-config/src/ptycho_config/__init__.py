@@ -62,8 +62,6 @@ __all__ = [
     "resolve_accelerator",
 ]
 
-__version__ = "0.1.0"
-
 _HOME = {
     **dict.fromkeys(
         (
@@ -97,6 +95,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ptycho-config")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
