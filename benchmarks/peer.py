@@ -3,8 +3,8 @@
     python peer.py in.npz out.npz --engine lsqml --batch-size 64 --epochs 50 --snapshots 10,30,50
 
 `in.npz` holds counts (M, N, N) with the zero frequency in the centre, positions_px (M, 2), probe (P, N, N)
-and, where there are bad pixels, good (N, N). `out.npz` holds an object and a probe per snapshot and the seconds
-that the epochs took, without imports, reading, set-up and snapshots.
+and, where there are bad pixels, good (N, N). `out.npz` holds an object and a probe per snapshot, and the
+seconds that the epochs took, without imports, reading, set-up and snapshots.
 """
 
 from __future__ import annotations
