@@ -43,7 +43,7 @@ def _values(schema: dict[str, Any]) -> SearchStrategy[Any]:
             allow_nan=False,
         )
     if kind == "array":
-        return st.lists(_values(schema["items"]), max_size=4)
+        return st.lists(_values(schema["items"]), min_size=schema.get("minItems", 0), max_size=4)
     return st.sampled_from(_PATHS if schema.get("format") == "path" else _TEXTS)
 
 

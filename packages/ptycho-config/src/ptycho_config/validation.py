@@ -33,6 +33,7 @@ _EXPECTED: dict[str, str] = {
     "bool_type": "true or false",
     "path_type": "a path",
     "string_type": "text",
+    "too_short": "at least {min_length}",
     "tuple_type": "a list such as 0,5,9",
     "model_type": "a mapping of settings",
 }

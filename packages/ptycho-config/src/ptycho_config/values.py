@@ -117,7 +117,8 @@ ProperFraction = Annotated[float, Field(ge=0, lt=1), _NUMBER]
 """From 0 to 1, without 1: a momentum or a decay."""
 Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
 """Seconds."""
-Indices = Annotated[tuple[NonNegativeInteger, ...], BeforeValidator(_split_list)]
+Indices = Annotated[tuple[NonNegativeInteger, ...], Field(min_length=1), BeforeValidator(_split_list)]
+"""Frame numbers, at least one."""
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 Scheduler = Annotated[
     Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"],
