@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ptycho_config.errors import ConfigError
 
+from ptycho_config.errors import ConfigError
 from ptycho_core import Scan
 from ptycho_core.residual import data_residual
 from ptycho_core.simulate import (

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ptycho_config import hardware
 from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.arrays import Lanes, array_libraries, load_arrays
@@ -162,7 +163,7 @@ def test_coverage_is_the_light_of_all_windows() -> None:
 
 
 def test_automatic_arrays_are_numpy_where_no_gpu_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_choose_arrays, "nvidia_driver_present", lambda: False)
+    monkeypatch.setattr(hardware, "nvidia_driver_present", lambda: False)
     _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig())
     assert (choice.arrays, choice.device) == ("numpy", "cpu")
 
@@ -176,7 +177,7 @@ def test_an_explicit_gpu_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_visible_gpu_is_taken_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_choose_arrays, "nvidia_driver_present", lambda: True)
+    monkeypatch.setattr(hardware, "nvidia_driver_present", lambda: True)
     monkeypatch.setattr(_choose_arrays, "_torch_sees_gpu", lambda: True)
     assert _choose_arrays._resolve("auto", "auto")[:2] == ("torch", "cuda")
     assert _choose_arrays._resolve("numpy", "auto")[:2] == ("numpy", "cpu")

@@ -43,9 +43,7 @@ def covered_box(seen: Bool[np.ndarray, "height width"], margin_px: int = 2) -> t
         first, last = (0, seen.shape[1 - axis] - 1) if indices.size == 0 else (indices[0], indices[-1])
         spans.append((int(first) - margin_px, int(last) + 1 + margin_px))
     side = max(stop - start for start, stop in spans)
-    rows, columns = (
-        _grown(span, side, length) for span, length in zip(spans, seen.shape, strict=True)
-    )
+    rows, columns = (_grown(span, side, length) for span, length in zip(spans, seen.shape, strict=True))
     return rows, columns
 
 

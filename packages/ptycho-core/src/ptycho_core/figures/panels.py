@@ -113,7 +113,9 @@ def draw_scale_bar(axes: Axes, width_px: int, height_px: int, pixel_size_m: floa
     x, y = 0.04 * width_px, 0.955 * height_px
     thickness = 0.012 * height_px
     axes.add_patch(
-        Rectangle((x, y - thickness), length, thickness, facecolor="white", edgecolor="#000000", linewidth=0.6)
+        Rectangle(
+            (x, y - thickness), length, thickness, facecolor="white", edgecolor="#000000", linewidth=0.6
+        )
     )
     text = axes.text(x + length / 2, y - 1.7 * thickness, label, ha="center", va="bottom", fontsize=8.5)
     text.set_color("white")
@@ -133,7 +135,14 @@ def draw_wheel(axes: Axes) -> None:
     inset.set_axis_off()
     for x_text, y_text, label in ((1.13, 0.5, "0"), (-0.13, 0.5, "π")):
         inset.text(
-            x_text, y_text, label, transform=inset.transAxes, color="white", fontsize=8, ha="center", va="center"
+            x_text,
+            y_text,
+            label,
+            transform=inset.transAxes,
+            color="white",
+            fontsize=8,
+            ha="center",
+            va="center",
         )
 
 
@@ -161,7 +170,14 @@ def draw_positions(
         segments = np.stack((path[:-1], path[1:]), axis=1)
         axes.add_collection(LineCollection(list(segments), colors=_FAINT, linewidths=0.4, zorder=0))
     dots = axes.scatter(
-        x[known], y[known], c=values[known], s=size, cmap=colormap, vmin=limits[0], vmax=limits[1], linewidths=0
+        x[known],
+        y[known],
+        c=values[known],
+        s=size,
+        cmap=colormap,
+        vmin=limits[0],
+        vmax=limits[1],
+        linewidths=0,
     )
     if not known.all():
         axes.scatter(x[~known], y[~known], s=size, facecolors="none", edgecolors=_FAINT, linewidths=0.6)
@@ -203,12 +219,16 @@ def draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]], data_residual: f
         if rank:
             axes.axvline(float(epochs[chosen[0]]) - 0.5, color=_FAINT, linewidth=0.6, linestyle=":")
     if math.isfinite(data_residual):
-        axes.axhline(data_residual, color=INK, linewidth=0.9, linestyle="--", label=f"final R = {data_residual:.4f}")
+        axes.axhline(
+            data_residual, color=INK, linewidth=0.9, linestyle="--", label=f"final R = {data_residual:.4f}"
+        )
     if finite.size:
         low = min(float(finite.min()), data_residual if math.isfinite(data_residual) else float(finite.min()))
         high = float(np.percentile(finite, 97)) if finite.size > 10 else float(finite.max())
         margin = 0.06 * max(high - low, 1e-3)
-        axes.set_ylim(low - margin, max(high, data_residual if math.isfinite(data_residual) else high) + margin)
+        axes.set_ylim(
+            low - margin, max(high, data_residual if math.isfinite(data_residual) else high) + margin
+        )
     axes.set_xlim(0.3, len(history) + 0.7)
     axes.grid(True, color="#e8ebef", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -224,5 +244,13 @@ def draw_sentence(axes: Axes, sentence: str) -> None:
     axes.set_yticks([])
     axes.set_facecolor(UNSEEN)
     axes.text(
-        0.5, 0.5, sentence, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=INK, wrap=True
+        0.5,
+        0.5,
+        sentence,
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize=10,
+        color=INK,
+        wrap=True,
     )

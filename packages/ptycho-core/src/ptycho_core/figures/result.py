@@ -125,12 +125,18 @@ def _overview(view: _View) -> Figure:
     coverage = add_axes(figure, 8.1, 0.35, 3.2, 3.2)
     title(coverage, "coverage")
     draw_image(
-        coverage, view.coverage, (0.0, float(view.coverage.max(initial=1e-9))), label="light", colormap="cividis"
+        coverage,
+        view.coverage,
+        (0.0, float(view.coverage.max(initial=1e-9))),
+        label="light",
+        colormap="cividis",
     )
     residual = add_axes(figure, 12.65, 0.5, 3.0, 3.05)
     title(residual, "residual of each frame")
     low, high = robust_limits(result.residual_per_frame, percent=1.0, least_span=0.01)
-    draw_positions(residual, result.positions_px, result.residual_per_frame, limits=(low, high), label="R of the frame")
+    draw_positions(
+        residual, result.positions_px, result.residual_per_frame, limits=(low, high), label="R of the frame"
+    )
     return figure
 
 

@@ -26,7 +26,11 @@ def write_scan_picture(scan: Scan, path: str | Path, *, counts_per_frame: np.nda
     """
     n = scan.frame_px
     figure = blank_page(
-        16.2, 4.75, heading=scan.name, note=f"{scan.n_frames} frames of {n} × {n} px, {scan.measurement}", dpi=110
+        16.2,
+        4.75,
+        heading=scan.name,
+        note=f"{scan.n_frames} frames of {n} × {n} px, {scan.measurement}",
+        dpi=110,
     )
     places = [(0.75, 0.5, 3.1), (4.75, 0.5, 3.1), (8.75, 0.5, 3.1), (12.6, 0.5, 3.1)]
     axes = [add_axes(figure, left, bottom, side, side) for left, bottom, side in places]
@@ -47,7 +51,9 @@ def write_scan_picture(scan: Scan, path: str | Path, *, counts_per_frame: np.nda
     title(axes[2], f"frame {middle}", "log₁₀ (counts + 1)")
     frame = np.log10(np.asarray(scan.counts(np.array([middle])))[0] + 1)
     draw_image(axes[2], frame, robust_limits(frame, percent=0.1), colormap="inferno", bar=False)
-    title(axes[3], "start probe", {"estimated": "estimated"}.get(scan.probe_source, f"from {scan.probe_source}"))
+    title(
+        axes[3], "start probe", {"estimated": "estimated"}.get(scan.probe_source, f"from {scan.probe_source}")
+    )
     draw_image(axes[3], colour_wheel(mode_mosaic(np.asarray(scan.probe))), None, bar=False)
     draw_wheel(axes[3])
     return write_page(figure, Path(path))

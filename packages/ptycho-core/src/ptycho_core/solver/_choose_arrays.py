@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from ptycho_config import hardware
 from ptycho_config.errors import PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.arrays import Arrays, array_libraries, load_arrays
@@ -28,11 +27,6 @@ class ArraysChoice:
     def record(self) -> dict[str, Any]:
         """Return the choice as data for `run.json`."""
         return {"arrays": self.arrays, "device": self.device, "threads": self.lanes}
-
-
-def nvidia_driver_present() -> bool:
-    """Look for an NVIDIA driver without importing or starting anything."""
-    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoice]:
@@ -66,7 +60,7 @@ def _resolve(arrays: str, accelerator: str) -> tuple[str, str, str]:
         return ("torch" if arrays == "auto" else arrays), "cuda", "a GPU was asked for"
     if arrays == "numpy":
         return "numpy", "cpu", "NumPy was asked for"
-    if nvidia_driver_present() and _torch_sees_gpu():
+    if hardware.nvidia_driver_present() and _torch_sees_gpu():
         return "torch", "cuda", "a CUDA device is present"
     if arrays == "torch":
         return "torch", "cpu", "torch was asked for; no CUDA device is present"
