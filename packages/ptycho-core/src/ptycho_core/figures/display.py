@@ -10,6 +10,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Complex64, Float, Float32
 
+from ptycho_core.gauge import without_mean_phase, without_ramp
+
 __all__ = [
     "colour_wheel",
     "covered_box",
@@ -57,21 +59,11 @@ def _grown(span: tuple[int, int], side: int, length: int) -> slice:
 def phase_without_ramp(
     obj: Complex64[np.ndarray, "height width"], seen: Bool[np.ndarray, "height width"]
 ) -> Float32[np.ndarray, "height width"]:
-    """Return the phase of the object in radians after removing its mean slope and mean value.
+    """Return the phase of the object in radians without its mean slope and mean value on the seen region.
 
-    The slope along an axis is the angle of the summed products of each seen pixel with the conjugate of its
-    neighbour: one number per axis, indifferent to phase wraps. Object and probe may exchange such a ramp
-    freely, so it says nothing about the sample.
+    Object and probe may exchange such a ramp freely, so it says nothing about the sample.
     """
-    height, width = obj.shape
-    weighted = np.where(seen, obj, 0).astype(np.complex64)
-    slope_y = float(np.angle(np.vdot(weighted[:-1], weighted[1:]))) if height > 1 else 0.0
-    slope_x = float(np.angle(np.vdot(weighted[:, :-1], weighted[:, 1:]))) if width > 1 else 0.0
-    ramp_y = np.exp(-1j * slope_y * np.arange(height))[:, None]
-    ramp_x = np.exp(-1j * slope_x * np.arange(width))[None, :]
-    levelled = obj * ramp_y.astype(np.complex64) * ramp_x.astype(np.complex64)
-    mean = np.sum(levelled, where=seen)
-    return np.angle(levelled * np.conj(mean)).astype(np.float32)
+    return np.angle(without_mean_phase(without_ramp(obj, seen), seen)).astype(np.float32)
 
 
 def robust_limits(

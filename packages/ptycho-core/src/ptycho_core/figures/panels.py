@@ -40,8 +40,9 @@ UNSEEN = "#e4e8ee"
 _FAINT = "#8a94a0"
 _ACCENTS = ("#2f6fb0", "#d2691e", "#3a8f5c", "#8e4fa8", "#b23a48", "#6b7280")
 #: The ends stay off pure black and white, which screens and printers render unevenly.
-GREYS = LinearSegmentedColormap.from_list("ptycho_greys", ["#060606", "#fbfbfb"], N=512)
-GREYS.set_bad(UNSEEN)
+GREYS = LinearSegmentedColormap.from_list("ptycho_greys", ["#060606", "#fbfbfb"], N=512).with_extremes(
+    bad=UNSEEN
+)
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -130,7 +131,7 @@ def draw_wheel(axes: Axes) -> None:
     # Rows run downwards, so the angle is mirrored to turn the usual way on the page.
     disc = np.where(radius <= 1, np.exp(-1j * np.arctan2(y, x)), 0).astype(np.complex64)
     colours = np.concatenate((colour_wheel(disc), (radius <= 1)[..., None].astype(np.float32)), axis=-1)
-    inset = axes.inset_axes((0.80, 0.80, 0.17, 0.17))
+    inset = axes.inset_axes((0.775, 0.80, 0.16, 0.16))
     inset.imshow(colours, interpolation="bilinear")
     inset.set_axis_off()
     for x_text, y_text, label in ((1.13, 0.5, "0"), (-0.13, 0.5, "π")):
@@ -196,46 +197,51 @@ def _square_view(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]], data_residual: float) -> None:
-    """Draw the residual of every epoch, one colour a resolution level, and the final R as a dashed line."""
+    """Draw the residual of every epoch, one colour a resolution level, and the final R as a dashed line.
+
+    A coarse level is judged by its own, central frequencies; its residual is not comparable with the next.
+    """
     if not history:
         draw_sentence(axes, "No epochs were recorded.")
         return
     epochs = np.arange(1, len(history) + 1)
     residual = np.array([float(row["residual"]) for row in history])
     level = np.array([int(row.get("level", 1)) for row in history])
-    finite = residual[np.isfinite(residual)]
+    final = data_residual if math.isfinite(data_residual) else math.nan
+    low, high = _loss_limits(residual, final)
+    axes.set_ylim(low, high)
+    axes.set_xlim(0.3, len(history) + 0.7)
     for rank, number in enumerate(dict.fromkeys(level.tolist())):
         chosen = np.flatnonzero(level == number)
+        colour = _ACCENTS[rank % len(_ACCENTS)]
+        axes.plot(epochs[chosen], residual[chosen], color=colour, linewidth=1.6, marker="o", markersize=3)
         size = history[int(chosen[0])].get("size_px")
-        axes.plot(
-            epochs[chosen],
-            residual[chosen],
-            color=_ACCENTS[rank % len(_ACCENTS)],
-            linewidth=1.6,
-            marker="o",
-            markersize=3,
-            label=f"level {number}" + (f": {size} px" if size else ""),
-        )
+        label = f"{size} px" if size else f"level {number}"
+        middle = 0.5 * float(epochs[chosen[0]] + epochs[chosen[-1]])
+        axes.text(middle, high - 0.02 * (high - low), label, color=colour, fontsize=9, ha="center", va="top")
         if rank:
             axes.axvline(float(epochs[chosen[0]]) - 0.5, color=_FAINT, linewidth=0.6, linestyle=":")
-    if math.isfinite(data_residual):
-        axes.axhline(
-            data_residual, color=INK, linewidth=0.9, linestyle="--", label=f"final R = {data_residual:.4f}"
+    if math.isfinite(final):
+        axes.axhline(final, color=INK, linewidth=0.9, linestyle="--")
+        text = axes.text(
+            0.3 + 0.015 * len(history), final, f"final R = {final:.4f}", fontsize=8.5, va="bottom"
         )
-    if finite.size:
-        low = min(float(finite.min()), data_residual if math.isfinite(data_residual) else float(finite.min()))
-        high = float(np.percentile(finite, 97)) if finite.size > 10 else float(finite.max())
-        margin = 0.06 * max(high - low, 1e-3)
-        axes.set_ylim(
-            low - margin, max(high, data_residual if math.isfinite(data_residual) else high) + margin
-        )
-    axes.set_xlim(0.3, len(history) + 0.7)
+        text.set_path_effects([withStroke(linewidth=2.5, foreground=PAPER)])
     axes.grid(True, color="#e8ebef", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("epoch", fontsize=8.5, labelpad=2)
     axes.set_ylabel("data residual", fontsize=8.5, labelpad=2)
     axes.tick_params(labelsize=8, length=2, width=0.5, colors="#3c444d")
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+
+
+def _loss_limits(residual: np.ndarray, final: float) -> tuple[float, float]:
+    """Limits that hold the curve, its last value and the level names above, but no wild first epoch."""
+    shown = residual[np.isfinite(residual)]
+    high = float(np.percentile(shown, 97)) if shown.size > 10 else float(shown.max(initial=0.0))
+    values = [value for value in (float(shown.min(initial=high)), high, final) if math.isfinite(value)]
+    low, high = min(values), max(values)
+    span = max(high - low, 1e-3)
+    return low - 0.05 * span, high + 0.14 * span
 
 
 def draw_sentence(axes: Axes, sentence: str) -> None:

@@ -118,7 +118,7 @@ def _overview(view: _View) -> Figure:
     figure = blank_page(16.2, 10.0, heading=view.heading(), note=view.note(), dpi=110)
     _draw_object(figure, view, "amplitude", (0.3, 4.25, 4.7))
     _draw_object(figure, view, "phase", (5.85, 4.25, 4.7))
-    loss = add_axes(figure, 11.75, 4.5, 4.2, 4.45)
+    loss = add_axes(figure, 12.0, 4.5, 3.95, 4.45)
     title(loss, "loss curve")
     draw_loss(loss, result.history, result.data_residual)
     _draw_probe(figure, view)
@@ -130,8 +130,9 @@ def _overview(view: _View) -> Figure:
         (0.0, float(view.coverage.max(initial=1e-9))),
         label="light",
         colormap="cividis",
+        pixel_size_m=result.pixel_size_m,
     )
-    residual = add_axes(figure, 12.65, 0.5, 3.0, 3.05)
+    residual = add_axes(figure, 12.5, 0.55, 2.95, 3.0)
     title(residual, "residual of each frame")
     low, high = robust_limits(result.residual_per_frame, percent=1.0, least_span=0.01)
     draw_positions(
