@@ -31,7 +31,7 @@ def stand_in_for_torchvision() -> None:
 
 
 def make_task(
-    scan: dict[str, np.ndarray], engine: str, batch_size: int, epochs: int, options: dict[str, float]
+    scan: dict[str, np.ndarray], engine: str, batch_size: int, epochs: int, options: dict[str, float | str]
 ):
     import ptychi.api as api
     from ptychi.api.task import PtychographyTask
@@ -66,6 +66,10 @@ def make_task(
     made.reconstructor_options.displayed_loss_function = None
     if "momentum" in options:
         made.reconstructor_options.momentum_acceleration_gain = options["momentum"]
+    if "batching" in options:
+        made.reconstructor_options.batching_mode = api.BatchingModes[options["batching"].upper()]
+    if "noise" in options:
+        made.reconstructor_options.noise_model = api.NoiseModels[options["noise"].upper()]
     return PtychographyTask(made), positions
 
 
@@ -78,14 +82,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--snapshots", default="")
     parser.add_argument("--momentum", type=float)
+    parser.add_argument("--batching", choices=("random", "uniform", "compact"))
+    parser.add_argument("--noise", choices=("gaussian", "poisson"))
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     stand_in_for_torchvision()
     with np.load(arguments.source, allow_pickle=False) as archive:
         scan = {key: archive[key] for key in archive.files}
-    options = {"threads": arguments.threads}
-    if arguments.momentum is not None:
-        options["momentum"] = arguments.momentum
+    options: dict[str, float | str] = {"threads": arguments.threads}
+    for name in ("momentum", "batching", "noise"):
+        if getattr(arguments, name) is not None:
+            options[name] = getattr(arguments, name)
     task, positions = make_task(scan, arguments.engine, arguments.batch_size, arguments.epochs, options)
     marks = sorted({int(mark) for mark in arguments.snapshots.split(",") if mark} | {arguments.epochs})
     objects, probes, seconds, done = [], [], [], 0

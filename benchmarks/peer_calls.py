@@ -49,6 +49,8 @@ class Peer:
         epochs: int,
         snapshots: tuple[int, ...] = (),
         momentum: float | None = None,
+        batching: str | None = None,
+        noise: str | None = None,
         modes: int = 1,
     ) -> list[PeerSnapshot]:
         """Reconstruct the scan and return the snapshots and the end."""
@@ -76,8 +78,10 @@ class Peer:
                 "--snapshots",
                 ",".join(map(str, snapshots)),
             ]
-            if momentum is not None:
-                command += ["--momentum", str(momentum)]
+            choices = {"--momentum": momentum, "--batching": batching, "--noise": noise}
+            for flag, value in choices.items():
+                if value is not None:
+                    command += [flag, str(value)]
             done = subprocess.run(
                 command,
                 capture_output=True,
