@@ -18,6 +18,7 @@ class Interruptible(Callback):
 
     def __init__(self) -> None:
         self.asked = False
+        self._said = False
         self._before: object = None
 
     def __enter__(self) -> Interruptible:
@@ -30,9 +31,13 @@ class Interruptible(Callback):
         signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        # Only remembers: the signal may arrive in the middle of a write to the screen, and a second write
+        # from here would be refused as re-entrant.
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        logger.warning("Stopping after this step; the image is kept. Ctrl-C again ends at once.")
 
     def should_stop(self) -> bool:
+        if self.asked and not self._said:
+            self._said = True
+            logger.warning("Stopping after this step; the image is kept. Ctrl-C again ends at once.")
         return self.asked

@@ -29,14 +29,42 @@ class Screen(logging.Handler):
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class LogFile(logging.FileHandler):
+    """Writes `ptycho.log`; where the disk is full it says so once, and the run goes on without it."""
+
+    broken = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.broken:
+            self.broken = True
+            logger.warning("%s: cannot be written further (%s).", self.baseFilename, error.strerror)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.broken:
+            super().emit(record)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError:
+            # The last lines did not fit; `handleError` has said so, or the run failed for the same reason.
+            self.broken = True
+
+
 @contextmanager
 def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
-    """Log to the screen from `level` up and, everything, to the directory's log file."""
+    """Log to the screen from `level` up and, from INFO up, to the directory's log file.
+
+    What ends the run with an error goes to the file as well; on the screen it is the caller's last line.
+    """
     screen = Screen(level)
     screen.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     handlers: list[logging.Handler] = [screen]
     if directory is not None:
-        file = logging.FileHandler(directory / LOG_FILE, mode="w", encoding="utf-8")
+        file = LogFile(directory / LOG_FILE, mode="w", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         file.setLevel("INFO")
         handlers.append(file)
@@ -49,6 +77,11 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
     shown, warnings.showwarning = warnings.showwarning, _log_warning
     try:
         yield screen
+    except BaseException as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        for handler in handlers[1:]:
+            handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), None))
+        raise
     finally:
         warnings.showwarning = shown
         for name in names:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, OutputError
-from ptycho_dispatch.log import LOG_FILE, logging_to
+from ptycho_dispatch.log import LOG_FILE, Screen, logging_to
 from ptycho_dispatch.settings import Settings, add_settings, read_settings
 from ptycho_dispatch.table import print_rows
 
@@ -66,7 +66,7 @@ def _writable(directory: Path) -> Path:
     return made
 
 
-def _reconstruct(source: str, settings: Settings, directory: Path, screen: object) -> int:
+def _reconstruct(source: str, settings: Settings, directory: Path, screen: Screen) -> int:
     from ptycho_core import open_scan, solve
     from ptycho_core.solver import choose_arrays
     from ptycho_dispatch.interrupt import Interruptible
@@ -87,17 +87,19 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: objec
         distance_m=run_config.distance_m,
     )
     opened = time.perf_counter()
-    shown, progress = progress_for(screen)  # type: ignore[arg-type]
-    with shown, Interruptible() as interrupt:
-        result = solve(
-            scan, settings.solver.config, settings.execution.config, (progress, interrupt), start=start
-        )
-    screen.console = None  # type: ignore[attr-defined]
-    solved = time.perf_counter()
-    provenance = dict(result.provenance) | {"settings": settings.provenance()}
-    timings = dict(result.timings) | {"open": opened - began}
-    result = replace(result, provenance=provenance, timings=timings)
-    files = result.save(directory)
+    shown, progress = progress_for(screen)
+    # One Ctrl-C spares the writing too: whoever asks late still gets every file.
+    with Interruptible() as interrupt:
+        with shown:
+            result = solve(
+                scan, settings.solver.config, settings.execution.config, (progress, interrupt), start=start
+            )
+        screen.console = None
+        solved = time.perf_counter()
+        provenance = dict(result.provenance) | {"settings": settings.provenance()}
+        timings = dict(result.timings) | {"open": opened - began}
+        result = replace(result, provenance=provenance, timings=timings)
+        files = result.save(directory)
     logger.info(
         "Opened in %.2f s, solved in %.2f s, written in %.2f s.",
         opened - began,

@@ -50,8 +50,9 @@ def ssim(
     # Imported here: few programs that measure an image need this score, and the import takes a while.
     from skimage.metrics import structural_similarity
 
+    _require_windows(image)
     # Where both images are constant and the range is 0 the two agree: a range above 0 keeps that from 0/0.
-    data_range = max(data_range, float(np.finfo(np.float64).eps))
+    data_range = max(data_range, 1e-6)
     mean, local = structural_similarity(
         truth.astype(np.float64),
         image.astype(np.float64),
@@ -106,16 +107,14 @@ def _ssim(
     image: np.ndarray, truth: np.ndarray, data_range: float, region: np.ndarray | None
 ) -> tuple[float, float]:
     """SSIM and its factor for contrast and structure, averaged."""
-    if min(image.shape) < SSIM_WINDOW_PX:
-        raise DataError(
-            f"images of {image.shape} pixels are too small for SSIM's windows of {SSIM_WINDOW_PX}"
-        )
+    _require_windows(image)
     x, y = image.astype(np.float64), truth.astype(np.float64)
     mean_x, mean_y = _windows_mean(x), _windows_mean(y)
     unbiased = SSIM_WINDOW_PX**2 / (SSIM_WINDOW_PX**2 - 1)
     variance_x = unbiased * (_windows_mean(x * x) - mean_x**2)
     variance_y = unbiased * (_windows_mean(y * y) - mean_y**2)
     covariance = unbiased * (_windows_mean(x * y) - mean_x * mean_y)
+    _require_windows(image)
     # Where both images are constant and the range is 0 the two agree: 0/0 counts as 1.
     tiny = np.finfo(float).tiny
     c1, c2 = (0.01 * data_range) ** 2 + tiny, (0.03 * data_range) ** 2 + tiny
@@ -127,6 +126,13 @@ def _ssim(
     if not counted.any():
         return float("nan"), float("nan")
     return float(np.mean((brightness * contrast)[inner][counted])), float(np.mean(contrast[inner][counted]))
+
+
+def _require_windows(image: np.ndarray) -> None:
+    if min(image.shape) < SSIM_WINDOW_PX:
+        raise DataError(
+            f"images of {image.shape} pixels are too small for SSIM's windows of {SSIM_WINDOW_PX}"
+        )
 
 
 def _windows_mean(image: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
