@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LOG_FILE", "Screen", "logging_to"]
+__all__ = ["FILE_ONLY", "LOG_FILE", "Screen", "logging_to"]
 
 LOG_FILE = "ptycho.log"
+#: A record that carries this attribute goes to the log file and not to the screen.
+FILE_ONLY = "ptycho_file_only"
 logger = logging.getLogger("ptycho")
 
 
@@ -22,6 +24,8 @@ class Screen(logging.Handler):
     console: Any = None  # a rich console while a progress bar is on it
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, FILE_ONLY, False):
+            return
         line = self.format(record)
         if self.console is None:
             print(line, file=sys.stderr, flush=True)

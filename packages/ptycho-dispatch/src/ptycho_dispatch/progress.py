@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ptycho_core.callbacks import Callback, EpochReport, RunEvent, RunStart, StepReport
-from ptycho_dispatch.log import Screen
+from ptycho_dispatch.log import FILE_ONLY, Screen
 
 __all__ = ["Bar", "Lines", "progress_for"]
 
@@ -56,19 +56,33 @@ class Bar(Lines):
     def __init__(self, progress: Any) -> None:
         super().__init__()
         self._progress = progress
-        self._task = progress.add_task("looking at the scan", total=None)
-        self._done = 0
+        self._task = progress.add_task("looking at the scan", total=None, state="")
+        self._steps_before: list[int] = [0]
 
     def on_start(self, start: RunStart) -> None:
         super().on_start(start)
+        for level in start.levels:
+            self._steps_before.append(self._steps_before[-1] + level.epochs * level.batches)
         self._progress.update(self._task, total=start.n_steps)
 
     def on_step(self, step: StepReport) -> None:
-        self._done += 1
-        self._progress.update(self._task, completed=self._done)
+        # Counted from the plan: a level that has settled ends early, and the bar moves on with it.
+        before = self._steps_before[step.level - 1] if step.level <= len(self._steps_before) else 0
+        self._progress.update(
+            self._task, completed=before + (step.epoch - 1) * step.n_steps_in_epoch + step.step
+        )
 
     def on_epoch(self, epoch: EpochReport) -> None:
-        self._progress.update(self._task, description=describe(epoch))
+        # The log file gets the same line as without a terminal; on the screen the bar says it.
+        logger.info("%s", describe(epoch), extra={FILE_ONLY: True})
+        self._progress.update(
+            self._task,
+            description=f"level {epoch.level}/{epoch.n_levels}, {epoch.size_px} px",
+            state=(
+                f"epoch {epoch.epoch}/{epoch.n_epochs}  residual {epoch.residual:.4f}  "
+                f"{epoch.frames_per_second:.0f} frames/s  {epoch.remaining_s:.0f} s left"
+            ),
+        )
 
 
 def progress_for(screen: Screen) -> tuple[AbstractContextManager[Any], Callback]:
@@ -76,11 +90,15 @@ def progress_for(screen: Screen) -> tuple[AbstractContextManager[Any], Callback]
     if not sys.stderr.isatty() or screen.level > logging.INFO:
         return nullcontext(), Lines()
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True)
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
+    # The words must fit 80 columns; the bar takes what is left.
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[state]}"),
     )
+    progress = Progress(*columns, console=console, transient=True, expand=True)
     screen.console = console
     return progress, Bar(progress)
