@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_dispatch.table import print_table
+
+if TYPE_CHECKING:
+    from ptycho_core import Reconstruction
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _second(source: str) -> object:
+def _second(source: str) -> Reconstruction | np.ndarray:
     """Open a result, or take the truth out of a scan."""
     from ptycho_core import Reconstruction, open_scan
     from ptycho_dispatch.inspection import _is_result

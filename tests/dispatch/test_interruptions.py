@@ -1,0 +1,215 @@
+"""What happens when a run meets a pipe, an impatient user, a full disk or a sudden end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ptycho_config.flags import flag_specs
+from ptycho_core import Reconstruction
+from ptycho_dispatch.settings import PARTS
+
+LONG = ("--effort", "thorough", "--solver-epochs", "100000")
+RESULT_FILES = {"reconstruction.npz", "reconstruction.h5", "metrics.csv", "run.json"}
+RESULT_FILES |= {"amplitude.png", "phase.png", "overview.png", "ptycho.log"}
+
+
+def command(scan_file: Path, directory: Path, *words: str) -> list[str]:
+    start = [sys.executable, "-m", "ptycho_dispatch", "reconstruct", str(scan_file)]
+    return [*start, "--output-dir", str(directory), *words]
+
+
+def begun(scan_file: Path, directory: Path, *words: str) -> subprocess.Popen[str]:
+    """A reconstruction that has done its first epoch; the rest of its output is still to be read."""
+    process = subprocess.Popen(
+        command(scan_file, directory, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 1/" in line:
+            return process
+    raise AssertionError("the run ended before it began")
+
+
+def assert_complete(path: Path) -> None:
+    """Read a result file to its last byte."""
+    match path.suffix:
+        case ".npz":
+            with np.load(path) as archive:
+                assert all(archive[key] is not None for key in archive.files)
+        case ".h5":
+            with h5py.File(path) as file:
+                file.visititems(lambda _, item: item[()] if isinstance(item, h5py.Dataset) else None)
+        case ".png":
+            assert path.read_bytes()[-8:-4] == b"IEND"
+        case ".json":
+            json.loads(path.read_text())
+        case ".csv":
+            assert path.read_text().endswith("\n")
+
+
+def wait_for_file_count(directory: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if directory.is_dir() and len(list(directory.iterdir())) >= count:
+            return
+        time.sleep(0.0005)
+    raise AssertionError("the run never wrote that many files")
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_killed_while_writing_every_file_under_a_final_name_is_complete(
+    scan_file: Path, tmp_path: Path, count: int
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(scan_file, out, "--effort", "fast", "--quiet"), stdout=subprocess.DEVNULL, text=True
+    )
+    wait_for_file_count(out, count, process)
+    process.kill()
+    process.wait(timeout=60)
+    final = [path for path in out.iterdir() if path.name in RESULT_FILES]
+    for path in final:
+        assert_complete(path)
+
+
+def test_a_second_run_into_the_same_directory_leaves_no_temporary_file(ptycho, scan_file, tmp_path) -> None:
+    for _ in range(2):
+        done = ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out")
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == RESULT_FILES
+
+
+def test_ctrl_c_while_writing_still_writes_everything_and_exits_130(scan_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(scan_file, out, "--effort", "fast"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_file_count(out, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert {path.name for path in out.iterdir()} == RESULT_FILES
+    assert np.isfinite(Reconstruction.load(out).object).all()
+
+
+def test_an_interrupted_run_says_so_on_the_screen_in_the_log_and_in_the_record(
+    scan_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = begun(scan_file, out, *LONG)
+    process.send_signal(signal.SIGINT)
+    table, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "WARNING Stopping after this step" in err
+    assert "(interrupted)" in table
+    assert "Stopping after this step" in (out / "ptycho.log").read_text()
+    assert json.loads((out / "run.json").read_text())["interrupted"] is True
+
+
+def test_a_second_ctrl_c_ends_at_once_without_a_traceback(scan_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = begun(scan_file, out, *LONG)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert any("Stopping" in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    # Either the second signal found the run still writing, or the run had just ended.
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    for path in out.iterdir():
+        if path.name in RESULT_FILES:
+            assert_complete(path)
+
+
+@pytest.mark.parametrize("most_bytes", [0, 600])
+def test_a_log_that_cannot_grow_is_said_once_and_never_as_a_traceback(
+    ptycho, scan_file: Path, most_bytes: int
+) -> None:
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    done = ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out", preexec_fn=limited)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("ptycho.log: cannot be written further") == 1
+    assert done.stderr.splitlines()[-1].startswith("ptycho: ")
+
+
+def test_the_error_that_ends_a_run_is_in_its_log(ptycho, tmp_path: Path) -> None:
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    done = ptycho("reconstruct", "broken.npz", "--output-dir", "out")
+    assert done.returncode == 3
+    assert " ERROR " in (tmp_path / "out" / "ptycho.log").read_text()
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("INFO")]) == 1
+
+
+def test_a_pipe_shows_neither_colour_nor_wrapped_lines(ptycho, scan_file: Path) -> None:
+    piped = ptycho(
+        "reconstruct",
+        scan_file,
+        "--effort",
+        "fast",
+        "--output-dir",
+        "out",
+        env={**os.environ, "COLUMNS": "40"},
+    )
+    assert "\x1b" not in piped.stdout + piped.stderr
+    assert "\r" not in piped.stdout + piped.stderr
+    assert all(line.startswith(("INFO ", "WARNING ")) for line in piped.stderr.splitlines())
+    assert all(line.startswith("  ") for line in piped.stdout.splitlines())
+
+
+def test_every_flag_of_the_help_comes_from_the_models(ptycho) -> None:
+    shown = set(re.findall(r"^\s+(--[a-z-]+)", ptycho("reconstruct", "--help").stdout, re.MULTILINE))
+    specs = [spec for part in PARTS for spec in flag_specs(part)]
+    known = {name for spec in specs for name in (spec.name, *spec.aliases)}
+    # --quiet and --verbose are short ways to write --console-level.
+    assert shown - known <= {"--config", "--debug", "--quiet", "--verbose"}
+    assert {"--seed", "--max-time", "--solver-epochs", "--arrays", "--accelerator", "--threads"} <= shown
+
+
+def test_a_run_records_which_source_won(ptycho, scan_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("effort: fast\nseed: 1\nobject_step: 0.9\n")
+    done = ptycho(
+        "reconstruct",
+        scan_file,
+        "--config",
+        "run.yaml",
+        "--seed",
+        "3",
+        "--output-dir",
+        "out",
+        env={**os.environ, "PTYCHO_SEED": "2", "PTYCHO_OBJECT_STEP": "0.8"},
+    )
+    assert done.returncode == 0, done.stderr
+    solver = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["solver"]
+    found = {name: (solver[name]["value"], solver[name]["source"]) for name in solver}
+    assert found["seed"] == (3, "flag")
+    assert found["object_step"] == (0.8, "environment")
+    assert found["effort"] == ("fast", "yaml")
+    assert found["background"] == ("auto", "default")
+
+
+@pytest.mark.parametrize("word", ["train", "infer", "watch", "audit"])
+def test_what_this_version_has_not_is_not_offered(ptycho, word: str) -> None:
+    done = ptycho(word)
+    assert done.returncode == 2
+    assert f"  {word} " not in ptycho("--help").stdout
