@@ -6,12 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before any test imports NumPy or matplotlib. Test processes share few cores; more threads than cores only
 # wait for each other, and results must not depend on their number.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ["MPLBACKEND"] = "Agg"  # figures are drawn into files; there may be no screen
+
+# A run for a verdict draws the same examples every time; a run at a desk looks for new ones.
+settings.register_profile("verdict", derandomize=True, deadline=None)
+settings.register_profile("desk", deadline=None)
+settings.load_profile("verdict" if os.environ.get("CI") else "desk")
 
 # A checkout may have the data beside it; subprocesses that tests start find them the same way.
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"

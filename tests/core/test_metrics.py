@@ -285,8 +285,13 @@ def test_canvases_of_different_size_and_origin_meet_where_their_coordinates_say(
     found = compare(estimate, Placed(truth, coverage, (far, far)))
     assert found.values["object_error"] < 0.02
     assert abs(found.values["shift_y_px"] - fraction[0]) < 0.02 + 1e-9 * abs(far) or abs(fraction[0]) > 0.499
-    assert found.aligned.shape == found.truth.shape == (72, 72)
-    assert found.window_origin_px == pytest.approx([far + 24, far + 24], abs=1e-6)
+    # At exactly half a pixel either neighbour is as near, and the common window may lose one row.
+    half = np.abs(fraction) > 0.499
+    assert found.aligned.shape == found.truth.shape
+    assert all(72 - half <= found.truth.shape)
+    assert all(found.truth.shape <= np.array([72, 72]))
+    lost = found.window_origin_px - np.array([far + 24, far + 24])
+    assert np.all(np.abs(lost) <= half + 1e-6)
 
 
 def test_phase_scores_do_not_depend_on_where_the_phase_wraps():
