@@ -6,7 +6,9 @@ import argparse
 
 from ptycho_dispatch.table import print_table
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = ("ptycho backends",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
@@ -9,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ptycho_config.commandline import FlagParser
+from ptycho_config.commandline import FlagHelp, FlagParser
 from ptycho_config.errors import ConfigError, exit_code
 
 __all__ = ["COMMANDS", "main"]
@@ -68,10 +69,19 @@ def _run(words: list[str]) -> int:
         raise ConfigError(f"there is no command `{command}`. {hint}")
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(f"ptycho_dispatch.{module_name}")
-    parser = FlagParser(prog=f"ptycho {command}", description=summary[0].upper() + summary[1:] + ".")
+    parser = FlagParser(
+        prog=f"ptycho {command}",
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)]),
+        formatter_class=_Help,
+    )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return module.run(parser.parse_args(words[1:]))
+
+
+class _Help(FlagHelp, argparse.RawDescriptionHelpFormatter):
+    """Keeps the examples one a line."""
 
 
 def _overview() -> str:

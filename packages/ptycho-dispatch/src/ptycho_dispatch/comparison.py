@@ -14,7 +14,12 @@ from ptycho_dispatch.table import print_table
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho compare reconstruction scan.npz",
+    "ptycho compare reconstruction star --output-dir compared",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

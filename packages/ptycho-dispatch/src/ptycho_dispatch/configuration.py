@@ -8,7 +8,13 @@ import json
 from ptycho_dispatch.settings import PARTS, add_settings, read_settings
 from ptycho_dispatch.table import print_table
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho config show --effort fast",
+    "ptycho config show --config settings.yaml",
+    "ptycho config schema",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,12 @@ import sys
 
 from ptycho_dispatch.table import print_table
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho data list",
+    "ptycho data fetch siemens-star",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,38 +1,50 @@
-"""`ptycho inspect`: what is in a scan or a result, and what looks suspicious."""
+"""`ptycho inspect`: what is in a scan, a result or a product file, and what looks suspicious."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptycho_config.errors import ConfigError
+from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.sources import load_parts
 from ptycho_dispatch.log import logging_to
+from ptycho_dispatch.settings import DOOR
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
+    from ptycho_core.io.product import Product
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho inspect siemens-star --picture scan.png",
+    "ptycho inspect scan.npz --measurement counts",
+    "ptycho inspect reconstruction",
+)
 
 _LITTLE_OVERLAP = 0.5
 _FEW_COUNTS = 1e3
+#: A frame with less or more than this share of the median counts stands out.
+_DIM, _BRIGHT = 0.2, 5.0
+#: So many pixels at the very highest value of the whole scan are no accident.
+_SATURATED_PIXELS = 20
+_BAD_RESIDUAL = 2.0
+_FRAMES_AT_ONCE = 256
+
+Rows = list[tuple[str, str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the file and the options of the door."""
-    parser.add_argument("file", metavar="FILE", help="a scan, a data set's name, or a result")
-    parser.add_argument(
-        "--measurement", choices=("auto", "amplitude", "counts"), default="auto", help="what the frames hold"
-    )
-    parser.add_argument(
-        "--dc",
-        choices=("auto", "center", "corner"),
-        default="auto",
-        help="where the zero frequency lies in a frame",
-    )
-    parser.add_argument("--picture", metavar="FILE", help="also draw positions, mean pattern and probe")
+    """Add the file, the picture and the flags that say how to read a scan."""
+    parser.add_argument("file", metavar="FILE", help="a scan, a data set's name, a result or a product file")
+    parser.add_argument("--picture", metavar="PNG", help="also draw what is in it")
+    add_flags(parser, DOOR)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,32 +53,22 @@ def run(arguments: argparse.Namespace) -> int:
     if path.is_dir() or (path.suffix == ".npz" and _is_result(path)):
         from ptycho_core import Reconstruction
 
-        _print_result(Reconstruction.load(path))
+        result = Reconstruction.load(path)
+        print_rows(result.scan_name, _rows_of_result(result))
+        if arguments.picture:
+            from ptycho_core.figures import write_overview
+
+            print(f"picture: {write_overview(result, arguments.picture)}")
         return 0
     if path.suffix in (".h5", ".hdf5"):
         from ptycho_core.io.product import read_product
 
-        product = read_product(path)
-        print_rows(
-            str(path),
-            [
-                ("kind", "HDF5 product"),
-                ("object", str(product.obj.shape)),
-                ("probe", str(product.probe.shape)),
-                ("comments", product.comments),
-            ],
-        )
-        return 0
-    from ptycho_core import open_scan
-
-    with logging_to(None, "WARNING"):
-        scan = open_scan(arguments.file, measurement=arguments.measurement, dc=arguments.dc)
-        _print_scan(scan)
         if arguments.picture:
-            from ptycho_core.figures import write_scan_picture
-
-            sums = np.concatenate([scan.counts([i]).sum(axis=(1, 2)) for i in range(scan.n_frames)])
-            print(f"picture: {write_scan_picture(scan, arguments.picture, counts_per_frame=sums)}")
+            raise ConfigError(f"`--picture` draws scans and results, not product files such as {path.name}.")
+        product = read_product(path)
+        print_rows(product.name or str(path), _rows_of_product(product))
+        return 0
+    _inspect_scan(arguments)
     return 0
 
 
@@ -80,45 +82,155 @@ def _is_result(path: Path) -> bool:
         return False
 
 
-def _print_result(result: Reconstruction) -> None:
-    print_rows(
-        result.scan_name,
-        [
-            ("kind", f"result of the {result.method}"),
-            ("frames", f"{result.n_frames} of {result.frame_px} x {result.frame_px} px"),
-            ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px"),
-            ("probe", f"{result.probe.shape[0]} mode(s)"),
-            ("residual R", f"{result.data_residual:.4f}"),
-        ],
-    )
+def _inspect_scan(arguments: argparse.Namespace) -> None:
+    from ptycho_core import open_scan
+
+    (door,) = load_parts((DOOR,), flags=given_flags(arguments), env=os.environ)
+    config = door.config
+    with logging_to(None, "WARNING"):
+        scan = open_scan(
+            arguments.file,
+            measurement=config.measurement,
+            dc=config.dc,
+            probe_file=config.probe_file,
+            pixel_size_m=config.pixel_size_m,
+            energy_ev=config.energy_ev,
+            distance_m=config.distance_m,
+        )
+        counts_per_frame, highest, n_highest = _survey(scan)
+        rows = _rows_of_scan(scan, counts_per_frame, highest)
+        rows += [("note", note) for note in scan.notes]
+        rows += [("suspicious", text) for text in _suspicious(scan, counts_per_frame, highest, n_highest)]
+        print_rows(scan.name, rows)
+        if arguments.picture:
+            from ptycho_core.figures import write_scan_picture
+
+            picture = write_scan_picture(scan, arguments.picture, counts_per_frame=counts_per_frame)
+            print(f"picture: {picture}")
 
 
-def _print_scan(scan: Scan) -> None:
+def _survey(scan: Scan) -> tuple[np.ndarray, float, int]:
+    """Read all frames once, a few at a time: counts of each, the highest pixel, how many pixels have it."""
+    sums = np.empty(scan.n_frames)
+    highest, n_highest = 0.0, 0
+    for first in range(0, scan.n_frames, _FRAMES_AT_ONCE):
+        chosen = slice(first, min(first + _FRAMES_AT_ONCE, scan.n_frames))
+        counts = scan.counts(chosen)
+        sums[chosen] = counts.sum(axis=(1, 2), dtype=np.float64)
+        top = float(counts.max())
+        if top >= highest:
+            n_highest = int(np.count_nonzero(counts == top)) + (n_highest if top == highest else 0)
+            highest = top
+    return sums, highest, n_highest
+
+
+def _rows_of_scan(scan: Scan, counts_per_frame: np.ndarray, highest: float) -> Rows:
     from ptycho_core.io.overlap import overlap_fraction, probe_diameter_px, typical_step_px
 
-    low, high = scan.positions_px.min(axis=0), scan.positions_px.max(axis=0)
-    counts = scan.mean_counts_per_frame()
     overlap = overlap_fraction(scan.positions_px, scan.probe)
     bad = 0 if scan.bad_pixels is None else int(scan.bad_pixels.sum())
-    pixel = "not known" if scan.pixel_size_m is None else f"{scan.pixel_size_m:.4g} m"
-    rows = [
+    modes, width = len(scan.probe), probe_diameter_px(scan.probe)
+    return [
         ("frames", f"{scan.n_frames} of {scan.frame_px} x {scan.frame_px} px, {scan.frames.dtype}"),
         ("measurement", f"{scan.measurement}, zero frequency in the {scan.dc}"),
-        ("mean counts", f"{counts:.4g} per frame"),
-        ("positions", f"y {low[0]:.1f} to {high[0]:.1f} px, x {low[1]:.1f} to {high[1]:.1f} px"),
+        ("mean counts", f"{scan.mean_counts_per_frame():.4g} per frame"),
+        ("counts", f"{counts_per_frame.min():.4g} to {counts_per_frame.max():.4g} per frame"),
+        ("highest pixel", f"{highest:.4g} counts"),
+        ("positions", _extent(scan.positions_px)),
         ("step", f"{typical_step_px(scan.positions_px):.1f} px"),
-        (
-            "probe",
-            f"{len(scan.probe)} mode(s), {scan.probe_source}, {probe_diameter_px(scan.probe):.0f} px wide",
-        ),
+        ("probe", f"{modes} mode{'s' if modes > 1 else ''}, {scan.probe_source}, {width:.0f} px wide"),
         ("overlap", f"{overlap:.0%} of the probe's diameter"),
         ("bad pixels", str(bad)),
-        ("pixel size", pixel),
+        *_physical(scan),
         ("truth", "none" if scan.ground_truth is None else str(scan.ground_truth.shape)),
     ]
-    rows += [("note", note) for note in scan.notes]
-    if overlap < _LITTLE_OVERLAP:
-        rows.append(("suspicious", f"neighbouring frames share little light ({overlap:.0%})"))
+
+
+def _suspicious(scan: Scan, counts_per_frame: np.ndarray, highest: float, n_highest: int) -> list[str]:
+    from ptycho_core.io.overlap import overlap_fraction
+
+    found = []
+    overlap = overlap_fraction(scan.positions_px, scan.probe)
+    if scan.n_frames > 1 and overlap < _LITTLE_OVERLAP:
+        found.append(f"neighbouring frames share little light ({overlap:.0%} overlap)")
+    counts = scan.mean_counts_per_frame()
     if counts < _FEW_COUNTS:
-        rows.append(("suspicious", f"only {counts:.3g} counts per frame"))
-    print_rows(scan.name, rows)
+        found.append(f"only {counts:.3g} counts per frame")
+    empty = counts_per_frame == 0
+    if empty.any():
+        found.append(f"frames without any counts: {_some(empty)}")
+    median = float(np.median(counts_per_frame))
+    dim = ~empty & (counts_per_frame < _DIM * median)
+    if dim.any():
+        found.append(f"frames with less than {_DIM:.0%} of the usual counts: {_some(dim)}")
+    bright = counts_per_frame > _BRIGHT * median
+    if median > 0 and bright.any():
+        found.append(f"frames with more than {_BRIGHT:g} times the usual counts: {_some(bright)}")
+    if highest > 255 and n_highest >= _SATURATED_PIXELS:
+        found.append(f"{n_highest} pixels have the highest value {highest:g}: the detector may be saturated")
+    repeated = scan.n_frames - len(np.unique(scan.positions_px, axis=0))
+    if repeated:
+        found.append(f"{repeated} positions occur more than once")
+    return found
+
+
+def _some(chosen: np.ndarray) -> str:
+    indices = np.flatnonzero(chosen)
+    more = "" if len(indices) <= 5 else f" and {len(indices) - 5} more"
+    return ", ".join(map(str, indices[:5])) + more
+
+
+def _rows_of_result(result: Reconstruction) -> Rows:
+    power = np.sum(np.abs(result.probe).astype(np.float64) ** 2, axis=(1, 2))
+    seen = result.coverage > 0.1 * result.coverage.max()
+    amplitude = np.abs(result.object[seen])
+    low, high = np.percentile(amplitude, (1, 99)) if amplitude.size else (0.0, 0.0)
+    residual = result.residual_per_frame
+    known = residual[np.isfinite(residual)]
+    rows = [
+        ("kind", f"result of the {result.method}"),
+        ("frames", f"{result.n_frames} of {result.frame_px} x {result.frame_px} px"),
+        ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px, {seen.mean():.0%} well lit"),
+        ("amplitude", f"{low:.3f} to {high:.3f} (98 % of the well-lit pixels)"),
+        ("probe", f"{power.sum():.4g} counts; modes: {', '.join(f'{p:.1%}' for p in power / power.sum())}"),
+        ("positions", _extent(result.positions_px)),
+        *_physical(result),
+        ("residual R", f"{result.data_residual:.4f}"),
+    ]
+    if known.size:
+        rows.append(("R per frame", f"{known.min():.4f} to {known.max():.4f}"))
+        with np.errstate(invalid="ignore"):
+            poor = residual > _BAD_RESIDUAL * np.median(known)
+        if poor.any():
+            rows.append(("suspicious", f"frames explained badly, over twice the usual R: {_some(poor)}"))
+    if known.size < len(residual):
+        rows.append(("suspicious", f"frames without any counts: {_some(~np.isfinite(residual))}"))
+    return rows
+
+
+def _rows_of_product(product: Product) -> Rows:
+    return [
+        ("kind", "HDF5 product"),
+        ("frames", f"{len(product.positions_px)} positions"),
+        ("object", f"{product.obj.shape[0]} x {product.obj.shape[1]} px"),
+        ("probe", f"{len(product.probe)} mode(s) of {product.probe.shape[1]} x {product.probe.shape[2]} px"),
+        ("positions", _extent(product.positions_px)),
+        *_physical(product),
+        ("loss values", str(len(product.losses))),
+        ("comments", product.comments),
+    ]
+
+
+def _extent(positions_px: np.ndarray) -> str:
+    low, high = positions_px.min(axis=0), positions_px.max(axis=0)
+    return f"y {low[0]:.1f} to {high[0]:.1f} px, x {low[1]:.1f} to {high[1]:.1f} px"
+
+
+def _physical(source: Scan | Reconstruction | Product) -> Rows:
+    values = (
+        ("pixel size", source.pixel_size_m, "m"),
+        ("energy", source.energy_ev, "eV"),
+        ("distance", source.distance_m, "m"),
+    )
+    known = [(name, f"{value:.4g} {unit}") for name, value, unit in values if value is not None]
+    return known or [("pixel size", "not known")]

@@ -17,7 +17,14 @@ from ptycho_dispatch.table import print_rows
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho reconstruct siemens-star --output-dir star",
+    "ptycho reconstruct scan.npz --effort fast --max-time 90s",
+    "ptycho reconstruct scan.npz --probe-modes 3 --pixel-size-m 8e-9",
+    "ptycho reconstruct scan.npz --start reconstruction --seed 7",
+)
 
 logger = logging.getLogger("ptycho")
 _RESULT = "reconstruction.npz"

@@ -13,13 +13,20 @@ from ptycho_config.models import RunConfig, SolverConfig
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 
-__all__ = ["Settings", "add_settings", "read_settings"]
+__all__ = ["DOOR", "PARTS", "Settings", "add_settings", "read_settings"]
 
 PARTS: tuple[Part[Any], ...] = (
     # What only networks need is offered once there are networks.
     Part(RunConfig, exclude=frozenset({"do_stitching", "probe_refinement"}), title="Input and output"),
     Part(SolverConfig, rename={"epochs": "solver_epochs"}, title="Solver: what it computes"),
     Part(SolverExecutionConfig, title="Execution: where it runs"),
+)
+#: What a command that only opens a scan needs.
+DOOR = Part(
+    RunConfig,
+    exclude=frozenset(RunConfig.model_fields)
+    - {"measurement", "dc", "probe_file", "pixel_size_m", "energy_ev", "distance_m"},
+    title="How to read the scan",
 )
 
 

@@ -15,7 +15,12 @@ from ptycho_core.io import save_scan
 from ptycho_core.simulate import ObjectKind, PositionKind, ProbeKind, StartKind, simulate_scan
 from ptycho_dispatch.table import print_rows
 
-__all__ = ["SimulationConfig", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "SimulationConfig", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho simulate --output scan.npz",
+    "ptycho simulate --object lines --photons 1e4 --positions raster --output dim.npz",
+)
 
 
 class SimulationConfig(Config):

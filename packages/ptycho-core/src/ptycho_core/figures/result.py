@@ -30,7 +30,7 @@ from ptycho_core.figures.panels import (
 )
 from ptycho_core.reconstruction import Reconstruction
 
-__all__ = ["FIGURE_FILES", "write_figures"]
+__all__ = ["FIGURE_FILES", "write_figures", "write_overview"]
 
 FIGURE_FILES = ("amplitude.png", "phase.png", "overview.png")
 _UNRELIABLE = "The data cannot carry an image:\ntoo few photons for any object\nto be told from noise."
@@ -50,6 +50,15 @@ def write_figures(reconstruction: Reconstruction, directory: str | Path) -> dict
     view = _View(reconstruction)
     pages = (_single(view, "amplitude"), _single(view, "phase"), _overview(view))
     return {name: write_page(page, root / name) for name, page in zip(FIGURE_FILES, pages, strict=True)}
+
+
+def write_overview(reconstruction: Reconstruction, path: str | Path) -> Path:
+    """Draw everything at a glance into one PNG file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    return write_page(_overview(_View(reconstruction)), Path(path))
 
 
 class _View:

@@ -1,0 +1,60 @@
+"""Every example that a help text gives works as it stands."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptycho_dispatch.cli import COMMANDS
+
+EXAMPLES = [
+    (command, example)
+    for command, (module, _) in COMMANDS.items()
+    for example in importlib.import_module(f"ptycho_dispatch.{module}").EXAMPLES
+]
+
+
+def ptycho(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "ptycho_dispatch", *words]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(scan_file: Path, siemens_star_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples name: a scan, two results of it, a file with settings.
+
+    The real scan is fetched beforehand, where it is not there yet.
+    """
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copy(scan_file, folder / "scan.npz")
+    for directory in ("reconstruction", "star"):
+        words = ["reconstruct", "scan.npz", "--effort", "fast", "--output-dir", directory]
+        done = ptycho(words, folder)
+        assert done.returncode == 0, done.stderr
+    (folder / "settings.yaml").write_text("effort: fast\nprobe_modes: 2\n")
+    return folder
+
+
+@pytest.mark.parametrize(("command", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
+def test_the_example_works(command: str, example: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    program, *words = shlex.split(example)
+    assert program == "ptycho"
+    assert words[0] == command
+    done = ptycho(words, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_shows_its_examples(command: str, tmp_path: Path) -> None:
+    shown = ptycho([command, "--help"], tmp_path).stdout
+    wanted = [example for name, example in EXAMPLES if name == command]
+    assert wanted
+    for example in wanted:
+        assert f"\n  {example}\n" in shown

@@ -1,0 +1,81 @@
+"""`ptycho inspect` points at what is wrong with a scan or a result, by frame number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_core import Reconstruction, open_scan, save_scan
+from ptycho_core.scan import Scan
+
+
+@pytest.fixture
+def strange_scan(scan_file: Path, tmp_path: Path) -> Path:
+    """The small scan with an empty, a dim and a bright frame, and a position that occurs twice."""
+    good = open_scan(scan_file)
+    frames = np.array(good.frames)
+    frames[3] = 0
+    frames[5] //= 10
+    frames[8] *= 10
+    positions = good.positions_px.copy()
+    positions[11] = positions[10]
+    path = tmp_path / "strange.npz"
+    save_scan(
+        Scan.from_arrays(frames, positions, good.probe, measurement="counts", dc="center", name="strange"),
+        path,
+    )
+    return path
+
+
+def test_strange_frames_are_named(ptycho, strange_scan: Path) -> None:
+    done = ptycho("inspect", strange_scan)
+    assert done.returncode == 0, done.stderr
+    assert "without any counts: 3\n" in done.stdout
+    assert "of the usual counts: 5\n" in done.stdout
+    assert "times the usual counts: 8\n" in done.stdout
+    assert "1 positions occur more than once" in done.stdout
+
+
+def test_a_good_scan_is_not_suspected(ptycho, scan_file: Path) -> None:
+    assert "suspicious" not in ptycho("inspect", scan_file).stdout
+
+
+def test_a_physical_size_given_is_shown(ptycho, scan_file: Path) -> None:
+    shown = ptycho("inspect", scan_file, "--pixel-size-m", "8e-9", "--energy-ev", "8000").stdout
+    assert "8e-09 m" in shown
+    assert "8000 eV" in shown
+
+
+def test_a_result_tells_its_residuals_and_has_a_picture(ptycho, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    residual = np.full(20, 0.1, np.float32)
+    residual[4], residual[9] = 0.5, np.nan
+    Reconstruction(
+        object=np.ones((64, 64), np.complex64),
+        probe=rng.normal(size=(2, 32, 32)).astype(np.complex64),
+        origin_px=np.zeros(2),
+        positions_px=rng.uniform(16, 48, (20, 2)),
+        coverage=np.ones((64, 64), np.float32),
+        residual_per_frame=residual,
+        data_residual=0.12,
+        method="solver",
+        scan_name="made",
+    ).save(tmp_path / "made", figures=False)
+    done = ptycho("inspect", "made", "--picture", "made.png")
+    assert done.returncode == 0, done.stderr
+    for text in ("result of the solver", "0.1200", "over twice the usual R: 4", "without any counts: 9"):
+        assert text in done.stdout
+    assert (tmp_path / "made.png").stat().st_size > 10_000
+    assert Reconstruction.load(tmp_path / "made").n_frames == 20
+
+
+def test_a_product_has_no_picture_and_says_so(ptycho, scan_file: Path, tmp_path: Path) -> None:
+    assert ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out").returncode == 0
+    product = ptycho("inspect", "out/reconstruction.h5")
+    assert "40 positions" in product.stdout
+    refused = ptycho("inspect", "out/reconstruction.h5", "--picture", "x.png")
+    assert refused.returncode == 2
+    assert "--picture" in refused.stderr
+    assert not (tmp_path / "x.png").exists()
