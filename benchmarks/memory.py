@@ -1,12 +1,16 @@
-"""Peak memory: of `ptycho reconstruct siemens-star`, and of the solver as a memory-mapped scan grows.
+"""Peak memory and time: of `ptycho reconstruct siemens-star`, and of the solver as a memory-mapped scan grows.
 
-nox -s bench -- memory [--write-docs]
+    nox -s bench -- memory [--frames 1000 5000 20000] [--epochs N] [--write-docs]
+
+Every measured process is started by a bare interpreter of its own, since a process counts the peak of the one that
+started it: a benchmark that had simulated a large scan would measure itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,76 +18,121 @@ from pathlib import Path
 
 from reports import host, markdown_table, write_report
 
-from ptycho_core.io import save_scan
-from ptycho_core.simulate import simulate_scan
-
+FRAME_PX = 64
 FRAMES = (1000, 5000, 20000)
-PEAK = (
-    "import json, resource, sys, time; began = time.perf_counter(); {work}; "
-    "print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - began]))"
+#: Waits for a command: seconds, peak MB, and the most MB at once that were not pages of a file (Linux only).
+LAUNCHER = """
+import json, os, sys, time
+began = time.perf_counter()
+child = os.fork()
+if not child:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.execvp(sys.argv[1], sys.argv[1:])
+own = 0
+while True:
+    done, status, usage = os.wait4(child, os.WNOHANG)
+    if done:
+        break
+    try:
+        with open(f"/proc/{child}/status") as lines:
+            own = max([own, *(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))])
+    except OSError:
+        pass
+    time.sleep(0.01)
+print(json.dumps([time.perf_counter() - began, usage.ru_maxrss / 1024, own / 1024]))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+SIMULATE = (
+    "import sys; from ptycho_core.io import save_scan; from ptycho_core.simulate import simulate_scan; "
+    "made = simulate_scan(position_kind='raster', frames=int(sys.argv[2]), frame_px=int(sys.argv[3])); "
+    "save_scan(made.scan, sys.argv[1])"
 )
-COMMAND = "from ptycho_dispatch.cli import main; main(['reconstruct', 'siemens-star', '--quiet', '--output-dir', sys.argv[1]])"
 SOLVE = (
-    "from ptycho_core import open_scan, solve; from ptycho_config.models import SolverConfig; "
-    "solve(open_scan(sys.argv[1]), SolverConfig(epochs=4))"
+    "import sys; from numpy import memmap; from ptycho_config.models import SolverConfig; "
+    "from ptycho_config.execution import SolverExecutionConfig; from ptycho_core import open_scan, solve; "
+    "scan = open_scan(sys.argv[1]); isinstance(scan.frames, memmap) or sys.exit('the scan is not memory-mapped'); "
+    "epochs = int(sys.argv[2]); config = SolverConfig(epochs=epochs) if epochs else SolverConfig(); "
+    "solve(scan, config, SolverExecutionConfig(arrays='numpy', accelerator='cpu'))"
 )
+COMMAND = (sys.executable, "-m", "ptycho_dispatch", "reconstruct", "siemens-star", "--quiet", "--output-dir")
 
 
-def measure(work: str, argument: Path) -> tuple[float, float]:
-    """Return MB at the peak and seconds of a process that does the work."""
+def measure(*command: str) -> dict[str, float]:
+    """Run a command and return its seconds, its peak and its own memory in MB."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     done = subprocess.run(
-        [sys.executable, "-c", PEAK.format(work=work), str(argument)],
+        [sys.executable, "-S", "-c", LAUNCHER, *command],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
+        env=environment,
     )
-    megabytes, seconds = json.loads(done.stdout.splitlines()[-1])
-    return megabytes, seconds
+    if done.returncode:
+        raise RuntimeError(f"{command} failed:\n{done.stderr[-2000:]}")
+    return dict(zip(("seconds", "peak_mb", "own_mb"), json.loads(done.stdout), strict=True))
+
+
+def measure_command(folder: Path) -> dict[str, float | str]:
+    """Measure the main job as a user starts it: imports, solving, figures and files."""
+    measure(*COMMAND, str(folder / "warm"))  # the data set is fetched and unpacked once for good
+    return {"work": "`ptycho reconstruct siemens-star`", **measure(*COMMAND, str(folder / "timed"))}
+
+
+def measure_solver(folder: Path, frames: int, epochs: int) -> dict[str, float | str]:
+    """Measure opening and solving a scan that lies uncompressed on disk."""
+    path = folder / f"{frames}.npz"
+    subprocess.run(
+        [sys.executable, "-c", SIMULATE, str(path), str(frames), str(FRAME_PX)],
+        check=True,
+        capture_output=True,
+    )
+    work = f"`solve`, {frames} mapped frames of {FRAME_PX} x {FRAME_PX}"
+    copy = frames * FRAME_PX**2 * 4 / 2**20
+    found = {"work": work, "file_mb": path.stat().st_size / 2**20, "float32_copy_mb": copy}
+    found |= measure(sys.executable, "-c", SOLVE, str(path), str(epochs))
+    path.unlink()
+    return found
+
+
+def report(command: str, rows: list[dict[str, float | str]]) -> str:
+    """Write the table."""
+    keys = ("file_mb", "float32_copy_mb", "peak_mb", "own_mb")
+    cells = [
+        [
+            str(row["work"]),
+            *(f"{row[key]:.0f}" if key in row else "-" for key in keys),
+            f"{row['seconds']:.1f}",
+        ]
+        for row in rows
+    ]
+    header = ["work, a whole process", "file, MB", "one float32 copy, MB", "peak, MB", "its own, MB", "s"]
+    return f"""# Memory
+
+`{command}`, on {host()}.
+
+The peak counts the pages of a mapped file that were read, which the system takes back when it needs them; "its own"
+leaves those and the libraries' code out (sampled every 10 ms).
+
+{markdown_table(header, cells)}
+"""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description="Measure peak memory of the command and of growing scans.")
+    parser.add_argument("--frames", type=int, nargs="*", default=FRAMES)
+    parser.add_argument("--epochs", type=int, default=0, help="of the solver; 0 for its default")
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        measure(COMMAND, Path(folder) / "warm")
-        megabytes, seconds = measure(COMMAND, Path(folder) / "out")
-        rows.append(
-            [
-                "`ptycho reconstruct siemens-star`, the whole process",
-                "34",
-                f"{megabytes:.0f}",
-                f"{seconds:.1f}",
-            ]
-        )
-        for count in FRAMES:
-            path = Path(folder) / f"{count}.npz"
-            save_scan(simulate_scan(position_kind="raster", frames=count).scan, path)
-            megabytes, seconds = measure(SOLVE, path)
-            size = path.stat().st_size / 2**20
-            rows.append(
-                [
-                    f"solver, 4 epochs, {count} mapped frames of 64 x 64",
-                    f"{size:.0f}",
-                    f"{megabytes:.0f}",
-                    f"{seconds:.1f}",
-                ]
-            )
-            path.unlink()
-    text = "\n".join(
-        [
-            "# Memory",
-            "",
-            f"`nox -s bench -- memory --write-docs`, on {host()}. The peak counts the pages of a mapped file that were "
-            "read and can be taken back at any time; the solver keeps one float32 copy of the amplitudes besides.",
-            "",
-            markdown_table(["work", "file, MB", "peak, MB", "s"], rows),
-            "",
-        ]
-    )
+    command = " ".join(["nox -s bench -- memory", *sys.argv[1:]])
+    with tempfile.TemporaryDirectory() as name:
+        rows = [measure_command(Path(name))]
+        for frames in arguments.frames:
+            rows.append(measure_solver(Path(name), frames, arguments.epochs))
+            print(rows[-1], file=sys.stderr, flush=True)
+    text = report(command, rows)
     print(text)
-    write_report("memory", text, {"host": host(), "rows": rows}, docs=arguments.write_docs)
+    data = {"command": command, "host": host(), "rows": rows}
+    write_report("memory", text, data, docs=arguments.write_docs)
 
 
 if __name__ == "__main__":
