@@ -154,7 +154,7 @@ def report(rows: list[dict]) -> str:
     ]
     return "\n".join(
         [
-            "# Known truth: forty simulated scans",
+            "# Known truth: simulated scans",
             "",
             "`nox -s bench -- fidelity --write-docs`, on " + host() + ".",
             "",
