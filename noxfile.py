@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,9 +18,23 @@ ROOT = Path(__file__).parent
 BASE = ("ptycho-config", "ptycho-core", "ptycho-dispatch")
 EXTRA = {"base": (), "torch": ("ptycho-core-torch",), "tf": ("ptycho-core-tf",)}
 EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
+CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,tensorflow"}
 TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.19")
+NOT_SLOW = ("-m", "not slow and not gpu")
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
 PEER_ALONE = ("ptychi==2.2.0",)
+#: The Python for which constraints.txt brings a CPU-only PyTorch.
+TORCH_PYTHON = "3.11"
+
+
+def installed_pythons() -> list[str]:
+    """List the Pythons of this host that we support; a launcher that starts nothing does not count."""
+    found = {f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        path = shutil.which(f"python{version}")
+        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            found.add(version)
+    return sorted(found, key=lambda version: int(version.split(".")[1]))
 
 
 def install(session: nox.Session, kind: str, *more: str) -> None:
@@ -36,9 +51,11 @@ def use_data_beside(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, kind: str, *arguments: str) -> None:
+    """Install our packages of one kind and run pytest, which checks that it finds just these cores."""
     install(session, kind, *TEST_TOOLS)
     use_data_beside(session)
-    session.run("python", "-m", "pytest", "-ra", *(arguments or session.posargs))
+    session.env["PTYCHO_TEST_BACKENDS"] = CORES[kind]
+    session.run("python", "-m", "pytest", "-ra", *arguments)
 
 
 @nox.session
@@ -52,21 +69,27 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The test suite on this host, with every package."""
-    run_tests(session, "all", *(session.posargs or ("-m", "not slow and not gpu")))
+    run_tests(session, "all", *(session.posargs or NOT_SLOW))
 
 
 @nox.session
-@nox.parametrize("kind", ["base", "torch", "tf", "all"])
+@nox.parametrize("python,kind", [(python, kind) for kind in CORES for python in installed_pythons()])
 def tests_matrix(session: nox.Session, kind: str) -> None:
-    """The suite without any framework, with each core alone, with all."""
-    run_tests(session, kind, *(session.posargs or ("-m", "not slow and not gpu")))
+    """The suite without any framework on every Python, with each core alone and with all on one of them.
+
+    `-- --full` runs every kind on every Python, where pip finds PyTorch for it.
+    """
+    arguments = [argument for argument in session.posargs if argument != "--full"]
+    if kind != "base" and session.python != TORCH_PYTHON and arguments == session.posargs:
+        session.skip(f"runs on Python {TORCH_PYTHON}; `nox -s tests_matrix -- --full` runs it here too")
+    run_tests(session, kind, *(arguments or NOT_SLOW))
 
 
 @nox.session
 def tests_cpu(session: nox.Session) -> None:
     """The suite with every CUDA device hidden."""
     session.env["CUDA_VISIBLE_DEVICES"] = ""
-    run_tests(session, "all", *(session.posargs or ("-m", "not slow and not gpu")))
+    run_tests(session, "all", *(session.posargs or NOT_SLOW))
 
 
 @nox.session
@@ -93,7 +116,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict for ptycho-config, basic for the rest."""
-    install(session, "all", "pyright>=1.1.400", "scipy-stubs", "pytest>=8", "nox")
+    install(session, "all", "pyright>=1.1.400", "scipy-stubs", "hatchling", "nox")
     session.run("pyright", *session.posargs)
 
 
@@ -152,14 +175,20 @@ def build(session: nox.Session) -> None:
     shutil.rmtree(bare, ignore_errors=True)
     session.run("python", "-m", "venv", str(bare))
     scripts = bare / ("Scripts" if os.name == "nt" else "bin")
-    wheels = [str(wheel) for wheel in sorted(dist.glob("*.whl")) if "torch" not in wheel.name]
-    session.run(str(scripts / "python"), "-m", "pip", "install", "--quiet", *wheels, external=True)
+    pip_install = (str(scripts / "python"), "-m", "pip", "install", "--quiet", "-c", "constraints.txt")
+    heavy = [str(wheel) for wheel in dist.glob("ptycho_core_torch-*.whl")]
+    light = [str(wheel) for wheel in sorted(dist.glob("*.whl")) if str(wheel) not in heavy]
+    session.run(*pip_install, *light, external=True)
     ptycho = str(scripts / "ptycho")
     session.run(ptycho, "--version", external=True)
-    session.run(ptycho, "backends", external=True)
     with session.chdir(session.create_tmp()):
         session.run(ptycho, "simulate", "--frames", "60", "--output", "tiny.npz", external=True)
         session.run(ptycho, "reconstruct", "tiny.npz", "--output-dir", "tiny", external=True)
+    session.run(*pip_install, *heavy, external=True)
+    session.run(ptycho, "backends", external=True)
+    with session.chdir(session.create_tmp()):
+        on_torch = ("--arrays", "torch", "--output-dir", "tiny-torch")
+        session.run(ptycho, "reconstruct", "tiny.npz", *on_torch, external=True)
 
 
 @nox.session
