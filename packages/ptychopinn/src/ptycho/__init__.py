@@ -1,1 +1,4 @@
-"""Legacy import surface: `ptycho.params`, `ptycho.config.config`. No framework is loaded."""
+"""Legacy import surface: `ptycho.params` and `ptycho.config.config`. Importing it loads no framework.
+
+The calls that train and apply networks are not part of this version.
+"""

@@ -1,1 +1,4 @@
-"""Legacy import surface of the PyTorch calls; they follow with the networks. No framework is loaded."""
+"""Legacy path of the PyTorch calls. They train and apply networks, which are not part of this version.
+
+Nothing is here yet, so that an old import fails where it stands; importing this package loads no framework.
+"""
