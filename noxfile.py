@@ -171,7 +171,7 @@ def build(session: nox.Session) -> None:
             session.run("python", "-m", "build", "--outdir", str(dist), str(package), silent=True)
     for built in sorted(dist.iterdir()):
         session.log(f"{built.name}  {built.stat().st_size / 1024:.0f} KiB")
-    bare = Path(session.create_tmp()) / "bare"
+    bare = Path(session.create_tmp()).resolve() / "bare"
     shutil.rmtree(bare, ignore_errors=True)
     session.run("python", "-m", "venv", str(bare))
     scripts = bare / ("Scripts" if os.name == "nt" else "bin")
