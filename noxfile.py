@@ -19,7 +19,7 @@ BASE = ("ptycho-config", "ptycho-core", "ptycho-dispatch")
 EXTRA = {"base": (), "torch": ("ptycho-core-torch",), "tf": ("ptycho-core-tf",)}
 EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
 CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,tensorflow"}
-TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.19")
+TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.19", "hatchling>=1.26")
 NOT_SLOW = ("-m", "not slow and not gpu")
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
 PEER_ALONE = ("ptychi==2.2.0",)
