@@ -36,7 +36,9 @@ def poisson_deviance(
 ) -> Float64[np.ndarray, "*pixels"]:
     """Return lambda - T + T log(T / lambda) of every pixel: 0 where both agree, never negative."""
     rate, measured = _rates(expected_counts, measured_counts)
-    return np.asarray(rate - measured + xlogy(measured, measured / rate))
+    # A ratio of counts near the smallest number there is would fall to 0, and its logarithm to -infinity.
+    ratio = np.maximum(measured / rate, np.finfo(np.float64).tiny)
+    return np.asarray(rate - measured + xlogy(measured, ratio))
 
 
 def poisson_gradient(
