@@ -77,9 +77,9 @@ def build_case(name: str) -> SimulatedScan:
     return simulate_scan(**CASES[name])
 
 
-def case_hash(name: str) -> str:
-    """Identify what a case is made of, so that stored results of the peer are used for it alone."""
-    return hashlib.sha256(json.dumps(CASES[name], sort_keys=True).encode()).hexdigest()[:16]
+def case_hash(*parts: object) -> str:
+    """Identify what a stored result of the peer was made of, so that it is used for nothing else."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def in_scope(name: str) -> bool:

@@ -50,8 +50,11 @@ def make_task(
     made.data_options.fft_shift = True
     if "good" in scan:
         made.data_options.valid_pixel_mask = scan["good"]
-    power = counts.sum(axis=(1, 2), dtype=np.float64).mean()
-    start = probe * np.sqrt(power / np.sum(np.abs(probe) ** 2))
+    good = scan.get("good", np.ones((n, n), dtype=bool))
+    power = (counts * good).sum(axis=(1, 2), dtype=np.float64).mean()
+    # Its transform is not orthonormal: of a probe P the detector sees N^2 sum |P|^2. LSQ-ML rescales the
+    # probe in its first epoch, rPIE does not, so the start must have the right power here.
+    start = probe * np.sqrt(power / np.sum(np.abs(probe) ** 2)) / n
     made.probe_options.initial_guess = start[None].astype(np.complex64)
     made.probe_options.optimizable = True
     made.object_options.initial_guess = np.ones((1, *shape), np.complex64)

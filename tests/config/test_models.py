@@ -133,7 +133,7 @@ DEFAULTS: dict[type[Config], dict[str, object]] = {
         "frames_per_batch": 24,
         "object_step": 1.0,
         "probe_step": 1.0,
-        "probe_momentum": 0.6,
+        "probe_momentum": 0.75,
         "object_floor": 0.25,
         "max_time": None,
         "seed": 0,

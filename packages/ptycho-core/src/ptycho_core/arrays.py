@@ -23,7 +23,16 @@ from threadpoolctl import threadpool_limits
 
 from ptycho_config.errors import BackendUnavailableError
 
-__all__ = ["Array", "Arrays", "Lanes", "NumpyArrays", "array_libraries", "load_arrays"]
+__all__ = [
+    "Array",
+    "Arrays",
+    "Lanes",
+    "NumpyArrays",
+    "array_libraries",
+    "divergence_allowed",
+    "load_arrays",
+    "usable_cores",
+]
 
 #: An array of whichever library computes: it has `+ - * /`, slices, `.conj()`, `.real`, `.imag`, `.shape`.
 Array = Any
@@ -181,7 +190,7 @@ class NumpyArrays:
     def limits(self) -> Iterator[None]:
         # The lanes are the threads. BLAS threads beside them would fight for the same cores, and libraries
         # that spin while waiting have been seen to slow small products forty-fold.
-        with threadpool_limits(limits=1), _divergence_allowed():
+        with threadpool_limits(limits=1), divergence_allowed():
             yield
 
     def asarray(self, values: np.ndarray) -> np.ndarray:
@@ -239,7 +248,7 @@ class NumpyArrays:
         if weight is not None:
             misfit *= weight
         np.divide(misfit, modulus, out=modulus)
-        return modulus, float(np.abs(misfit, out=misfit).sum(dtype=np.float64))
+        return modulus, float(np.abs(misfit, out=misfit).sum())
 
     def scale(self, waves: np.ndarray, factor: np.ndarray) -> np.ndarray:
         waves *= factor
@@ -263,13 +272,13 @@ class NumpyArrays:
 def _quiet(work: Callable[[slice], Answer]) -> Callable[[slice], Answer]:
     # NumPy keeps this setting per thread, so every lane has to say it again.
     def quiet(lane: slice) -> Answer:
-        with _divergence_allowed():
+        with divergence_allowed():
             return work(lane)
 
     return quiet
 
 
-def _divergence_allowed() -> np.errstate:
+def divergence_allowed() -> np.errstate:
     """No warnings for overflow and NaN: the solver looks at its residual and steps back."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 

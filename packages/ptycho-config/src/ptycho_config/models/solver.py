@@ -45,7 +45,7 @@ class SolverConfig(CanonicalConfig):
         default=1, description="incoherent probe modes, 1 to 8"
     )
     epochs: PositiveInteger | None = Field(
-        default=None, description="passes over the frames per level; chosen per level when not given"
+        default=None, description="passes over the frames, over all levels; chosen per level when not given"
     )
     final_size: PositiveInteger | None = Field(
         default=None, description="side in px of the last level; the whole frame when not given"
@@ -53,7 +53,7 @@ class SolverConfig(CanonicalConfig):
     frames_per_batch: PositiveInteger = Field(default=24, description="frames per step, about")
     object_step: PositiveNumber = Field(default=1.0, description="factor on the object's steps")
     probe_step: PositiveNumber = Field(default=1.0, description="factor on the probe's steps")
-    probe_momentum: ProperFraction = Field(default=0.6, description="momentum of the probe, 0 to 1")
+    probe_momentum: ProperFraction = Field(default=0.75, description="momentum of the probe, 0 to 1")
     object_floor: PositiveNumber = Field(
         default=0.25, description="share of the brightest coverage added everywhere when dividing by it"
     )

@@ -8,23 +8,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptycho_core.solver._level import Level
+from ptycho_core.solver._level import OBJECT_LIMIT, Level
 from ptycho_core.solver._schedule import LevelSchedule
 
 __all__ = ["Descent", "EpochRecord"]
 
 _DIVERGENCE = 1.1
-_OBJECT_LIMIT = 2.0
-#: A level before the last is done when this many epochs brought less than this relative progress.
-_PATIENCE = 5
-_PROGRESS = 0.005
 
 
 @dataclass(frozen=True)
 class EpochRecord:
     """One epoch as it went; `residual` is the relative amplitude misfit seen while predicting."""
 
-    size_px: int
+    schedule: LevelSchedule
     epoch: int
     n_epochs: int
     residual: float
@@ -51,11 +47,14 @@ class Descent:
     epochs_allowed: Callable[[LevelSchedule, int], int]
     step_scale: float = 1.0
     stopped: bool = field(default=False, init=False)
+    _epochs_before: int = field(default=0, init=False)
 
     def run(self, level: Level, schedule: LevelSchedule) -> None:
         """Improve the level's state for the epochs that its schedule and the time allow."""
         best, best_state = math.inf, level.state()
         epoch, epochs = 0, schedule.epochs
+        if schedule.least_epochs is not None and self._epochs_before:
+            epochs = min(epochs, max(schedule.least_epochs, self._epochs_before))
         epoch_residuals: list[float] = []
         while epoch < epochs and not self.stopped:
             before = level.state()
@@ -68,18 +67,12 @@ class Descent:
                 best, best_state = residual, before
             epoch_residuals.append(residual)
             if not self.stopped or diverged:
-                self.after_epoch(EpochRecord(schedule.size_px, epoch, epochs, residual, diverged))
+                self.after_epoch(EpochRecord(schedule, epoch, epochs, residual, diverged))
             epoch += 1
-            if not schedule.last and self._settled(epoch_residuals):
+            if _settled(epoch_residuals, schedule.patience, schedule.progress):
                 break
             epochs = min(epochs, max(epoch, self.epochs_allowed(schedule, epoch)))
-
-    @staticmethod
-    def _settled(residuals: list[float]) -> bool:
-        """Return whether the best of the last epochs is hardly better than the best before them."""
-        if len(residuals) < 2 * _PATIENCE:
-            return False
-        return min(residuals[-_PATIENCE:]) > (1 - _PROGRESS) * min(residuals[:-_PATIENCE])
+        self._epochs_before = epoch
 
     def _epoch(self, level: Level, schedule: LevelSchedule, epoch: int, epochs: int) -> float:
         steps = schedule.steps(epoch, scale=self.step_scale, epochs=epochs)
@@ -93,5 +86,12 @@ class Descent:
             if self.ask_to_stop():
                 self.stopped = True
                 break
-        level.settle(_OBJECT_LIMIT)
+        level.settle(OBJECT_LIMIT)
         return misfit / level.total_amplitude
+
+
+def _settled(residuals: list[float], patience: int, progress: float) -> bool:
+    """Return whether the best of the last epochs is hardly better than the best before them."""
+    if not patience or len(residuals) < 2 * patience:
+        return False
+    return min(residuals[-patience:]) > (1 - progress) * min(residuals[:-patience])

@@ -20,10 +20,12 @@ from ptycho_core.solver._batches import Batch
 from ptycho_core.solver._shifts import DEGREE, shift_filters, shift_weights
 from ptycho_core.solver._statistics import central
 
-__all__ = ["MARGIN_PX", "Level", "Steps"]
+__all__ = ["MARGIN_PX", "OBJECT_LIMIT", "Level", "Steps"]
 
 #: Canvas pixels around the windows of all frames, at every level.
 MARGIN_PX = 4
+#: No object transmits more than this.
+OBJECT_LIMIT = 2.0
 _READ_PIXELS = 1 << 22
 
 
@@ -42,7 +44,6 @@ class _LaneResult:
     object_gradient: Array
     basis_gradient: Array
     misfit: float
-    lit: float
 
 
 class Level:
@@ -135,12 +136,12 @@ class Level:
 
         def explain(lane: slice) -> _LaneResult:
             frames = slice(batch.frames.start + lane.start, batch.frames.start + lane.stop)
-            return self._explain(frames, xp.cut(canvas, corners[lane], self.size_px), basis, light)
+            return self._explain(frames, xp.cut(canvas, corners[lane], self.size_px), basis)
 
         results = xp.run_lanes(explain, len(corners), pixels)
         moves = (
             lambda: self._move_object(window, corners, light, [r.object_gradient for r in results], steps),
-            lambda: self._move_probe(results, len(corners), float(xp.total(light).real), steps),
+            lambda: self._move_probe([r.basis_gradient for r in results], len(corners), steps),
         )
         xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves), pixels * len(self._filters))
         return sum(result.misfit for result in results)
@@ -176,7 +177,7 @@ class Level:
         """Sum over the modes of the probe's squared modulus, unshifted: (n, n)."""
         return self._xp.intensity(self._xp.ifft2(self._xp.copy(self.spectrum))[:, None])[0]
 
-    def _explain(self, frames: slice, patches: Array, basis: Array, light: Array) -> _LaneResult:
+    def _explain(self, frames: slice, patches: Array, basis: Array) -> _LaneResult:
         """Predict some frames, compare with the measured amplitude, and pull the misfit back.
 
         Done block by block, so that what lies between the two transforms stays in the core's cache; the
@@ -185,11 +186,10 @@ class Level:
         xp, weights = self._xp, self._weights[frames]
         probes = xp.combine(weights, basis)
         block_frames = max(1, xp.block_pixels // self.size_px**2)
-        misfit = lit = 0.0
+        misfit = 0.0
         for first in range(0, len(patches), block_frames):
             block = slice(first, min(first + block_frames, len(patches)))
             probe, patch = probes[:, block], patches[block]
-            lit += float(xp.total(xp.intensity(patch[None]) * light[None]).real)
             waves = xp.fft2(probe * patch[None])
             measured = slice(frames.start + block.start, frames.start + block.stop)
             good = self._good if self._good is None or len(self._good.shape) == 2 else self._good[measured]
@@ -202,7 +202,7 @@ class Level:
             exit_change *= patch.conj()[None]
             probes[:, block] = exit_change
             patches[block] = pulled_to_object[0] if len(probes) == 1 else pulled_to_object.sum(0)
-        return _LaneResult(patches, xp.project(weights, probes), misfit, lit)
+        return _LaneResult(patches, xp.project(weights, probes), misfit)
 
     def _move_object(
         self,
@@ -229,19 +229,17 @@ class Level:
         velocity += change
         canvas += velocity
 
-    def _move_probe(self, results: list[_LaneResult], n_frames: int, light_sum: float, steps: Steps) -> None:
+    def _move_probe(self, gradients: list[Array], n_frames: int, steps: Steps) -> None:
         if not steps.probe_step:
             return
         xp = self._xp
-        gradient = results[0].basis_gradient
-        for result in results[1:]:
-            gradient += result.basis_gradient
-        # Dividing by the mean transmission where the light is removes the scale which object and probe
-        # could otherwise trade without end.
-        transmission = sum(result.lit for result in results) / n_frames / light_sum
+        gradient = gradients[0]
+        for more in gradients[1:]:
+            gradient += more
+        # The step should be divided by the mean transmission where the light is; `settle` keeps that at one.
         pulled_back = (self._filters.conj()[None] * xp.fft2(gradient)).sum(1)
         self._spectrum_velocity *= steps.probe_momentum
-        self._spectrum_velocity += pulled_back * (steps.probe_step / (n_frames * transmission))
+        self._spectrum_velocity += pulled_back * (steps.probe_step / n_frames)
         self.spectrum += self._spectrum_velocity
 
 

@@ -13,9 +13,6 @@ from ptycho_core.solver._schedule import LevelSchedule
 
 __all__ = ["Monitor"]
 
-#: Share of the time budget that the coarse level may use.
-_COARSE_SHARE = 0.5
-
 
 class Monitor:
     """Pass progress on to the callbacks, keep the history, and watch the time budget."""
@@ -106,12 +103,13 @@ class Monitor:
         """Report one epoch, and a step back if there was one."""
         now = time.perf_counter()
         seconds, self._epoch_started = now - self._epoch_started, now
-        self._seconds_per_epoch[record.size_px] = seconds
-        level = next(i for i, plan in enumerate(self._levels, 1) if plan.size_px == record.size_px)
+        size_px = record.schedule.size_px
+        self._seconds_per_epoch[size_px] = seconds
+        level = self._levels.index(record.schedule) + 1
         self.history.append(
             {
                 "level": level,
-                "size_px": record.size_px,
+                "size_px": size_px,
                 "epoch": record.epoch + 1,
                 "residual": record.residual,
                 "seconds": round(self.elapsed_s, 4),
@@ -121,9 +119,9 @@ class Monitor:
         if record.stepped_back:
             self.event(
                 "backoff",
-                f"The residual rose at {record.size_px} px, epoch {record.epoch + 1}: "
+                f"The residual rose at {size_px} px, epoch {record.epoch + 1}: "
                 "went back to the best state and halved the steps.",
-                size_px=record.size_px,
+                size_px=size_px,
                 epoch=record.epoch + 1,
                 residual=record.residual,
             )
@@ -131,7 +129,7 @@ class Monitor:
             EpochReport(
                 level=level,
                 n_levels=len(self._levels),
-                size_px=record.size_px,
+                size_px=size_px,
                 epoch=record.epoch + 1,
                 n_epochs=record.n_epochs,
                 residual=record.residual,
@@ -145,7 +143,7 @@ class Monitor:
         """Estimate from the last epoch; an epoch's time grows with the number of pixels."""
         here = seconds * (record.n_epochs - record.epoch - 1)
         later = sum(
-            plan.epochs * seconds * (plan.size_px / record.size_px) ** 2 for plan in self._levels[level:]
+            plan.epochs * seconds * (plan.size_px / record.schedule.size_px) ** 2 for plan in self._levels[level:]
         )
         return here + later
 
@@ -153,8 +151,7 @@ class Monitor:
         """Return how many epochs of a level there is time for, from the speed of those done."""
         if self._max_time_s is None:
             return schedule.epochs
-        share = 1.0 if schedule.last else _COARSE_SHARE
-        left = self._max_time_s * share - self.elapsed_s
+        left = self._max_time_s * schedule.time_share - self.elapsed_s
         per_epoch = self._seconds_per_epoch.get(schedule.size_px, 0.0)
         if per_epoch <= 0:
             return schedule.epochs

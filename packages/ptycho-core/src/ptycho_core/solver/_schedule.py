@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ptycho_config.models import SolverConfig
 from ptycho_core.callbacks import LevelPlan
 from ptycho_core.solver._level import Steps
+from ptycho_core.solver._statistics import is_smooth
 
 __all__ = ["LevelSchedule", "plan_levels"]
 
-#: Epochs at the coarse level, at most, and at the full level, exactly.
-_EPOCHS = {"fast": (6, 4), "default": (60, 12), "thorough": (120, 40)}
-_COARSE_OBJECT_STEP = 0.7
-_COARSE_OBJECT_MOMENTUM = 0.8
-_FULL_OBJECT_MOMENTUM = 0.7
+#: Epochs at the coarse, the middle and the full level, at most, and at least at the full level.
+_EPOCHS = {"fast": (5, 2, 2, 2), "default": (60, 12, 12, 5), "thorough": (120, 20, 40, 40)}
+#: How a number of epochs that the user gave is shared among the three levels.
+_SHARES = (0.65, 0.15, 0.2)
+#: Factors on the object's steps, and its momentum.
+_COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
+_FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
+#: Part of a time budget that may be used when a level ends.
+_COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
 #: Part of the last level's epochs over which the steps fall to zero.
 _DECAY = 0.5
 
 
 @dataclass(frozen=True)
 class LevelSchedule:
-    """Epochs and steps of one level."""
+    """Epochs and steps of one level.
+
+    Attributes:
+        epochs: passes over the frames, at most.
+        least_epochs: where smaller, the level takes as many epochs as the one before it did, but no fewer.
+        patience: the level settles when so many epochs brought less than `progress`; 0: it never does.
+        last: the steps fall to zero.
+        time_share: part of a time budget that may be used when the level ends.
+    """
 
     size_px: int
     epochs: int
-    last: bool
     object_step: float
     probe_step: float
     object_momentum: float
     probe_momentum: float
+    least_epochs: int | None = None
+    patience: int = 0
+    progress: float = 0.0
+    last: bool = False
+    time_share: float = 1.0
 
     def steps(self, epoch: int, *, scale: float, epochs: int | None = None) -> Steps:
         """Steps of an epoch, counted from 0, of `epochs` (as planned by default), times `scale`."""
@@ -53,37 +71,57 @@ class LevelSchedule:
 def plan_levels(
     config: SolverConfig, *, coarse_px: int, frame_px: int, warm_start: bool
 ) -> Sequence[LevelSchedule]:
-    """Plan the levels from coarse to full; one level where a coarse one saves nothing or is behind us."""
+    """Plan the levels from coarse over one in the middle to full; from a warm start the full one alone.
+
+    Where the coarse level sees the whole frame already, it is run at full size and then refined there.
+    """
     final_px = min(config.final_size or frame_px, frame_px)
-    coarse_epochs, full_epochs = _EPOCHS[config.effort]
-    if config.epochs is not None:
-        # The user's number is that of all epochs; keep the ratio of the levels.
-        full_epochs = max(1, round(config.epochs * full_epochs / (coarse_epochs + full_epochs)))
-        coarse_epochs = config.epochs - full_epochs
-    full = LevelSchedule(
-        size_px=final_px,
-        epochs=full_epochs,
-        last=True,
-        object_step=config.object_step,
-        probe_step=config.probe_step,
-        object_momentum=_FULL_OBJECT_MOMENTUM,
-        probe_momentum=config.probe_momentum,
-    )
-    if warm_start:
-        return [full]
-    if coarse_px >= final_px or coarse_epochs < 1:
-        return [_lengthened(full, max(1, coarse_epochs + full_epochs - 2))]
+    coarse_px = min(coarse_px, final_px)
+    middle_px = _middle(coarse_px, final_px)
+    coarse_epochs, middle_epochs, full_epochs, least_epochs = _epochs(config)
+    probe = {"probe_step": config.probe_step, "probe_momentum": config.probe_momentum}
     coarse = LevelSchedule(
         size_px=coarse_px,
         epochs=coarse_epochs,
-        last=False,
         object_step=config.object_step * _COARSE_OBJECT_STEP,
-        probe_step=config.probe_step,
         object_momentum=_COARSE_OBJECT_MOMENTUM,
-        probe_momentum=config.probe_momentum,
+        patience=5,
+        progress=0.005,
+        time_share=_COARSE_TIME,
+        **probe,
     )
-    return [coarse, full]
+    fine = {
+        "object_step": config.object_step * _FINE_OBJECT_STEP,
+        "object_momentum": _FINE_OBJECT_MOMENTUM,
+        **probe,
+    }
+    middle = LevelSchedule(
+        size_px=middle_px,
+        epochs=middle_epochs,
+        patience=2,
+        progress=0.01,
+        time_share=_MIDDLE_TIME,
+        **fine,
+    )
+    full = LevelSchedule(size_px=final_px, epochs=full_epochs, last=True, **fine)
+    if warm_start:
+        return [replace(full, epochs=config.epochs or full_epochs)]
+    if middle_px == final_px:
+        return [level for level in (coarse, full) if level.epochs]
+    full = replace(full, least_epochs=least_epochs)
+    return [level for level in (coarse, middle, full) if level.epochs]
 
 
-def _lengthened(level: LevelSchedule, epochs: int) -> LevelSchedule:
-    return LevelSchedule(**{**level.__dict__, "epochs": epochs})
+def _epochs(config: SolverConfig) -> tuple[int, int, int, int]:
+    if config.epochs is None:
+        return _EPOCHS[config.effort]
+    full = max(1, round(config.epochs * _SHARES[2]))
+    middle = min(round(config.epochs * _SHARES[1]), config.epochs - full)
+    return config.epochs - middle - full, middle, full, full
+
+
+def _middle(coarse_px: int, final_px: int) -> int:
+    """Good FFT size half-way between the levels; the final one where there is none between."""
+    multiple = 16 if final_px >= 128 else 8
+    size = multiple * math.ceil((coarse_px + final_px) / (2 * multiple))
+    return size if is_smooth(size) and coarse_px < size < final_px else final_px

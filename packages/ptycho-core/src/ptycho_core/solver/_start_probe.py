@@ -19,7 +19,7 @@ from jaxtyping import Complex64, Float64
 from ptycho_core.arrays import Arrays
 from ptycho_core.scan import Scan
 from ptycho_core.solver._batches import Batch
-from ptycho_core.solver._level import Level, Steps
+from ptycho_core.solver._level import OBJECT_LIMIT, Level, Steps
 from ptycho_core.solver._shifts import frequencies
 from ptycho_core.solver._statistics import ScanStatistics, central
 
@@ -110,6 +110,7 @@ def search_start_probe(
             if not math.isfinite(misfit) or misfit > _HOPELESS * leaders[epoch]:
                 return math.inf
             leaders[epoch] = min(leaders[epoch], misfit)
+            level.settle(OBJECT_LIMIT)
         return misfit / level.total_amplitude
 
     scores: dict[Candidate, float] = {}

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 from ptycho_core.scan import Scan
 from ptycho_core.solver._shifts import frequencies
 
-__all__ = ["ScanStatistics", "central", "scan_statistics"]
+__all__ = ["ScanStatistics", "central", "is_smooth", "scan_statistics"]
 
 _BACKGROUND_FREQUENCY = 0.42
 _SAMPLED_FRAMES = 100
@@ -78,12 +78,13 @@ def _coarse_level(mean: Float64[np.ndarray, "n n"]) -> int:
     total = mean.sum()
     for size in range(math.ceil(frame_px / 2 / multiple) * multiple, frame_px, multiple):
         crop = central(size, frame_px)
-        if _is_smooth(size) and mean[crop, crop].sum() >= _COARSE_ENERGY * total:
+        if is_smooth(size) and mean[crop, crop].sum() >= _COARSE_ENERGY * total:
             return size
     return frame_px
 
 
-def _is_smooth(number: int) -> bool:
+def is_smooth(number: int) -> bool:
+    """Return whether 2, 3 and 5 are its only prime factors, so that its FFT is fast."""
     for prime in (2, 3, 5):
         while number % prime == 0:
             number //= prime
