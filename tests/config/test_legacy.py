@@ -187,3 +187,13 @@ def test_the_registry_keeps_its_old_semantics(caplog: pytest.LogCaptureFixture) 
     registry.set("N", 0)
     with pytest.raises(ConfigError, match="`N` is 0; expected a whole number"):
         registry.validate()
+
+
+def test_every_parameter_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    registry = LegacyParams()
+    registry.set("probe", memoryview(bytes(16)).cast("B", (4, 4)))
+    registry.print_params()
+    printed = capsys.readouterr().out
+    assert "bigN: " in printed
+    assert "probe: array of shape (4, 4)" in printed
+    assert printed.count("\n") == len(registry.params())

@@ -188,6 +188,56 @@ def test_stopping_keeps_the_image_reached_so_far(make_scan: MakeScan, n_steps: i
     assert stop.steps <= n_steps + 1
 
 
+def test_stopping_while_the_start_probe_is_searched_keeps_the_given_one(make_scan: MakeScan) -> None:
+    known = make_scan()
+    result = solve(known.scan, SolverConfig(), NUMPY, [StopAfter(0)])
+    assert result.interrupted
+    assert np.isfinite(result.object).all()
+    chosen = next(event for event in result.events if event.kind == "start_probe")
+    assert (chosen.data["family"], chosen.data["value"]) == ("defocus", 0.0)
+
+
+class Keep(Callback):
+    """Take every state that is offered, and fail as a crash would after some."""
+
+    def __init__(self, crash_after: int) -> None:
+        self.states: list[Reconstruction] = []
+        self.crash_after = crash_after
+
+    def on_state(self, make_result) -> None:
+        self.states.append(make_result())
+        if len(self.states) == self.crash_after:
+            raise MemoryError("a crash in the middle of the run")
+
+
+def test_the_state_after_every_epoch_is_a_result_to_go_on_from(make_scan: MakeScan, tmp_path) -> None:
+    scan = make_scan().scan
+    keep = Keep(crash_after=9)
+    with pytest.raises(MemoryError):
+        solve(scan, SolverConfig(epochs=12), NUMPY, [keep])
+    residuals = [state.data_residual for state in keep.states]
+    assert len(residuals) == 9
+    assert residuals[-1] < residuals[0]
+    assert all(state.interrupted for state in keep.states)
+    keep.states[-1].save_arrays(tmp_path)
+    last = Reconstruction.load(tmp_path)
+    assert [row["epoch"] for row in last.history] == [row["epoch"] for row in keep.states[-1].history]
+    assert solve(scan, SolverConfig(epochs=4), NUMPY, start=last).data_residual < residuals[-1]
+
+
+def test_what_is_saved_is_what_is_loaded(make_scan: MakeScan, tmp_path) -> None:
+    result = solve(make_scan(photons=20).scan, SolverConfig(effort="fast"), NUMPY)
+    result.save(tmp_path, figures=False)
+    again = Reconstruction.load(tmp_path)
+    assert again.image_reliable is False
+    better = solve(make_scan().scan, SolverConfig(effort="fast"), NUMPY)
+    better.save(tmp_path, figures=False)
+    again = Reconstruction.load(tmp_path)
+    assert again.image_reliable
+    assert again.history == better.history
+    assert np.array_equal(again.object, better.object)
+
+
 def test_a_time_budget_ends_the_run_with_a_full_result(make_scan: MakeScan) -> None:
     result = solve(make_scan().scan, SolverConfig(effort="thorough", max_time=0.05), NUMPY)
     assert np.isfinite(result.object).all()

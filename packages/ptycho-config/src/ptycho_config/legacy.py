@@ -156,6 +156,13 @@ class LegacyParams:
         """Compute bigN + max_position_jitter, in px."""
         return self.get_bigN() + self.cfg["max_position_jitter"]
 
+    def print_params(self) -> None:
+        """Print every parameter, derived ones included, sorted by name."""
+        for key, value in sorted(self.params().items()):
+            shape = getattr(value, "shape", None)
+            text = value if shape is None else f"array of shape {tuple(shape)}"
+            print(f"{key}: {text}")  # noqa: T201 - printing is what it is for
+
     def validate(self) -> bool:
         """Check the data source and the sizes.
 

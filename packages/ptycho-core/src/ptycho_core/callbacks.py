@@ -6,9 +6,12 @@ plain frozen records; a callback that is not interested in a report inherits a m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptycho_core.reconstruction import Reconstruction
 
 __all__ = [
     "Callback",
@@ -94,6 +97,9 @@ class Callback:
     def on_event(self, event: RunEvent) -> None:
         """Hear of a decision, a warning or a change of plan."""
 
+    def on_state(self, make_result: Callable[[], Reconstruction]) -> None:
+        """Be offered the state after an epoch; calling `make_result` takes about as long as half an epoch."""
+
     def should_stop(self) -> bool:
         """Answer True to end the run after the present batch, keeping what was reached."""
         return False
@@ -120,6 +126,10 @@ class CallbackList(Callback):
     def on_event(self, event: RunEvent) -> None:
         for callback in self._callbacks:
             callback.on_event(event)
+
+    def on_state(self, make_result: Callable[[], Reconstruction]) -> None:
+        for callback in self._callbacks:
+            callback.on_state(make_result)
 
     def should_stop(self) -> bool:
         # Every callback is asked, so that one which only counts the questions misses none.

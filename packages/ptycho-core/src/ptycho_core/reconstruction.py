@@ -36,6 +36,10 @@ RECONSTRUCTION_KEYS: Mapping[str, tuple[str, str, str]] = {
     "residual_per_frame": ("(M,)", "float32", "data residual of each frame; NaN for a frame without counts"),
     "data_residual": ("()", "float64", "data residual R of the whole scan"),
 }
+#: Columns of the key `history`, one row an epoch; `metrics.csv` has the same.
+HISTORY_COLUMNS = ("level", "size_px", "epoch", "residual", "seconds", "stepped_back")
+_HISTORY_TYPES = (int, int, int, float, float, bool)
+_PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,11 +96,11 @@ class Reconstruction:
             OutputError: the directory cannot be written or the disk is full; names path and cause.
         """
         from ptycho_core.io.product import write_product
-        from ptycho_core.io.writes import make_directory, write_json, write_npz, write_text
+        from ptycho_core.io.writes import make_directory, write_json, write_text
 
         root = make_directory(directory)
         files = {name: root / name for name in (RECONSTRUCTION_FILE, PRODUCT_FILE, METRICS_FILE, RUN_FILE)}
-        write_npz(files[RECONSTRUCTION_FILE], self._arrays())
+        self.save_arrays(root)
         write_product(
             files[PRODUCT_FILE],
             obj=self.object,
@@ -104,7 +108,7 @@ class Reconstruction:
             positions_px=self.positions_px,
             origin_px=self.origin_px,
             name=self.scan_name,
-            comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}",
+            comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}.",
             losses=[row["residual"] for row in self.history],
             pixel_size_m=self.pixel_size_m,
             energy_ev=self.energy_ev,
@@ -117,6 +121,18 @@ class Reconstruction:
             files |= write_figures(self, root)
         write_json(files[RUN_FILE], self.run_record())
         return files
+
+    def save_arrays(self, directory: str | Path) -> Path:
+        """Write `reconstruction.npz` alone, which is all that `load` needs.
+
+        Raises:
+            OutputError: as for `save`.
+        """
+        from ptycho_core.io.writes import make_directory, write_npz
+
+        path = make_directory(directory) / RECONSTRUCTION_FILE
+        write_npz(path, self._arrays())
+        return path
 
     def run_record(self) -> dict[str, Any]:
         """Return what `run.json` holds: figures of merit, events, timings and provenance."""
@@ -142,7 +158,12 @@ class Reconstruction:
         return {key: np.asarray(getattr(self, key)) for key in RECONSTRUCTION_KEYS} | {
             "method": np.asarray(self.method),
             "scan_name": np.asarray(self.scan_name),
-            "pixel_size_m": np.asarray(np.nan if self.pixel_size_m is None else self.pixel_size_m),
+            "history": np.array(
+                [[float(row[key]) for key in HISTORY_COLUMNS] for row in self.history]
+            ).reshape(-1, len(HISTORY_COLUMNS)),
+            "interrupted": np.asarray(self.interrupted),
+            "image_reliable": np.asarray(self.image_reliable),
+            **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
         }
 
     @classmethod
@@ -187,11 +208,14 @@ class Reconstruction:
             and positions.ndim == 2
             and positions.shape[1] == 2
             and arrays["origin_px"].shape == (2,)
+            and arrays.get("history", np.empty((0, len(HISTORY_COLUMNS)))).shape[1:]
+            == (len(HISTORY_COLUMNS),)
         )
         if not shapes_fit:
             found = ", ".join(f"{key} {arrays[key].shape}" for key in RECONSTRUCTION_KEYS)
             raise DataError(f"{file}: the arrays do not fit together ({found}). Reconstruct the scan again.")
-        pixel_size = float(arrays.get("pixel_size_m", np.asarray(np.nan)))
+        history = arrays.get("history", _history_table(()))
+        physical = {key: float(arrays.get(key, np.nan)) for key in _PHYSICAL}
         return cls(
             object=arrays["object"].astype(np.complex64, copy=False),
             probe=probe.astype(np.complex64, copy=False),
@@ -202,12 +226,24 @@ class Reconstruction:
             data_residual=float(arrays["data_residual"]),
             method=str(arrays.get("method", "unknown")),
             scan_name=str(arrays.get("scan_name", file.stem)),
-            pixel_size_m=None if np.isnan(pixel_size) else pixel_size,
+            history=tuple(_history_row(row) for row in history),
+            interrupted=bool(arrays.get("interrupted", False)),
+            image_reliable=bool(arrays.get("image_reliable", True)),
+            **{key: None if np.isnan(value) else value for key, value in physical.items()},
         )
 
 
+def _history_table(rows: tuple[Mapping[str, Any], ...]) -> np.ndarray:
+    table = [[float(row.get(key, np.nan)) for key in HISTORY_COLUMNS] for row in rows]
+    return np.array(table, np.float64).reshape(-1, len(HISTORY_COLUMNS))
+
+
+def _history_row(row: np.ndarray) -> dict[str, Any]:
+    return {key: kind(value) for key, kind, value in zip(HISTORY_COLUMNS, _HISTORY_TYPES, row, strict=True)}
+
+
 def _csv_text(rows: tuple[Mapping[str, Any], ...]) -> str:
-    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["level", "epoch", "residual"]
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or list(HISTORY_COLUMNS)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
     writer.writeheader()

@@ -60,7 +60,7 @@ class LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
-    """Log to the screen from `level` up and, from INFO up, to the directory's log file.
+    """Log to the screen from `level` up and, from INFO up, to the end of the directory's log file.
 
     What ends the run with an error goes to the file as well; on the screen it is the caller's last line.
     """
@@ -68,7 +68,7 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
     screen.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     handlers: list[logging.Handler] = [screen]
     if directory is not None:
-        file = LogFile(directory / LOG_FILE, mode="w", encoding="utf-8")
+        file = LogFile(directory / LOG_FILE, mode="a", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         file.setLevel("INFO")
         handlers.append(file)

@@ -76,6 +76,7 @@ def _writable(directory: Path) -> Path:
 def _reconstruct(source: str, settings: Settings, directory: Path, screen: Screen) -> int:
     from ptycho_core import open_scan, solve
     from ptycho_core.solver import choose_arrays
+    from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
@@ -84,6 +85,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
     choose_arrays(settings.execution.config)
     start = _start(run_config.start, resume=run_config.resume, directory=directory)
     began = time.perf_counter()
+    logger.info("Opening %s.", source)
     scan = open_scan(
         source,
         measurement=run_config.measurement,
@@ -99,7 +101,11 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
     with Interruptible() as interrupt:
         with shown:
             result = solve(
-                scan, settings.solver.config, settings.execution.config, (progress, interrupt), start=start
+                scan,
+                settings.solver.config,
+                settings.execution.config,
+                (progress, interrupt, Checkpoint(directory)),
+                start=start,
             )
         screen.console = None
         solved = time.perf_counter()

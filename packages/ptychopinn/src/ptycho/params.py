@@ -9,6 +9,7 @@ __all__ = [
     "get_padded_size",
     "get_padding_size",
     "params",
+    "print_params",
     "seal",
     "set",
     "unseal",
@@ -21,6 +22,7 @@ get_bigN = _registry.get_bigN
 get_padded_size = _registry.get_padded_size
 get_padding_size = _registry.get_padding_size
 params = _registry.params
+print_params = _registry.print_params
 seal = _registry.seal
 set = _registry.set
 unseal = _registry.unseal

@@ -38,6 +38,7 @@ class Descent:
         ask_to_stop: asked after each batch; True ends the level, keeping the present state.
         after_step, after_epoch: told of progress.
         epochs_allowed: given the schedule and the epochs done, how many epochs there is time for.
+        offer_state: told after each epoch that the level's state may be kept.
     """
 
     random: np.random.Generator
@@ -45,6 +46,7 @@ class Descent:
     after_step: Callable[[LevelSchedule, int, int, float], None]
     after_epoch: Callable[[EpochRecord], None]
     epochs_allowed: Callable[[LevelSchedule, int], int]
+    offer_state: Callable[[Level], None]
     step_scale: float = 1.0
     stopped: bool = field(default=False, init=False)
     _epochs_before: int = field(default=0, init=False)
@@ -68,6 +70,7 @@ class Descent:
             epoch_residuals.append(residual)
             if not self.stopped or diverged:
                 self.after_epoch(EpochRecord(schedule, epoch, epochs, residual, diverged))
+                self.offer_state(level)
             epoch += 1
             if _settled(epoch_residuals, schedule.patience, schedule.progress):
                 break

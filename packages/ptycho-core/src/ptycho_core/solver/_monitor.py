@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ptycho_core.callbacks import Callback, CallbackList, EpochReport, RunEvent, RunStart, StepReport
+from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.solver._batches import Batch
 from ptycho_core.solver._descent import EpochRecord
 from ptycho_core.solver._schedule import LevelSchedule
@@ -67,6 +68,11 @@ class Monitor:
 
     def begin_epochs(self) -> None:
         """Start the clock of the first epoch of a level."""
+        self._epoch_started = time.perf_counter()
+
+    def offer_state(self, make_result: Callable[[], Reconstruction]) -> None:
+        """Let the callbacks keep the present state; the time they take is not the epoch's."""
+        self._callbacks.on_state(make_result)
         self._epoch_started = time.perf_counter()
 
     def ask_to_stop(self) -> bool:
@@ -143,7 +149,8 @@ class Monitor:
         """Estimate from the last epoch; an epoch's time grows with the number of pixels."""
         here = seconds * (record.n_epochs - record.epoch - 1)
         later = sum(
-            plan.epochs * seconds * (plan.size_px / record.schedule.size_px) ** 2 for plan in self._levels[level:]
+            plan.epochs * seconds * (plan.size_px / record.schedule.size_px) ** 2
+            for plan in self._levels[level:]
         )
         return here + later
 

@@ -1,4 +1,4 @@
-"""Carry an object from one resolution level to the next."""
+"""Carry an object from one resolution level, or one canvas, to the next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Complex64, Float64
 
-__all__ = ["resample_object"]
+__all__ = ["paste", "resample_object"]
 
 _LOBES = 3
 
@@ -44,3 +44,14 @@ def _lanczos(targets: Float64[np.ndarray, " target"], length: int) -> scipy.spar
     rows = np.repeat(np.arange(len(targets)), 2 * _LOBES)
     entries = (rows, np.clip(columns, 0, length - 1).ravel())
     return scipy.sparse.csr_matrix((weights.ravel(), entries), shape=(len(targets), length))
+
+
+def paste(target: np.ndarray, source: np.ndarray, offset: np.ndarray) -> None:
+    """Copy `source` into `target` where target[i] lies on source[i + offset]."""
+    here, there = [], []
+    for axis in (0, 1):
+        first = max(0, -int(offset[axis]))
+        last = min(target.shape[axis], source.shape[axis] - int(offset[axis]))
+        here.append(slice(first, max(first, last)))
+        there.append(slice(first + int(offset[axis]), max(first, last) + int(offset[axis])))
+    target[tuple(here)] = source[tuple(there)]

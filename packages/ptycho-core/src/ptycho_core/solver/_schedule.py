@@ -14,7 +14,7 @@ from ptycho_core.solver._statistics import is_smooth
 __all__ = ["LevelSchedule", "plan_levels"]
 
 #: Epochs at the coarse, the middle and the full level, at most, and at least at the full level.
-_EPOCHS = {"fast": (5, 2, 2, 2), "default": (60, 12, 12, 5), "thorough": (120, 20, 40, 40)}
+_EPOCHS = {"fast": (5, 2, 2, 2), "default": (60, 12, 12, 6), "thorough": (120, 20, 40, 40)}
 #: How a number of epochs that the user gave is shared among the three levels.
 _SHARES = (0.65, 0.15, 0.2)
 #: Factors on the object's steps, and its momentum.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
 from ptycho_core.solver._modes import seed_modes
 from ptycho_core.solver._monitor import Monitor
 from ptycho_core.solver._report import make_reconstruction
-from ptycho_core.solver._resample import resample_object
+from ptycho_core.solver._resample import paste, resample_object
 from ptycho_core.solver._schedule import LevelSchedule, plan_levels
 from ptycho_core.solver._start_probe import scaled_spectrum, search_start_probe, spectrum_of
 from ptycho_core.solver._statistics import ScanStatistics, central, scan_statistics
@@ -76,30 +78,30 @@ def solve(
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
     monitor.event("arrays", choice.message, **choice.record())
     with arrays.limits():
-        run = _Run(scan, config, arrays, monitor)
+        run = _Run(scan, config, execution, arrays, choice.record(), monitor)
         obj, probe, origin = run.from_start_probe() if start is None else run.from_result(start)
     monitor.timings["solve"] = monitor.elapsed_s
     monitor.lap("other")
-    result = make_reconstruction(
-        scan, obj=obj, probe=probe, origin_px=origin, image_reliable=run.image_reliable
-    )
+    result = run.result(obj, probe, origin)
     monitor.lap("report")
     monitor.timings["total"] = monitor.elapsed_s
-    return replace(
-        result,
-        history=tuple(monitor.history),
-        events=tuple(monitor.events),
-        timings=dict(monitor.timings),
-        interrupted=monitor.interrupted,
-        provenance=solver_provenance(scan, config, execution, choice.record()),
-    )
+    return replace(result, timings=dict(monitor.timings), interrupted=monitor.interrupted)
 
 
 class _Run:
     """One run: what it was given, and its random numbers."""
 
-    def __init__(self, scan: Scan, config: SolverConfig, arrays: Arrays, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        config: SolverConfig,
+        execution: SolverExecutionConfig,
+        arrays: Arrays,
+        choice: Mapping[str, Any],
+        monitor: Monitor,
+    ) -> None:
         self.scan, self.config, self.arrays, self.monitor = scan, config, arrays, monitor
+        self.provenance = partial(solver_provenance, scan, config, execution, dict(choice))
         self.random = np.random.default_rng(config.seed)
         self.statistics = self._look()
         self.image_reliable = self._dose_carries_an_image()
@@ -166,7 +168,7 @@ class _Run:
         self.shift_px = offset - whole
         corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX)
         obj = np.ones(canvas_shape(corners.astype(np.int64), scan.frame_px), np.complex64)
-        _paste(obj, start.object, whole)
+        paste(obj, start.object, whole)
         spectra = spectrum_of(start.probe).astype(np.complex64)
         if len(spectra) < self.config.probe_modes:
             extra = seed_modes(spectra[0], self.config.probe_modes)
@@ -210,12 +212,17 @@ class _Run:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         monitor, scan = self.monitor, self.scan
         monitor.start(scan.name, scan.frame_px, levels, self.batches)
+
+        def offer_state(level: Level) -> None:
+            monitor.offer_state(lambda: self._present(level, spectra))
+
         descent = Descent(
             random=self.random,
             ask_to_stop=monitor.ask_to_stop,
             after_step=monitor.after_step,
             after_epoch=monitor.after_epoch,
             epochs_allowed=monitor.epochs_allowed,
+            offer_state=offer_state,
         )
         reference = probe_of(spectra)
         level: Level | None = None
@@ -234,6 +241,27 @@ class _Run:
             if descent.stopped:
                 break
         return self._finished(spectra, level)
+
+    def _present(self, level: Level, spectra: np.ndarray) -> Reconstruction:
+        """Return the state in the middle of a level as a result that was interrupted here."""
+        present, crop = spectra.copy(), central(level.size_px, self.scan.frame_px)
+        present[:, crop, crop] = self.arrays.to_numpy(level.spectrum)
+        return replace(self.result(*self._finished(present, level)), interrupted=True)
+
+    def result(self, obj: np.ndarray, probe: np.ndarray, origin: np.ndarray) -> Reconstruction:
+        """Judge a state and record how it came about."""
+        monitor = self.monitor
+        return make_reconstruction(
+            self.scan,
+            obj=obj,
+            probe=probe,
+            origin_px=origin,
+            image_reliable=self.image_reliable,
+            history=tuple(monitor.history),
+            events=tuple(monitor.events),
+            timings=dict(monitor.timings),
+            provenance=self.provenance(),
+        )
 
     def _finished(
         self, spectra: np.ndarray, level: Level | None
@@ -276,14 +304,3 @@ class _Run:
         allowed = np.clip(self.shift_px + drift, -limit, limit) - self.shift_px
         self.shift_px = self.shift_px + allowed
         return move_spectrum(spectra, -allowed)
-
-
-def _paste(target: np.ndarray, source: np.ndarray, offset: np.ndarray) -> None:
-    """Copy `source` into `target` where target[i] lies on source[i + offset]."""
-    here, there = [], []
-    for axis in (0, 1):
-        first = max(0, -int(offset[axis]))
-        last = min(target.shape[axis], source.shape[axis] - int(offset[axis]))
-        here.append(slice(first, max(first, last)))
-        there.append(slice(first + int(offset[axis]), max(first, last) + int(offset[axis])))
-    target[tuple(here)] = source[tuple(there)]

@@ -1,0 +1,36 @@
+"""A long run keeps its state on disk; a run in the same directory adds to its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import Reconstruction, open_scan, solve
+from ptycho_core.callbacks import Callback
+from ptycho_dispatch.checkpoint import Checkpoint
+
+
+class Crash(Callback):
+    """End the run without any chance to clean up, as far as the checkpoint can tell."""
+
+    def on_epoch(self, epoch) -> None:
+        if epoch.epoch == 3:
+            raise SystemError("crash")
+
+
+def test_a_crash_leaves_the_last_state_behind(scan_file: Path, tmp_path: Path) -> None:
+    config, where = SolverConfig(probe_search=False), SolverExecutionConfig(arrays="numpy")
+    callbacks = [Checkpoint(tmp_path, seconds_between=0.0), Crash()]
+    with pytest.raises(SystemError):
+        solve(open_scan(scan_file), config, where, callbacks)
+    kept = Reconstruction.load(tmp_path)
+    assert kept.interrupted
+    assert [row["epoch"] for row in kept.history] == [1, 2]
+
+
+def test_a_short_run_writes_nothing_on_the_way(scan_file: Path, tmp_path: Path) -> None:
+    solve(open_scan(scan_file), SolverConfig(effort="fast"), callbacks=[Checkpoint(tmp_path)])
+    assert not list(tmp_path.iterdir())
