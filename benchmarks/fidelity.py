@@ -23,9 +23,9 @@ from reports import host, markdown_table, write_report
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import solve
+from ptycho_core.assemble import coverage_of
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import SimulatedScan
-from ptycho_core.solver._report import coverage_of
 
 EPOCHS = 50
 #: Engine and frames per batch. On the centre case batches of 24, 32 and 96 frames were worse for both.

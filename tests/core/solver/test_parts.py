@@ -11,10 +11,10 @@ from ptycho_config import hardware
 from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.arrays import Lanes, array_libraries, load_arrays
+from ptycho_core.assemble import coverage_of
+from ptycho_core.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.solver import _choose_arrays
 from ptycho_core.solver._batches import plan_batches
-from ptycho_core.solver._gauge import orthogonal_modes, without_ramp
-from ptycho_core.solver._report import coverage_of
 from ptycho_core.solver._resample import resample_object
 from ptycho_core.solver._shifts import frequencies, shift_filters, shift_weights
 
@@ -137,7 +137,7 @@ def test_handing_over_the_ramp_changes_no_exit_wave() -> None:
     random = np.random.default_rng(4)
     obj, probe = waves(random, 30, 34), waves(random, 2, 16, 16)
     obj *= np.exp(0.1j * np.arange(34) - 0.05j * np.arange(30)[:, None])
-    flat, lit = without_ramp(obj, probe, np.ones(obj.shape, np.float32))
+    flat, lit = hand_over_ramp(obj, probe, np.ones(obj.shape, np.float32))
     before, after = probe * obj[5:21, 9:25], lit * flat[5:21, 9:25]
     ratio = after / before
     assert np.allclose(ratio, ratio[0, 0, 0], atol=1e-3)

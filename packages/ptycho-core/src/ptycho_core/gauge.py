@@ -7,7 +7,10 @@ noticing. Functions here measure and remove them; `metrics.alignment` finds them
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Complex, Complex128, Float64, Inexact
+from jaxtyping import Bool, Complex, Complex64, Complex128, Float32, Float64, Inexact
+
+#: Part of the largest coverage above which a pixel counts for the mean ramp and phase.
+_WELL_LIT = 0.1
 
 
 def linear_ramp(
@@ -59,3 +62,29 @@ def probe_centre_px(probe: Inexact[np.ndarray, "*mode n n"]) -> Float64[np.ndarr
         return np.array(intensity.shape, np.float64) / 2
     pixel = np.arange(len(intensity))
     return np.array([intensity.sum(axis=1) @ pixel, intensity.sum(axis=0) @ pixel]) / total
+
+
+def hand_over_ramp(
+    obj: Complex64[np.ndarray, "rows columns"],
+    probe: Complex64[np.ndarray, "mode n n"],
+    coverage: Float32[np.ndarray, "rows columns"],
+) -> tuple[Complex64[np.ndarray, "rows columns"], Complex64[np.ndarray, "mode n n"]]:
+    """Hand the object's mean phase ramp and mean phase over to the probe; every modulus stays as it is."""
+    lit_well = coverage > _WELL_LIT
+    slope = linear_ramp(obj, lit_well)
+    flat = obj * phase_ramp(obj.shape, -slope)
+    turn = np.exp(-1j * np.angle(np.sum(flat[lit_well])))
+    tilted = probe * phase_ramp(probe.shape[-2:], slope) / turn
+    return (flat * turn).astype(np.complex64), tilted.astype(np.complex64)
+
+
+def orthogonal_modes(
+    probe: Complex64[np.ndarray, "mode n n"],
+) -> Complex64[np.ndarray, "mode n n"]:
+    """Mix the modes unitarily so that they are orthogonal and sorted by power."""
+    if len(probe) == 1:
+        return probe
+    flat = probe.reshape(len(probe), -1).astype(np.complex128)
+    _, vectors = np.linalg.eigh(flat.conj() @ flat.T)
+    mixed = vectors[:, ::-1].T @ flat
+    return mixed.reshape(probe.shape).astype(np.complex64)

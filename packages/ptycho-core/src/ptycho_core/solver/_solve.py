@@ -13,6 +13,7 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
+from ptycho_core.assemble import make_reconstruction
 from ptycho_core.callbacks import Callback
 from ptycho_core.gauge import probe_centre_px
 from ptycho_core.provenance import solver_provenance
@@ -25,7 +26,6 @@ from ptycho_core.solver._gauge import move_spectrum, probe_of
 from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
 from ptycho_core.solver._modes import seed_modes
 from ptycho_core.solver._monitor import Monitor
-from ptycho_core.solver._report import make_reconstruction
 from ptycho_core.solver._resample import paste, resample_object
 from ptycho_core.solver._schedule import LevelSchedule, plan_levels
 from ptycho_core.solver._start_probe import scaled_spectrum, search_start_probe, spectrum_of
@@ -256,6 +256,7 @@ class _Run:
             obj=obj,
             probe=probe,
             origin_px=origin,
+            method="solver",
             image_reliable=self.image_reliable,
             history=tuple(monitor.history),
             events=tuple(monitor.events),

@@ -1,4 +1,4 @@
-"""Turn the solver's last state into a `Reconstruction`."""
+"""Turn an object and a probe on a canvas, whoever found them, into a judged `Reconstruction`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Complex64, Float32, Float64
 
+from ptycho_core.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.residual import data_residual
 from ptycho_core.scan import Scan
-from ptycho_core.solver._gauge import orthogonal_modes, without_ramp
 
 __all__ = ["coverage_of", "make_reconstruction"]
 
@@ -47,13 +47,22 @@ def make_reconstruction(
     obj: Complex64[np.ndarray, "rows columns"],
     probe: Complex64[np.ndarray, "mode n n"],
     origin_px: Float64[np.ndarray, " 2"],
+    method: str,
     **record: object,
 ) -> Reconstruction:
-    """Fix the gauge, judge by the data residual, and put everything into one record."""
+    """Fix the gauge, judge by the data residual, and put everything into one record.
+
+    Args:
+        obj: (rows, columns) on a canvas that holds the window of every frame and a pixel more on each side.
+        probe: (P, N, N) such that the orthonormal transform of probe x object has the counts as its square.
+        origin_px: scan coordinate (y, x) of canvas pixel [0, 0].
+        method: `solver` or `network`.
+        record: further fields of `Reconstruction`.
+    """
     on_canvas = scan.positions_px - origin_px
     corners = np.floor(on_canvas - scan.frame_px // 2 + 0.5).astype(np.int64)
     coverage = coverage_of(probe, corners, obj.shape)
-    flat, lit = without_ramp(obj, orthogonal_modes(probe), coverage)
+    flat, lit = hand_over_ramp(obj, orthogonal_modes(probe), coverage)
     flat[coverage == 0] = 1
     residual = data_residual(flat, lit, on_canvas, scan)
     return Reconstruction(
@@ -64,7 +73,7 @@ def make_reconstruction(
         coverage=coverage,
         residual_per_frame=residual.per_frame,
         data_residual=residual.value,
-        method="solver",
+        method=method,
         scan_name=scan.name,
         pixel_size_m=scan.pixel_size_m,
         energy_ev=scan.energy_ev,
