@@ -14,7 +14,10 @@ from ptycho_core.solver._statistics import is_smooth
 __all__ = ["LevelSchedule", "plan_levels"]
 
 #: Epochs at the coarse, the middle and the full level, at most, and at least at the full level.
-_EPOCHS = {"fast": (5, 2, 2, 2), "default": (60, 12, 12, 6), "thorough": (120, 20, 40, 40)}
+_EPOCHS = {"fast": (5, 2, 2, 2), "default": (60, 12, 30, 6), "thorough": (120, 20, 60, 40)}
+#: The full level goes on until so many pixels were compared, within its bounds: small scans get more epochs,
+#: which cost next to nothing there and still sharpen the image.
+_PIXELS_COMPARED = 5e7
 #: How a number of epochs that the user gave is shared among the three levels.
 _SHARES = (0.65, 0.15, 0.2)
 #: Factors on the object's steps, and its momentum.
@@ -69,7 +72,7 @@ class LevelSchedule:
 
 
 def plan_levels(
-    config: SolverConfig, *, coarse_px: int, frame_px: int, warm_start: bool
+    config: SolverConfig, *, coarse_px: int, frame_px: int, n_frames: int, warm_start: bool
 ) -> Sequence[LevelSchedule]:
     """Plan the levels from coarse over one in the middle to full; from a warm start the full one alone.
 
@@ -105,8 +108,11 @@ def plan_levels(
     )
     full = LevelSchedule(size_px=final_px, epochs=full_epochs, last=True, **fine)
     if warm_start:
-        return [replace(full, epochs=config.epochs or full_epochs)]
+        return [replace(full, epochs=config.epochs or middle_epochs)]
+    worthwhile = math.ceil(_PIXELS_COMPARED / (n_frames * final_px**2))
+    least_epochs = min(max(least_epochs, worthwhile), full_epochs)
     if middle_px == final_px:
+        full = replace(full, epochs=max(least_epochs, min(full_epochs, middle_epochs)))
         return [level for level in (coarse, full) if level.epochs]
     full = replace(full, least_epochs=least_epochs)
     return [level for level in (coarse, middle, full) if level.epochs]

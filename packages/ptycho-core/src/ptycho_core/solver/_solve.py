@@ -149,7 +149,11 @@ class _Run:
         if not self.image_reliable:
             return self._finished(spectra, None)
         levels = plan_levels(
-            self.config, coarse_px=self.statistics.coarse_px, frame_px=self.scan.frame_px, warm_start=False
+            self.config,
+            coarse_px=self.statistics.coarse_px,
+            frame_px=self.scan.frame_px,
+            n_frames=self.scan.n_frames,
+            warm_start=False,
         )
         return self._descend(levels, spectra, None)
 
@@ -173,7 +177,13 @@ class _Run:
         if len(spectra) < self.config.probe_modes:
             extra = seed_modes(spectra[0], self.config.probe_modes)
             spectra = np.concatenate([spectra, extra[len(spectra) :]])
-        levels = plan_levels(self.config, coarse_px=scan.frame_px, frame_px=scan.frame_px, warm_start=True)
+        levels = plan_levels(
+            self.config,
+            coarse_px=scan.frame_px,
+            frame_px=scan.frame_px,
+            n_frames=scan.n_frames,
+            warm_start=True,
+        )
         return self._descend(levels, spectra[: self.config.probe_modes], obj)
 
     def _start_probe(self) -> np.ndarray:
