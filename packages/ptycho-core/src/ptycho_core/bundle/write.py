@@ -1,0 +1,87 @@
+"""`write_bundle`: a trained network into one file, whole or not at all, equal bytes for equal content."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ptycho_core.bundle.contents import BUNDLE_FILE, Bundle
+from ptycho_core.bundle.history import encode_history
+from ptycho_core.bundle.manifest import FORMAT, FORMAT_VERSION, Entry, parse_manifest, seal
+from ptycho_core.bundle.members import AUTOENCODER_WEIGHTS, HISTORY, MANIFEST, PROBE, check_sizes
+from ptycho_core.bundle.probes import encode_probes
+from ptycho_core.bundle.refusal import refused
+from ptycho_core.bundle.weights import encode_weights
+from ptycho_core.bundle.zipped import pack
+from ptycho_core.io.opening import expanded
+from ptycho_core.io.writes import atomic_path, jsonable, make_directory
+
+__all__ = ["write_bundle"]
+
+
+def write_bundle(path: str | Path, bundle: Bundle) -> Path:
+    """Write a trained network; an earlier bundle of that name stays until the new one is complete.
+
+    Args:
+        path: a directory, made where it is missing, which receives `wts.h5.zip`; or a file that ends in
+            `.zip`.
+
+    Returns:
+        The file.
+
+    Raises:
+        BundleError: the bundle could not be read back: weights that are not finite float32, a probe that is
+            no stack of complex64, a configuration that JSON cannot hold, no `backend` in its provenance.
+        OutputError: it could not be written.
+    """
+    path = expanded(path)
+    is_directory = path.is_dir() or path.suffix != ".zip"
+    final = path / BUNDLE_FILE if is_directory else path
+    members = _encoded(str(final), bundle)
+    make_directory(final.parent)
+    with atomic_path(final) as temporary, temporary.open("wb") as file:
+        pack(file, members)
+    return final
+
+
+def _encoded(source: str, bundle: Bundle) -> dict[str, bytes]:
+    """Make the members, the manifest first."""
+    probes = {"probe": bundle.probe, "probe_given": bundle.probe_given}
+    members = {
+        AUTOENCODER_WEIGHTS: encode_weights(source, bundle.weights),
+        PROBE: encode_probes(source, probes),
+        HISTORY: encode_history(source, bundle.history),
+    }
+    fields = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "written_by": f"ptycho-core {version('ptycho-core')}",
+        "architecture": bundle.architecture,
+        "backend": bundle.provenance.get("backend"),
+        "models": {
+            "autoencoder": {"weights": AUTOENCODER_WEIGHTS, "parameters": _described(bundle.weights)},
+            "diffraction_to_obj": {"same_weights_as": "autoencoder"},
+        },
+        "configuration": {"model": bundle.model, "training": bundle.training},
+        "scaling": jsonable(asdict(bundle.scaling)),
+        "probes": _described(probes),
+        "provenance": jsonable(bundle.provenance),
+        "members": {name: asdict(Entry.of(content)) for name, content in members.items()},
+    }
+    try:
+        manifest = seal(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        then = 'Convert the configuration: `config.model_dump(mode="json")`.'
+        raise refused(
+            source, f"the configuration cannot be written ({error})", "values of JSON", then
+        ) from error
+    members = {MANIFEST: manifest, **members}
+    parse_manifest(source, manifest)  # what is written here can be read
+    check_sizes(source, {name: len(content) for name, content in members.items()})
+    return members
+
+
+def _described(arrays: Any) -> dict[str, Any]:  # Any: arrays by name, weights or probes
+    return {name: {"shape": list(array.shape), "dtype": array.dtype.name} for name, array in arrays.items()}
