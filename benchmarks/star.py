@@ -11,6 +11,7 @@ with. At the end: a simulated twin of the scan, ours against the peer at ten tim
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -31,6 +32,7 @@ from ptycho_core.simulate import simulate_twin
 
 TARGET_R = 0.16
 PROTOTYPE = Path(__file__).parents[2] / "shared" / "prototypes"
+EXPLORED = Path("bench-results/star-peer.json")
 REFERENCE = "siemens-star-lsqml.npz"
 #: What LSQ-ML is offered; where nothing is said its own defaults hold (no momentum, random batches, Gaussian).
 #: Momentum is paired with compact batches because it changes nothing with the others.
@@ -100,10 +102,19 @@ def first_below(snapshots: list[PeerSnapshot], scan: Scan, target: float) -> Pee
     return next((snap for snap in snapshots if snap.residual(scan, "object_bilinear") <= target), None)
 
 
-def explore_peer(peer: Peer, scan: Scan, epochs: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Run LSQ-ML with every option; return all rows and the soonest at the target, or the lowest R."""
-    rows: list[dict[str, Any]] = []
+def explore_peer(
+    peer: Peer, scan: Scan, epochs: int, *, anew: bool
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Run LSQ-ML with every option; return all rows and the soonest at the target, or the lowest R.
+
+    What an option brought is kept in bench-results/ and used again, unless it is to be run anew: it only
+    chooses the option that then takes turns with ours.
+    """
+    rows: list[dict[str, Any]] = json.loads(EXPLORED.read_text()) if EXPLORED.exists() and not anew else []
+    rows = [row for row in rows if row["option"] in PEER_OPTIONS and row["epochs"] == epochs]
     for option in PEER_OPTIONS:
+        if any(row["option"] == option for row in rows):
+            continue
         every = tuple(range(1, epochs))
         snapshots = peer.run(scan, engine="lsqml", epochs=epochs, snapshots=every, **option)
         reached = first_below(snapshots, scan, TARGET_R)
@@ -120,6 +131,8 @@ def explore_peer(peer: Peer, scan: Scan, epochs: int) -> tuple[list[dict[str, An
             }
         )
         print(f"LSQ-ML {rows[-1]}", flush=True)
+        EXPLORED.parent.mkdir(exist_ok=True)
+        EXPLORED.write_text(json.dumps(rows, indent=1))
     best = min(rows, key=lambda row: (row["target_seconds"] or np.inf, row["R_object_bilinear"]))
     return rows, best
 
@@ -282,12 +295,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer-epochs", type=int, default=40)
+    parser.add_argument("--peer", choices=("auto", "run"), default="auto", help="run: every option anew")
     parser.add_argument("--peer-python")
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     peer = Peer(arguments.peer_python)
     scan = open_scan("siemens-star")
-    options, best = explore_peer(peer, scan, arguments.peer_epochs)
+    options, best = explore_peer(peer, scan, arguments.peer_epochs, anew=arguments.peer == "run")
     rounds = alternate(peer, scan, best, arguments.rounds)
     twin = twin_rows(peer, scan, best)
     command = f"nox -s bench -- star --rounds {arguments.rounds} --peer-epochs {arguments.peer_epochs}"

@@ -29,8 +29,14 @@ def commands(block: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
+#: Pages whose examples need a framework, and what they import.
+NEEDS = {"docs/how-to/networks.md": ("ptycho_core_torch", "torch", "lightning")}
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text("utf-8"))], ids=name)
 def test_the_examples_of_the_page_run(page: Path, tmp_path: Path) -> None:
+    for module in NEEDS.get(name(page), ()):
+        pytest.importorskip(module, reason=f"{module} is not installed")
     for language, block in BLOCK.findall(page.read_text("utf-8")):
         if language == "python":
             runs = [[sys.executable, "-c", block]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -72,6 +73,12 @@ def test_quiet_leaves_the_table_only(ptycho, scan_file: Path) -> None:
     assert "residual R" in done.stdout
 
 
+NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
+NO_NETWORK = (3, "no such file") if NETWORKS else (4, "pip install")
+NO_BUNDLE = (3, "nothing") if NETWORKS else (4, "pip install")
+INFER_FROM_NOTHING = ("infer", "--test-data", "x.npz", "--model-path", "nothing")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -82,7 +89,10 @@ def test_quiet_leaves_the_table_only(ptycho, scan_file: Path) -> None:
         (["reconstruct", "x.npz", "--efort", "fast"], 2, "did you mean `--effort`"),
         (["reconstruct", "x.npz", "--effort", "huge"], 2, "huge"),
         (["reconstruct", "x.npz", "--probe-modes", "0"], 2, "probe"),
-        (["reconstruct", "x.npz", "--method", "network"], 4, "not implemented in this version"),
+        (["reconstruct", "x.npz", "--method", "network"], *NO_NETWORK),
+        (["train", "--nepochs", "1"], 2, "--train-data-file"),
+        (["train", "--train-data-file", "x.npz", "--backend", "tensorflow"], 4, "--backend pytorch"),
+        ([*INFER_FROM_NOTHING, "--torch-accelerator", "cpu"], *NO_BUNDLE),
         (["reconstruct", "x.npz", "--arrays", "numpy", "--accelerator", "cuda"], 5, "POLICY-001"),
         (["reconstruct", "x.npz", "--config", "none.yaml"], 2, "none.yaml"),
         (["reconstruct", "x.npz", "--resume"], 2, "reconstruction.npz"),

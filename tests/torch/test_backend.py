@@ -1,4 +1,4 @@
-"""The PyTorch core of this version: registered, honest, and light until torch is asked for."""
+"""The PyTorch core: registered, honest about what is installed, and light until torch is asked for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from ptycho_config.errors import BackendUnavailableError, exit_code
+from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_core.arrays import Arrays, array_libraries
 from ptycho_core.backend import Backend, get_backend
 
 pytest.importorskip("ptycho_core_torch", reason="the distribution ptycho-core-torch is not installed")
 
 TORCH_IS_INSTALLED = importlib.util.find_spec("torch") is not None
+NETWORKS_WORK = TORCH_IS_INSTALLED and importlib.util.find_spec("lightning") is not None
 
 
 def test_the_backend_is_found_by_its_name_and_keeps_the_protocol() -> None:
@@ -25,18 +27,22 @@ def test_the_backend_is_found_by_its_name_and_keeps_the_protocol() -> None:
     assert backend.name == "pytorch"
 
 
-def test_it_says_that_networks_are_not_part_of_this_version() -> None:
+def test_it_says_what_is_installed_and_what_is_not() -> None:
     found = get_backend("pytorch").availability()
-    assert not found.installed
-    assert ("not implemented in this version" in found.reason) == TORCH_IS_INSTALLED
-    assert found.version == (version("torch") if TORCH_IS_INSTALLED else None)
-    assert (found.devices[:1] == ("cpu",)) == TORCH_IS_INSTALLED
+    assert found.installed == NETWORKS_WORK
+    assert ("not installed" in found.reason) != NETWORKS_WORK
+    assert found.version == (version("torch") if NETWORKS_WORK else None)
+    assert (found.devices[:1] == ("cpu",)) == NETWORKS_WORK
 
 
-def test_training_and_loading_are_refused_with_exit_4_and_the_way_out() -> None:
+def test_without_its_framework_it_refuses_with_exit_4_and_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else real(name))
     backend = get_backend("pytorch")
-    with pytest.raises(BackendUnavailableError, match="--method solver") as refused:
-        backend.load(Path("wts.h5.zip"), None)
+    with pytest.raises(BackendUnavailableError, match=r"lightning.*ptycho-dispatch\[torch\]") as refused:
+        backend.load(Path("wts.h5.zip"), PyTorchExecutionConfig(accelerator="cpu"))
     assert exit_code(refused.value) == 4
 
 

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from ptycho_config.errors import (
         BackendUnavailableError,
         BundleError,
+        BundleNotFoundError,
         ConfigError,
         DataError,
         OutputError,
         PolicyError,
         PolicyWarning,
+        TrainingError,
         exit_code,
     )
     from ptycho_config.execution import (
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUnavailableError",
     "BundleError",
+    "BundleNotFoundError",
     "ConfigError",
     "DataError",
     "ExecutionConfig",
@@ -55,6 +58,7 @@ __all__ = [
     "SolverExecutionConfig",
     "TensorFlowExecutionConfig",
     "TrainingConfig",
+    "TrainingError",
     "config_error",
     "cuda_available",
     "exit_code",
@@ -67,11 +71,13 @@ _HOME = {
         (
             "BackendUnavailableError",
             "BundleError",
+            "BundleNotFoundError",
             "ConfigError",
             "DataError",
             "OutputError",
             "PolicyError",
             "PolicyWarning",
+            "TrainingError",
             "exit_code",
         ),
         "errors",

@@ -17,11 +17,13 @@ __all__ = [
     "EXIT_POLICY",
     "BackendUnavailableError",
     "BundleError",
+    "BundleNotFoundError",
     "ConfigError",
     "DataError",
     "OutputError",
     "PolicyError",
     "PolicyWarning",
+    "TrainingError",
     "exit_code",
 ]
 
@@ -74,12 +76,20 @@ class BundleError(_Finding, ValueError):
     """A bundle is unknown, damaged or holds executable content: BUNDLE-001. Exit code 3."""
 
 
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """There is no bundle where one was expected. Exit code 3."""
+
+
 class BackendUnavailableError(_Finding, RuntimeError):
     """A backend or its framework is not installed here; the message has the command. Exit code 4."""
 
 
 class OutputError(_Finding, OSError):
     """A result could not be written: disk full, directory not writable. Exit code 1."""
+
+
+class TrainingError(_Finding, RuntimeError):
+    """Training cannot go on: a loss that is not finite, a collapsed network, memory. Exit code 1."""
 
 
 class PolicyWarning(_Finding, UserWarning):

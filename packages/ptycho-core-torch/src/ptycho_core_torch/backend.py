@@ -1,4 +1,4 @@
-"""The registration of the PyTorch core, and an honest answer to what it can do in this version."""
+"""The registration of the PyTorch core: what it can do here, and the way to its networks."""
 
 from __future__ import annotations
 
@@ -6,39 +6,67 @@ import importlib.util
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING
 
 from ptycho_config.errors import BackendUnavailableError
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.models import TrainingConfig
 from ptycho_core.backend import Availability
 from ptycho_core.callbacks import Callback
 from ptycho_core.scan import Scan
 
+if TYPE_CHECKING:
+    from ptycho_core_torch.trained import TrainedNetwork
+
 __all__ = ["PyTorchBackend"]
 
-_NOT_YET = "networks are not implemented in this version; the solver runs on torch arrays"
-_REMEDY = "Use `ptycho reconstruct SCAN --method solver`."
+_NEEDED = ("torch", "lightning")
 
 
 class PyTorchBackend:
-    """The backend `pytorch`."""
+    """The backend `pytorch`. Asking for its availability imports torch and nothing more."""
 
     name = "pytorch"
 
     def availability(self) -> Availability:
-        """Say that torch arrays can be used and networks cannot."""
-        if importlib.util.find_spec("torch") is None:
-            return Availability(installed=False, reason="torch is not installed")
-        return Availability(installed=False, version=version("torch"), devices=_devices(), reason=_NOT_YET)
+        """Say whether networks can be trained here, and which devices torch sees."""
+        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            return Availability(installed=False, reason=f"{' and '.join(missing)} not installed")
+        return Availability(installed=True, version=version("torch"), devices=_devices())
 
     def train(
-        self, scan: Scan, config: Any, execution: Any, *, callbacks: Sequence[Callback] = ()
-    ) -> NoReturn:
-        """Refuse: not in this version."""
-        raise BackendUnavailableError(f"Backend `pytorch`: {_NOT_YET}. {_REMEDY}")
+        self,
+        scan: Scan,
+        config: TrainingConfig,
+        execution: PyTorchExecutionConfig,
+        *,
+        callbacks: Sequence[Callback] = (),
+        test_scan: Scan | None = None,
+        directory: Path | None = None,
+    ) -> TrainedNetwork:
+        """Train a network on a scan, through the physics; see `ptycho_core_torch.training`."""
+        self._check()
+        from ptycho_core_torch.training import train_network
 
-    def load(self, bundle: Path, execution: Any) -> NoReturn:
-        """Refuse: not in this version."""
-        raise BackendUnavailableError(f"Backend `pytorch`: {_NOT_YET}. {_REMEDY}")
+        return train_network(
+            scan, config, execution, callbacks=callbacks, test_scan=test_scan, directory=directory
+        )
+
+    def load(self, bundle: str | Path, execution: PyTorchExecutionConfig) -> TrainedNetwork:
+        """Open a bundle; see `ptycho_core_torch.bundles`."""
+        self._check()
+        from ptycho_core_torch.bundles import load_network
+
+        return load_network(bundle, execution)
+
+    def _check(self) -> None:
+        found = self.availability()
+        if not found.installed:
+            raise BackendUnavailableError(
+                f"The backend `pytorch` cannot work here: {found.reason}. "
+                "Install it: pip install 'ptycho-dispatch[torch]'."
+            )
 
 
 def _devices() -> tuple[str, ...]:

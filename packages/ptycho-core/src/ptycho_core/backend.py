@@ -41,7 +41,7 @@ class TrainedModel(Protocol):
         """Reconstruct a scan by one pass over its frames."""
         ...
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write the bundle; the format is the same for every backend."""
         ...
 
@@ -66,7 +66,7 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, bundle: Path, execution: Any) -> TrainedModel:
+    def load(self, bundle: str | Path, execution: Any) -> TrainedModel:
         """Open a bundle.
 
         Raises:

@@ -18,6 +18,8 @@ __all__ = ["COMMANDS", "main"]
 #: Command -> (module that has `add_arguments` and `run`, one line of help).
 COMMANDS = {
     "reconstruct": ("reconstruct", "from a scan to object and probe: the main job"),
+    "train": ("training", "a network learns a scan through the physics, without labels"),
+    "infer": ("inference", "a trained network reconstructs a scan by one pass over its frames"),
     "inspect": ("inspection", "what is in a scan or a result, and what looks suspicious"),
     "simulate": ("simulation", "make a scan with known truth"),
     "compare": ("comparison", "scores and a picture of two results, or of a result and the truth"),

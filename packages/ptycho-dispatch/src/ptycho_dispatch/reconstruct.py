@@ -17,7 +17,7 @@ from ptycho_dispatch.table import print_rows
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
 
-__all__ = ["EXAMPLES", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run", "writable_directory"]
 
 EXAMPLES = (
     "ptycho reconstruct siemens-star --output-dir star",
@@ -40,24 +40,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Reconstruct one scan.
 
     Raises:
-        BackendUnavailableError: the method needs networks, which this version does not have.
+        BackendUnavailableError: the method needs a network, and its core is not installed.
         ConfigError, DataError, OutputError, PolicyError: see their docstrings; all before or instead of work.
     """
     settings = read_settings(arguments)
     run_config = settings.run.config
     if run_config.method in ("network", "both"):
-        raise BackendUnavailableError(
-            f"`--method {run_config.method}` needs a network, and networks are not implemented "
-            "in this version. Use `--method solver`."
-        )
-    directory = _writable(run_config.output_dir)
+        _check_network()
+    directory = writable_directory(run_config.output_dir)
     with logging_to(directory, run_config.console_level) as screen:
         if run_config.method == "auto":
-            logger.info("Method: solver (`auto`; networks are not part of this version).")
+            logger.info("Method: solver (`auto`): on a single scan it is faster and sharper than a network.")
         return _reconstruct(arguments.scan, settings, directory, screen)
 
 
-def _writable(directory: Path) -> Path:
+def writable_directory(directory: Path) -> Path:
     """Create the output directory and try it before any work is done."""
     from ptycho_core.io import make_directory
 
@@ -73,9 +70,22 @@ def _writable(directory: Path) -> Path:
     return made
 
 
+def _check_network() -> None:
+    """Refuse before any work where no network can be trained."""
+    from ptycho_core.backend import get_backend
+
+    found = get_backend("pytorch").availability()
+    if not found.installed:
+        raise BackendUnavailableError(
+            f"A network needs PyTorch and Lightning, and {found.reason}. "
+            "Install them: pip install 'ptycho-dispatch[torch]'."
+        )
+
+
 def _reconstruct(source: str, settings: Settings, directory: Path, screen: Screen) -> int:
     from ptycho_core import open_scan, solve
     from ptycho_core.solver import choose_arrays
+    from ptycho_dispatch.by_network import by_network
     from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
@@ -100,13 +110,20 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
         with shown:
-            result = solve(
-                scan,
-                settings.solver.config,
-                settings.execution.config,
-                (progress, interrupt, Checkpoint(directory)),
-                start=start,
-            )
+            callbacks = (progress, interrupt, Checkpoint(directory))
+            if run_config.method in ("network", "both"):
+                result = by_network(
+                    scan,
+                    settings.solver.config,
+                    settings.execution.config,
+                    callbacks,
+                    refine_probe=run_config.probe_refinement,
+                    then_solver=run_config.method == "both",
+                )
+            else:
+                result = solve(
+                    scan, settings.solver.config, settings.execution.config, callbacks, start=start
+                )
         screen.console = None
         solved = time.perf_counter()
         provenance = dict(result.provenance) | {"settings": settings.provenance()}

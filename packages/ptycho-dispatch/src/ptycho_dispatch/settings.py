@@ -16,8 +16,7 @@ from ptycho_config.sources import Loaded, load_parts
 __all__ = ["DOOR", "PARTS", "Settings", "add_settings", "read_settings"]
 
 PARTS: tuple[Part[Any], ...] = (
-    # What only networks need is offered once there are networks.
-    Part(RunConfig, exclude=frozenset({"do_stitching", "probe_refinement"}), title="Input and output"),
+    Part(RunConfig, exclude=frozenset({"do_stitching"}), title="Input and output"),
     Part(SolverConfig, rename={"epochs": "solver_epochs"}, title="Solver: what it computes"),
     Part(SolverExecutionConfig, title="Execution: where it runs"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptycho_config.errors import BundleError
+from ptycho_config.errors import BundleError, BundleNotFoundError
 from ptycho_core.io.recognise import one_line
 
 __all__ = ["COPY_AGAIN", "TRAIN_AGAIN", "absent", "refused"]
@@ -25,7 +25,7 @@ def refused(source: str, found: str, expected: str, then: str = COPY_AGAIN) -> B
     return BundleError(text, finding=FINDING)
 
 
-def absent(source: str, found: str) -> BundleError:
+def absent(source: str, found: str) -> BundleNotFoundError:
     """Make the error for a place where no bundle is: no rule is at stake, so it names no finding."""
     expected = "Expected the `wts.h5.zip` of a training run or the directory that holds it."
-    return BundleError(f"{one_line(source)}: {found}. {expected} {TRAIN_AGAIN}")
+    return BundleNotFoundError(f"{one_line(source)}: {found}. {expected} {TRAIN_AGAIN}")

@@ -89,7 +89,8 @@ def plan_levels(
         object_step=config.object_step * _COARSE_OBJECT_STEP,
         object_momentum=_COARSE_OBJECT_MOMENTUM,
         patience=5,
-        progress=0.005,
+        # An epoch costs as many times more as there are modes, so it has to bring as much more.
+        progress=0.005 * config.probe_modes,
         time_share=_COARSE_TIME,
         **probe,
     )

@@ -1,0 +1,141 @@
+"""The network on the real scan: quality after a time of training, speed, and use on frames never trained on.
+
+    nox -s bench -- network [--seconds 150] [--write-docs]
+
+The prototype of the network runs in the same run where it is at hand, for half the time, with the reference's
+probe; ours starts from the scan's own poor probe, which the solver refines on the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reports import host, markdown_table, write_report
+
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.models import SolverConfig, TrainingConfig
+from ptycho_core import Scan, open_scan, solve
+from ptycho_core.backend import get_backend
+from ptycho_core.callbacks import Callback
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
+
+
+class Frames(Callback):
+    """Counts the frames that training sees."""
+
+    count = 0
+
+    def on_step(self, step: Any) -> None:
+        self.count += 24
+
+
+def train(scan: Scan, seconds: float, seed: int = 0) -> tuple[Any, float]:
+    """Train for a time; return the network and the frames per second."""
+    frames = Frames()
+    config = TrainingConfig(max_time=seconds, seed=seed)
+    began = time.perf_counter()
+    trained = get_backend("pytorch").train(scan, config, EXECUTION, callbacks=[frames])
+    return trained, frames.count / (time.perf_counter() - began)
+
+
+def with_refined_probe(scan: Scan, of: Scan | None = None) -> tuple[Scan, float, float]:
+    """Give a scan the probe that the solver finds; return also its seconds and R."""
+    began = time.perf_counter()
+    result = solve(of or scan, SolverConfig())
+    return replace(scan, probe=result.probe), time.perf_counter() - began, result.data_residual
+
+
+def prototype(seconds: float) -> dict[str, float] | None:
+    """Run the prototype with the reference's probe; its own figures."""
+    script = SHARED / "prototypes" / "network.py"
+    if not script.exists():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder) / "work"
+        work.mkdir()
+        (Path(folder) / "data").symlink_to(SHARED / "data")
+        command = [sys.executable, str(script), "phys", str(seconds), "refined"]
+        quiet = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
+        done = subprocess.run(
+            command, cwd=work, capture_output=True, text=True, check=True, env=os.environ | quiet
+        )
+    found = {key: re.search(pattern, done.stdout) for key, pattern in PATTERNS.items()}
+    return {key: float(match.group(1)) for key, match in found.items() if match}
+
+
+PATTERNS = {"training": r"frames/s train ([\d.]+)", "inference": r"infer frames/s ([\d.]+)"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--write-docs", action="store_true")
+    arguments = parser.parse_args()
+    given = open_scan("siemens-star")
+    scan, probe_s, solver_r = with_refined_probe(given)
+    print(f"probe refined in {probe_s:.1f} s; the solver's R {solver_r:.4f}", flush=True)
+    trained, training = train(scan, arguments.seconds - probe_s)
+    results = [trained.reconstruct(scan) for _ in range(4)][1:]
+    r = results[-1].data_residual
+    inference = statistics.median(scan.n_frames / result.timings["network"] for result in results)
+    print(f"R {r:.4f}, training {training:.0f} frames/s, inference {inference:.0f} frames/s", flush=True)
+    # Amortisation: learn one half, image the other; the probe comes from the half that is learned.
+    order = np.random.default_rng(0).permutation(scan.n_frames)
+    one, other = (given.select(np.sort(part)) for part in np.array_split(order, 2))
+    one, _, _ = with_refined_probe(one)
+    other = replace(other, probe=one.probe)
+    first, _ = train(one, arguments.seconds)
+    second, _ = train(other, arguments.seconds)
+    unseen, seen = (net.reconstruct(other).data_residual for net in (first, second))
+    print(f"other half: never seen {unseen:.4f}, trained on it {seen:.4f}", flush=True)
+    theirs = prototype(arguments.seconds / 2)
+    print(theirs, flush=True)
+    rows = [
+        ["R after the time, probe refined by the solver on the clock", f"{r:.4f}", "-"],
+        ["R of the solver alone", f"{solver_r:.4f} in {probe_s:.1f} s", "-"],
+        *(
+            [
+                f"{name}, frames/s at 128 x 128",
+                f"{value:.0f}",
+                f"{value / theirs[name]:.2f}" if theirs else "-",
+            ]
+            for name, value in (("training", training), ("inference", inference))
+        ),
+        ["R of one half, trained on the other half only", f"{unseen:.4f}", "-"],
+        ["R of that half, trained on it", f"{seen:.4f}", "-"],
+    ]
+    flags = f"--seconds {arguments.seconds:g}" + (" --write-docs" if arguments.write_docs else "")
+    text = "\n".join(
+        [
+            "# The network on the real scan",
+            "",
+            f"`nox -s bench -- network {flags}`, on {host()}.",
+            "",
+            f"Siemens star, 516 frames; `unet`, {arguments.seconds:g} s of training from nothing. Inference "
+            "includes stitching; the prototype's, against which the last column compares in the same run, "
+            "does not.",
+            "",
+            markdown_table(["what", "measured", "times the prototype"], rows),
+            "",
+        ]
+    )
+    print(text)
+    data = {"host": host(), "r": r, "training": training, "inference": inference, "prototype": theirs}
+    write_report("network", text, data | {"unseen": unseen, "seen": seen}, docs=arguments.write_docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Tensors of a scan's frames, gathered for the frames of a batch only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.spatial import KDTree
+from torch.utils.data import Dataset, Sampler
+
+import torch
+from ptycho_core.normalisation import intensity_scale, unit_factor_from_mean_energy
+from ptycho_core.physics import cut_patches, whole_and_rest
+from ptycho_core.scan import Scan
+from ptycho_core_torch.forward import split_positions
+from ptycho_core_torch.network import Batch
+
+__all__ = ["Frames", "GroupBatches", "Neighbourhoods", "Shuffled"]
+
+
+class Frames:
+    """A scan as batches of tensors. Holds the scan and a few numbers, no copy of the frames."""
+
+    def __init__(self, scan: Scan, nphotons: float | None = None, *, with_truth: bool = False) -> None:
+        """Measure the scan.
+
+        Args:
+            with_truth: batches carry the true object patches, which supervised training needs.
+            nphotons: mean photons of a frame; those measured when not given, which makes rates real counts.
+        """
+        self.scan, self._with_truth = scan, with_truth
+        self.mean_counts = scan.mean_counts_per_frame()
+        self.nphotons = nphotons or self.mean_counts
+        self.alpha = unit_factor_from_mean_energy(self.mean_counts, scan.frame_px)
+        self.intensity_scale = intensity_scale(self.nphotons, scan.frame_px)
+        positions = torch.from_numpy(scan.positions_px - scan.positions_px.min(axis=0))
+        whole, rests = split_positions(positions)
+        self._corners, self._rests = whole, rests.to(torch.float32)
+        good = scan.good_pixels() if scan.bad_pixels is not None else None
+        self._good = None if good is None or good.all() else torch.from_numpy(good.astype(np.float32))
+
+    @property
+    def corners(self) -> torch.Tensor:
+        """Top-left pixel (J, 2) of each window, (y, x), counted from the smallest position."""
+        return self._corners
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Gather some frames."""
+        amplitude = torch.from_numpy(self.scan.amplitude(indices))
+        good = self._good if self._good is None or self._good.ndim == 2 else self._good[indices]
+        if good is not None:
+            amplitude = amplitude * good
+        good = good[None] if good is not None and good.ndim == 2 else good
+        truth = self._truth(indices) if self._with_truth else None
+        unit = amplitude * self.alpha
+        counts = (unit * self.intensity_scale).square()
+        return Batch(unit, counts, self._corners[indices], self._rests[indices], good, truth)
+
+    def _truth(self, indices: np.ndarray) -> torch.Tensor:
+        scan = self.scan
+        if scan.patch_truth is not None:
+            return torch.from_numpy(np.ascontiguousarray(scan.patch_truth[indices]))
+        whole, _ = whole_and_rest(scan.positions_px[indices])
+        return torch.from_numpy(cut_patches(scan.ground_truth, whole, scan.frame_px).astype(np.complex64))
+
+
+class Neighbourhoods(Dataset[Batch]):
+    """Item i: the frames nearest to frame i, as one batch."""
+
+    def __init__(self, frames: Frames, size: int) -> None:
+        self._frames = frames
+        positions = frames.scan.positions_px
+        self._size = min(size, len(positions))
+        self._tree = KDTree(positions)
+
+    def __len__(self) -> int:
+        return self._frames.scan.n_frames
+
+    def __getitem__(self, index: int) -> Batch:
+        _, nearest = self._tree.query(self._frames.scan.positions_px[index], k=self._size)
+        return self._frames.batch(np.atleast_1d(nearest).astype(np.int64))
+
+
+class GroupBatches(Dataset[Batch]):
+    """Item (i, j, …): the members of these groups, group by group, as one batch."""
+
+    def __init__(self, frames: Frames, groups: np.ndarray) -> None:
+        """Hold the members (G, C) of every group."""
+        self._frames, self._groups = frames, groups
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, chosen: tuple[int, ...]) -> Batch:
+        return self._frames.batch(self._groups[list(chosen)].reshape(-1))
+
+
+class Shuffled(Sampler[Any]):
+    """Items of a data set in a new order every epoch, seeded; each process of several takes its share.
+
+    One at a time, or `size` at once as a tuple; an epoch has `n_batches` of them for each process.
+    """
+
+    def __init__(
+        self, n_items: int, n_batches: int, *, size: int = 1, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self._n_items, self._n_batches, self._size = n_items, n_batches, size
+        self._seed, self._rank, self._world = seed, rank, world
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch; Lightning calls this."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        random = np.random.default_rng([self._seed, self._epoch])
+        self._epoch += 1
+        wanted = self._n_batches * self._world * self._size
+        order = np.resize(random.permutation(self._n_items), wanted)
+        for batch in order.reshape(-1, self._size)[self._rank :: self._world].tolist():
+            yield batch[0] if self._size == 1 else tuple(batch)
+
+    def __len__(self) -> int:
+        return self._n_batches

@@ -1,0 +1,1 @@
+"""Networks: measured amplitude in, complex object patches out."""

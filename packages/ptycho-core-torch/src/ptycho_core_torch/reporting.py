@@ -1,0 +1,138 @@
+"""Between Lightning and our callbacks: progress, the question whether to stop, and the last good weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+
+import torch
+from ptycho_config.errors import TrainingError
+from ptycho_core.callbacks import (
+    Callback,
+    CallbackList,
+    EpochReport,
+    LevelPlan,
+    RunEvent,
+    RunStart,
+    StepReport,
+)
+from ptycho_core.scan import Scan
+from torch import nn
+
+__all__ = ["Reporter"]
+
+
+class Reporter(L.Callback):
+    """Passes a training run on to callbacks, keeps its history, and ends it when asked or when time is up."""
+
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        *,
+        scan: Scan,
+        n_batches: int,
+        n_epochs: int | None,
+        max_time_s: float | None,
+    ) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.interrupted = False
+        self._callbacks = CallbackList(callbacks)
+        self._scan, self._n_batches, self._n_epochs = scan, n_batches, n_epochs
+        self._max_time_s = max_time_s
+        self._good: dict[str, torch.Tensor] = {}
+        self._began = self._epoch_began = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Announce the run."""
+        self._began = self._epoch_began = time.monotonic()
+        self._keep(pl_module.network)
+        plan = LevelPlan(self._scan.frame_px, self._n_epochs or 0, self._n_batches)
+        self._callbacks.on_start(
+            RunStart(
+                method="network",
+                scan_name=self._scan.name,
+                n_frames=self._scan.n_frames,
+                frame_px=self._scan.frame_px,
+                levels=(plan,),
+                n_steps=(self._n_epochs or 0) * self._n_batches,
+            )
+        )
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Report a step; end the run when somebody wants it to end."""
+        self._callbacks.on_step(
+            StepReport(
+                level=1,
+                size_px=self._scan.frame_px,
+                epoch=trainer.current_epoch + 1,
+                step=batch_idx + 1,
+                n_steps_in_epoch=self._n_batches,
+                residual=float(pl_module.last_residual),
+                frames_done=min(self._scan.n_frames, (batch_idx + 1) * len(batch.counts)),
+            )
+        )
+        if self._callbacks.should_stop():
+            self.interrupted = True
+            trainer.should_stop = True
+            self._event("stopped", "Stopped on request; the weights reached so far are kept.")
+        elif self._max_time_s is not None and time.monotonic() - self._began > self._max_time_s:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Report an epoch, keep its weights, and stop a network that always answers the same."""
+        now = time.monotonic()
+        seconds, self._epoch_began = now - self._epoch_began, now
+        logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        epoch = trainer.current_epoch + 1
+        self.history.append(
+            {
+                "level": 1,
+                "size_px": self._scan.frame_px,
+                "epoch": epoch,
+                "residual": logged.get("train_residual", float("nan")),
+                "seconds": round(now - self._began, 4),
+                "stepped_back": False,
+                **{key: logged[key] for key in ("train_loss", "train_nll", "val_loss") if key in logged},
+            }
+        )
+        left = self._remaining(epoch, seconds, now - self._began)
+        self._callbacks.on_epoch(
+            EpochReport(
+                level=1,
+                n_levels=1,
+                size_px=self._scan.frame_px,
+                epoch=epoch,
+                n_epochs=self._n_epochs or max(epoch, round(epoch + left / max(seconds, 1e-6))),
+                residual=self.history[-1]["residual"],
+                frames_per_second=self._scan.n_frames / seconds if seconds > 0 else 0.0,
+                elapsed_s=now - self._began,
+                remaining_s=left,
+            )
+        )
+        self._keep(pl_module.network)
+        if pl_module.collapsed():
+            raise TrainingError(
+                "The network gives the same patch for every frame. Train longer with a lower "
+                "`--torch-learning-rate`, or with `--torch-loss-mode mae`.",
+                finding="TRAIN-COLLAPSE-001",
+            )
+
+    def restore_last_good(self, network: nn.Module) -> None:
+        """Put the weights of the last finite epoch back."""
+        network.load_state_dict(self._good)
+
+    def _keep(self, network: nn.Module) -> None:
+        self._good = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+
+    def _event(self, kind: str, message: str) -> None:
+        self._callbacks.on_event(RunEvent(kind, message))
+
+    def _remaining(self, epoch: int, seconds: float, elapsed: float) -> float:
+        by_epochs = None if self._n_epochs is None else (self._n_epochs - epoch) * seconds
+        by_time = None if self._max_time_s is None else max(0.0, self._max_time_s - elapsed)
+        return min(value for value in (by_epochs, by_time) if value is not None)

@@ -1,0 +1,160 @@
+"""A trained network: reconstruct scans with it, save it, load it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import torch
+from ptycho_config.errors import ConfigError
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.models import InferenceConfig, TrainingConfig
+from ptycho_core.assemble import make_reconstruction
+from ptycho_core.bundle import Scaling
+from ptycho_core.callbacks import (
+    Callback,
+    CallbackList,
+    EpochReport,
+    LevelPlan,
+    RunEvent,
+    RunStart,
+    StepReport,
+)
+from ptycho_core.grouping import group_frames
+from ptycho_core.normalisation import intensity_scale, physical_probe
+from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+from ptycho_core_torch.frames import Frames
+from ptycho_core_torch.network import PtychoNetwork
+
+__all__ = ["TrainedNetwork"]
+
+_MARGIN_PX = 4
+_FRAMES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainedNetwork:
+    """Weights, probe and scales of a network, ready for scans of the same frame size."""
+
+    network: PtychoNetwork
+    training: TrainingConfig
+    execution: PyTorchExecutionConfig
+    scaling: Scaling
+    probe_given: np.ndarray
+    history: tuple[Mapping[str, Any], ...] = ()
+    interrupted: bool = False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained numbers."""
+        return sum(weight.numel() for weight in self.network.parameters())
+
+    def with_given_probe(self, probe: np.ndarray) -> TrainedNetwork:
+        """Return the network with a note of the probe that its scan came with, before any refinement."""
+        return replace(self, probe_given=probe)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bundle: a path that ends in `.zip` is the file, anything else its directory."""
+        from ptycho_core_torch.bundles import save_network
+
+        return save_network(self, path)
+
+    def reconstruct(
+        self,
+        scan: Scan,
+        config: InferenceConfig | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+    ) -> Reconstruction:
+        """Give each frame to the network once and average the patches by the light they got.
+
+        Raises:
+            ConfigError: the frames have another size than those the network was trained on.
+        """
+        if scan.frame_px != self.network.model.N:
+            raise ConfigError(
+                f"The network was trained on frames of {self.network.model.N} px and {scan.name} has "
+                f"frames of {scan.frame_px} px. Train one for this size, or use `--method solver`."
+            )
+        began = time.perf_counter()
+        listeners = CallbackList(callbacks)
+        device = torch.device({"gpu": "cuda"}.get(self.execution.accelerator, self.execution.accelerator))
+        frames = Frames(scan)
+        network = self.network.to(device).eval()
+        size = self.execution.inference_batch_size or _FRAMES_AT_ONCE
+        members = _members(scan, self.training)
+        n_batches = -(-len(members) // size)
+        plan = LevelPlan(scan.frame_px, 1, n_batches)
+        listeners.on_start(RunStart("network", scan.name, scan.n_frames, scan.frame_px, (plan,), n_batches))
+        side = scan.frame_px
+        corners = frames.corners + _MARGIN_PX
+        height, width = (corners.amax(0) + side + _MARGIN_PX).tolist()
+        total = torch.zeros((height, width), dtype=torch.complex64)
+        weight = torch.zeros((height, width))
+        weights = network.weights.cpu()
+        interrupted = False
+        with torch.inference_mode():
+            for step in range(n_batches):
+                chosen = members[step * size : (step + 1) * size]
+                batch = frames.batch(chosen.reshape(-1)).to(device)
+                patches = network.patches(batch.amplitude)
+                if len(patches) < chosen.size:
+                    patches = network.agreed(patches, batch.corners)
+                patches = patches.cpu() * weights
+                for patch, (y, x) in zip(patches, corners[chosen.reshape(-1)].tolist(), strict=True):
+                    total[y : y + side, x : x + side] += patch
+                    weight[y : y + side, x : x + side] += weights
+                done = min(scan.n_frames, (step + 1) * size)
+                listeners.on_step(StepReport(1, side, 1, step + 1, n_batches, float("nan"), done))
+                if listeners.should_stop():
+                    interrupted = True
+                    listeners.on_event(RunEvent("stopped", f"Stopped on request after {done} frames."))
+                    break
+        seconds = time.perf_counter() - began
+        obj = torch.where(weight > 0, total / weight.clamp_min(1e-12), torch.ones_like(total)).numpy()
+        probe = physical_probe(
+            network.probe.cpu().numpy(),
+            output_scale=math.exp(network.log_scale.item()),
+            s=intensity_scale(self.scaling.nphotons, scan.frame_px),
+            alpha=frames.alpha,
+        )
+        origin = scan.positions_px.min(axis=0) - _MARGIN_PX - side // 2
+        result = make_reconstruction(
+            scan,
+            obj=obj,
+            probe=probe.astype(np.complex64),
+            origin_px=origin.astype(np.float64),
+            method="network",
+        )
+        row = {"level": 1, "size_px": side, "epoch": 1, "residual": result.data_residual, "seconds": seconds}
+        listeners.on_epoch(
+            EpochReport(1, 1, side, 1, 1, result.data_residual, scan.n_frames / seconds, seconds, 0.0)
+        )
+        return replace(
+            result,
+            history=({**row, "stepped_back": False},),
+            timings={"network": seconds, "total": time.perf_counter() - began},
+            interrupted=interrupted,
+            provenance=dict(self.provenance) | {"torch": version("torch")},
+        )
+
+
+def _members(scan: Scan, training: TrainingConfig) -> np.ndarray:
+    """Members (M, C) of one group for each frame, so that every frame is imaged at least once."""
+    gridsize = training.model.gridsize
+    groups = group_frames(
+        scan.positions_px,
+        gridsize,
+        neighbor_count=max(training.neighbor_count, gridsize**2 - 1),
+        sequential=True,
+    )
+    return groups.indices

@@ -1,0 +1,56 @@
+"""Reconstruct by a network that learns the scan itself, alone or with the solver after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
+from ptycho_config.models import SolverConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from ptycho_core import Reconstruction, Scan
+    from ptycho_core.callbacks import Callback
+
+__all__ = ["by_network"]
+
+logger = logging.getLogger("ptycho")
+#: Training time where nobody set `--max-time`.
+_TRAINING_S = 150.0
+
+
+def by_network(
+    scan: Scan,
+    solver: SolverConfig,
+    execution: SolverExecutionConfig,
+    callbacks: Sequence[Callback],
+    *,
+    refine_probe: bool,
+    then_solver: bool,
+) -> Reconstruction:
+    """Train on the scan, image every frame once, and let the solver go on from there if it is wanted.
+
+    Raises:
+        BackendUnavailableError: the PyTorch core or what it needs is not installed.
+    """
+    from ptycho_core import solve
+    from ptycho_core.backend import get_backend
+    from ptycho_dispatch.probe import with_refined_probe
+
+    backend = get_backend("pytorch")
+    torch_execution = PyTorchExecutionConfig(accelerator=execution.accelerator, logger_backend="none")
+    if refine_probe:
+        scan = with_refined_probe(scan)
+    seconds = _TRAINING_S if solver.max_time is None else solver.max_time
+    logger.info("Training a network on %s for %.0f s.", scan.name, seconds)
+    config = TrainingConfig(max_time=seconds, seed=solver.seed)
+    trained = backend.train(scan, config, torch_execution, callbacks=callbacks)
+    result = trained.reconstruct(scan)
+    result = replace(result, history=trained.history, interrupted=trained.interrupted)
+    if not then_solver or trained.interrupted:
+        return result
+    logger.info("The network's image has R %.4f; the solver goes on from it.", result.data_residual)
+    polished = solve(scan, solver, execution, callbacks, start=result)
+    return replace(polished, method="network, then solver")

@@ -1,0 +1,143 @@
+"""`ptycho infer`: a trained network reconstructs a scan by one pass over its frames."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.models import InferenceConfig, RunConfig
+from ptycho_config.naming import Part, places
+from ptycho_config.sources import load_parts
+from ptycho_dispatch.log import LOG_FILE, logging_to
+from ptycho_dispatch.reconstruct import writable_directory
+from ptycho_dispatch.table import print_rows
+
+if TYPE_CHECKING:
+    from ptycho_core import Reconstruction, Scan
+
+__all__ = ["EXAMPLES", "PARTS", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho infer --model-path trained --test-data scan.npz --output-dir next",
+    "ptycho infer --model-path trained/wts.h5.zip --test-data scan.npz --torch-accelerator cpu",
+)
+
+logger = logging.getLogger("ptycho")
+_RUN_FIELDS = {"measurement", "dc", "probe_file", "console_level"}
+_EXECUTION_FIELDS = {"accelerator", "devices", "num_workers", "inference_batch_size", "precision"}
+PARTS: tuple[Part[Any], ...] = (
+    Part(InferenceConfig, exclude=frozenset({"model"}), title="Inference: which network, which scan"),
+    Part(
+        PyTorchExecutionConfig,
+        prefix="torch_",
+        exclude=frozenset(PyTorchExecutionConfig.model_fields) - _EXECUTION_FIELDS,
+        title="Execution on PyTorch",
+    ),
+    Part(RunConfig, exclude=frozenset(RunConfig.model_fields) - _RUN_FIELDS, title="How to read the scan"),
+)
+_LEGACY_PICTURES = {
+    "amplitude.png": "reconstructed_amplitude.png",
+    "phase.png": "reconstructed_phase.png",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of all models, and `--config`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings; flags and environment win")
+    add_flags(parser, *PARTS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reconstruct one scan with a stored network.
+
+    Raises:
+        BackendUnavailableError: the core that is asked for is not installed.
+        BundleError, ConfigError, DataError, OutputError, PolicyError: see their docstrings.
+    """
+    inference, execution, run_config = load_parts(
+        PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
+    )
+    config = inference.config
+    if config.backend not in (None, "pytorch"):
+        raise BackendUnavailableError(
+            f"The backend `{config.backend}` cannot infer in this version. Use `--backend pytorch`."
+        )
+    directory = writable_directory(config.output_dir)
+    with logging_to(directory, run_config.config.console_level) as screen:
+        if not any(place.name in given_flags(arguments) for place in places(PARTS[1])):
+            logger.info(
+                "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
+                "(auto-detects CUDA if available, else CPU). CPU-only users should pass "
+                "--torch-accelerator cpu."
+            )
+        return _infer(config, execution.config, run_config.config, directory, screen)
+
+
+def _infer(
+    config: InferenceConfig,
+    execution: PyTorchExecutionConfig,
+    run_config: RunConfig,
+    directory: Path,
+    screen: Any,
+) -> int:
+    from ptycho_core import open_scan
+    from ptycho_core.backend import get_backend
+    from ptycho_core.grouping import choose_frames
+    from ptycho_dispatch.interrupt import Interruptible
+    from ptycho_dispatch.progress import progress_for
+
+    began = time.perf_counter()
+    trained = get_backend(config.backend or "pytorch").load(config.model_path, execution)
+    logger.info("PyTorch model moved to device: %s", execution.accelerator)
+    logger.info(
+        "accelerator=%s, num_workers=%d, inference_batch_size=%s",
+        execution.accelerator,
+        execution.num_workers,
+        execution.inference_batch_size,
+    )
+    logger.info("Opening %s.", config.test_data_file)
+    scan = open_scan(
+        str(config.test_data_file),
+        measurement=run_config.measurement,
+        dc=run_config.dc,
+        probe_file=run_config.probe_file,
+    )
+    if config.n_subsample is not None:
+        chosen = choose_frames(scan.n_frames, config.n_subsample, seed=config.subsample_seed)
+        scan = scan.select(np.asarray(chosen))
+    shown, progress = progress_for(screen)
+    with Interruptible() as interrupt:
+        with shown:
+            result = trained.reconstruct(scan, config, callbacks=(progress, interrupt))
+        screen.console = None
+        result = replace(result, provenance=dict(result.provenance) | {"bundle": str(config.model_path)})
+        files = result.save(directory)
+        for name, legacy in _LEGACY_PICTURES.items():
+            if name in files:
+                (directory / legacy).write_bytes(files[name].read_bytes())
+    _report(scan, result, directory, [*files, *_LEGACY_PICTURES.values(), LOG_FILE], began)
+    return EXIT_INTERRUPTED if interrupt.asked else 0
+
+
+def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str], began: float) -> None:
+    seconds = result.timings["network"]
+    rows = [
+        ("scan", f"{scan.name}: {scan.n_frames} frames of {scan.frame_px} x {scan.frame_px} px"),
+        ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px"),
+        ("method", "network, one pass"),
+        ("speed", f"{scan.n_frames / seconds:.0f} frames/s, stitching included"),
+        ("time", f"{time.perf_counter() - began:.1f} s, bundle and scan opened"),
+        ("residual R", f"{result.data_residual:.4f}"),
+        ("files", f"{directory}/: {', '.join(names)}"),
+    ]
+    print_rows("", rows)

@@ -1,0 +1,129 @@
+"""`ptycho train`: a network learns a scan through the physics, without labels."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.models import RunConfig, TrainingConfig
+from ptycho_config.naming import Part, places
+from ptycho_config.sources import load_parts
+from ptycho_dispatch.log import LOG_FILE, logging_to
+from ptycho_dispatch.reconstruct import writable_directory
+from ptycho_dispatch.table import print_rows
+
+__all__ = ["EXAMPLES", "PARTS", "add_arguments", "run"]
+
+EXAMPLES = (
+    "ptycho train --train-data-file scan.npz --nepochs 3 --output-dir trained",
+    "ptycho train --train-data-file siemens-star --max-time 10s --torch-accelerator cpu",
+    "ptycho train --train-data-file scan.npz --max-time 5s --torch-logger none --batch-size 12",
+)
+
+logger = logging.getLogger("ptycho")
+
+_RUN_FIELDS = {"measurement", "dc", "probe_file", "probe_refinement", "console_level", "do_stitching"}
+#: Fields that stand in the execution too, where they win.
+_EXECUTION_WINS = frozenset({"gradient_clip_val", "gradient_clip_algorithm", "scheduler"})
+PARTS: tuple[Part[Any], ...] = (
+    Part(TrainingConfig, title="Training: data, loss and length"),
+    Part(PyTorchExecutionConfig, prefix="torch_", title="Execution on PyTorch"),
+    Part(RunConfig, exclude=frozenset(RunConfig.model_fields) - _RUN_FIELDS, title="How to read the scan"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of all models, and `--config`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings; flags and environment win")
+    add_flags(parser, *PARTS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, write the bundle, and show what the network makes of its own scan.
+
+    Raises:
+        BackendUnavailableError: the backend or its framework is not installed.
+        ConfigError, DataError, OutputError, PolicyError, TrainingError: see their docstrings.
+    """
+    training, execution, run_config = load_parts(
+        PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
+    )
+    config = training.config
+    if config.train_data_file is None:
+        raise ConfigError("`--train-data-file` is missing: a scan file, or a name such as siemens-star.")
+    if config.backend != "pytorch":
+        raise BackendUnavailableError(
+            f"The backend `{config.backend}` cannot train in this version. Use `--backend pytorch`."
+        )
+    directory = writable_directory(config.output_dir)
+    with logging_to(directory, run_config.config.console_level) as screen:
+        if not any(place.name in given_flags(arguments) for place in places(PARTS[1])):
+            logger.info(
+                "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
+                "(auto-detects CUDA if available, else CPU). CPU-only users should pass "
+                "--torch-accelerator cpu."
+            )
+        return _train(config, execution.config, run_config.config, directory, screen)
+
+
+def _train(
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    run_config: RunConfig,
+    directory: Path,
+    screen: Any,
+) -> int:
+    from ptycho_core import open_scan
+    from ptycho_core.backend import get_backend
+    from ptycho_dispatch.interrupt import Interruptible
+    from ptycho_dispatch.probe import with_refined_probe
+    from ptycho_dispatch.progress import progress_for
+
+    backend = get_backend(config.backend)
+    began = time.perf_counter()
+    logger.info("Opening %s.", config.train_data_file)
+    door = {"measurement": run_config.measurement, "dc": run_config.dc}
+    scan = open_scan(str(config.train_data_file), probe_file=run_config.probe_file, **door)
+    test_scan = None
+    if config.test_data_file is not None and config.test_data_file != Path():
+        test_scan = open_scan(str(config.test_data_file), **door)
+    given = scan
+    if run_config.probe_refinement:
+        scan = with_refined_probe(scan)
+        if test_scan is not None:
+            test_scan = replace(test_scan, probe=scan.probe)
+    shown, progress = progress_for(screen)
+    with Interruptible() as interrupt:
+        with shown:
+            trained = backend.train(
+                scan,
+                config,
+                execution,
+                callbacks=(progress, interrupt),
+                test_scan=test_scan,
+                directory=directory,
+            )
+        screen.console = None
+        bundle = trained.with_given_probe(given.probe).save(directory)
+        logger.info("The bundle is %s.", bundle)
+        result = trained.reconstruct(test_scan or scan)
+        result = replace(result, history=trained.history or result.history)
+        files = result.save(directory)
+    rows = [
+        ("scan", f"{scan.name}: {scan.n_frames} frames of {scan.frame_px} x {scan.frame_px} px"),
+        ("network", f"{config.model.architecture}, {trained.n_parameters:,} parameters"),
+        ("epochs", str(len(trained.history)) + (" (interrupted)" if trained.interrupted else "")),
+        ("time", f"{time.perf_counter() - began:.1f} s"),
+        ("residual R", f"{result.data_residual:.4f}"),
+        ("files", f"{directory}/: {', '.join([bundle.name, *files, LOG_FILE])}"),
+    ]
+    print_rows("", rows)
+    return EXIT_INTERRUPTED if interrupt.asked else 0

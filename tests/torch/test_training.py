@@ -1,0 +1,221 @@
+"""A network learns a small scan through the physics, and every way to end early keeps its work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import torch
+from ptycho_config.errors import ConfigError, PolicyError, TrainingError
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.models import ModelConfig, TrainingConfig
+from ptycho_core import Scan
+from ptycho_core.backend import get_backend
+from ptycho_core.callbacks import Callback
+from ptycho_core.simulate import simulate_scan
+from ptycho_core_torch.lightning_module import PtychoLightning
+from ptycho_core_torch.network import PtychoNetwork
+
+CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    """60 frames of 32 x 32 with the true probe."""
+    return simulate_scan(frames=60, frame_px=32, start_kind="true", seed=2).scan
+
+
+def train(scan: Scan, execution: PyTorchExecutionConfig = CPU, callbacks=(), **config):
+    backend = get_backend("pytorch")
+    return backend.train(scan, TrainingConfig(**config), execution, callbacks=callbacks)
+
+
+class Listener(Callback):
+    """Counts what it hears, and stops the run after some steps."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.steps, self.epochs, self.events, self.stop_after = 0, [], [], stop_after
+
+    def on_step(self, step) -> None:
+        self.steps += 1
+
+    def on_epoch(self, epoch) -> None:
+        self.epochs.append(epoch)
+
+    def on_event(self, event) -> None:
+        self.events.append(event.kind)
+
+    def should_stop(self) -> bool:
+        return self.steps >= self.stop_after
+
+
+def test_training_explains_the_frames_better_and_better(scan: Scan) -> None:
+    listener = Listener()
+    trained = train(scan, callbacks=[listener], nepochs=12)
+    residuals = [row["residual"] for row in trained.history]
+    assert len(residuals) == 12
+    assert residuals[-1] < 0.8 * residuals[0]
+    assert [epoch.epoch for epoch in listener.epochs] == list(range(1, 13))
+    assert listener.steps == 12 * 3
+    result = trained.reconstruct(scan)
+    assert result.method == "network"
+    assert result.data_residual < 0.9 * trained_once(scan)
+    assert np.isfinite(result.object).all()
+    assert (np.ceil(result.positions_on_canvas_px().max(axis=0)) + 16 < result.object.shape).all()
+
+
+def trained_once(scan: Scan) -> float:
+    return train(scan, nepochs=1).reconstruct(scan).data_residual
+
+
+def test_an_untrained_network_is_nearly_transparent(scan: Scan) -> None:
+    class Never(Listener):
+        def should_stop(self) -> bool:
+            return True
+
+    quiet = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", learning_rate=1e-12)
+    result = train(scan, quiet, [Never()], nepochs=1).reconstruct(scan)
+    lit = result.coverage > 0.1
+    assert np.abs(np.abs(result.object[lit]) - 1.2 / (1 + np.exp(-2))).max() < 1e-2
+
+
+def test_the_same_seed_gives_the_same_weights(scan: Scan) -> None:
+    first, second = (train(scan, nepochs=2, seed=3).network.state_dict() for _ in range(2))
+    other = train(scan, nepochs=2, seed=4).network.state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_stopping_keeps_the_weights_and_says_so(scan: Scan) -> None:
+    listener = Listener(stop_after=4)
+    trained = train(scan, callbacks=[listener], nepochs=50)
+    assert trained.interrupted
+    assert listener.steps == 4
+    assert listener.events == ["stopped"]
+    assert np.isfinite(trained.reconstruct(scan).data_residual)
+
+
+def test_a_time_budget_ends_the_run(scan: Scan) -> None:
+    trained = train(scan, max_time=1.5)
+    assert not trained.interrupted
+    assert trained.history
+    assert trained.history[-1]["seconds"] < 30
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_weights(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = PtychoLightning._losses
+
+    def poisoned(self, batch):
+        loss, residual, nll = real(self, batch)
+        return (loss * float("nan") if self.global_step == 4 else loss), residual, nll
+
+    monkeypatch.setattr(PtychoLightning, "_losses", poisoned)
+    with pytest.raises(TrainingError, match="not finite at step 5"):
+        train(scan, nepochs=5)
+
+
+@pytest.mark.finding("TRAIN-COLLAPSE-001")
+def test_a_network_that_always_answers_the_same_is_stopped(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = PtychoNetwork.patches
+
+    def constant(self, amplitude):
+        return real(self, amplitude).mean((1, 2), keepdim=True).mean(0, keepdim=True).expand(amplitude.shape)
+
+    monkeypatch.setattr(PtychoNetwork, "patches", constant)
+    monkeypatch.setattr("ptycho_core_torch.lightning_module._WARM_UP_STEPS", 1)
+    with pytest.raises(TrainingError, match=r"TRAIN-COLLAPSE-001.*same patch"):
+        train(scan, nepochs=8)
+
+
+def test_more_accumulation_than_batches_is_refused(scan: Scan) -> None:
+    execution = PyTorchExecutionConfig(accelerator="cpu", accum_steps=4)
+    with pytest.raises(PolicyError, match="EXEC-ACCUM-002"):
+        train(scan, execution, nepochs=1)
+
+
+def test_frames_of_another_size_are_refused(scan: Scan) -> None:
+    with pytest.raises(ConfigError, match="`N` is 64"):
+        train(scan, nepochs=1, model=ModelConfig(N=64))
+    trained = train(scan, nepochs=1)
+    larger = simulate_scan(frames=8, frame_px=48, start_kind="true").scan
+    with pytest.raises(ConfigError, match="trained on frames of 32 px"):
+        trained.reconstruct(larger)
+
+
+def test_supervised_training_needs_labels(scan: Scan) -> None:
+    from dataclasses import replace
+
+    bare = replace(scan, ground_truth=None, patch_truth=None)
+    with pytest.raises(ConfigError, match="DATA-SUP-001"):
+        train(bare, nepochs=1, model=ModelConfig(model_type="supervised"))
+
+
+def test_supervised_training_comes_nearer_to_the_labels(scan: Scan) -> None:
+    trained = train(scan, nepochs=8, model=ModelConfig(model_type="supervised"))
+    losses = [row["train_loss"] for row in trained.history]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_network_trained_on_one_half_images_the_other(scan: Scan) -> None:
+    """Frames that were never trained on are explained far better than by a network that learned nothing."""
+    even, odd = scan.select(np.arange(0, 60, 2)), scan.select(np.arange(1, 60, 2))
+    trained = train(even, nepochs=30)
+    fresh = train(even, nepochs=1)
+    assert trained.reconstruct(odd).data_residual < 0.7 * fresh.reconstruct(odd).data_residual
+
+
+@pytest.mark.parametrize("batch", [7, 64])
+def test_the_batch_size_of_inference_changes_nothing(scan: Scan, batch: int) -> None:
+    trained = train(scan, nepochs=2)
+    one = trained.reconstruct(scan)
+    from dataclasses import replace
+
+    other = replace(
+        trained, execution=PyTorchExecutionConfig(accelerator="cpu", inference_batch_size=batch)
+    ).reconstruct(scan)
+    assert np.abs(one.object - other.object).max() < 1e-4
+
+
+def test_metrics_are_logged_as_csv(scan: Scan, tmp_path: Path) -> None:
+    execution = PyTorchExecutionConfig(accelerator="cpu")
+    get_backend("pytorch").train(scan, TrainingConfig(nepochs=2), execution, directory=tmp_path)
+    logged = list(tmp_path.rglob("metrics.csv"))
+    assert len(logged) == 1
+    assert "train_loss" in logged[0].read_text()
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "fno", "fno_vanilla", "ffno"])
+@pytest.mark.parametrize("gridsize", [1, 2])
+def test_classic_networks_learn_in_groups(scan: Scan, architecture: str, gridsize: int) -> None:
+    model = ModelConfig(architecture=architecture, gridsize=gridsize)
+    trained = train(scan, nepochs=6, model=model, batch_size=8, neighbor_count=6)
+    losses = [row["train_loss"] for row in trained.history]
+    assert losses[-1] < losses[0]
+    result = trained.reconstruct(scan)
+    assert np.isfinite(result.object).all()
+    assert (result.coverage > 0).any()
+
+
+def test_one_patch_for_a_group_is_cut_at_every_member(scan: Scan) -> None:
+    model = ModelConfig(architecture="cnn", gridsize=2, object_big=False)
+    trained = train(scan, nepochs=2, model=model, batch_size=8, neighbor_count=6)
+    assert np.isfinite(trained.reconstruct(scan).data_residual)
+
+
+def test_groups_of_a_batch_never_meet(scan: Scan) -> None:
+    """Agreement within groups does not depend on which groups share a batch (60, 64 and 68 patches)."""
+    model = ModelConfig(architecture="cnn", gridsize=2, N=32)
+    network = PtychoNetwork(model, scan.probe, 1.0)
+    random = torch.Generator().manual_seed(0)
+    corners = torch.randint(0, 12, (17 * 4, 2), generator=random)
+    patches = torch.randn(17 * 4, 32, 32, dtype=torch.complex64, generator=random)
+    alone = torch.cat([network.agreed(patches[i : i + 4], corners[i : i + 4]) for i in range(0, 68, 4)])
+    for count in (60, 64, 68):
+        together = network.agreed(patches[:count], corners[:count])
+        assert torch.allclose(together, alone[:count], atol=1e-6)
