@@ -24,6 +24,7 @@ IDS = (
     "NORMALIZATION-001",
     "OVERSAMPLING-001",
     "POLICY-001",
+    "TRAIN-COLLAPSE-001",
 )
 PROJECT = Path(__file__).resolve().parents[2] / "packages" / "ptycho-config"
 

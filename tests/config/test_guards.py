@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_config.errors import PolicyError
+from ptycho_config.errors import PolicyError, TrainingError
 from ptycho_config.guards import (
+    COLLAPSED,
     accumulation_allowed,
     accumulation_fits,
     check_accumulation,
     check_accumulation_fits,
+    check_collapse,
 )
 
 
@@ -57,3 +59,13 @@ def test_an_epoch_must_hold_one_whole_accumulation(accum_steps: int, n_batches: 
         with pytest.raises(PolicyError, match=f"EXEC-ACCUM-002: `accum_steps` is {accum_steps}") as caught:
             check_accumulation_fits(accum_steps, n_batches)
         assert caught.value.finding == "EXEC-ACCUM-002"
+
+
+@pytest.mark.finding("TRAIN-COLLAPSE-001")
+@given(st.floats(0, 10, allow_nan=False))
+def test_a_network_that_always_says_the_same_is_stopped(spread: float) -> None:
+    if spread < COLLAPSED:
+        with pytest.raises(TrainingError, match="TRAIN-COLLAPSE-001"):
+            check_collapse(spread)
+    else:
+        check_collapse(spread)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from ptycho_config.errors import PolicyError
+from ptycho_config.errors import PolicyError, TrainingError
 
 __all__ = [
+    "COLLAPSED",
     "accumulation_allowed",
     "accumulation_fits",
     "check_accumulation",
     "check_accumulation_fits",
+    "check_collapse",
 ]
+
+
+#: Below this spread of the predicted patches, relative to their mean modulus, a network always says the same.
+COLLAPSED = 1e-4
 
 
 def accumulation_allowed(automatic: bool, accum_steps: int) -> bool:
@@ -54,4 +60,21 @@ def check_accumulation_fits(accum_steps: int, n_batches: int) -> None:
             f"batch{'' if n_batches == 1 else 'es'}. Use `--torch-accum-steps {max(n_batches, 1)}` or less, "
             "or a smaller `--batch-size`.",
             finding="EXEC-ACCUM-002",
+        )
+
+
+def check_collapse(relative_spread: float) -> None:
+    """Stop a network that gives the same patch for every frame.
+
+    Args:
+        relative_spread: spread of the predicted patches across frames over their mean modulus.
+
+    Raises:
+        TrainingError: TRAIN-COLLAPSE-001, the spread is below `COLLAPSED`.
+    """
+    if relative_spread < COLLAPSED:
+        raise TrainingError(
+            "The network gives the same patch for every frame. Use a lower `--torch-learning-rate`, or "
+            "`--torch-loss-mode mae`, and train again.",
+            finding="TRAIN-COLLAPSE-001",
         )

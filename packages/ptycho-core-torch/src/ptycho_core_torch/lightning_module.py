@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import lightning as L
 
 import torch
+from ptycho_config import guards
 from ptycho_config.errors import TrainingError
 from ptycho_config.models import TrainingConfig
 from ptycho_core_torch.losses import (
@@ -25,8 +27,6 @@ __all__ = ["PtychoLightning"]
 _WARM_UP_STEPS = 20
 #: Last learning rate over the first where the course is our own.
 _LAST_RATE = 0.02
-#: Below this spread of the prediction across frames, relative to its mean, a network answers the same always.
-_COLLAPSED = 1e-4
 
 
 class PtychoLightning(L.LightningModule):
@@ -114,11 +114,12 @@ class PtychoLightning(L.LightningModule):
         self.last_spread = spread
         return loss, residual, nll
 
-    def collapsed(self) -> bool:
-        """Return whether the network gives the same patch for every frame of the last batch."""
-        return self.global_step > 10 * _WARM_UP_STEPS and bool(self.last_spread < _COLLAPSED)
+    def check_collapse(self) -> None:
+        """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
+        if self.global_step > 10 * _WARM_UP_STEPS:
+            guards.check_collapse(float(self.last_spread))
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         """AdamW with a short warm-up and a cosine, over the steps or the time that the run has."""
         optimizer = torch.optim.AdamW(
             self.parameters(),

@@ -9,7 +9,6 @@ from typing import Any
 import lightning as L
 
 import torch
-from ptycho_config.errors import TrainingError
 from ptycho_core.callbacks import (
     Callback,
     CallbackList,
@@ -115,12 +114,7 @@ class Reporter(L.Callback):
             )
         )
         self._keep(pl_module.network)
-        if pl_module.collapsed():
-            raise TrainingError(
-                "The network gives the same patch for every frame. Train longer with a lower "
-                "`--torch-learning-rate`, or with `--torch-loss-mode mae`.",
-                finding="TRAIN-COLLAPSE-001",
-            )
+        pl_module.check_collapse()
 
     def restore_last_good(self, network: nn.Module) -> None:
         """Put the weights of the last finite epoch back."""
