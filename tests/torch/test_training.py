@@ -15,6 +15,7 @@ from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
+from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.network import PtychoNetwork
 
@@ -219,3 +220,38 @@ def test_groups_of_a_batch_never_meet(scan: Scan) -> None:
     for count in (60, 64, 68):
         together = network.agreed(patches[:count], corners[:count])
         assert torch.allclose(together, alone[:count], atol=1e-6)
+
+
+def test_thinned_frames_have_the_statistics_of_a_dim_measurement(scan: Scan) -> None:
+    frames = Frames(scan, thin_to=300.0, seed=1)
+    batches = [frames.batch(np.arange(60)) for _ in range(20)]
+    full = Frames(scan).batch(np.arange(60))
+    assert all(torch.equal(batch.counts, full.counts) for batch in batches)
+    seen = torch.stack([(batch.amplitude / frames.alpha).square() for batch in batches])
+    dim = seen * (300.0 / frames.mean_counts)  # in thinned counts again
+    assert torch.allclose(dim, dim.round(), atol=1e-3)
+    assert float(dim.sum((2, 3)).mean()) == pytest.approx(300, rel=0.02)
+    bright = full.counts.mean(0) > full.counts.mean()
+    variance_over_mean = dim.var(0).mean(0)[bright] / dim.mean((0, 1))[bright]
+    assert float(variance_over_mean.mean()) == pytest.approx(1, abs=0.1)
+    assert not torch.equal(batches[0].amplitude, batches[1].amplitude)
+
+
+def test_a_network_for_a_low_dose_learns_from_bright_frames(scan: Scan) -> None:
+    trained = train(scan, nepochs=10, thin_to=2000.0)
+    losses = [row["train_loss"] for row in trained.history]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("dose", [1e9, 1e6])
+def test_thinning_to_more_than_there_is_is_refused(scan: Scan, dose: float) -> None:
+    with pytest.raises(ConfigError, match="Give fewer"):
+        train(scan, nepochs=1, thin_to=max(dose, 2 * scan.mean_counts_per_frame()))
+
+
+def test_amplitudes_cannot_be_thinned(scan: Scan) -> None:
+    amplitude = Scan.from_arrays(
+        scan.amplitude() * 0.37, scan.positions_px, scan.probe, measurement="amplitude", dc="center"
+    )
+    with pytest.raises(ConfigError, match="photon counts"):
+        train(amplitude, nepochs=1, thin_to=1.0)

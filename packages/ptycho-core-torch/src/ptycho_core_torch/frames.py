@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 from torch.utils.data import Dataset, Sampler
 
 import torch
+from ptycho_config.errors import ConfigError
 from ptycho_core.normalisation import intensity_scale, unit_factor_from_mean_energy
 from ptycho_core.physics import cut_patches, whole_and_rest
 from ptycho_core.scan import Scan
@@ -22,17 +23,32 @@ __all__ = ["Frames", "GroupBatches", "Neighbourhoods", "Shuffled"]
 class Frames:
     """A scan as batches of tensors. Holds the scan and a few numbers, no copy of the frames."""
 
-    def __init__(self, scan: Scan, nphotons: float | None = None, *, with_truth: bool = False) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        nphotons: float | None = None,
+        *,
+        with_truth: bool = False,
+        thin_to: float | None = None,
+        seed: int = 0,
+    ) -> None:
         """Measure the scan.
 
         Args:
             with_truth: batches carry the true object patches, which supervised training needs.
+            thin_to: the amplitudes are of frames thinned binomially to this mean count, anew each time; the
+                counts stay those measured. A thinned Poisson count is the count of a dimmer measurement.
+            seed: of the thinning.
+        Raises:
+            ConfigError: the frames are no photon counts, or not brighter than `thin_to`.
             nphotons: mean photons of a frame; those measured when not given, which makes rates real counts.
         """
         self.scan, self._with_truth = scan, with_truth
         self.mean_counts = scan.mean_counts_per_frame()
         self.nphotons = nphotons or self.mean_counts
         self.alpha = unit_factor_from_mean_energy(self.mean_counts, scan.frame_px)
+        self.kept = None if thin_to is None else self._kept_part(thin_to)
+        self._random = np.random.default_rng(seed)
         self.intensity_scale = intensity_scale(self.nphotons, scan.frame_px)
         positions = torch.from_numpy(scan.positions_px - scan.positions_px.min(axis=0))
         whole, rests = split_positions(positions)
@@ -48,14 +64,35 @@ class Frames:
     def batch(self, indices: np.ndarray) -> Batch:
         """Gather some frames."""
         amplitude = torch.from_numpy(self.scan.amplitude(indices))
+        seen = amplitude if self.kept is None else self._thinned(amplitude)
         good = self._good if self._good is None or self._good.ndim == 2 else self._good[indices]
         if good is not None:
-            amplitude = amplitude * good
+            amplitude, seen = amplitude * good, seen * good
         good = good[None] if good is not None and good.ndim == 2 else good
         truth = self._truth(indices) if self._with_truth else None
-        unit = amplitude * self.alpha
-        counts = (unit * self.intensity_scale).square()
+        counts = (amplitude * (self.alpha * self.intensity_scale)).square()
+        brighter = 1.0 if self.kept is None else self.kept**-0.5
+        unit = seen * (self.alpha * brighter)
         return Batch(unit, counts, self._corners[indices], self._rests[indices], good, truth)
+
+    def _kept_part(self, thin_to: float) -> float:
+        sample = np.square(self.scan.amplitude(slice(0, 16)), dtype=np.float64)
+        if self.scan.measurement != "counts" or np.abs(sample - np.round(sample)).max() > 1e-2:
+            raise ConfigError(
+                "`--thin-to` needs frames of photon counts; these are not. Give a scan of whole counts, or "
+                "leave `--thin-to` out."
+            )
+        if thin_to >= self.mean_counts:
+            raise ConfigError(
+                f"`--thin-to` is {thin_to:g} and the frames of {self.scan.name} have {self.mean_counts:.4g} "
+                "counts on average. Give fewer."
+            )
+        return thin_to / self.mean_counts
+
+    def _thinned(self, amplitude: torch.Tensor) -> torch.Tensor:
+        """Keep each photon with the same chance."""
+        counts = np.rint(amplitude.numpy().astype(np.float64) ** 2).astype(np.int64)
+        return torch.from_numpy(np.sqrt(self._random.binomial(counts, self.kept)).astype(np.float32))
 
     def _truth(self, indices: np.ndarray) -> torch.Tensor:
         scan = self.scan

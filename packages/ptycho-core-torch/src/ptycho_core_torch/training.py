@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -37,6 +37,8 @@ __all__ = ["train_network"]
 _UNET_RATE, _UNET_CLIP = 2e-3, 1.0
 _UNET_BATCH, _CLASSIC_BATCH = 24, 16
 _CALIBRATION_FRAMES = 256
+#: Above this mean count per pixel the amplitude loss gave the sharper objects, below it the Poisson loss.
+_MANY_COUNTS_PER_PIXEL = 10.0
 
 
 def train_network(
@@ -72,7 +74,7 @@ def train_network(
     if config.n_subsample is not None:
         part_seed = seed if config.subsample_seed is None else config.subsample_seed
         scan = scan.select(choose_frames(scan.n_frames, config.n_subsample, part_seed))
-    frames = Frames(scan, config.nphotons, with_truth=supervised)
+    frames = Frames(scan, config.nphotons, with_truth=supervised, thin_to=config.thin_to, seed=seed)
     unet = model.architecture == "unet"
     batch_size = config.batch_size or (_UNET_BATCH if unet else _CLASSIC_BATCH)
     in_groups = model.overlap_constraint != "batch"
@@ -84,6 +86,8 @@ def train_network(
         network = PtychoNetwork(model, scan.probe, frames.intensity_scale)
     sample = np.linspace(0, scan.n_frames - 1, min(_CALIBRATION_FRAMES, scan.n_frames)).astype(np.int64)
     network.calibrate(frames.batch(sample).amplitude)
+    if unet and "torch_loss_mode" not in config.model_fields_set:
+        config = config.model_copy(update={"torch_loss_mode": _loss_for(frames)})
     timed = config.max_time is not None and "nepochs" not in config.model_fields_set
     n_epochs = -1 if timed else config.nepochs
     chosen = execution.model_fields_set
@@ -148,6 +152,16 @@ def _scaling(network: PtychoNetwork, frames: Frames) -> Scaling:
         anchor="whole-pixels",
         pixel_convention="index",
     )
+
+
+def _loss_for(frames: Frames) -> Literal["poisson", "mae"]:
+    """Choose the loss where nobody did: amplitudes at high dose, Poisson counts at low dose.
+
+    With many photons the model's own faults outweigh the noise, and distances of amplitudes bear them better;
+    with few, only the likelihood knows what an empty pixel says.
+    """
+    seen = frames.mean_counts if frames.kept is None else frames.mean_counts * frames.kept
+    return "mae" if seen / frames.scan.frame_px**2 >= _MANY_COUNTS_PER_PIXEL else "poisson"
 
 
 def _groups(scan: Scan, config: TrainingConfig, model: ModelConfig) -> np.ndarray:

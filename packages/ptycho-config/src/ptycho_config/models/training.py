@@ -46,6 +46,11 @@ class TrainingConfig(CanonicalConfig):
     nphotons: PositiveNumber | None = Field(
         default=None, description="mean photons per frame; measured for counts, else 1e9, when not given"
     )
+    thin_to: PositiveNumber | None = Field(
+        default=None,
+        description="learn to image a lower dose: the network sees frames thinned to this mean count and is "
+        "judged by the bright ones",
+    )
     n_groups: PositiveInteger | None = Field(
         default=None, description="groups to use; all frames when not given"
     )
@@ -73,7 +78,9 @@ class TrainingConfig(CanonicalConfig):
         default=False, description="take groups in scan order instead of at random"
     )
     backend: Literal["pytorch", "tensorflow"] = Field(default="pytorch", description="core that trains")
-    torch_loss_mode: Literal["poisson", "mae"] = Field(default="poisson", description="loss on the detector")
+    torch_loss_mode: Literal["poisson", "mae"] = Field(
+        default="poisson", description="loss on the detector; unet chooses by the dose when not given"
+    )
     gradient_clip_val: NonNegativeNumber | None = Field(
         default=None, description="gradients are clipped at this value; never when not given"
     )
