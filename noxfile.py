@@ -123,15 +123,15 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The figures of the documentation: `nox -s bench -- star | fidelity | memory | network | gpu`."""
+    """The figures of the documentation: `-- star | fidelity | memory | network | thinning | gpu`."""
     names = [entry.stem for entry in (ROOT / "benchmarks").glob("*.py")]
     wanted = session.posargs[0] if session.posargs else ""
     if wanted == "gpu":
         run_tests(session, "torch", "-m", "gpu", *session.posargs[1:])
         return
-    if wanted not in ("star", "fidelity", "memory", "network") or wanted not in names:
-        session.error("say which: nox -s bench -- star | fidelity | memory | network | gpu")
-    install(session, "all" if wanted in ("star", "network") else "base")
+    if wanted not in ("star", "fidelity", "memory", "network", "thinning") or wanted not in names:
+        session.error("say which: nox -s bench -- star | fidelity | memory | network | thinning | gpu")
+    install(session, "all" if wanted in ("star", "network", "thinning") else "base")
     use_data_beside(session)
     if wanted in ("star", "fidelity"):
         session.env["PTYCHO_PEER_PYTHON"] = str(peer_interpreter(session))
