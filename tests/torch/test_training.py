@@ -255,3 +255,16 @@ def test_amplitudes_cannot_be_thinned(scan: Scan) -> None:
     )
     with pytest.raises(ConfigError, match="photon counts"):
         train(amplitude, nepochs=1, thin_to=1.0)
+
+
+def test_another_probe_is_refined_and_said_so(scan: Scan) -> None:
+    trained = train(scan, nepochs=2)
+    same, other = Listener(), Listener()
+    trained.reconstruct(scan, callbacks=[same])
+    assert "probe" not in same.events
+    known = simulate_scan(frames=60, frame_px=32, start_kind="defocus", seed=2)
+    result = trained.reconstruct(known.scan, callbacks=[other])
+    assert "probe" in other.events
+    assert np.isfinite(result.object).all()
+    overlap = abs(np.vdot(result.probe[0], known.probe[0]))
+    assert overlap > 0.9 * np.linalg.norm(result.probe[0]) * np.linalg.norm(known.probe[0])

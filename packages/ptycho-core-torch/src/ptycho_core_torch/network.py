@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -68,11 +69,7 @@ class PtychoNetwork(nn.Module):
             )
         self.model = model
         self.network = _build(model)
-        mask = None
-        if model.probe_mask:
-            mask = soft_mask(model.N, sigma_px=model.probe_mask_sigma, diameter_px=model.probe_mask_diameter)
-        scaled = scale_probe(probe, model.probe_gauge, probe_scale=model.probe_scale, mask=mask)
-        self.register_buffer("probe", torch.from_numpy(scaled.astype(np.complex64)), persistent=False)
+        self.register_buffer("probe", _in_gauge(probe, model), persistent=False)
         self.register_buffer("back_projection_std", torch.ones(()))
         self.log_scale = nn.Parameter(torch.tensor(math.log(intensity_scale)))
 
@@ -81,6 +78,12 @@ class PtychoNetwork(nn.Module):
         """Weight (N, N) of each pixel of a patch where patches are averaged: the light it got."""
         light = (self.probe.real.square() + self.probe.imag.square()).sum(0)
         return light / light.max() + _WEIGHT_FLOOR
+
+    def with_probe(self, probe: np.ndarray) -> PtychoNetwork:
+        """Return the same network around another probe (P, N, N)."""
+        other = copy.deepcopy(self)
+        other.probe = _in_gauge(probe, self.model).to(self.probe.device)
+        return other
 
     def calibrate(self, amplitude: Tensor) -> None:
         """Set the scale of the back-projection from some frames (B, N, N) of unit amplitude."""
@@ -137,6 +140,14 @@ class PtychoNetwork(nn.Module):
         if self.model.overlap_constraint != "none" and not lonely:
             patches = self.agreed(patches, batch.corners)
         return patches, self.rate(patches, batch.rests_px)
+
+
+def _in_gauge(probe: np.ndarray, model: ModelConfig) -> Tensor:
+    mask = None
+    if model.probe_mask:
+        mask = soft_mask(model.N, sigma_px=model.probe_mask_sigma, diameter_px=model.probe_mask_diameter)
+    scaled = scale_probe(probe, model.probe_gauge, probe_scale=model.probe_scale, mask=mask)
+    return torch.from_numpy(scaled.astype(np.complex64))
 
 
 def _build(model: ModelConfig) -> nn.Module:

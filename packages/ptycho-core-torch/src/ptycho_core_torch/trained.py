@@ -33,6 +33,7 @@ from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.network import PtychoNetwork
+from ptycho_core_torch.other_probe import refined_probe, same_probe
 
 __all__ = ["TrainedNetwork"]
 
@@ -89,7 +90,7 @@ class TrainedNetwork:
         listeners = CallbackList(callbacks)
         device = torch.device({"gpu": "cuda"}.get(self.execution.accelerator, self.execution.accelerator))
         frames = Frames(scan)
-        network = self.network.to(device).eval()
+        network = self._network_for(scan, listeners).to(device).eval()
         size = self.execution.inference_batch_size or _FRAMES_AT_ONCE
         members = _members(scan, self.training)
         n_batches = -(-len(members) // size)
@@ -146,6 +147,21 @@ class TrainedNetwork:
             interrupted=interrupted,
             provenance=dict(self.provenance) | {"torch": version("torch")},
         )
+
+    def _network_for(self, scan: Scan, listeners: CallbackList) -> PtychoNetwork:
+        """Return the network, with the probe of this scan where it is another than the one trained with."""
+        known = (self.probe_given, self.network.probe.cpu().numpy())
+        if scan.probe_source == "estimated" or any(same_probe(scan.probe, probe) for probe in known):
+            return self.network
+        probe = refined_probe(scan)
+        listeners.on_event(
+            RunEvent(
+                "probe",
+                f"The probe of {scan.name} is not the one that the network was trained with; the solver "
+                "refined it from frames around the middle.",
+            )
+        )
+        return self.network.with_probe(probe)
 
 
 def _members(scan: Scan, training: TrainingConfig) -> np.ndarray:
