@@ -77,6 +77,7 @@ DEFAULTS: dict[type[Config], dict[str, object]] = {
         "realspace_weight": 0.0,
         "tv_weight": 0.0,
         "nphotons": None,
+        "thin_to": None,
         "n_groups": None,
         "n_images": None,
         "n_subsample": None,

@@ -208,7 +208,7 @@ def test_a_run_records_which_source_won(ptycho, scan_file: Path, tmp_path: Path)
     assert found["background"] == ("auto", "default")
 
 
-@pytest.mark.parametrize("word", ["train", "infer", "watch", "audit"])
+@pytest.mark.parametrize("word", ["watch", "audit"])
 def test_what_this_version_has_not_is_not_offered(ptycho, word: str) -> None:
     done = ptycho(word)
     assert done.returncode == 2

@@ -18,7 +18,7 @@ from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import InferenceConfig, RunConfig
 from ptycho_config.naming import Part, places
 from ptycho_config.sources import load_parts
-from ptycho_dispatch.log import LOG_FILE, logging_to
+from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
 
@@ -36,7 +36,7 @@ logger = logging.getLogger("ptycho")
 _RUN_FIELDS = {"measurement", "dc", "probe_file", "console_level"}
 _EXECUTION_FIELDS = {"accelerator", "devices", "num_workers", "inference_batch_size", "precision"}
 PARTS: tuple[Part[Any], ...] = (
-    Part(InferenceConfig, exclude=frozenset({"model"}), title="Inference: which network, which scan"),
+    Part(InferenceConfig, exclude=frozenset({"model", "debug"}), title="Inference: network and scan"),
     Part(
         PyTorchExecutionConfig,
         prefix="torch_",
@@ -64,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
         BackendUnavailableError: the core that is asked for is not installed.
         BundleError, ConfigError, DataError, OutputError, PolicyError: see their docstrings.
     """
-    inference, execution, run_config = load_parts(
-        PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
-    )
+    with held_warnings() as warned:
+        inference, execution, run_config = load_parts(
+            PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
+        )
     config = inference.config
     if config.backend not in (None, "pytorch"):
         raise BackendUnavailableError(
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
+        for text in warned:
+            logger.warning("%s", text)
         if not any(place.name in given_flags(arguments) for place in places(PARTS[1])):
             logger.info(
                 "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FILE_ONLY", "LOG_FILE", "Screen", "logging_to"]
+__all__ = ["FILE_ONLY", "LOG_FILE", "Screen", "held_warnings", "logging_to"]
 
 LOG_FILE = "ptycho.log"
 #: A record that carries this attribute goes to the log file and not to the screen.
@@ -56,6 +56,16 @@ class LogFile(logging.FileHandler):
         except OSError:
             # The last lines did not fit; `handleError` has said so, or the run failed for the same reason.
             self.broken = True
+
+
+@contextmanager
+def held_warnings() -> Iterator[list[str]]:
+    """Collect warnings that come before there is a log; the caller says them when there is one."""
+    held: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield held
+    held += [" ".join(str(warning.message).split()) for warning in caught]
 
 
 @contextmanager

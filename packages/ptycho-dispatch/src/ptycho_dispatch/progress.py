@@ -36,7 +36,10 @@ class Lines(Callback):
         self._last = 0.0
 
     def on_start(self, start: RunStart) -> None:
-        levels = ", then ".join(f"{level.size_px} px, up to {level.epochs} epochs" for level in start.levels)
+        levels = ", then ".join(
+            f"{level.size_px} px, " + (f"up to {level.epochs} epochs" if level.epochs else "as time allows")
+            for level in start.levels
+        )
         logger.info("%s: %d frames of %d px; %s.", start.scan_name, start.n_frames, start.frame_px, levels)
 
     def on_event(self, event: RunEvent) -> None:

@@ -16,7 +16,7 @@ from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import RunConfig, TrainingConfig
 from ptycho_config.naming import Part, places
 from ptycho_config.sources import load_parts
-from ptycho_dispatch.log import LOG_FILE, logging_to
+from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
 
@@ -53,9 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         BackendUnavailableError: the backend or its framework is not installed.
         ConfigError, DataError, OutputError, PolicyError, TrainingError: see their docstrings.
     """
-    training, execution, run_config = load_parts(
-        PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
-    )
+    with held_warnings() as warned:
+        training, execution, run_config = load_parts(
+            PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
+        )
     config = training.config
     if config.train_data_file is None:
         raise ConfigError("`--train-data-file` is missing: a scan file, or a name such as siemens-star.")
@@ -65,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
+        for text in warned:
+            logger.warning("%s", text)
         if not any(place.name in given_flags(arguments) for place in places(PARTS[1])):
             logger.info(
                 "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
