@@ -38,7 +38,8 @@ from ptycho_core_torch.other_probe import refined_probe, same_probe
 __all__ = ["TrainedNetwork"]
 
 _MARGIN_PX = 4
-_FRAMES_AT_ONCE = 64
+#: Frames of one inference step where nobody chose it: what fits the caches of a CPU, and what fills a GPU.
+_FRAMES_AT_ONCE = {"cpu": 32, "other": 256}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,7 +92,9 @@ class TrainedNetwork:
         device = torch.device({"gpu": "cuda"}.get(self.execution.accelerator, self.execution.accelerator))
         frames = Frames(scan)
         network = self._network_for(scan, listeners).to(device).eval()
-        size = self.execution.inference_batch_size or _FRAMES_AT_ONCE
+        size = self.execution.inference_batch_size or _FRAMES_AT_ONCE.get(
+            device.type, _FRAMES_AT_ONCE["other"]
+        )
         members = _members(scan, self.training)
         n_batches = -(-len(members) // size)
         plan = LevelPlan(scan.frame_px, 1, n_batches)
