@@ -6,8 +6,10 @@ needs it is left as it is.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,8 @@ def main() -> None:
     reference = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / "siemens-star-lsqml.npz"
     if reference.exists():
         draw_beside(result, reference)
+    if importlib.util.find_spec("lightning"):
+        draw_network(scan, result)
 
 
 def draw_overview(result: Reconstruction) -> None:
@@ -99,6 +103,30 @@ def draw_beside(result: Reconstruction, path: Path) -> None:
     reference_phase = middle_phase(obj, top_left.mean(axis=0) + half, 165)
     panel(figure, (1, 2, 2), reference_phase, "reference, 200 epochs of LSQ-ML", **style)
     save(figure, "beside-the-reference.png")
+
+
+def draw_network(scan: Scan, result: Reconstruction) -> None:
+    """Half of the frames after a minute of training on the other half."""
+    from ptycho_config.execution import PyTorchExecutionConfig
+    from ptycho_config.models import TrainingConfig
+    from ptycho_core.backend import get_backend
+
+    order = np.random.default_rng(0).permutation(scan.n_frames)
+    learned, unseen = (scan.select(np.sort(half)) for half in np.array_split(order, 2))
+    probe = solve(learned).probe
+    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
+    trained = get_backend("pytorch").train(
+        replace(learned, probe=probe), TrainingConfig(max_time=60), execution
+    )
+    image = trained.reconstruct(replace(unseen, probe=probe))
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    style = {"vmin": -0.8, "vmax": 0.5}
+    for place, (one, title) in enumerate(
+        ((result, "solver, all frames"), (image, "network, one pass over frames that it never saw")), 1
+    ):
+        centre = one.positions_on_canvas_px().mean(axis=0)
+        panel(figure, (1, 2, place), middle_phase(one.object, centre, 165), title, **style)
+    save(figure, "network.png")
 
 
 if __name__ == "__main__":
