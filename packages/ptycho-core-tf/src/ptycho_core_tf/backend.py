@@ -27,11 +27,18 @@ class TensorFlowBackend:
         return Availability(installed=False, reason=_NOT_YET)
 
     def train(
-        self, scan: Scan, config: Any, execution: Any, *, callbacks: Sequence[Callback] = ()
+        self,
+        scan: Scan,
+        config: Any,
+        execution: Any,
+        *,
+        callbacks: Sequence[Callback] = (),
+        test_scan: Scan | None = None,
+        directory: Path | None = None,
     ) -> NoReturn:
         """Refuse: not in this version."""
         raise BackendUnavailableError(f"Backend `tensorflow`: {_NOT_YET}. {_REMEDY}")
 
-    def load(self, bundle: Path, execution: Any) -> NoReturn:
+    def load(self, bundle: str | Path, execution: Any) -> NoReturn:
         """Refuse: not in this version."""
         raise BackendUnavailableError(f"Backend `tensorflow`: {_NOT_YET}. {_REMEDY}")

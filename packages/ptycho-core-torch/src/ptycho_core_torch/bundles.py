@@ -66,9 +66,9 @@ def load_network(path: str | Path, execution: PyTorchExecutionConfig) -> Trained
         raise BundleError(f"{path}: {error}") from error
     network.probe.copy_(torch.from_numpy(bundle.probe))
     tensors = {name: torch.from_numpy(array) for name, array in bundle.weights.items()}
-    scalars = {name: tensors.pop(name, None) for name in _SCALARS}
+    scalars = {name: tensors.pop(name) for name in _SCALARS if name in tensors}
     expected = network.network.state_dict()
-    strange = sorted(set(tensors) ^ set(expected)) + [name for name in scalars if scalars[name] is None]
+    strange = sorted(set(tensors) ^ set(expected)) + [name for name in _SCALARS if name not in scalars]
     strange += [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
     if strange:
         raise BundleError(

@@ -92,14 +92,17 @@ class Frames:
     def _thinned(self, amplitude: torch.Tensor) -> torch.Tensor:
         """Keep each photon with the same chance."""
         counts = np.rint(amplitude.numpy().astype(np.float64) ** 2).astype(np.int64)
-        return torch.from_numpy(np.sqrt(self._random.binomial(counts, self.kept)).astype(np.float32))
+        kept = 1.0 if self.kept is None else self.kept
+        return torch.from_numpy(np.sqrt(self._random.binomial(counts, kept)).astype(np.float32))
 
     def _truth(self, indices: np.ndarray) -> torch.Tensor:
         scan = self.scan
         if scan.patch_truth is not None:
             return torch.from_numpy(np.ascontiguousarray(scan.patch_truth[indices]))
         whole, _ = whole_and_rest(scan.positions_px[indices])
-        return torch.from_numpy(cut_patches(scan.ground_truth, whole, scan.frame_px).astype(np.complex64))
+        return torch.from_numpy(
+            cut_patches(np.asarray(scan.ground_truth), whole, scan.frame_px).astype(np.complex64)
+        )
 
 
 class Neighbourhoods(Dataset[Batch]):

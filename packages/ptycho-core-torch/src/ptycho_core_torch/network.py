@@ -45,8 +45,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move everything to a device."""
-        parts = (self.amplitude, self.counts, self.corners, self.rests_px, self.good, self.truth)
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in parts))
+        moved = {
+            name: part.to(device, non_blocking=True) for name, part in vars(self).items() if part is not None
+        }
+        return Batch(**moved)
 
 
 class PtychoNetwork(nn.Module):
@@ -55,6 +57,9 @@ class PtychoNetwork(nn.Module):
     The probe is held in the gauge of the configuration, (P, N, N) complex; `log_scale` is the logarithm of
     the factor from unit amplitude to the root of counts.
     """
+
+    probe: Tensor
+    back_projection_std: Tensor
 
     def __init__(self, model: ModelConfig, probe: np.ndarray, intensity_scale: float) -> None:
         super().__init__()

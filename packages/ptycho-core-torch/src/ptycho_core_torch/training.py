@@ -108,15 +108,15 @@ def train_network(
     )
     with tempfile.TemporaryDirectory() as temporary, _quiet_lightning():
         trainer = _trainer(execution, config, reporter, n_epochs, directory or Path(temporary), unet)
-        loaders = [_loader(frames, groups, batch_size, execution, seed)]
+        loader, test_loader = _loader(frames, groups, batch_size, execution, seed), None
         if test_scan is not None:
             test_frames = Frames(test_scan, config.nphotons, with_truth=supervised)
             test_groups = (
                 _groups(test_scan, config, model) if in_groups else np.empty((test_scan.n_frames, 0))
             )
-            loaders.append(_loader(test_frames, test_groups, batch_size, execution, seed))
+            test_loader = _loader(test_frames, test_groups, batch_size, execution, seed)
         try:
-            trainer.fit(module, *loaders)
+            trainer.fit(module, loader, test_loader)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"Out of memory with {batch_size} frames a batch. "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.fft
 from jaxtyping import Complex64, Float32, Float64
@@ -48,7 +50,7 @@ def make_reconstruction(
     probe: Complex64[np.ndarray, "mode n n"],
     origin_px: Float64[np.ndarray, " 2"],
     method: str,
-    **record: object,
+    **record: Any,
 ) -> Reconstruction:
     """Fix the gauge, judge by the data residual, and put everything into one record.
 

@@ -6,11 +6,13 @@ nothing here, and nothing above, knows a core by name. A third party can add one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.callbacks import Callback
@@ -37,7 +39,28 @@ class Availability:
 class TrainedModel(Protocol):
     """A network with its weights, ready to reconstruct scans."""
 
-    def reconstruct(self, scan: Scan, config: Any, *, callbacks: Sequence[Callback] = ()) -> Reconstruction:
+    @property
+    def history(self) -> tuple[Mapping[str, Any], ...]:
+        """One row an epoch of the training."""
+        ...
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody ended the training early."""
+        ...
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained numbers."""
+        ...
+
+    def with_given_probe(self, probe: np.ndarray) -> TrainedModel:
+        """Note the probe that the scan came with, before any refinement."""
+        ...
+
+    def reconstruct(
+        self, scan: Scan, config: Any = None, *, callbacks: Sequence[Callback] = ()
+    ) -> Reconstruction:
         """Reconstruct a scan by one pass over its frames."""
         ...
 
@@ -57,10 +80,20 @@ class Backend(Protocol):
         ...
 
     def train(
-        self, scan: Scan, config: Any, execution: Any, *, callbacks: Sequence[Callback] = ()
+        self,
+        scan: Scan,
+        config: Any,
+        execution: Any,
+        *,
+        callbacks: Sequence[Callback] = (),
+        test_scan: Scan | None = None,
+        directory: Path | None = None,
     ) -> TrainedModel:
         """Train a network on a scan.
 
+        Args:
+            test_scan: another scan whose loss is watched.
+            directory: for the logger's files; none are kept when not given.
         Raises:
             BackendUnavailableError: this backend cannot work here; with the reason and the remedy.
         """

@@ -215,7 +215,7 @@ class Reconstruction:
             found = ", ".join(f"{key} {arrays[key].shape}" for key in RECONSTRUCTION_KEYS)
             raise DataError(f"{file}: the arrays do not fit together ({found}). Reconstruct the scan again.")
         history = arrays.get("history", _history_table(()))
-        physical = {key: float(arrays.get(key, np.nan)) for key in _PHYSICAL}
+        physical: dict[str, Any] = {key: _known(arrays.get(key)) for key in _PHYSICAL}
         return cls(
             object=arrays["object"].astype(np.complex64, copy=False),
             probe=probe.astype(np.complex64, copy=False),
@@ -229,8 +229,12 @@ class Reconstruction:
             history=tuple(_history_row(row) for row in history),
             interrupted=bool(arrays.get("interrupted", False)),
             image_reliable=bool(arrays.get("image_reliable", True)),
-            **{key: None if np.isnan(value) else value for key, value in physical.items()},
+            **physical,
         )
+
+
+def _known(value: np.ndarray | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def _history_table(rows: tuple[Mapping[str, Any], ...]) -> np.ndarray:

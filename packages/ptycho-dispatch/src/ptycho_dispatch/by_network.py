@@ -40,7 +40,7 @@ def by_network(
     from ptycho_dispatch.probe import with_refined_probe
 
     backend = get_backend("pytorch")
-    torch_execution = PyTorchExecutionConfig(accelerator=execution.accelerator, logger_backend="none")
+    torch_execution = PyTorchExecutionConfig(accelerator=execution.accelerator, logger_backend=None)
     if refine_probe:
         scan = with_refined_probe(scan)
     seconds = _TRAINING_S if solver.max_time is None else solver.max_time

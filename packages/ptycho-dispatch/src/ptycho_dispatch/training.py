@@ -93,7 +93,7 @@ def _train(
     backend = get_backend(config.backend)
     began = time.perf_counter()
     logger.info("Opening %s.", config.train_data_file)
-    door = {"measurement": run_config.measurement, "dc": run_config.dc}
+    door: dict[str, Any] = {"measurement": run_config.measurement, "dc": run_config.dc}
     scan = open_scan(str(config.train_data_file), probe_file=run_config.probe_file, **door)
     test_scan = None
     if config.test_data_file is not None and config.test_data_file != Path():

@@ -40,7 +40,8 @@ class Unet(nn.Module):
         )
         self.output = nn.Conv2d(width, 8 * channels_out, 3, padding=1)
         nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        if self.output.bias is not None:
+            nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the object patches."""

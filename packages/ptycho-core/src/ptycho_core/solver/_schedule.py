@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ptycho_config.models import SolverConfig
 from ptycho_core.callbacks import LevelPlan
@@ -82,7 +83,7 @@ def plan_levels(
     coarse_px = min(coarse_px, final_px)
     middle_px = _middle(coarse_px, final_px)
     coarse_epochs, middle_epochs, full_epochs, least_epochs = _epochs(config)
-    probe = {"probe_step": config.probe_step, "probe_momentum": config.probe_momentum}
+    probe: dict[str, Any] = {"probe_step": config.probe_step, "probe_momentum": config.probe_momentum}
     coarse = LevelSchedule(
         size_px=coarse_px,
         epochs=coarse_epochs,
@@ -94,7 +95,7 @@ def plan_levels(
         time_share=_COARSE_TIME,
         **probe,
     )
-    fine = {
+    fine: dict[str, Any] = {
         "object_step": config.object_step * _FINE_OBJECT_STEP,
         "object_momentum": _FINE_OBJECT_MOMENTUM,
         **probe,
