@@ -269,6 +269,10 @@ def report(
             "",
             f"## What LSQ-ML was offered, {best['epochs']} epochs each",
             "",
+            "These runs choose the option that then takes turns with ours. They may come fr"
+            "om an earlier run of the command on a machine with other work on it (`--peer run` "
+            "makes them anew): compare their seconds with each other, not with those above.",
+            "",
             markdown_table(
                 [
                     "options",

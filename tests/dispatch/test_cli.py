@@ -76,6 +76,7 @@ def test_quiet_leaves_the_table_only(ptycho, scan_file: Path) -> None:
 NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
 NO_NETWORK = (3, "no such file") if NETWORKS else (4, "pip install")
 NO_BUNDLE = (3, "nothing") if NETWORKS else (4, "pip install")
+NO_RESUME = (2, "--method solver") if NETWORKS else (4, "pip install")
 INFER_FROM_NOTHING = ("infer", "--test-data", "x.npz", "--model-path", "nothing")
 
 
@@ -90,6 +91,7 @@ INFER_FROM_NOTHING = ("infer", "--test-data", "x.npz", "--model-path", "nothing"
         (["reconstruct", "x.npz", "--effort", "huge"], 2, "huge"),
         (["reconstruct", "x.npz", "--probe-modes", "0"], 2, "probe"),
         (["reconstruct", "x.npz", "--method", "network"], *NO_NETWORK),
+        (["reconstruct", "x.npz", "--method", "both", "--resume"], *NO_RESUME),
         (["train", "--nepochs", "1"], 2, "--train-data-file"),
         (["train", "--train-data-file", "x.npz", "--backend", "tensorflow"], 4, "--backend pytorch"),
         ([*INFER_FROM_NOTHING, "--torch-accelerator", "cpu"], *NO_BUNDLE),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ptycho_config.errors import ConfigError, PolicyError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_config.models import ModelConfig, TrainingConfig
+from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
@@ -106,7 +106,7 @@ def test_a_time_budget_ends_the_run(scan: Scan) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_weights(
-    scan: Scan, monkeypatch: pytest.MonkeyPatch
+    scan: Scan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     real = PtychoLightning._losses
 
@@ -115,8 +115,56 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_weights(
         return (loss * float("nan") if self.global_step == 4 else loss), residual, nll
 
     monkeypatch.setattr(PtychoLightning, "_losses", poisoned)
-    with pytest.raises(TrainingError, match="not finite at step 5"):
-        train(scan, nepochs=5)
+    backend = get_backend("pytorch")
+    with pytest.raises(TrainingError, match=r"not finite at step 5.*last good weights are in"):
+        backend.train(scan, TrainingConfig(nepochs=5), CPU, directory=tmp_path)
+    kept = backend.load(tmp_path, CPU)
+    assert [row["epoch"] for row in kept.history] == [1]
+    assert np.isfinite(kept.reconstruct(scan).data_residual)
+
+
+def test_a_setting_without_effect_is_said(scan: Scan) -> None:
+    heard: list[str] = []
+
+    class Hear(Listener):
+        def on_event(self, event) -> None:
+            heard.append(event.message)
+
+    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", early_stop_patience=3)
+    train(scan, execution, [Hear()], nepochs=1, optimizer="sgd")
+    assert heard == ["Without effect in this version: --optimizer, --torch-early-stop-patience."]
+
+
+def test_every_setting_is_read_or_named_as_without_effect() -> None:
+    """A setting that nobody reads and nobody names would be a flag that lies."""
+    import ptycho_core_torch
+    from ptycho_core_torch import without_effect
+
+    root = Path(ptycho_core_torch.__file__).parent
+    code = "".join(file.read_text() for file in root.rglob("*.py") if file.stem != "without_effect")
+    named = {*without_effect._TRAINING, *without_effect._EXECUTION, *without_effect._MODEL}
+    #: Read by the command line, which opens the scans, chooses the core and the directory.
+    elsewhere = {"train_data_file", "test_data_file", "output_dir", "backend", "n_images", "resolution"}
+    models = (TrainingConfig, PyTorchExecutionConfig, ModelConfig)
+    unread = {
+        name
+        for model in models
+        for name in model.model_fields
+        if f".{name}" not in code and name not in named | elsewhere
+    }
+    assert unread == set()
+
+
+def test_several_devices_are_refused(scan: Scan) -> None:
+    several = PyTorchExecutionConfig(accelerator="cpu", devices=2, logger_backend="none")
+    with pytest.raises(ConfigError, match="--torch-devices 1"):
+        train(scan, several, nepochs=1)
+
+
+def test_fewer_groups_image_fewer_frames(scan: Scan) -> None:
+    trained = train(scan, nepochs=1)
+    config = InferenceConfig(model_path=Path("x"), test_data_file=Path("y"), n_groups=7)
+    assert trained.reconstruct(scan, config).n_frames == 7
 
 
 @pytest.mark.finding("TRAIN-COLLAPSE-001")

@@ -21,7 +21,12 @@ __all__ = ["Frames", "GroupBatches", "Neighbourhoods", "Shuffled"]
 
 
 class Frames:
-    """A scan as batches of tensors. Holds the scan and a few numbers, no copy of the frames."""
+    """A scan as batches of tensors. Holds the scan and a few numbers, no copy of the frames.
+
+    Attributes:
+        corners: (J, 2) top-left pixel of each window, (y, x), counted from the smallest position.
+        kept: part of the photons that the network sees; None where it sees all.
+    """
 
     def __init__(
         self,
@@ -35,13 +40,13 @@ class Frames:
         """Measure the scan.
 
         Args:
+            nphotons: mean photons of a frame; those measured when not given, which makes rates real counts.
             with_truth: batches carry the true object patches, which supervised training needs.
             thin_to: the amplitudes are of frames thinned binomially to this mean count, anew each time; the
                 counts stay those measured. A thinned Poisson count is the count of a dimmer measurement.
             seed: of the thinning.
         Raises:
             ConfigError: the frames are no photon counts, or not brighter than `thin_to`.
-            nphotons: mean photons of a frame; those measured when not given, which makes rates real counts.
         """
         self.scan, self._with_truth = scan, with_truth
         self.mean_counts = scan.mean_counts_per_frame()
@@ -52,14 +57,9 @@ class Frames:
         self.intensity_scale = intensity_scale(self.nphotons, scan.frame_px)
         positions = torch.from_numpy(scan.positions_px - scan.positions_px.min(axis=0))
         whole, rests = split_positions(positions)
-        self._corners, self._rests = whole, rests.to(torch.float32)
+        self.corners, self._rests = whole, rests.to(torch.float32)
         good = scan.good_pixels() if scan.bad_pixels is not None else None
         self._good = None if good is None or good.all() else torch.from_numpy(good.astype(np.float32))
-
-    @property
-    def corners(self) -> torch.Tensor:
-        """Top-left pixel (J, 2) of each window, (y, x), counted from the smallest position."""
-        return self._corners
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Gather some frames."""
@@ -73,7 +73,7 @@ class Frames:
         counts = (amplitude * (self.alpha * self.intensity_scale)).square()
         brighter = 1.0 if self.kept is None else self.kept**-0.5
         unit = seen * (self.alpha * brighter)
-        return Batch(unit, counts, self._corners[indices], self._rests[indices], good, truth)
+        return Batch(unit, counts, self.corners[indices], self._rests[indices], good, truth)
 
     def _kept_part(self, thin_to: float) -> float:
         sample = np.square(self.scan.amplitude(slice(0, 16)), dtype=np.float64)
@@ -137,17 +137,14 @@ class GroupBatches(Dataset[Batch]):
 
 
 class Shuffled(Sampler[Any]):
-    """Items of a data set in a new order every epoch, seeded; each process of several takes its share.
+    """Items of a data set in a new order every epoch, seeded.
 
-    One at a time, or `size` at once as a tuple; an epoch has `n_batches` of them for each process.
+    One at a time, or `size` at once as a tuple; an epoch has `n_batches` of them.
     """
 
-    def __init__(
-        self, n_items: int, n_batches: int, *, size: int = 1, seed: int = 0, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, n_items: int, n_batches: int, *, size: int = 1, seed: int = 0) -> None:
         self._n_items, self._n_batches, self._size = n_items, n_batches, size
-        self._seed, self._rank, self._world = seed, rank, world
-        self._epoch = 0
+        self._seed, self._epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; Lightning calls this."""
@@ -156,9 +153,8 @@ class Shuffled(Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         random = np.random.default_rng([self._seed, self._epoch])
         self._epoch += 1
-        wanted = self._n_batches * self._world * self._size
-        order = np.resize(random.permutation(self._n_items), wanted)
-        for batch in order.reshape(-1, self._size)[self._rank :: self._world].tolist():
+        order = np.resize(random.permutation(self._n_items), self._n_batches * self._size)
+        for batch in order.reshape(-1, self._size).tolist():
             yield batch[0] if self._size == 1 else tuple(batch)
 
     def __len__(self) -> int:

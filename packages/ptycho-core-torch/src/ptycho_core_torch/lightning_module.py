@@ -75,8 +75,8 @@ class PtychoLightning(L.LightningModule):
         loss, residual, nll = self._losses(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"The loss is not finite at step {self.global_step + 1}; the weights before this epoch are "
-                "kept. Lower `--torch-learning-rate`, or set `--torch-gradient-clip-val 1`."
+                f"The loss is not finite at step {self.global_step + 1}; "
+                "lower `--torch-learning-rate`, or set `--torch-gradient-clip-val 1`."
             )
         self.log_dict(
             {"train_loss": loss, "train_residual": residual, "train_nll": nll},

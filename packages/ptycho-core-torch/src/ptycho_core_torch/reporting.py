@@ -78,7 +78,9 @@ class Reporter(L.Callback):
         if self._callbacks.should_stop():
             self.interrupted = True
             trainer.should_stop = True
-            self._event("stopped", "Stopped on request; the weights reached so far are kept.")
+            self._callbacks.on_event(
+                RunEvent("stopped", "Stopped on request; the weights reached so far are kept.")
+            )
         elif self._max_time_s is not None and time.monotonic() - self._began > self._max_time_s:
             trainer.should_stop = True
 
@@ -113,8 +115,8 @@ class Reporter(L.Callback):
                 remaining_s=left,
             )
         )
-        self._keep(pl_module.network)
         pl_module.check_collapse()
+        self._keep(pl_module.network)
 
     def restore_last_good(self, network: nn.Module) -> None:
         """Put the weights of the last finite epoch back."""
@@ -122,9 +124,6 @@ class Reporter(L.Callback):
 
     def _keep(self, network: nn.Module) -> None:
         self._good = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-
-    def _event(self, kind: str, message: str) -> None:
-        self._callbacks.on_event(RunEvent(kind, message))
 
     def _remaining(self, epoch: int, seconds: float, elapsed: float) -> float:
         by_epochs = None if self._n_epochs is None else (self._n_epochs - epoch) * seconds

@@ -14,7 +14,7 @@ import numpy as np
 
 import torch
 from ptycho_config.errors import ConfigError
-from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_core.assemble import make_reconstruction
 from ptycho_core.bundle import Scaling
@@ -29,15 +29,17 @@ from ptycho_core.callbacks import (
 )
 from ptycho_core.grouping import group_frames
 from ptycho_core.normalisation import intensity_scale, physical_probe
+from ptycho_core.probe_refinement import refine_probe, same_probe
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.network import PtychoNetwork
-from ptycho_core_torch.other_probe import refined_probe, same_probe
 
 __all__ = ["TrainedNetwork"]
 
 _MARGIN_PX = 4
+#: Frames from the middle of a scan that are enough to refine its probe.
+_PROBE_FRAMES = 150
 #: Frames of one inference step where nobody chose it: what fits the caches of a CPU, and what fills a GPU.
 _FRAMES_AT_ONCE = {"cpu": 32, "other": 256}
 
@@ -90,12 +92,12 @@ class TrainedNetwork:
         began = time.perf_counter()
         listeners = CallbackList(callbacks)
         device = torch.device({"gpu": "cuda"}.get(self.execution.accelerator, self.execution.accelerator))
+        scan, members = _members(scan, self.training, None if config is None else config.n_groups)
         frames = Frames(scan)
         network = self._network_for(scan, listeners).to(device).eval()
         size = self.execution.inference_batch_size or _FRAMES_AT_ONCE.get(
             device.type, _FRAMES_AT_ONCE["other"]
         )
-        members = _members(scan, self.training)
         n_batches = -(-len(members) // size)
         plan = LevelPlan(scan.frame_px, 1, n_batches)
         listeners.on_start(RunStart("network", scan.name, scan.n_frames, scan.frame_px, (plan,), n_batches))
@@ -156,7 +158,8 @@ class TrainedNetwork:
         known = (self.probe_given, self.network.probe.cpu().numpy())
         if scan.probe_source == "estimated" or any(same_probe(scan.probe, probe) for probe in known):
             return self.network
-        probe = refined_probe(scan)
+        execution = SolverExecutionConfig(arrays="numpy", accelerator="cpu")
+        probe = refine_probe(scan, most_frames=_PROBE_FRAMES, execution=execution).probe
         listeners.on_event(
             RunEvent(
                 "probe",
@@ -167,13 +170,16 @@ class TrainedNetwork:
         return self.network.with_probe(probe)
 
 
-def _members(scan: Scan, training: TrainingConfig) -> np.ndarray:
-    """Members (M, C) of one group for each frame, so that every frame is imaged at least once."""
+def _members(scan: Scan, training: TrainingConfig, n_groups: int | None) -> tuple[Scan, np.ndarray]:
+    """One group for each frame, or the first so many; the frames they use, and their members (G, C)."""
     gridsize = training.model.gridsize
-    groups = group_frames(
+    members = group_frames(
         scan.positions_px,
         gridsize,
         neighbor_count=max(training.neighbor_count, gridsize**2 - 1),
         sequential=True,
-    )
-    return groups.indices
+    ).indices[:n_groups]
+    used = np.unique(members)
+    if len(used) < scan.n_frames:
+        scan, members = scan.select(used), np.searchsorted(used, members)
+    return scan, members

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from ptycho_config.errors import ConfigError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core.bundle import ProbeMask, Scaling
-from ptycho_core.callbacks import Callback
+from ptycho_core.callbacks import Callback, CallbackList, RunEvent
 from ptycho_core.grouping import choose_frames, group_frames
 from ptycho_core.scan import Scan
 from ptycho_core_torch.frames import Frames, GroupBatches, Neighbourhoods, Shuffled
@@ -30,6 +29,7 @@ from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.network import PtychoNetwork
 from ptycho_core_torch.reporting import Reporter
 from ptycho_core_torch.trained import TrainedNetwork
+from ptycho_core_torch.without_effect import settings_without_effect
 
 __all__ = ["train_network"]
 
@@ -54,7 +54,7 @@ def train_network(
 
     Args:
         test_scan: where given, its loss is `val_loss`.
-        directory: for checkpoints and the logger's files; a temporary one when not given.
+        directory: for the logger's files, and for the last good weights where training fails.
     Raises:
         ConfigError: the configuration does not fit the scan.
         PolicyError: EXEC-ACCUM-001, EXEC-ACCUM-002.
@@ -99,6 +99,11 @@ def train_network(
         n_steps=None if timed else n_epochs * n_batches // execution.accum_steps,
     )
     guards.check_accumulation(module, execution.accum_steps)
+    ignored = settings_without_effect(config, execution)
+    if ignored:
+        CallbackList(callbacks).on_event(
+            RunEvent("ignored", f"Without effect in this version: {', '.join(ignored)}.")
+        )
     reporter = Reporter(
         callbacks,
         scan=scan,
@@ -108,6 +113,10 @@ def train_network(
     )
     with tempfile.TemporaryDirectory() as temporary, _quiet_lightning():
         trainer = _trainer(execution, config, reporter, n_epochs, directory or Path(temporary), unet)
+        if trainer.world_size > 1:
+            raise ConfigError(
+                "Training on several devices is not part of this version. Use `--torch-devices 1`."
+            )
         loader, test_loader = _loader(frames, groups, batch_size, execution, seed), None
         if test_scan is not None:
             test_frames = Frames(test_scan, config.nphotons, with_truth=supervised)
@@ -115,6 +124,7 @@ def train_network(
                 _groups(test_scan, config, model) if in_groups else np.empty((test_scan.n_frames, 0))
             )
             test_loader = _loader(test_frames, test_groups, batch_size, execution, seed)
+        failure: TrainingError | None = None
         try:
             trainer.fit(module, loader, test_loader)
         except torch.OutOfMemoryError as error:
@@ -122,10 +132,11 @@ def train_network(
                 f"Out of memory with {batch_size} frames a batch. "
                 f"Try `--batch-size {max(1, batch_size // 2)}`."
             ) from error
-        except TrainingError:
+        except TrainingError as error:
             reporter.restore_last_good(network)
-            raise
-    return TrainedNetwork(
+            failure = error
+
+    trained = TrainedNetwork(
         network=network.cpu().eval(),
         training=config.model_copy(update={"model": model, "batch_size": batch_size}),
         execution=execution,
@@ -134,6 +145,10 @@ def train_network(
         history=tuple(reporter.history),
         interrupted=reporter.interrupted,
     )
+    if failure is not None:
+        kept = "" if directory is None else f" The last good weights are in {trained.save(directory)}."
+        raise TrainingError(f"{failure}{kept}", finding=failure.finding) from failure
+    return trained
 
 
 def _scaling(network: PtychoNetwork, frames: Frames) -> Scaling:
@@ -248,12 +263,12 @@ def _logger(execution: PyTorchExecutionConfig, directory: Path) -> Any:
 
 @contextmanager
 def _quiet_lightning():
-    """Keep Lightning's advertisements and hints to itself; what matters is said by our own log."""
+    """Keep Lightning's hints to itself, and its switch for determinism to the run."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")
+    deterministic = torch.are_deterministic_algorithms_enabled()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning.*")
         try:
@@ -261,3 +276,4 @@ def _quiet_lightning():
         finally:
             for name, level in before.items():
                 logging.getLogger(name).setLevel(level)
+            torch.use_deterministic_algorithms(deterministic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ __all__ = ["by_network"]
 logger = logging.getLogger("ptycho")
 #: Training time where nobody set `--max-time`.
 _TRAINING_S = 150.0
+#: Part of a time budget that training gets where the solver follows.
+_TRAINING_SHARE = 0.8
 
 
 def by_network(
@@ -39,11 +42,15 @@ def by_network(
     from ptycho_core.backend import get_backend
     from ptycho_dispatch.probe import with_refined_probe
 
+    began = time.perf_counter()
     backend = get_backend("pytorch")
     torch_execution = PyTorchExecutionConfig(accelerator=execution.accelerator, logger_backend=None)
     if refine_probe:
         scan = with_refined_probe(scan)
-    seconds = _TRAINING_S if solver.max_time is None else solver.max_time
+    seconds = _TRAINING_S
+    if solver.max_time is not None:
+        share = _TRAINING_SHARE if then_solver else 1.0
+        seconds = max(1.0, share * (solver.max_time - (time.perf_counter() - began)))
     logger.info("Training a network on %s for %.0f s.", scan.name, seconds)
     config = TrainingConfig(max_time=seconds, seed=solver.seed)
     trained = backend.train(scan, config, torch_execution, callbacks=callbacks)
@@ -52,5 +59,8 @@ def by_network(
     if not then_solver or trained.interrupted:
         return result
     logger.info("The network's image has R %.4f; the solver goes on from it.", result.data_residual)
+    if solver.max_time is not None:
+        left = max(1.0, solver.max_time - (time.perf_counter() - began))
+        solver = solver.model_copy(update={"max_time": left})
     polished = solve(scan, solver, execution, callbacks, start=result)
     return replace(polished, method="network, then solver")

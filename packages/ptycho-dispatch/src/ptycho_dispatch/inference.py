@@ -16,11 +16,12 @@ from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import InferenceConfig, RunConfig
-from ptycho_config.naming import Part, places
+from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
+from ptycho_dispatch.torch_policy import announce_execution
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -75,14 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
-        for text in warned:
-            logger.warning("%s", text)
-        if not any(place.name in given_flags(arguments) for place in places(PARTS[1])):
-            logger.info(
-                "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
-                "(auto-detects CUDA if available, else CPU). CPU-only users should pass "
-                "--torch-accelerator cpu."
-            )
+        announce_execution(arguments, PARTS[1], warned)
         return _infer(config, execution.config, run_config.config, directory, screen)
 
 

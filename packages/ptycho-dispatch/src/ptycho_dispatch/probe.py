@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 __all__ = ["with_refined_probe"]
 
 logger = logging.getLogger("ptycho")
+#: More than this teach nothing new about the probe, and a long scan should not be solved to find it.
+_MOST_FRAMES = 1000
 
 
 def with_refined_probe(scan: Scan) -> Scan:
     """Return the scan with the probe that the solver finds in a few seconds."""
-    from ptycho_config.models import SolverConfig
-    from ptycho_core import solve
+    from ptycho_core.probe_refinement import refine_probe
 
-    result = solve(scan, SolverConfig(probe_modes=len(scan.probe)))
+    result = refine_probe(scan, most_frames=_MOST_FRAMES)
     logger.info(
         "Probe refined by the solver in %.1f s (R %.4f); `--no-probe-refinement` leaves it as given.",
         result.timings["total"],

@@ -47,6 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     run_config = settings.run.config
     if run_config.method in ("network", "both"):
         _check_network()
+        if run_config.start is not None or run_config.resume:
+            raise ConfigError(
+                f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "
+                "a network anew. Leave them out, or use `--method solver`."
+            )
     directory = writable_directory(run_config.output_dir)
     with logging_to(directory, run_config.console_level) as screen:
         if run_config.method == "auto":

@@ -14,11 +14,12 @@ from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, Conf
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import RunConfig, TrainingConfig
-from ptycho_config.naming import Part, places
+from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
+from ptycho_dispatch.torch_policy import announce_execution
 
 __all__ = ["EXAMPLES", "PARTS", "add_arguments", "run"]
 
@@ -31,8 +32,6 @@ EXAMPLES = (
 logger = logging.getLogger("ptycho")
 
 _RUN_FIELDS = {"measurement", "dc", "probe_file", "probe_refinement", "console_level", "do_stitching"}
-#: Fields that stand in the execution too, where they win.
-_EXECUTION_WINS = frozenset({"gradient_clip_val", "gradient_clip_algorithm", "scheduler"})
 PARTS: tuple[Part[Any], ...] = (
     Part(TrainingConfig, title="Training: data, loss and length"),
     Part(PyTorchExecutionConfig, prefix="torch_", title="Execution on PyTorch"),
@@ -66,14 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
-        for text in warned:
-            logger.warning("%s", text)
-        if not any(place.name in given_flags(arguments) for place in places(PARTS[1])):
-            logger.info(
-                "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
-                "(auto-detects CUDA if available, else CPU). CPU-only users should pass "
-                "--torch-accelerator cpu."
-            )
+        announce_execution(arguments, PARTS[1], warned)
         return _train(config, execution.config, run_config.config, directory, screen)
 
 

@@ -1,4 +1,4 @@
-"""A stored network meets a scan whose probe is not the one it was trained with."""
+"""The probe of a scan as the solver finds it: what every network is trained and used with."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from jaxtyping import Complex64
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
+from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver import solve
 
-__all__ = ["refined_probe", "same_probe"]
+__all__ = ["refine_probe", "same_probe"]
 
 #: Correlation of two probes above which they are one.
 _SAME = 0.99
-#: Frames from the middle of a scan that are enough to refine its probe.
-_FRAMES = 150
+
+
+def refine_probe(
+    scan: Scan, *, most_frames: int, execution: SolverExecutionConfig | None = None
+) -> Reconstruction:
+    """Solve the frames nearest to the scan's middle, at most so many; the result's `probe` is in counts."""
+    if scan.n_frames > most_frames:
+        distance = np.square(scan.positions_px - np.median(scan.positions_px, axis=0)).sum(axis=1)
+        scan = scan.select(np.sort(np.argsort(distance, kind="stable")[:most_frames]))
+    return solve(scan, SolverConfig(probe_modes=len(scan.probe)), execution)
 
 
 def same_probe(
@@ -26,11 +35,3 @@ def same_probe(
         return False
     overlap = abs(np.vdot(one[0], other[0]))
     return bool(overlap >= _SAME * np.linalg.norm(one[0]) * np.linalg.norm(other[0]))
-
-
-def refined_probe(scan: Scan) -> Complex64[np.ndarray, "mode n n"]:
-    """Refine the probe of a scan by the solver, from the frames nearest to its middle; in counts."""
-    distance = np.square(scan.positions_px - np.median(scan.positions_px, axis=0)).sum(axis=1)
-    part = scan.select(np.sort(np.argsort(distance, kind="stable")[:_FRAMES]))
-    config = SolverConfig(probe_modes=len(scan.probe))
-    return solve(part, config, SolverExecutionConfig(arrays="numpy", accelerator="cpu")).probe
