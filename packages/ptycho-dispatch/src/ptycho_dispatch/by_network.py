@@ -57,10 +57,15 @@ def by_network(
     result = trained.reconstruct(scan)
     result = replace(result, history=trained.history, interrupted=trained.interrupted)
     if not then_solver or trained.interrupted:
-        return result
+        return _timed(result, began)
     logger.info("The network's image has R %.4f; the solver goes on from it.", result.data_residual)
     if solver.max_time is not None:
         left = max(1.0, solver.max_time - (time.perf_counter() - began))
         solver = solver.model_copy(update={"max_time": left})
     polished = solve(scan, solver, execution, callbacks, start=result)
-    return replace(polished, method="network, then solver")
+    return _timed(replace(polished, method="network, then solver"), began)
+
+
+def _timed(result: Reconstruction, began: float) -> Reconstruction:
+    """Book the whole way, the training included, as the time of the run."""
+    return replace(result, timings=dict(result.timings) | {"total": time.perf_counter() - began})
