@@ -81,7 +81,7 @@ def draw_levels(scan: Scan, result: Reconstruction) -> None:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     stages = [
         ("64 px, one epoch", SolverConfig(final_size=64, epochs=1, probe_search=False)),
-        ("64 px, twelve epochs", SolverConfig(final_size=64, epochs=14)),
+        ("64 px, twelve epochs", SolverConfig(final_size=64, epochs=12)),
         ("the default plan, to the full 128 px", None),
     ]
     centre = np.asarray(result.object.shape) / 2

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from ptycho_config import hardware
 from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Lanes, array_libraries, load_arrays
 from ptycho_core.assemble import coverage_of
 from ptycho_core.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.solver import _choose_arrays
 from ptycho_core.solver._batches import plan_batches
 from ptycho_core.solver._resample import resample_object
+from ptycho_core.solver._schedule import plan_levels
 from ptycho_core.solver._shifts import frequencies, shift_filters, shift_weights
 
 
@@ -188,3 +190,25 @@ def test_unknown_arrays_name_the_command_that_installs_them() -> None:
     with pytest.raises(BackendUnavailableError, match="pip install"):
         load_arrays("cupy")
     assert "numpy" in array_libraries()
+
+
+@given(st.integers(1, 80), st.sampled_from([64, 80, 96, 128]), st.integers(4, 5000))
+def test_the_epochs_that_somebody_asked_for_are_shared_among_the_levels(
+    epochs: int, coarse_px: int, n_frames: int
+) -> None:
+    config = SolverConfig(epochs=epochs)
+    levels = plan_levels(config, coarse_px=coarse_px, frame_px=128, n_frames=n_frames, warm_start=False)
+    assert sum(level.epochs for level in levels) == epochs
+    assert levels[-1].size_px == 128
+    assert [level.last for level in levels] == [False] * (len(levels) - 1) + [True]
+    assert all(level.least_epochs in (None, level.epochs) for level in levels)
+
+
+@given(st.sampled_from([64, 96, 128]), st.integers(1, 30000))
+def test_small_scans_get_more_epochs_at_the_full_level(coarse_px: int, n_frames: int) -> None:
+    plan = {"coarse_px": coarse_px, "frame_px": 128, "warm_start": False}
+    here, larger = (
+        plan_levels(SolverConfig(), n_frames=count, **plan)[-1] for count in (n_frames, 2 * n_frames)
+    )
+    least = [level.epochs if level.least_epochs is None else level.least_epochs for level in (here, larger)]
+    assert 6 <= least[1] <= least[0] <= 30

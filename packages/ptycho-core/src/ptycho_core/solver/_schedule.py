@@ -114,7 +114,8 @@ def plan_levels(
     worthwhile = math.ceil(_PIXELS_COMPARED / (n_frames * final_px**2))
     least_epochs = min(max(least_epochs, worthwhile), full_epochs)
     if middle_px == final_px:
-        full = replace(full, epochs=max(least_epochs, min(full_epochs, middle_epochs)))
+        least = max(least_epochs, min(full_epochs, middle_epochs))
+        full = replace(full, epochs=least if config.epochs is None else middle_epochs + full_epochs)
         return [level for level in (coarse, full) if level.epochs]
     full = replace(full, least_epochs=least_epochs)
     return [level for level in (coarse, middle, full) if level.epochs]
