@@ -1,4 +1,4 @@
-"""Tests of networks are collected only where the PyTorch core and its frameworks are installed."""
+"""Tests of training are collected only where the PyTorch core and its frameworks are installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,5 @@ import importlib.util
 
 NEEDED = ("ptycho_core_torch", "torch", "lightning")
 collect_ignore = (
-    []
-    if all(importlib.util.find_spec(name) for name in NEEDED)
-    else ["test_forward.py", "test_training.py", "networks"]
+    [] if all(importlib.util.find_spec(name) for name in NEEDED) else ["test_forward.py", "test_training.py"]
 )
