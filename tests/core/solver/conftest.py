@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core import Scan
 from ptycho_core.arrays import array_libraries
+from ptycho_core.kernel import load_kernel
 
 
 @dataclass(frozen=True)
@@ -101,3 +103,12 @@ def array_name(request: pytest.FixtureRequest) -> str:
     if not array_libraries()[request.param]().available():
         pytest.skip(f"the package for `{request.param}` arrays is not installed")
     return request.param
+
+
+@pytest.fixture(params=["kernel", "arrays alone"])
+def execution(request: pytest.FixtureRequest, array_name: str) -> SolverExecutionConfig:
+    """Each library of arrays on the CPU, with and without the compiled step."""
+    if request.param == "kernel" and load_kernel().library is None:
+        pytest.skip(load_kernel().message)
+    kernel = "required" if request.param == "kernel" else "off"
+    return SolverExecutionConfig(arrays=array_name, accelerator="cpu", threads=2, kernel=kernel)

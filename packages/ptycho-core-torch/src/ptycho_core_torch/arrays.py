@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ class TorchArrays:
         # moduli of complex numbers cost a third of torch's. The transforms and products stay with torch.
         self._host = NumpyArrays(threads=1) if device == "cpu" else None
         self._lanes = Lanes(self.lanes, prepare_thread=partial(torch.set_num_threads, 1))
+        self.kernel: ctypes.CDLL | None = None
 
     @staticmethod
     def available() -> bool:
@@ -66,6 +68,9 @@ class TorchArrays:
 
     def to_numpy(self, values: torch.Tensor) -> np.ndarray:
         return values.detach().cpu().numpy().copy()
+
+    def host_view(self, values: torch.Tensor) -> np.ndarray:
+        return values.numpy()
 
     def zeros(self, shape: tuple[int, ...], *, complex_values: bool = False) -> torch.Tensor:
         return torch.zeros(

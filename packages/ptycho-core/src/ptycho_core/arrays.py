@@ -9,6 +9,7 @@ its operations use one thread each and leave the interpreter lock; a GPU takes t
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,8 @@ class Arrays(Protocol):
     lanes: int
     #: Pixels of the block of frames that is carried through all steps before the next one is begun.
     block_pixels: int
+    #: The solver's step as compiled code, if arrays in the host's memory are to use it.
+    kernel: ctypes.CDLL | None
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None) -> None: ...
 
@@ -75,6 +78,10 @@ class Arrays(Protocol):
 
     def to_numpy(self, values: Array) -> np.ndarray:
         """Bring an array back; it shares no memory with what the solver changes later."""
+        ...
+
+    def host_view(self, values: Array) -> np.ndarray:
+        """Return a contiguous array as a NumPy array on the same memory, where that is the host's."""
         ...
 
     def zeros(self, shape: tuple[int, ...], *, complex_values: bool = False) -> Array:
@@ -177,6 +184,7 @@ class NumpyArrays:
         self.device = "cpu"
         self.lanes = threads or usable_cores()
         self._lanes = Lanes(self.lanes)
+        self.kernel: ctypes.CDLL | None = None
 
     @staticmethod
     def available() -> bool:
@@ -198,6 +206,9 @@ class NumpyArrays:
 
     def to_numpy(self, values: np.ndarray) -> np.ndarray:
         return values.copy()
+
+    def host_view(self, values: np.ndarray) -> np.ndarray:
+        return values
 
     def zeros(self, shape: tuple[int, ...], *, complex_values: bool = False) -> np.ndarray:
         return np.zeros(shape, np.complex64 if complex_values else np.float32)

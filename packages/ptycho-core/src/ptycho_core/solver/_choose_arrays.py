@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptycho_config import hardware
-from ptycho_config.errors import PolicyError
+from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.arrays import Arrays, array_libraries, load_arrays
+from ptycho_core.kernel import Kernel, load_kernel
 
 __all__ = ["ArraysChoice", "choose_arrays"]
 
@@ -22,11 +23,12 @@ class ArraysChoice:
     arrays: str
     device: str
     lanes: int
+    kernel: str
     message: str
 
     def record(self) -> dict[str, Any]:
         """Return the choice as data for `run.json`."""
-        return {"arrays": self.arrays, "device": self.device, "threads": self.lanes}
+        return {"arrays": self.arrays, "device": self.device, "threads": self.lanes, "kernel": self.kernel}
 
 
 def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoice]:
@@ -37,12 +39,29 @@ def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoic
 
     Raises:
         PolicyError: an explicit GPU that is not there (POLICY-001).
-        BackendUnavailableError: explicit arrays that are not installed.
+        BackendUnavailableError: explicit arrays that are not installed, or a required kernel that is not there.
     """
     name, device, reason = _resolve(execution.arrays, execution.accelerator)
     arrays = load_arrays(name, device=device, threads=execution.threads)
-    message = f"Solver arrays: {name} on {device} ({reason})."
-    return arrays, ArraysChoice(name, device, arrays.lanes, message)
+    kernel = _kernel(execution.kernel, device)
+    arrays.kernel = kernel.library
+    message = f"Solver arrays: {name} on {device} ({reason}); {kernel.message}."
+    return arrays, ArraysChoice(name, device, arrays.lanes, kernel.message, message)
+
+
+def _kernel(wanted: str, device: str) -> Kernel:
+    """Return the compiled step, or none with the reason; where it is required, its absence is an error."""
+    if wanted == "off":
+        return Kernel(None, "no compiled kernel: it was switched off")
+    kernel = (
+        load_kernel() if device == "cpu" else Kernel(None, f"no compiled kernel: it is none for {device}")
+    )
+    if wanted == "required" and kernel.library is None:
+        raise BackendUnavailableError(
+            f"`kernel` is required, and there is {kernel.message}. "
+            "Leave out `--kernel required` to compute without it."
+        )
+    return kernel
 
 
 def _resolve(arrays: str, accelerator: str) -> tuple[str, str, str]:

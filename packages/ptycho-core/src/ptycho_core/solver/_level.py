@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ptycho_core.arrays import Array, Arrays
-from ptycho_core.scan import Scan
+from ptycho_core.kernel import FusedStep, Steps
 from ptycho_core.solver._batches import Batch
+from ptycho_core.solver._frames import OrderedFrames
 from ptycho_core.solver._shifts import DEGREE, shift_filters, shift_weights
-from ptycho_core.solver._statistics import central
 
 __all__ = ["MARGIN_PX", "OBJECT_LIMIT", "Level", "Steps"]
 
@@ -26,17 +26,6 @@ __all__ = ["MARGIN_PX", "OBJECT_LIMIT", "Level", "Steps"]
 MARGIN_PX = 4
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0
-_READ_PIXELS = 1 << 22
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Step sizes and momenta of one batch; a step of 0 leaves object or probe as it is."""
-
-    object_step: float
-    probe_step: float
-    object_momentum: float
-    probe_momentum: float
 
 
 @dataclass(frozen=True)
@@ -51,10 +40,9 @@ class Level:
 
     def __init__(
         self,
-        scan: Scan,
+        frames: OrderedFrames,
         arrays: Arrays,
         *,
-        order: np.ndarray,
         batches: Sequence[Batch],
         size_px: int,
         background: float,
@@ -63,22 +51,22 @@ class Level:
         shift_px: np.ndarray | None = None,
         degree: int = DEGREE,
     ) -> None:
-        """Read what the level sees.
+        """Take what the level sees of the frames.
 
         Args:
-            order: frames in the order of their batches.
+            frames: in the order of their batches.
             background: flat counts per pixel added to every prediction.
             softening: counts per pixel that keep the square root smooth at zero.
             shift_px: (y, x) by which all positions are moved on the canvas, in pixels of the full detector.
             degree: of the series for sub-pixel shifts; a lower one is faster and less exact.
         """
         self.size_px = size_px
-        self.scale = size_px / scan.frame_px
+        self.scale = size_px / frames.frame_px
         self.batches = batches
         self._xp = arrays
         self._offset = background + softening
         self._object_floor = object_floor
-        positions = scan.positions_px[order] - scan.positions_px.min(axis=0)
+        positions = frames.positions_px - frames.least_px
         if shift_px is not None:
             positions = positions + shift_px
         corners = positions * self.scale + MARGIN_PX
@@ -87,12 +75,31 @@ class Level:
         self._filters = arrays.asarray(shift_filters(size_px, degree))
         self.shape = canvas_shape(self.corners, size_px)
         self._windows = [self._window(batch) for batch in batches]
-        amplitude, good = _read(scan, order, size_px)
+        amplitude, good = frames.seen_at(size_px)
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         per_frame = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts_per_frame = float(per_frame.mean(dtype=np.float64))
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
+        self._fused = self._fuse(amplitude, good)
+
+    def _fuse(self, amplitude: np.ndarray, good: np.ndarray | None) -> FusedStep | None:
+        """Return the compiled step where the arrays bring one and it knows this size."""
+        library = self._xp.kernel
+        if library is None or not FusedStep.fits(self.size_px):
+            return None
+        return FusedStep(
+            library,
+            amplitude=amplitude,
+            good=good,
+            filters=self._xp.to_numpy(self._filters),
+            shift_weights=self._xp.to_numpy(self._weights),
+            corners=self.corners,
+            offset=self._offset,
+            object_floor=self._object_floor,
+            largest_batch=max(batch.frames.stop - batch.frames.start for batch in self.batches),
+            threads=self._xp.lanes,
+        )
 
     def _window(self, batch: Batch) -> tuple[slice, slice]:
         if batch.cell == slice(0, len(self.corners)):
@@ -128,6 +135,16 @@ class Level:
         The residual was measured while predicting, before the move, and so costs nothing.
         """
         xp, batch, window = self._xp, self.batches[index], self._windows[index]
+        if self._fused is not None:
+            return self._fused(
+                batch.frames,
+                window,
+                steps,
+                spectrum=xp.host_view(self.spectrum),
+                spectrum_velocity=xp.host_view(self._spectrum_velocity),
+                obj=xp.host_view(self.object),
+                object_velocity=xp.host_view(self._object_velocity),
+            )
         corners = self.corners[batch.frames] - (window[0].start, window[1].start)
         canvas = self.object[window]
         basis = self._basis()
@@ -247,19 +264,3 @@ def canvas_shape(corners: np.ndarray, size_px: int) -> tuple[int, int]:
     """Shape of a canvas that holds all windows and the margin."""
     last = corners.max(axis=0) + size_px + MARGIN_PX
     return int(last[0]), int(last[1])
-
-
-def _read(scan: Scan, order: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Copy what the level sees, in the order of its batches: amplitude, and weights where pixels are bad."""
-    crop = central(size_px, scan.frame_px)
-    amplitude = np.empty((len(order), size_px, size_px), np.float32)
-    good = scan.good_pixels() if scan.bad_pixels is not None else None
-    per_frame = good is not None and good.ndim == 3
-    chunk = max(1, _READ_PIXELS // scan.frame_px**2)
-    for first in range(0, len(order), chunk):
-        frames = order[first : first + chunk]
-        amplitude[first : first + chunk] = scan.amplitude(frames)[:, crop, crop]
-    if good is None:
-        return amplitude, None
-    weights = (good[order] if per_frame else good)[..., crop, crop].astype(np.float32)
-    return amplitude, None if weights.all() else weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.solver._batches import plan_batches
 from ptycho_core.solver._choose_arrays import choose_arrays
 from ptycho_core.solver._descent import Descent
+from ptycho_core.solver._frames import OrderedFrames
 from ptycho_core.solver._gauge import move_spectrum, probe_of
 from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
 from ptycho_core.solver._modes import seed_modes
@@ -101,6 +102,7 @@ class _Run:
         monitor: Monitor,
     ) -> None:
         self.scan, self.config, self.arrays, self.monitor = scan, config, arrays, monitor
+        self.execution = execution
         self.provenance = partial(solver_provenance, scan, config, execution, dict(choice))
         self.random = np.random.default_rng(config.seed)
         self.statistics = self._look()
@@ -113,6 +115,13 @@ class _Run:
             random=self.random,
         )
         self.shift_px = np.zeros(2)
+
+    @cached_property
+    def frames(self) -> OrderedFrames:
+        """All frames, read when they are first needed."""
+        frames = OrderedFrames(self.scan, self.order, threads=self.execution.threads)
+        self.monitor.lap("read")
+        return frames
 
     def _look(self) -> ScanStatistics:
         statistics = scan_statistics(self.scan, estimate_background=self.config.background == "auto")
@@ -198,6 +207,7 @@ class _Run:
             return given
         found = search_start_probe(
             self.scan,
+            self.frames,
             self.statistics,
             self.arrays,
             softening=self.softening,
@@ -287,9 +297,8 @@ class _Run:
 
     def _level(self, size_px: int) -> Level:
         return Level(
-            self.scan,
+            self.frames,
             self.arrays,
-            order=self.order,
             batches=self.batches,
             size_px=size_px,
             background=self.statistics.background,

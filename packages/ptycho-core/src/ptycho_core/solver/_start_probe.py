@@ -19,6 +19,7 @@ from jaxtyping import Complex64, Float64
 from ptycho_core.arrays import Arrays
 from ptycho_core.scan import Scan
 from ptycho_core.solver._batches import Batch
+from ptycho_core.solver._frames import OrderedFrames
 from ptycho_core.solver._level import OBJECT_LIMIT, Level, Steps
 from ptycho_core.solver._shifts import frequencies
 from ptycho_core.solver._statistics import ScanStatistics, central
@@ -68,6 +69,7 @@ def spectrum_of(probe: np.ndarray) -> np.ndarray:
 
 def search_start_probe(
     scan: Scan,
+    frames: OrderedFrames,
     statistics: ScanStatistics,
     arrays: Arrays,
     *,
@@ -79,15 +81,15 @@ def search_start_probe(
     """Rank start probes by the coarse residual they lead to on the frames nearest to the scan's middle."""
     positions = scan.positions_px
     distance = np.square(positions - np.median(positions, axis=0)).sum(axis=1)
-    part = scan.select(np.argsort(distance, kind="stable")[:_FRAMES])
+    numbers = np.argsort(distance, kind="stable")[:_FRAMES]
+    part = scan.select(numbers)
     order = random.permutation(part.n_frames)
     n_batches = max(1, part.n_frames // _FRAMES_PER_BATCH)
     edges = [batch * part.n_frames // n_batches for batch in range(n_batches + 1)]
     whole = slice(0, part.n_frames)
     level = Level(
-        part,
+        frames.select(part, numbers, order),
         arrays,
-        order=order,
         batches=[Batch(slice(a, b), whole) for a, b in itertools.pairwise(edges)],
         size_px=statistics.coarse_px,
         background=statistics.background,

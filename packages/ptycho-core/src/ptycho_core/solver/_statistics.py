@@ -64,8 +64,8 @@ def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.nda
     The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m).
     """
     sample = scan.amplitude(slice(None, None, max(1, scan.n_frames // _SAMPLED_FRAMES)))
-    counts = np.square(sample, dtype=np.float64)
-    if np.abs(counts - np.round(counts)).max() > 1e-2 + 1e-5 * counts.max():
+    counts = np.square(sample)
+    if np.abs(counts - np.rint(counts)).max() > 1e-2 + 1e-5 * counts.max():
         return None
     measured = sample[:, good].mean(axis=0, dtype=np.float64).sum()
     return float(np.minimum(0.4, np.sqrt(mean[good])).sum() / measured) if measured > 0 else math.inf

@@ -1,0 +1,10 @@
+"""The solver's step as compiled code, for arrays in the host's memory.
+
+The C source is part of the package. Where the host has a C compiler it is compiled once for the processor at
+hand and kept in the user's cache; elsewhere the solver computes with its array library alone, and says so.
+"""
+
+from ptycho_core.kernel.build import Kernel, load_kernel
+from ptycho_core.kernel.step import FusedStep, Steps
+
+__all__ = ["FusedStep", "Kernel", "Steps", "load_kernel"]

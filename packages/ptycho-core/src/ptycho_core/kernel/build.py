@@ -1,0 +1,164 @@
+"""Compile the kernel for this processor, once, and load it.
+
+The library is kept in the user's cache under a name that holds its source, the compiler and the processor, so
+that a home directory shared by different machines never gives one of them the code of another. Before it gets
+that name it has reproduced a step computed with NumPy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from ptycho_config.errors import DataError
+from ptycho_core.datasets import cache_directory
+
+__all__ = ["Kernel", "load_kernel"]
+
+_SOURCES = ("fused.c", "fft.h", "vector.h", "threads.h")
+_FLAGS = (
+    *("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *("-shared", "-fPIC", "-pthread"),
+)
+_COMPILERS = ("cc", "gcc", "clang")
+_PATIENCE_S = 120
+_ADVICE = "Install gcc or clang for a solver that is several times faster."
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiled library, or why there is none.
+
+    Attributes:
+        library: None where the kernel cannot be used here.
+        message: one sentence for the log.
+        build_seconds: time that the compiler took now; 0 where the library was in the cache.
+    """
+
+    library: ctypes.CDLL | None
+    message: str
+    build_seconds: float = 0.0
+
+
+@cache
+def load_kernel() -> Kernel:
+    """Return the kernel for this processor, compiled now where the user's cache does not hold it.
+
+    Never raises: a host without a compiler is a normal host. The answer is kept for the process.
+    """
+    if os.name != "posix":
+        return _without(f"it is not built on {platform.system()}")
+    compiler = _compiler()
+    if compiler is None:
+        return _without(f"no C compiler is on the PATH. {_ADVICE}")
+    try:
+        folder = _own_folder(cache_directory() / "kernels")
+        path = folder / f"step-{_key(compiler)}.so"
+        library = _open_if_sound(path)
+        seconds = 0.0 if library else _build(compiler, path)
+        library = library or _open(path)
+    except (OSError, AttributeError, DataError, subprocess.SubprocessError, _UnusableError) as error:
+        return _without(_one_line(error))
+    made = f"compiled in {seconds:.1f} s, once for this processor" if seconds else "from the cache"
+    width = library.ptycho_vector_width()
+    return Kernel(library, f"compiled kernel with vectors of {width} floats ({made})", seconds)
+
+
+class _UnusableError(Exception):
+    """The kernel cannot be used here, for the reason given."""
+
+
+def _without(reason: str) -> Kernel:
+    return Kernel(None, f"no compiled kernel: {reason}")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        words = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        return f"`{error.cmd[0]}` failed: {words[0] if words else f'exit status {error.returncode}'}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _compiler() -> str | None:
+    chosen = os.environ.get("CC", "").split()
+    return next((found for name in (*chosen[:1], *_COMPILERS) if (found := shutil.which(name))), None)
+
+
+def _own_folder(folder: Path) -> Path:
+    """Make the folder; refuse one into which somebody else could put code."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = folder.stat()
+    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise _UnusableError(f"others may write to {folder}. Make it yours alone: chmod 700 {folder}")
+    return folder
+
+
+def _key(compiler: str) -> str:
+    about = os.stat(compiler)
+    parts = [*_FLAGS, os.path.realpath(compiler), str(about.st_size), str(about.st_mtime_ns), _processor()]
+    text = "\n".join(parts).encode()
+    return hashlib.sha256(text + b"".join(_source(name) for name in _SOURCES)).hexdigest()[:20]
+
+
+def _source(name: str) -> bytes:
+    return files("ptycho_core.kernel").joinpath(name).read_bytes()
+
+
+def _processor() -> str:
+    """What tells processors apart for which `-march=native` may mean different instructions."""
+    name = f"{sys.platform} {platform.machine()} {platform.processor()}"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+    except OSError:
+        return name
+    told = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU part")
+    return "\n".join([name, *(line for line in lines if line.split("\t")[0].split(":")[0].strip() in told)])
+
+
+def _build(compiler: str, path: Path) -> float:
+    from ptycho_core.kernel.check import largest_error
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as place:
+        for name in _SOURCES:
+            Path(place, name).write_bytes(_source(name))
+        made = Path(place, "step.so")
+        command = [compiler, *_FLAGS, "fused.c", "-o", made.name, "-lm"]
+        subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=_PATIENCE_S)
+        error = largest_error(_open(made))
+        if not error < 1e-4:
+            raise _UnusableError(f"what `{compiler}` made of it is off by {error:.1e} and is not used")
+        made.replace(path)
+    return time.perf_counter() - started
+
+
+def _open_if_sound(path: Path) -> ctypes.CDLL | None:
+    if not path.is_file():
+        return None
+    try:
+        return _open(path)
+    except (OSError, AttributeError):  # no library, or not this one
+        path.unlink()
+        return None
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.ptycho_step.restype = ctypes.c_double
+    library.ptycho_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ptycho_scratch_floats.restype = ctypes.c_int64
+    library.ptycho_scratch_floats.argtypes = [ctypes.c_int32, ctypes.c_int32, ctypes.c_int64]
+    library.ptycho_vector_width.restype = ctypes.c_int32
+    library.ptycho_vector_width.argtypes = []
+    return library

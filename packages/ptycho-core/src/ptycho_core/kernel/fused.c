@@ -1,0 +1,434 @@
+/* One step of the solver on one batch of frames: the arithmetic of `ptycho_core.solver._level.Level.step`, fused so
+ * that a frame stays in the processor's cache from its exit wave to its gradients.
+ *
+ * Complex arrays that Python shares are interleaved (complex64); what lies between them is held in planes, the real
+ * parts of n x n pixels and then the imaginary parts. All memory comes from Python. */
+#include "fft.h"
+#include "threads.h"
+
+enum { BLOCK = 4, MOST_MODES = 16 };
+
+/* Mirrored by `_Problem` in step.py. */
+typedef struct {
+    Plan plan;
+    int32_t n_modes, n_basis, n_threads;
+    int32_t good_kind;           /* 0 all pixels are good, 1 one mask for all frames, 2 one for each */
+    float offset;                /* background and softening, counts per pixel */
+    const float *filters;        /* (K, n, n) complex */
+    const float *shift_weights;  /* (frames, K) */
+    const float *amplitude;      /* (frames, n, n) */
+    const float *good;           /* (n, n) or (frames, n, n) */
+    float *spectrum, *spectrum_velocity; /* (P, n, n) complex */
+    float *object, *object_velocity;     /* canvas, complex */
+    int64_t canvas_width;
+    float *basis;                /* (P, K, 2, n, n) planes */
+    float *basis_gradient;       /* (threads, P, K, 2, n, n) planes */
+    float *light;                /* (n, n) */
+    float *coverage;             /* (canvas height, canvas width) */
+    float *object_gradient;      /* (largest batch, 2, n, n) planes */
+    float *scratch;              /* (threads, ptycho_scratch_floats) */
+    int64_t scratch_floats;
+} Problem;
+
+/* Mirrored by `_Batch` in step.py. */
+typedef struct {
+    int64_t first_frame;
+    int32_t n_frames;
+    const int32_t *corners; /* (frames, 2): row and column on the canvas */
+    int32_t row_start, row_stop, column_start, column_stop; /* the window of the canvas that the batch may change */
+    float object_step, probe_step, object_momentum, probe_momentum, object_floor;
+} Batch;
+
+typedef struct {
+    const Problem *problem;
+    const Batch *batch;
+    Barrier barrier;
+    atomic_int go, next_filter, next_gradient;
+    double misfit[MOST_THREADS];
+    float peak[MOST_THREADS];
+} Task;
+
+/* Where a thread keeps what it works on. */
+typedef struct {
+    Columns columns[MOST_MODES];
+    float *probes;            /* (P, BLOCK, 2, n, n) */
+    float *waves, *spectra;   /* (P, 2, n, n) each */
+    vec *measured, *weight;   /* n vectors each: a strip of a frame and of its mask, transposed */
+    float *row;               /* (2, canvas width) */
+} Room;
+
+INLINE size_t pixels_of(const Problem *p) { return (size_t)p->plan.size * p->plan.size; }
+
+int64_t ptycho_scratch_floats(int32_t size, int32_t n_modes, int64_t canvas_width) {
+    const int64_t pixels = (int64_t)size * size;
+    return pixels * 2 * n_modes * (BLOCK + 2) + (int64_t)(2 * n_modes + 4) * size * WIDTH + 2 * (canvas_width + WIDTH) +
+           16 * WIDTH;
+}
+
+int32_t ptycho_vector_width(void) { return WIDTH; }
+
+static Room room_of(const Problem *p, int32_t thread) {
+    const size_t pixels = pixels_of(p);
+    const int n = p->plan.size, modes = p->n_modes;
+    float *at = p->scratch + (size_t)thread * p->scratch_floats;
+    at = (float *)(((uintptr_t)at + 63) & ~(uintptr_t)63);
+    Room room;
+    vec *columns = (vec *)at;
+    for (int m = 0; m < modes; m++) {
+        room.columns[m].re = columns + (size_t)2 * m * n;
+        room.columns[m].im = columns + (size_t)(2 * m + 1) * n;
+        room.columns[m].spare_re = columns + (size_t)2 * modes * n;
+        room.columns[m].spare_im = columns + (size_t)(2 * modes + 1) * n;
+    }
+    room.measured = columns + (size_t)(2 * modes + 2) * n;
+    room.weight = columns + (size_t)(2 * modes + 3) * n;
+    at += (size_t)(2 * modes + 4) * n * WIDTH;
+    room.probes = at, at += pixels * 2 * modes * BLOCK;
+    room.waves = at, at += pixels * 2 * modes;
+    room.spectra = at, at += pixels * 2 * modes;
+    room.row = at;
+    return room;
+}
+
+/* A transform takes one mode's columns and the spare room, and leaves the spare room to the next one. */
+INLINE void lend_spare(Room *room, int from, int to) {
+    room->columns[to].spare_re = room->columns[from].spare_re;
+    room->columns[to].spare_im = room->columns[from].spare_im;
+}
+
+/* Planes -> planes, both (y, x), unscaled; `work` has room for two planes. */
+static void transform_plane(const Plan *plan, Columns *at, const float *re, const float *im, float *work, float *to_re,
+                            float *to_im) {
+    const int n = plan->size;
+    const size_t pixels = (size_t)n * n;
+    for (int c = 0; c < n; c += WIDTH) {
+        load_columns(at->re, re, n, c), load_columns(at->im, im, n, c);
+        fft_columns(plan, at);
+        store_rows(at->re, work, n, c), store_rows(at->im, work + pixels, n, c);
+    }
+    for (int c = 0; c < n; c += WIDTH) {
+        load_columns(at->re, work, n, c), load_columns(at->im, work + pixels, n, c);
+        fft_columns(plan, at);
+        store_rows(at->re, to_re, n, c), store_rows(at->im, to_im, n, c);
+    }
+}
+
+/* The probe, moved by one basis function, or (filter NULL) as it is: inverse transform of its filtered spectrum. */
+static void make_basis(const Problem *p, Room *room, const float *spectrum, const float *filter, float *to) {
+    const size_t pixels = pixels_of(p);
+    const float scale = 1.0f / p->plan.size;
+    float *re = room->waves, *im = room->waves + pixels;
+    for (size_t q = 0; q < pixels; q += WIDTH) {
+        vec a, b, c = all(1), d = all(0);
+        load_complex(spectrum + 2 * q, &a, &b);
+        if (filter) load_complex(filter + 2 * q, &c, &d);
+        store(re + q, scale * (a * c - b * d));
+        store(im + q, scale * (a * d + b * c));
+    }
+    transform_plane(&p->plan, &room->columns[0], im, re, room->spectra, to + pixels, to);
+}
+
+static void make_light(const Problem *p, Room *room) {
+    const size_t pixels = pixels_of(p);
+    float *wave = room->probes;
+    for (int m = 0; m < p->n_modes; m++) {
+        make_basis(p, room, p->spectrum + 2 * m * pixels, NULL, wave);
+        for (size_t q = 0; q < pixels; q += WIDTH) {
+            vec a = load(wave + q), b = load(wave + pixels + q), light = a * a + b * b;
+            store(p->light + q, m ? load(p->light + q) + light : light);
+        }
+    }
+}
+
+/* The probes of up to BLOCK frames: sums of the basis functions with real weights. */
+static void combine(const Problem *p, Room *room, int mode, const float *const *weights, int count) {
+    const size_t plane = 2 * pixels_of(p);
+    const float *basis = p->basis + (size_t)mode * p->n_basis * plane;
+    float *probes = room->probes + (size_t)mode * BLOCK * plane;
+    for (size_t q = 0; q < plane; q += 2 * WIDTH) {
+        vec sums[BLOCK][2] = {{{0}}};
+        for (int k = 0; k < p->n_basis; k++) {
+            const vec a = load(basis + k * plane + q), b = load(basis + k * plane + q + WIDTH);
+            for (int f = 0; f < BLOCK; f++) sums[f][0] += weights[f][k] * a, sums[f][1] += weights[f][k] * b;
+        }
+        for (int f = 0; f < count; f++) {
+            store(probes + f * plane + q, sums[f][0]);
+            store(probes + f * plane + q + WIDTH, sums[f][1]);
+        }
+    }
+}
+
+/* The adjoint of `combine`, added to the thread's gradient. */
+static void project(const Problem *p, Room *room, int mode, const float *const *weights, int count, float *gradient) {
+    const size_t plane = 2 * pixels_of(p);
+    const float *probes = room->probes + (size_t)mode * BLOCK * plane;
+    gradient += (size_t)mode * p->n_basis * plane;
+    for (size_t q = 0; q < plane; q += 2 * WIDTH) {
+        vec x[BLOCK][2] = {{{0}}};
+        for (int f = 0; f < count; f++)
+            x[f][0] = load(probes + f * plane + q), x[f][1] = load(probes + f * plane + q + WIDTH);
+        for (int k = 0; k < p->n_basis; k++) {
+            float *to = gradient + k * plane + q;
+            vec a = load(to), b = load(to + WIDTH);
+            for (int f = 0; f < BLOCK; f++) a += weights[f][k] * x[f][0], b += weights[f][k] * x[f][1];
+            store(to, a), store(to + WIDTH, b);
+        }
+    }
+}
+
+/* Predict a frame, compare it with the measured amplitude, pull the misfit back to object and probes. */
+static double explain(const Problem *p, Room *room, const float *patch, int slot, int64_t frame, float *pulled) {
+    const int n = p->plan.size, modes = p->n_modes;
+    const size_t pixels = pixels_of(p), plane = 2 * pixels, width = 2 * (size_t)p->canvas_width;
+    const float *amplitude = p->amplitude + frame * pixels;
+    const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? frame * pixels : 0);
+    const float power = 1.0f / ((float)n * n);
+    double misfit = 0;
+
+    for (int m = 0; m < modes; m++) { /* exit wave, transformed along y */
+        const float *probe = room->probes + ((size_t)m * BLOCK + slot) * plane;
+        float *wave = room->waves + m * plane;
+        Columns *at = &room->columns[m];
+        if (m) lend_spare(room, m - 1, m);
+        for (int c = 0; c < n; c += WIDTH) {
+            for (int row = 0; row < n; row++) {
+                const vec pr = load(probe + (size_t)row * n + c), pi = load(probe + pixels + (size_t)row * n + c);
+                vec or, oi;
+                load_complex(patch + row * width + 2 * c, &or, &oi);
+                at->re[row] = pr * or - pi * oi;
+                at->im[row] = pr * oi + pi * or;
+            }
+            fft_columns(&p->plan, at);
+            store_rows(at->re, wave, n, c), store_rows(at->im, wave + pixels, n, c);
+        }
+    }
+    for (int c = 0; c < n; c += WIDTH) { /* along x, correct the modulus, and back along x */
+        for (int m = 0; m < modes; m++) {
+            const float *wave = room->waves + m * plane;
+            Columns *at = &room->columns[m];
+            lend_spare(room, m ? m - 1 : modes - 1, m);
+            load_columns(at->re, wave, n, c), load_columns(at->im, wave + pixels, n, c);
+            fft_columns(&p->plan, at);
+        }
+        vec strip = {0};
+        load_rows(room->measured, amplitude, n, c);
+        if (good) load_rows(room->weight, good, n, c);
+        for (int row = 0; row < n; row++) {
+            vec intensity = {0};
+            for (int m = 0; m < modes; m++) {
+                const vec a = room->columns[m].re[row], b = room->columns[m].im[row];
+                intensity += a * a + b * b;
+            }
+            intensity = intensity * power + p->offset;
+            const vec root = reciprocal_root(intensity), measured = room->measured[row];
+            vec difference = measured - intensity * root, factor = measured * root - 1.0f;
+            if (good) {
+                difference *= room->weight[row], factor *= room->weight[row];
+            }
+            strip += magnitude(difference);
+            factor *= power;
+            for (int m = 0; m < modes; m++) room->columns[m].re[row] *= factor, room->columns[m].im[row] *= factor;
+        }
+        misfit += sum_of(strip);
+        for (int m = 0; m < modes; m++) {
+            Columns *at = &room->columns[m];
+            lend_spare(room, m ? m - 1 : modes - 1, m);
+            inverse_columns(&p->plan, at);
+            store_rows(at->re, room->spectra + m * plane, n, c);
+            store_rows(at->im, room->spectra + m * plane + pixels, n, c);
+        }
+    }
+    for (int m = 0; m < modes; m++) { /* back along y, and the products with probe and object */
+        float *probe = room->probes + ((size_t)m * BLOCK + slot) * plane;
+        const float *wave = room->spectra + m * plane;
+        Columns *at = &room->columns[m];
+        lend_spare(room, m ? m - 1 : modes - 1, m);
+        for (int c = 0; c < n; c += WIDTH) {
+            load_columns(at->re, wave, n, c), load_columns(at->im, wave + pixels, n, c);
+            inverse_columns(&p->plan, at);
+            for (int row = 0; row < n; row++) {
+                const size_t q = (size_t)row * n + c;
+                const vec xr = at->re[row], xi = at->im[row], pr = load(probe + q), pi = load(probe + pixels + q);
+                vec or, oi, ur = pr * xr + pi * xi, ui = pr * xi - pi * xr;
+                load_complex(patch + row * width + 2 * c, &or, &oi);
+                if (m) ur += load(pulled + q), ui += load(pulled + pixels + q);
+                store(pulled + q, ur), store(pulled + pixels + q, ui);
+                store(probe + q, or * xr + oi * xi), store(probe + pixels + q, or * xi - oi * xr);
+            }
+        }
+    }
+    if (modes > 1) lend_spare(room, modes - 1, 0);
+    return misfit;
+}
+
+static double explain_frames(const Problem *p, const Batch *batch, Room *room, int32_t thread) {
+    const size_t plane = 2 * pixels_of(p), gradient_floats = (size_t)p->n_modes * p->n_basis * plane;
+    float *gradient = p->basis_gradient + thread * gradient_floats;
+    const int64_t first = (int64_t)batch->n_frames * thread / p->n_threads;
+    const int64_t last = (int64_t)batch->n_frames * (thread + 1) / p->n_threads;
+    double misfit = 0;
+    memset(gradient, 0, gradient_floats * sizeof(float));
+    for (int64_t block = first; block < last; block += BLOCK) {
+        const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
+        const float *weights[BLOCK];
+        for (int f = 0; f < BLOCK; f++)
+            weights[f] = p->shift_weights + (batch->first_frame + block + (f < count ? f : count - 1)) * p->n_basis;
+        for (int m = 0; m < p->n_modes; m++) combine(p, room, m, weights, count);
+        for (int f = 0; f < count; f++) {
+            const int32_t *corner = batch->corners + 2 * (block + f);
+            const float *patch = p->object + 2 * ((size_t)corner[0] * p->canvas_width + corner[1]);
+            misfit += explain(p, room, patch, f, batch->first_frame + block + f, p->object_gradient + (block + f) * plane);
+        }
+        if (batch->probe_step != 0)
+            for (int m = 0; m < p->n_modes; m++) project(p, room, m, weights, count, gradient);
+    }
+    return misfit;
+}
+
+/* The rows of the window that are a thread's own. */
+INLINE void own_rows(const Problem *p, const Batch *batch, int32_t thread, int *start, int *stop) {
+    const int64_t rows = batch->row_stop - batch->row_start;
+    *start = batch->row_start + (int)(rows * thread / p->n_threads);
+    *stop = batch->row_start + (int)(rows * (thread + 1) / p->n_threads);
+}
+
+/* How much light the frames of the batch put on each pixel of some rows; the answer is the most. */
+static float cover(const Problem *p, const Batch *batch, int32_t thread) {
+    const int n = p->plan.size;
+    int start, stop;
+    vec most = {0};
+    own_rows(p, batch, thread, &start, &stop);
+    for (int row = start; row < stop; row++) {
+        float *to = p->coverage + (size_t)row * p->canvas_width;
+        memset(to + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
+        for (int f = 0; f < batch->n_frames; f++) {
+            const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
+            if (inside < 0 || inside >= n) continue;
+            for (int c = 0; c < n; c += WIDTH) {
+                const vec sum = load(to + column + c) + load(p->light + (size_t)inside * n + c);
+                most = larger_of(sum, most);
+                store(to + column + c, sum);
+            }
+        }
+    }
+    return largest_of(most);
+}
+
+/* Object: velocity = momentum * velocity + step * gradient / (coverage + floor * its peak); object += velocity. */
+static void move_object(const Problem *p, const Batch *batch, Room *room, int32_t thread, float peak) {
+    const int n = p->plan.size;
+    const size_t pixels = pixels_of(p);
+    const float floor = batch->object_floor * peak, momentum = batch->object_momentum;
+    float *re = room->row, *im = room->row + p->canvas_width + WIDTH;
+    int start, stop;
+    own_rows(p, batch, thread, &start, &stop);
+    for (int row = start; row < stop; row++) {
+        const size_t line = (size_t)row * p->canvas_width;
+        memset(room->row, 0, sizeof(float) * 2 * (p->canvas_width + WIDTH));
+        for (int f = 0; f < batch->n_frames; f++) {
+            const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
+            if (inside < 0 || inside >= n) continue;
+            const float *gradient = p->object_gradient + (size_t)f * 2 * pixels + (size_t)inside * n;
+            for (int c = 0; c < n; c += WIDTH) {
+                store(re + column + c, load(re + column + c) + load(gradient + c));
+                store(im + column + c, load(im + column + c) + load(gradient + pixels + c));
+            }
+        }
+        float *object = p->object + 2 * line, *velocity = p->object_velocity + 2 * line;
+        const float *coverage = p->coverage + line;
+        int c = batch->column_start;
+        for (; c + WIDTH <= batch->column_stop; c += WIDTH) {
+            const vec step = batch->object_step / (load(coverage + c) + floor);
+            vec vr, vi, or, oi;
+            load_complex(velocity + 2 * c, &vr, &vi), load_complex(object + 2 * c, &or, &oi);
+            vr = momentum * vr + step * load(re + c), vi = momentum * vi + step * load(im + c);
+            store_complex(velocity + 2 * c, vr, vi), store_complex(object + 2 * c, or + vr, oi + vi);
+        }
+        for (; c < batch->column_stop; c++) {
+            const float step = batch->object_step / (coverage[c] + floor);
+            velocity[2 * c] = momentum * velocity[2 * c] + step * re[c];
+            velocity[2 * c + 1] = momentum * velocity[2 * c + 1] + step * im[c];
+            object[2 * c] += velocity[2 * c], object[2 * c + 1] += velocity[2 * c + 1];
+        }
+    }
+}
+
+/* The part of the probe's gradient that one filter carries, in place of the first thread's share. */
+static void pull_back(const Problem *p, Room *room, int index) {
+    const size_t pixels = pixels_of(p), plane = 2 * pixels, all_floats = (size_t)p->n_modes * p->n_basis * plane;
+    float *gradient = p->basis_gradient + index * plane;
+    const float *filter = p->filters + (index % p->n_basis) * plane;
+    for (int thread = 1; thread < p->n_threads; thread++)
+        for (size_t q = 0; q < plane; q += WIDTH)
+            store(gradient + q, load(gradient + q) + load(gradient + thread * all_floats + q));
+    transform_plane(&p->plan, &room->columns[0], gradient, gradient + pixels, room->spectra, gradient, gradient + pixels);
+    for (size_t q = 0; q < pixels; q += WIDTH) {
+        const vec a = load(gradient + q), b = load(gradient + pixels + q);
+        vec c, d;
+        load_complex(filter + 2 * q, &c, &d);
+        store(gradient + q, a * c + b * d), store(gradient + pixels + q, b * c - a * d);
+    }
+}
+
+static void move_probe(const Problem *p, const Batch *batch, int32_t thread) {
+    const size_t pixels = pixels_of(p), plane = 2 * pixels, vectors = pixels / WIDTH;
+    const size_t start = vectors * thread / p->n_threads * WIDTH, stop = vectors * (thread + 1) / p->n_threads * WIDTH;
+    const float step = batch->probe_step / ((float)p->plan.size * batch->n_frames), momentum = batch->probe_momentum;
+    for (int m = 0; m < p->n_modes; m++) {
+        const float *gradient = p->basis_gradient + (size_t)m * p->n_basis * plane;
+        float *velocity = p->spectrum_velocity + m * plane, *spectrum = p->spectrum + m * plane;
+        for (size_t q = start; q < stop; q += WIDTH) {
+            vec gr = {0}, gi = {0}, vr, vi, sr, si;
+            for (int k = 0; k < p->n_basis; k++)
+                gr += load(gradient + k * plane + q), gi += load(gradient + k * plane + pixels + q);
+            load_complex(velocity + 2 * q, &vr, &vi), load_complex(spectrum + 2 * q, &sr, &si);
+            vr = momentum * vr + step * gr, vi = momentum * vi + step * gi;
+            store_complex(velocity + 2 * q, vr, vi), store_complex(spectrum + 2 * q, sr + vr, si + vi);
+        }
+    }
+}
+
+static void work(void *argument, int32_t thread) {
+    Task *task = argument;
+    const Problem *p = task->problem;
+    const Batch *batch = task->batch;
+    const int n_filters = p->n_modes * p->n_basis;
+    const size_t plane = 2 * pixels_of(p);
+    Room room = room_of(p, thread);
+    while (thread && !atomic_load(&task->go)) sched_yield();
+    if (atomic_load(&task->go) < 0) return;
+    for (int index; (index = atomic_fetch_add(&task->next_filter, 1)) <= n_filters;) {
+        if (index == n_filters) {
+            make_light(p, &room);
+        } else {
+            const float *filter = p->filters + (index % p->n_basis) * plane;
+            make_basis(p, &room, p->spectrum + (index / p->n_basis) * plane, filter, p->basis + index * plane);
+        }
+    }
+    wait_for_all(&task->barrier);
+    task->misfit[thread] = explain_frames(p, batch, &room, thread);
+    task->peak[thread] = cover(p, batch, thread);
+    wait_for_all(&task->barrier);
+    float peak = 0;
+    for (int k = 0; k < p->n_threads; k++) peak = task->peak[k] > peak ? task->peak[k] : peak;
+    if (batch->object_step != 0) move_object(p, batch, &room, thread, peak);
+    if (batch->probe_step == 0) return;
+    for (int index; (index = atomic_fetch_add(&task->next_gradient, 1)) < n_filters;) pull_back(p, &room, index);
+    wait_for_all(&task->barrier);
+    move_probe(p, batch, thread);
+}
+
+/* Move object and probe; the answer is the sum of the amplitude misfits before the move. */
+double ptycho_step(const Problem *problem, const Batch *batch) {
+    Problem p = *problem;
+    Task task;
+    double misfit = 0;
+    for (;;) {
+        memset(&task, 0, sizeof task);
+        task.problem = &p, task.batch = batch, task.barrier.count = p.n_threads;
+        if (run_team(work, &task, p.n_threads, &task.go)) break;
+        p.n_threads = 1;
+    }
+    for (int k = 0; k < p.n_threads; k++) misfit += task.misfit[k];
+    return misfit;
+}

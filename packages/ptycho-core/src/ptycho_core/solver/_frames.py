@@ -1,0 +1,94 @@
+"""The frames as the solver sees them: read once, in the order of their batches, cropped for each level."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from ptycho_core.arrays import usable_cores
+from ptycho_core.scan import Scan
+from ptycho_core.solver._statistics import central
+
+__all__ = ["OrderedFrames"]
+
+#: Pixels read at a time by one thread; what lies between file and copy stays in its cache.
+_READ_PIXELS = 1 << 18
+
+
+class OrderedFrames:
+    """Amplitudes, weights of the pixels, and positions of some frames of a scan.
+
+    Attributes:
+        frame_px: side N of the frames as measured.
+        positions_px: (m, 2) float64, (y, x).
+        least_px: smallest y and x among them.
+    """
+
+    def __init__(self, scan: Scan, order: Int64[np.ndarray, " frame"], *, threads: int | None = None) -> None:
+        """Read the frames.
+
+        Args:
+            order: which frames of the scan, in the order in which they are wanted.
+        """
+        self._set_places(scan, order)
+        amplitude = np.empty((len(order), scan.frame_px, scan.frame_px), np.float32)
+        # Written in the order of the file, which may be a disk.
+        rows = np.argsort(order, kind="stable")
+        in_file = order[rows]
+        step = max(1, _READ_PIXELS // scan.frame_px**2)
+
+        def read(first: int) -> None:
+            wanted = slice(first, first + step)
+            numbers = in_file[wanted]
+            if numbers[-1] - numbers[0] == len(numbers) - 1:
+                amplitude[rows[wanted]] = scan.amplitude(slice(int(numbers[0]), int(numbers[-1]) + 1))
+            else:
+                amplitude[rows[wanted]] = scan.amplitude(numbers)
+
+        with ThreadPoolExecutor(threads or usable_cores()) as pool:
+            list(pool.map(read, range(0, len(order), step)))
+        self._amplitude = amplitude
+        good = None if scan.bad_pixels is None else scan.good_pixels()
+        self._good = good[order] if good is not None and good.ndim == 3 else good
+
+    def _set_places(self, scan: Scan, order: np.ndarray) -> None:
+        self.frame_px = scan.frame_px
+        self.order = order
+        self.positions_px: Float64[np.ndarray, "frame 2"] = scan.positions_px[order]
+        self.least_px: Float64[np.ndarray, " 2"] = self.positions_px.min(axis=0)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def select(self, part: Scan, numbers: Int64[np.ndarray, " frame"], order: np.ndarray) -> OrderedFrames:
+        """Return some of the frames without reading them again.
+
+        Args:
+            part: the scan of just these frames.
+            numbers: which frame of the whole scan each frame of `part` is.
+            order: the order in which those of `part` are wanted.
+        """
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        rows = place[numbers[order]]
+        chosen = object.__new__(OrderedFrames)
+        chosen._set_places(part, order)
+        chosen._amplitude = self._amplitude[rows]
+        chosen._good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
+        return chosen
+
+    def seen_at(
+        self, size_px: int
+    ) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "*_ n n"] | None]:
+        """Return amplitudes and weights of the central frequencies; no weights where all pixels are good.
+
+        At the full size the amplitudes are not copied: nobody may change them.
+        """
+        crop = central(size_px, self.frame_px)
+        amplitude = np.ascontiguousarray(self._amplitude[:, crop, crop])
+        if self._good is None:
+            return amplitude, None
+        good = self._good[..., crop, crop].astype(np.float32)
+        return amplitude, None if good.all() else good

@@ -1,0 +1,223 @@
+"""The compiled step: equal to the formulas, and left out wherever it cannot be trusted."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptycho_config.errors import BackendUnavailableError
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.kernel import FusedStep, Steps, build, load_kernel
+from ptycho_core.kernel.check import reference_step
+from ptycho_core.kernel.step import radices_of
+from ptycho_core.solver import _choose_arrays
+
+COMPILER = shutil.which("cc")
+needs_kernel = pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler is on the PATH")
+
+
+def complex_values(random: np.random.Generator, *shape: int) -> np.ndarray:
+    return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+
+
+@needs_kernel
+@given(
+    side=st.sampled_from([16, 32, 48, 64, 80, 96, 144, 160]),
+    n_modes=st.integers(1, 4),
+    n_frames=st.integers(1, 11),
+    threads=st.integers(1, 5),
+    mask=st.sampled_from(["none", "shared", "each"]),
+    moves=st.sampled_from([(0.7, 0.9), (0.0, 0.9), (0.7, 0.0)]),
+    seed=st.integers(0, 1000),
+)
+def test_the_step_is_that_of_the_formulas(
+    side: int, n_modes: int, n_frames: int, threads: int, mask: str, moves: tuple[float, float], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    n_basis, before = 4, 3
+    n_all = n_frames + before + 2
+    frames = slice(before, before + n_frames)
+    room = random.integers(0, 30, 2)
+    canvas = tuple(int(side + extra + 7) for extra in room)
+    corners = random.integers(3, room + 4, (n_all, 2))
+    shapes = {"none": None, "shared": (side, side), "each": (n_all, side, side)}
+    shape = shapes[mask]
+    good = None if shape is None else (random.uniform(size=shape) > 0.2).astype(np.float32)
+    amplitude = random.uniform(0, 3, (n_all, side, side)).astype(np.float32)
+    filters, weights = complex_values(random, n_basis, side, side), random.normal(size=(n_all, n_basis))
+    weights = weights.astype(np.float32)
+    state = {
+        "spectrum": complex_values(random, n_modes, side, side),
+        "spectrum_velocity": complex_values(random, n_modes, side, side),
+        "obj": complex_values(random, *canvas),
+        "object_velocity": complex_values(random, *canvas),
+    }
+    expected = {name: values.astype(np.complex128) for name, values in state.items()}
+    steps = Steps(moves[0], moves[1], object_momentum=0.5, probe_momentum=0.8)
+    first, last = corners[frames].min(axis=0), corners[frames].max(axis=0) + side
+    window = (slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1])))
+    fused = FusedStep(
+        load_kernel().library,
+        amplitude=amplitude,
+        good=good,
+        filters=filters,
+        shift_weights=weights,
+        corners=corners,
+        offset=0.02,
+        object_floor=0.25,
+        largest_batch=n_frames,
+        threads=threads,
+    )
+    misfit = fused(frames, window, steps, **state)
+    outside = {name: expected[name].copy() for name in ("obj", "object_velocity")}
+    expected_misfit = reference_step(
+        amplitude=amplitude[frames],
+        good=np.ones((side, side)) if good is None else good[frames] if good.ndim == 3 else good,
+        filters=filters,
+        shift_weights=weights[frames],
+        corners=corners[frames],
+        offset=0.02,
+        floor=0.25,
+        steps=steps,
+        **expected,
+    )
+    if not steps.object_step:
+        expected |= outside
+    if not steps.probe_step:
+        expected["spectrum"] -= expected["spectrum_velocity"]
+        expected["spectrum_velocity"] /= steps.probe_momentum
+    for name, kept in outside.items():  # momentum acts within the window of the batch alone
+        kept[window] = expected[name][window]
+        expected[name] = kept
+    assert misfit == pytest.approx(expected_misfit, rel=1e-5)
+    for name, values in state.items():
+        assert np.abs(values - expected[name]).max() <= 1e-5 * np.abs(expected[name]).max(), name
+
+
+@given(st.integers(1, 1024))
+def test_radices_multiply_to_the_length_or_there_are_none(length: int) -> None:
+    radices = radices_of(length)
+    assert set(radices) <= {3, 4, 5, 8}
+    assert not radices or np.prod(radices) == length
+    if length % 16 == 0 and not any(length % prime == 0 for prime in (7, 11, 13, 17, 19, 23, 29, 31)):
+        assert FusedStep.fits(length) == any(
+            length == 2**a * 3**b * 5**c for a, b, c in itertools.product(range(11), range(7), range(5))
+        )
+
+
+@pytest.fixture
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache of kernels, and a loader that has forgotten what it found."""
+    monkeypatch.setattr(build, "cache_directory", lambda: tmp_path / "cache")
+    monkeypatch.delenv("CC", raising=False)
+    load_kernel.cache_clear()
+    yield tmp_path / "cache" / "kernels"
+    load_kernel.cache_clear()
+
+
+def made_compiler(folder: Path, script: str) -> str:
+    path = folder / "own-cc"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@needs_compiler
+def test_it_is_compiled_once_and_then_taken_from_the_cache(fresh_cache: Path) -> None:
+    first = load_kernel()
+    assert first.library is not None
+    assert "compiled in" in first.message
+    kept = list(fresh_cache.iterdir())
+    assert [path.suffix for path in kept] == [".so"]
+    assert stat.S_IMODE(fresh_cache.stat().st_mode) == 0o700
+    written = kept[0].stat().st_mtime_ns
+    load_kernel.cache_clear()
+    second = load_kernel()
+    assert "from the cache" in second.message
+    assert kept[0].stat().st_mtime_ns == written
+
+
+@needs_compiler
+def test_a_file_that_is_no_library_is_made_anew(fresh_cache: Path) -> None:
+    load_kernel()
+    (kept,) = fresh_cache.iterdir()
+    kept.unlink()
+    kept.write_bytes(b"not a library")
+    load_kernel.cache_clear()
+    assert load_kernel().library is not None
+
+
+def test_without_a_compiler_the_arrays_compute_alone(
+    fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu"))
+    assert "no compiled kernel: no C compiler is on the PATH. Install gcc or clang" in choice.message
+    load_kernel.cache_clear()
+    with pytest.raises(BackendUnavailableError, match=r"no C compiler.*Leave out `--kernel required`"):
+        _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu", kernel="required"))
+
+
+def test_it_can_be_switched_off() -> None:
+    arrays, choice = _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu", kernel="off"))
+    assert arrays.kernel is None
+    assert "switched off" in choice.record()["kernel"]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'fused.c:1: what is this?' >&2; exit 1", "what is this"),
+        ('while [ $# -gt 0 ]; do [ "$1" = -o ] && echo nonsense > "$2"; shift; done', "."),
+    ],
+)
+def test_a_compiler_that_fails_leaves_nothing_behind(
+    fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    monkeypatch.setenv("CC", made_compiler(tmp_path, script))
+    kernel = load_kernel()
+    assert kernel.library is None
+    assert reason in kernel.message
+    assert list(fresh_cache.iterdir()) == []
+
+
+@needs_compiler
+def test_wrong_code_is_found_out_before_it_is_kept(
+    fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A compiler that turns one sign around: the probe is pulled the wrong way.
+    script = f"sed -i 's/a \\* c + b \\* d), store/a * c - b * d), store/' fused.c && exec {COMPILER} \"$@\""
+    monkeypatch.setenv("CC", made_compiler(tmp_path, script))
+    kernel = load_kernel()
+    assert kernel.library is None
+    assert "is off by" in kernel.message
+    assert list(fresh_cache.iterdir()) == []
+
+
+@needs_compiler
+def test_a_folder_that_others_may_write_to_is_not_trusted(fresh_cache: Path) -> None:
+    fresh_cache.mkdir(parents=True)
+    fresh_cache.chmod(0o777)
+    assert "others may write" in load_kernel().message
+    assert os.listdir(fresh_cache) == []
+
+
+@needs_compiler
+def test_another_processor_gets_a_kernel_of_its_own(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_kernel()
+    monkeypatch.setattr(build, "_processor", lambda: "another one")
+    load_kernel.cache_clear()
+    load_kernel()
+    assert len(list(fresh_cache.iterdir())) == 2
