@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -209,7 +208,7 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(fresh_cache: Path) -> 
     fresh_cache.mkdir(parents=True)
     fresh_cache.chmod(0o777)
     assert "others may write" in load_kernel().message
-    assert os.listdir(fresh_cache) == []
+    assert list(fresh_cache.iterdir()) == []
 
 
 @needs_compiler

@@ -105,8 +105,9 @@ def _own_folder(folder: Path) -> Path:
 
 
 def _key(compiler: str) -> str:
-    about = os.stat(compiler)
-    parts = [*_FLAGS, os.path.realpath(compiler), str(about.st_size), str(about.st_mtime_ns), _processor()]
+    program = Path(compiler).resolve()
+    about = program.stat()
+    parts = [*_FLAGS, str(program), str(about.st_size), str(about.st_mtime_ns), _processor()]
     text = "\n".join(parts).encode()
     return hashlib.sha256(text + b"".join(_source(name) for name in _SOURCES)).hexdigest()[:20]
 

@@ -39,7 +39,7 @@ def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoic
 
     Raises:
         PolicyError: an explicit GPU that is not there (POLICY-001).
-        BackendUnavailableError: explicit arrays that are not installed, or a required kernel that is not there.
+        BackendUnavailableError: arrays that are not installed, or no kernel where one is required.
     """
     name, device, reason = _resolve(execution.arrays, execution.accelerator)
     arrays = load_arrays(name, device=device, threads=execution.threads)
