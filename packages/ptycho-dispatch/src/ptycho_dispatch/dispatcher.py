@@ -1,0 +1,239 @@
+"""The dispatcher as functions: one call trains and reconstructs with whichever backend the config names.
+
+Order of every call: the config is checked, the legacy registry is brought up to date (CONFIG-001), the execution
+is resolved (POLICY-001), and only then is the backend asked. There is no fallback from one backend to another.
+
+    from ptycho_config import TrainingConfig
+    from ptycho_dispatch.dispatcher import run_cdi_example_with_backend
+
+    amplitude, phase, results = run_cdi_example_with_backend(
+        "scan.npz", None, TrainingConfig(nepochs=20), do_stitching=True
+    )
+
+Both steps, the update of the registry and the runner of each backend, are parameters: a program that embeds
+this one may pass its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptycho_config.errors import ConfigError
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
+from ptycho_config.models import InferenceConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from ptycho_core import Scan
+    from ptycho_core.backend import TrainedModel
+
+__all__ = [
+    "RUNNERS",
+    "Orientation",
+    "load_inference_bundle_with_backend",
+    "run_cdi_example_with_backend",
+    "train_cdi_model_with_backend",
+]
+
+logger = logging.getLogger("ptycho")
+
+Source = Any  # a Scan, a file, or the name of a data set
+Images = tuple[np.ndarray | None, np.ndarray | None, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How positions and patches lie: x or y of the positions negated, the two axes of the frames swapped."""
+
+    flip_x: bool = False
+    flip_y: bool = False
+    transpose: bool = False
+
+    def applied_to(self, scan: Scan) -> Scan:
+        """Return the scan turned so; frames and mask are views."""
+        if self == Orientation():
+            return scan
+        signs = np.array([-1.0 if self.flip_y else 1.0, -1.0 if self.flip_x else 1.0])
+        scan = replace(scan, positions_px=scan.positions_px * signs)
+        if not self.transpose:
+            return scan
+        bad = scan.bad_pixels
+        return replace(
+            scan,
+            frames=np.swapaxes(scan.frames, -1, -2),
+            probe=np.ascontiguousarray(np.swapaxes(scan.probe, -1, -2)),
+            bad_pixels=None if bad is None else np.swapaxes(bad, -1, -2),
+        )
+
+
+def _run(
+    train: Source,
+    test: Source | None,
+    config: TrainingConfig,
+    *,
+    backend: str,
+    orientation: Orientation,
+    do_stitching: bool,
+    execution_config: Any,
+) -> Images:
+    """Train on one scan; where the object is asked for, reconstruct the test scan, or the one trained on."""
+    from ptycho_core.backend import get_backend
+
+    core = get_backend(backend)
+    scan = orientation.applied_to(_opened(train))
+    test_scan = None if test is None else orientation.applied_to(_opened(test))
+    trained = core.train(
+        scan, config, execution_config, test_scan=test_scan, directory=Path(config.output_dir)
+    )
+    bundle = trained.save(config.output_dir)
+    results: dict[str, Any] = {
+        "model": trained,
+        "history": trained.history,
+        "bundle": bundle,
+        "execution_config": execution_config,
+    }
+    if not do_stitching:
+        return None, None, results
+    reconstruction = trained.reconstruct(scan if test_scan is None else test_scan)
+    results["reconstruction"] = reconstruction
+    return np.abs(reconstruction.object), np.angle(reconstruction.object), results
+
+
+def _runner(backend: str) -> Callable[..., Images]:
+    def run(train: Source, test: Source | None, config: TrainingConfig, **options: Any) -> Images:
+        return _run(train, test, config, backend=backend, **options)
+
+    return run
+
+
+#: What runs a training, by the name of its backend.
+RUNNERS: Mapping[str, Callable[..., Images]] = {
+    "pytorch": _runner("pytorch"),
+    "tensorflow": _runner("tensorflow"),
+}
+
+
+def run_cdi_example_with_backend(
+    train: Source,
+    test: Source | None,
+    config: TrainingConfig,
+    flip_x: bool = False,
+    flip_y: bool = False,
+    transpose: bool = False,
+    M: int = 20,
+    do_stitching: bool = False,
+    torch_execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    update_registry: Callable[[Any, Any], None] = update_legacy_dict,
+    runners: Mapping[str, Callable[..., Images]] = RUNNERS,
+) -> Images:
+    """Train a network and, with `do_stitching`, reconstruct the object with it.
+
+    Args:
+        train: a scan, its file, or the name of a data set.
+        test: what is reconstructed; the scan trained on when None.
+        flip_x, flip_y: negate x or y of the positions.
+        transpose: swap the two axes of frames and probe.
+        M: side of the window that older scripts cut from every patch. Patches are weighted by the light of the
+            probe here, which leaves no gaps, so it has no influence.
+        torch_execution_config: where and how PyTorch runs; GPU first when not given (POLICY-001).
+        update_registry: brings the legacy registry up to date (CONFIG-001).
+        runners: what runs each backend, called with `execution_config=`.
+    Returns:
+        Amplitude and phase of the object (rows, columns) float32, or None without stitching; and a dict with
+        `backend`, `model`, `history`, `bundle`, `execution_config` and `reconstruction`.
+    Raises:
+        ValueError: an unknown backend, or `M` below 1.
+        BackendUnavailableError: the backend is not installed; with the command that installs it.
+        ConfigError, DataError, PolicyError, TrainingError: see their docstrings.
+    """
+    if M < 1:
+        raise ConfigError(f"`M` is {M}; it is the side of a window in pixels, at least 1.")
+    backend, execution = _prepared(config, torch_execution_config, update_registry, runners)
+    amplitude, phase, results = runners[backend](
+        train,
+        test,
+        config,
+        orientation=Orientation(flip_x, flip_y, transpose),
+        do_stitching=do_stitching,
+        execution_config=execution,
+    )
+    return amplitude, phase, {**results, "backend": backend}
+
+
+def train_cdi_model_with_backend(
+    train: Source,
+    test: Source | None,
+    config: TrainingConfig,
+    torch_execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    update_registry: Callable[[Any, Any], None] = update_legacy_dict,
+    runners: Mapping[str, Callable[..., Images]] = RUNNERS,
+) -> dict[str, Any]:
+    """Train a network and write its bundle to `config.output_dir`; the results without an object.
+
+    Raises:
+        See `run_cdi_example_with_backend`.
+    """
+    return run_cdi_example_with_backend(
+        train,
+        test,
+        config,
+        torch_execution_config=torch_execution_config,
+        update_registry=update_registry,
+        runners=runners,
+    )[2]
+
+
+def load_inference_bundle_with_backend(
+    directory: str | Path,
+    config: InferenceConfig | TrainingConfig,
+    torch_execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    update_registry: Callable[[Any, Any], None] = update_legacy_dict,
+) -> tuple[TrainedModel, dict[str, Any]]:
+    """Open a bundle for the backend of the config, PyTorch where it names none.
+
+    Returns:
+        The network, with `reconstruct(scan)`, and the legacy parameters of the config.
+    Raises:
+        ValueError: an unknown backend.
+        BundleError: the bundle is damaged, hostile or of an older kind.
+        BackendUnavailableError: the backend is not installed.
+    """
+    from ptycho_core.backend import get_backend
+
+    backend, execution = _prepared(config, torch_execution_config, update_registry, RUNNERS)
+    return get_backend(backend).load(directory, execution), legacy_dict(config)
+
+
+def _prepared(
+    config: TrainingConfig | InferenceConfig,
+    execution: PyTorchExecutionConfig | None,
+    update_registry: Callable[[Any, Any], None],
+    runners: Mapping[str, Any],
+) -> tuple[str, Any]:
+    backend = config.backend or "pytorch"
+    if backend not in runners:
+        raise ConfigError(f"Unknown backend `{backend}`; choose one of {', '.join(sorted(runners))}.")
+    update_registry(params, config)
+    if backend == "pytorch" and execution is None:
+        execution = PyTorchExecutionConfig()
+        logger.info(
+            "Backend dispatcher: auto-instantiated PyTorchExecutionConfig with accelerator='%s' "
+            "(POLICY-001 GPU-first defaults)",
+            execution.accelerator,
+        )
+    return backend, execution
+
+
+def _opened(source: Source) -> Scan:
+    from ptycho_core import Scan, open_scan
+
+    return source if isinstance(source, Scan) else open_scan(str(source))
