@@ -1,7 +1,8 @@
 """The dispatcher as functions: one call trains and reconstructs with whichever backend the config names.
 
-Order of every call: the config is checked, the legacy registry is brought up to date (CONFIG-001), the execution
-is resolved (POLICY-001), and only then is the backend asked. There is no fallback from one backend to another.
+Order of every call: the config is checked, the legacy registry is brought up to date (CONFIG-001), the
+execution is resolved (POLICY-001), and only then is the backend asked. There is no fallback from one backend
+to another.
 
     from ptycho_config import TrainingConfig
     from ptycho_dispatch.dispatcher import run_cdi_example_with_backend
@@ -140,8 +141,8 @@ def run_cdi_example_with_backend(
         test: what is reconstructed; the scan trained on when None.
         flip_x, flip_y: negate x or y of the positions.
         transpose: swap the two axes of frames and probe.
-        M: side of the window that older scripts cut from every patch. Patches are weighted by the light of the
-            probe here, which leaves no gaps, so it has no influence.
+        M: side of the window that older scripts cut from every patch. Patches are weighted by the light of
+            the probe here, which leaves no gaps, so it has no influence.
         torch_execution_config: where and how PyTorch runs; GPU first when not given (POLICY-001).
         update_registry: brings the legacy registry up to date (CONFIG-001).
         runners: what runs each backend, called with `execution_config=`.
