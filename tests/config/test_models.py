@@ -154,7 +154,7 @@ DEFAULTS: dict[type[Config], dict[str, object]] = {
         "distance_m": None,
         "console_level": "INFO",
     },
-    SolverExecutionConfig: {"arrays": "auto", "accelerator": "auto", "threads": None},
+    SolverExecutionConfig: {"arrays": "auto", "kernel": "auto", "accelerator": "auto", "threads": None},
 }
 
 

@@ -6,5 +6,7 @@ import importlib.util
 
 NEEDED = ("ptycho_core_torch", "torch", "lightning")
 collect_ignore = (
-    [] if all(importlib.util.find_spec(name) for name in NEEDED) else ["test_forward.py", "test_training.py"]
+    []
+    if all(importlib.util.find_spec(name) for name in NEEDED)
+    else ["test_forward.py", "test_resume.py", "test_training.py"]
 )

@@ -130,9 +130,9 @@ def test_a_setting_without_effect_is_said(scan: Scan) -> None:
         def on_event(self, event) -> None:
             heard.append(event.message)
 
-    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", early_stop_patience=3)
+    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", checkpoint_mode="max")
     train(scan, execution, [Hear()], nepochs=1, optimizer="sgd")
-    assert heard == ["Without effect in this version: --optimizer, --torch-early-stop-patience."]
+    assert heard == ["Without effect in this version: --optimizer, --torch-checkpoint-mode."]
 
 
 def test_every_setting_is_read_or_named_as_without_effect() -> None:

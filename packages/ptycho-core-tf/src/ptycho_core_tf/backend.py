@@ -35,6 +35,7 @@ class TensorFlowBackend:
         callbacks: Sequence[Callback] = (),
         test_scan: Scan | None = None,
         directory: Path | None = None,
+        start: Any = None,
     ) -> NoReturn:
         """Refuse: not in this version."""
         raise BackendUnavailableError(f"Backend `tensorflow`: {_NOT_YET}. {_REMEDY}")

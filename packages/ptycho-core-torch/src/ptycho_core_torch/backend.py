@@ -44,13 +44,20 @@ class PyTorchBackend:
         callbacks: Sequence[Callback] = (),
         test_scan: Scan | None = None,
         directory: Path | None = None,
+        start: TrainedNetwork | None = None,
     ) -> TrainedNetwork:
         """Train a network on a scan, through the physics; see `ptycho_core_torch.training`."""
         self._check()
         from ptycho_core_torch.training import train_network
 
         return train_network(
-            scan, config, execution, callbacks=callbacks, test_scan=test_scan, directory=directory
+            scan,
+            config,
+            execution,
+            callbacks=callbacks,
+            test_scan=test_scan,
+            directory=directory,
+            start=start,
         )
 
     def load(self, bundle: str | Path, execution: PyTorchExecutionConfig) -> TrainedNetwork:

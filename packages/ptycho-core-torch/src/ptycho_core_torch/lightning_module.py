@@ -40,16 +40,19 @@ class PtychoLightning(L.LightningModule):
         learning_rate: float,
         mean_counts_per_pixel: float,
         n_steps: int | None,
+        steps_before: int = 0,
     ) -> None:
         """Prepare.
 
         Args:
             mean_counts_per_pixel: the loss is divided by it, so that doses can be compared.
             n_steps: length of the run; None where the time budget alone ends it.
+            steps_before: how many of them an earlier run has done.
         """
         super().__init__()
         self.network, self.config = network, config
         self._learning_rate, self._n_steps = learning_rate, n_steps
+        self._steps_before = steps_before
         self._mean_counts = mean_counts_per_pixel
         self._began = time.monotonic()
         network.log_scale.requires_grad_(config.intensity_scale_trainable)
@@ -61,7 +64,8 @@ class PtychoLightning(L.LightningModule):
     @property
     def progress(self) -> float:
         """Part of the run that is done, by steps or by the time budget, whichever is further; 0 to 1."""
-        done = 0.0 if self._n_steps is None else self.global_step / max(1, self._n_steps)
+        steps = self._n_steps
+        done = 0.0 if steps is None else (self._steps_before + self.global_step) / max(1, steps)
         if self.config.max_time is not None:
             done = max(done, (time.monotonic() - self._began) / self.config.max_time)
         return min(1.0, done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -23,6 +23,8 @@ from torch import nn
 
 __all__ = ["Reporter"]
 
+_SECONDS_BETWEEN_WRITES = 60.0
+
 
 class Reporter(L.Callback):
     """Passes a training run on to callbacks, keeps its history, and ends it when asked or when time is up."""
@@ -35,12 +37,20 @@ class Reporter(L.Callback):
         n_batches: int,
         n_epochs: int | None,
         max_time_s: float | None,
+        keep: Callable[[Sequence[Mapping[str, Any]]], None] = lambda history: None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            keep: writes the network with this history; called about once a minute, after an epoch.
+        """
         self.history: list[dict[str, Any]] = []
         self.interrupted = False
         self._callbacks = CallbackList(callbacks)
         self._scan, self._n_batches, self._n_epochs = scan, n_batches, n_epochs
         self._max_time_s = max_time_s
+        self._write = keep
+        self._written = time.monotonic()
         self._good: dict[str, torch.Tensor] = {}
         self._began = self._epoch_began = time.monotonic()
 
@@ -117,6 +127,9 @@ class Reporter(L.Callback):
         )
         pl_module.check_collapse()
         self._keep(pl_module.network)
+        if now - self._written > _SECONDS_BETWEEN_WRITES:
+            self._written = now
+            self._write(self.history)
 
     def restore_last_good(self, network: nn.Module) -> None:
         """Put the weights of the last finite epoch back."""

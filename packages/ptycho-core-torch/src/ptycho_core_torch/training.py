@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 import torch
@@ -28,6 +30,7 @@ from ptycho_core_torch.frames import Frames, GroupBatches, Neighbourhoods, Shuff
 from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.network import PtychoNetwork
 from ptycho_core_torch.reporting import Reporter
+from ptycho_core_torch.resume import continued, joined
 from ptycho_core_torch.trained import TrainedNetwork
 from ptycho_core_torch.without_effect import settings_without_effect
 
@@ -49,17 +52,24 @@ def train_network(
     callbacks: Sequence[Callback] = (),
     test_scan: Scan | None = None,
     directory: Path | None = None,
+    start: TrainedNetwork | None = None,
 ) -> TrainedNetwork:
     """Train on the measured diffraction of a scan, whose probe is taken as it is.
 
     Args:
-        test_scan: where given, its loss is `val_loss`.
-        directory: for the logger's files, and for the last good weights where training fails.
+        test_scan: where given, its loss is `val_loss`, and training ends when it no longer falls.
+        directory: for the logger's files, the bundle that is written about once a minute, and the last good
+            weights where training fails.
+        start: go on with this network and its settings. The optimiser begins anew.
     Raises:
-        ConfigError: the configuration does not fit the scan.
+        ConfigError: the configuration does not fit the scan, or not the network to go on with.
         PolicyError: EXEC-ACCUM-001, EXEC-ACCUM-002.
         TrainingError: the loss is not finite, the network collapsed, or the memory does not suffice.
     """
+    epochs_before = 0 if start is None else len(start.history)
+    given = config
+    if start is not None:
+        config = continued(config, start.training, epochs_done=epochs_before)
     model = config.model
     if model.N not in (0, scan.frame_px) and "N" in model.model_fields_set:
         raise ConfigError(f"`N` is {model.N} and the frames of {scan.name} are {scan.frame_px} px wide.")
@@ -85,18 +95,22 @@ def train_network(
         torch.manual_seed(seed)
         network = PtychoNetwork(model, scan.probe, frames.intensity_scale)
     sample = np.linspace(0, scan.n_frames - 1, min(_CALIBRATION_FRAMES, scan.n_frames)).astype(np.int64)
-    network.calibrate(frames.batch(sample).amplitude)
+    if start is None:
+        network.calibrate(frames.batch(sample).amplitude)
+    else:
+        network.load_state_dict(start.network.state_dict())
     if unet and "torch_loss_mode" not in config.model_fields_set:
         config = config.model_copy(update={"torch_loss_mode": _loss_for(frames)})
-    timed = config.max_time is not None and "nepochs" not in config.model_fields_set
-    n_epochs = -1 if timed else config.nepochs
+    timed = config.max_time is not None and "nepochs" not in given.model_fields_set
+    n_epochs = -1 if timed else config.nepochs - epochs_before
     chosen = execution.model_fields_set
     module = PtychoLightning(
         network,
         config,
         learning_rate=_UNET_RATE if unet and "learning_rate" not in chosen else execution.learning_rate,
         mean_counts_per_pixel=frames.nphotons / scan.frame_px**2,
-        n_steps=None if timed else n_epochs * n_batches // execution.accum_steps,
+        n_steps=None if timed else config.nepochs * n_batches // execution.accum_steps,
+        steps_before=epochs_before * n_batches // execution.accum_steps,
     )
     guards.check_accumulation(module, execution.accum_steps)
     ignored = settings_without_effect(config, execution)
@@ -104,20 +118,44 @@ def train_network(
         CallbackList(callbacks).on_event(
             RunEvent("ignored", f"Without effect in this version: {', '.join(ignored)}.")
         )
+    final = config.model_copy(update={"model": model, "batch_size": batch_size})
+
+    def present(history: Sequence[Mapping[str, Any]], *, interrupted: bool) -> TrainedNetwork:
+        return TrainedNetwork(
+            network=copy.deepcopy(network).cpu().eval(),
+            training=final,
+            execution=execution,
+            scaling=_scaling(network, frames),
+            probe_given=scan.probe,
+            history=joined(() if start is None else start.history, history),
+            interrupted=interrupted,
+        )
+
+    def keep(history: Sequence[Mapping[str, Any]]) -> None:
+        if directory is not None and execution.enable_checkpointing:
+            present(history, interrupted=True).save(directory)
+
     reporter = Reporter(
         callbacks,
+        keep=keep,
         scan=scan,
         n_batches=n_batches,
         n_epochs=None if timed else n_epochs,
         max_time_s=config.max_time,
     )
     with tempfile.TemporaryDirectory() as temporary, _quiet_lightning():
-        trainer = _trainer(execution, config, reporter, n_epochs, directory or Path(temporary), unet)
+        listeners: list[L.Callback] = [reporter]
+        if test_scan is not None:
+            listeners.append(
+                EarlyStopping("val_loss", patience=execution.early_stop_patience, check_finite=False)
+            )
+        trainer = _trainer(execution, config, listeners, n_epochs, directory or Path(temporary), unet)
         if trainer.world_size > 1:
             raise ConfigError(
                 "Training on several devices is not part of this version. Use `--torch-devices 1`."
             )
-        loader, test_loader = _loader(frames, groups, batch_size, execution, seed), None
+        order = seed + epochs_before
+        loader, test_loader = _loader(frames, groups, batch_size, execution, order), None
         if test_scan is not None:
             test_frames = Frames(test_scan, config.nphotons, with_truth=supervised)
             test_groups = (
@@ -136,15 +174,7 @@ def train_network(
             reporter.restore_last_good(network)
             failure = error
 
-    trained = TrainedNetwork(
-        network=network.cpu().eval(),
-        training=config.model_copy(update={"model": model, "batch_size": batch_size}),
-        execution=execution,
-        scaling=_scaling(network, frames),
-        probe_given=scan.probe,
-        history=tuple(reporter.history),
-        interrupted=reporter.interrupted,
-    )
+    trained = present(reporter.history, interrupted=reporter.interrupted)
     if failure is not None:
         kept = "" if directory is None else f" The last good weights are in {trained.save(directory)}."
         raise TrainingError(f"{failure}{kept}", finding=failure.finding) from failure
@@ -217,7 +247,7 @@ def _loader(
 def _trainer(
     execution: PyTorchExecutionConfig,
     config: TrainingConfig,
-    reporter: Reporter,
+    listeners: list[L.Callback],
     n_epochs: int,
     directory: Path,
     unet: bool,
@@ -238,7 +268,7 @@ def _trainer(
         accumulate_grad_batches=execution.accum_steps,
         gradient_clip_val=clip,
         gradient_clip_algorithm=execution.gradient_clip_algorithm,
-        callbacks=[reporter],
+        callbacks=listeners,
         logger=_logger(execution, directory),
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -26,7 +26,6 @@ _TRAINING = (
 _EXECUTION = (
     "scheduler",
     "enable_progress_bar",
-    "enable_checkpointing",
     "checkpoint_save_top_k",
     "checkpoint_monitor_metric",
     "checkpoint_mode",
@@ -35,7 +34,6 @@ _EXECUTION = (
     "recon_log_fixed_indices",
     "recon_log_stitch",
     "recon_log_max_stitch_samples",
-    "early_stop_patience",
     "middle_trim",
     "pad_eval",
 )

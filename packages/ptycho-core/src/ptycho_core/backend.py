@@ -88,12 +88,14 @@ class Backend(Protocol):
         callbacks: Sequence[Callback] = (),
         test_scan: Scan | None = None,
         directory: Path | None = None,
+        start: Any = None,
     ) -> TrainedModel:
         """Train a network on a scan.
 
         Args:
             test_scan: another scan whose loss is watched.
-            directory: for the logger's files; none are kept when not given.
+            directory: for the logger's files and what is kept on the way; nothing is when not given.
+            start: a network of this backend to go on with.
         Raises:
             BackendUnavailableError: this backend cannot work here; with the reason and the remedy.
         """

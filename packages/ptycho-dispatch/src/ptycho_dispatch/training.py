@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError
 from ptycho_config.execution import PyTorchExecutionConfig
@@ -21,6 +21,9 @@ from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
 from ptycho_dispatch.torch_policy import announce_execution
 
+if TYPE_CHECKING:
+    from ptycho_core.backend import Backend, TrainedModel
+
 __all__ = ["EXAMPLES", "PARTS", "add_arguments", "run"]
 
 EXAMPLES = (
@@ -31,7 +34,15 @@ EXAMPLES = (
 
 logger = logging.getLogger("ptycho")
 
-_RUN_FIELDS = {"measurement", "dc", "probe_file", "probe_refinement", "console_level", "do_stitching"}
+_RUN_FIELDS = {
+    "measurement",
+    "dc",
+    "probe_file",
+    "probe_refinement",
+    "console_level",
+    "do_stitching",
+    "resume",
+}
 PARTS: tuple[Part[Any], ...] = (
     Part(TrainingConfig, title="Training: data, loss and length"),
     Part(PyTorchExecutionConfig, prefix="torch_", title="Execution on PyTorch"),
@@ -90,8 +101,10 @@ def _train(
     test_scan = None
     if config.test_data_file is not None and config.test_data_file != Path():
         test_scan = open_scan(str(config.test_data_file), **door)
-    given = scan
-    if run_config.probe_refinement:
+    given, start = scan, None
+    if run_config.resume:
+        start = _stored(backend, directory, execution)
+    elif run_config.probe_refinement:
         scan = with_refined_probe(scan)
         if test_scan is not None:
             test_scan = replace(test_scan, probe=scan.probe)
@@ -105,6 +118,7 @@ def _train(
                 callbacks=(progress, interrupt),
                 test_scan=test_scan,
                 directory=directory,
+                start=start,
             )
         screen.console = None
         bundle = trained.with_given_probe(given.probe).save(directory)
@@ -122,3 +136,17 @@ def _train(
     ]
     print_rows("", rows)
     return EXIT_INTERRUPTED if interrupt.asked else 0
+
+
+def _stored(backend: Backend, directory: Path, execution: PyTorchExecutionConfig) -> TrainedModel:
+    """Open the bundle to go on with."""
+    from ptycho_config.errors import BundleNotFoundError
+
+    try:
+        start = backend.load(directory, execution)
+    except BundleNotFoundError as error:
+        raise ConfigError(
+            f"`--resume`: {directory} holds no bundle to go on with. Leave the flag out to train anew."
+        ) from error
+    logger.info("Going on with the network in %s after %d epochs.", directory, len(start.history))
+    return start

@@ -21,7 +21,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import BackendUnavailableError, DataError
 from ptycho_core.datasets import cache_directory
 
 __all__ = ["Kernel", "load_kernel"]
@@ -68,15 +68,11 @@ def load_kernel() -> Kernel:
         library = _open_if_sound(path)
         seconds = 0.0 if library else _build(compiler, path)
         library = library or _open(path)
-    except (OSError, AttributeError, DataError, subprocess.SubprocessError, _UnusableError) as error:
+    except (OSError, AttributeError, DataError, subprocess.SubprocessError, BackendUnavailableError) as error:
         return _without(_one_line(error))
     made = f"compiled in {seconds:.1f} s, once for this processor" if seconds else "from the cache"
     width = library.ptycho_vector_width()
     return Kernel(library, f"compiled kernel with vectors of {width} floats ({made})", seconds)
-
-
-class _UnusableError(Exception):
-    """The kernel cannot be used here, for the reason given."""
 
 
 def _without(reason: str) -> Kernel:
@@ -100,7 +96,9 @@ def _own_folder(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = folder.stat()
     if about.st_uid != os.getuid() or about.st_mode & 0o022:
-        raise _UnusableError(f"others may write to {folder}. Make it yours alone: chmod 700 {folder}")
+        raise BackendUnavailableError(
+            f"others may write to {folder}. Make it yours alone: chmod 700 {folder}"
+        )
     return folder
 
 
@@ -139,7 +137,9 @@ def _build(compiler: str, path: Path) -> float:
         subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=_PATIENCE_S)
         error = largest_error(_open(made))
         if not error < 1e-4:
-            raise _UnusableError(f"what `{compiler}` made of it is off by {error:.1e} and is not used")
+            raise BackendUnavailableError(
+                f"what `{compiler}` made of it is off by {error:.1e} and is not used"
+            )
         made.replace(path)
     return time.perf_counter() - started
 
