@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from ptycho_config.errors import ConfigError
-from ptycho_config.models import TrainingConfig
+from ptycho_config.models import ModelConfig, TrainingConfig
 
 __all__ = ["continued", "joined"]
 
@@ -40,7 +38,9 @@ def continued(config: TrainingConfig, before: TrainingConfig, *, epochs_done: in
     return merged
 
 
-def _changed(now: BaseModel, before: BaseModel, free: frozenset[str]) -> list[str]:
+def _changed(
+    now: TrainingConfig | ModelConfig, before: TrainingConfig | ModelConfig, free: frozenset[str]
+) -> list[str]:
     return [
         f"`{name}` was {getattr(before, name)!r} and is {getattr(now, name)!r}"
         for name in sorted(now.model_fields_set - free)
