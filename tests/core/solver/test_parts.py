@@ -14,8 +14,10 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Lanes, array_libraries, load_arrays
 from ptycho_core.assemble import coverage_of
 from ptycho_core.gauge import hand_over_ramp, orthogonal_modes
+from ptycho_core.simulate import simulate_scan
 from ptycho_core.solver import _choose_arrays
 from ptycho_core.solver._batches import plan_batches
+from ptycho_core.solver._frames import OrderedFrames
 from ptycho_core.solver._resample import resample_object
 from ptycho_core.solver._schedule import plan_levels
 from ptycho_core.solver._shifts import frequencies, shift_filters, shift_weights
@@ -47,6 +49,16 @@ def test_project_is_the_adjoint_of_combine(arrays) -> None:
     forward = arrays.to_numpy(arrays.combine(arrays.asarray(weights), arrays.asarray(basis)))
     backward = arrays.to_numpy(arrays.project(arrays.asarray(weights), arrays.asarray(fields)))
     assert np.vdot(fields, forward) == pytest.approx(np.vdot(backward, basis), rel=1e-4)
+
+
+def test_all_levels_look_at_one_copy_of_the_frames(arrays) -> None:
+    scan = simulate_scan(frames=20, frame_px=32).scan
+    frames = OrderedFrames(scan, np.arange(20))
+    full, _ = frames.seen_at(32)
+    for size_px in (16, 24):
+        seen, _ = frames.seen_at(size_px)
+        assert np.shares_memory(seen, full)
+        assert np.shares_memory(arrays.host_view(arrays.asarray(seen)), full)
 
 
 def test_adding_patches_is_the_adjoint_of_cutting_them(arrays) -> None:

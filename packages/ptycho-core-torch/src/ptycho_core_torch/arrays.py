@@ -63,7 +63,7 @@ class TorchArrays:
             torch.set_num_threads(before)
 
     def asarray(self, values: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        tensor = torch.from_numpy(values)
         return tensor.to(self.device) if self.device != "cpu" else tensor
 
     def to_numpy(self, values: torch.Tensor) -> np.ndarray:

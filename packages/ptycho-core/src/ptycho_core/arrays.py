@@ -73,7 +73,7 @@ class Arrays(Protocol):
         ...
 
     def asarray(self, values: np.ndarray) -> Array:
-        """Move a NumPy array to the device."""
+        """Move a NumPy array to the device; on the CPU it stays where it is, strides included."""
         ...
 
     def to_numpy(self, values: Array) -> np.ndarray:
@@ -202,7 +202,7 @@ class NumpyArrays:
             yield
 
     def asarray(self, values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(values)
+        return values
 
     def to_numpy(self, values: np.ndarray) -> np.ndarray:
         return values.copy()

@@ -133,7 +133,7 @@ INLINE void inverse_columns(const Plan *plan, Columns *at) {
 }
 
 /* Read WIDTH columns of a plane of floats from column c on; `store_rows` writes them as rows, transposed, and
- * `load_rows` reads WIDTH rows from row c on as columns. */
+ * `load_rows` reads WIDTH rows from row c on as columns; rows begin `stride` floats apart. */
 INLINE void load_columns(vec *to, const float *plane, int size, int c) {
     for (int row = 0; row < size; row++) to[row] = load(plane + (size_t)row * size + c);
 }
@@ -142,9 +142,9 @@ INLINE void store_columns(const vec *from, float *plane, int size, int c) {
     for (int row = 0; row < size; row++) store(plane + (size_t)row * size + c, from[row]);
 }
 
-INLINE void load_rows(vec *to, const float *plane, int size, int c) {
+INLINE void load_rows(vec *to, const float *plane, int64_t stride, int size, int c) {
     for (int block = 0; block < size; block += WIDTH) {
-        for (int k = 0; k < WIDTH; k++) to[block + k] = load(plane + (size_t)(c + k) * size + block);
+        for (int k = 0; k < WIDTH; k++) to[block + k] = load(plane + (c + k) * stride + block);
         transpose(to + block);
     }
 }

@@ -16,7 +16,8 @@ typedef struct {
     float offset;                /* background and softening, counts per pixel */
     const float *filters;        /* (K, n, n) complex */
     const float *shift_weights;  /* (frames, K) */
-    const float *amplitude;      /* (frames, n, n) */
+    const float *amplitude;      /* (frames, n, n), perhaps the middle of larger frames: */
+    int64_t frame_stride, row_stride; /* floats from one of its frames and rows to the next */
     const float *good;           /* (n, n) or (frames, n, n) */
     float *spectrum, *spectrum_velocity; /* (P, n, n) complex */
     float *object, *object_velocity;     /* canvas, complex */
@@ -180,7 +181,7 @@ static void project(const Problem *p, Room *room, int mode, const float *const *
 static double explain(const Problem *p, Room *room, const float *patch, int slot, int64_t frame, float *pulled) {
     const int n = p->plan.size, modes = p->n_modes;
     const size_t pixels = pixels_of(p), plane = 2 * pixels, width = 2 * (size_t)p->canvas_width;
-    const float *amplitude = p->amplitude + frame * pixels;
+    const float *amplitude = p->amplitude + frame * p->frame_stride;
     const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? frame * pixels : 0);
     const float power = 1.0f / ((float)n * n);
     double misfit = 0;
@@ -211,8 +212,8 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
             fft_columns(&p->plan, at);
         }
         vec strip = {0};
-        load_rows(room->measured, amplitude, n, c);
-        if (good) load_rows(room->weight, good, n, c);
+        load_rows(room->measured, amplitude, p->row_stride, n, c);
+        if (good) load_rows(room->weight, good, n, n, c);
         for (int row = 0; row < n; row++) {
             vec intensity = {0};
             for (int m = 0; m < modes; m++) {

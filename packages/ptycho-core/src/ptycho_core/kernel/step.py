@@ -37,6 +37,8 @@ class _Problem(ctypes.Structure):
         ("filters", ctypes.c_void_p),
         ("shift_weights", ctypes.c_void_p),
         ("amplitude", ctypes.c_void_p),
+        ("frame_stride", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
         ("good", ctypes.c_void_p),
         ("spectrum", ctypes.c_void_p),
         ("spectrum_velocity", ctypes.c_void_p),
@@ -100,7 +102,7 @@ class FusedStep:
         """Take the level's data; nothing is copied but the corners.
 
         Args:
-            amplitude: (frames, n, n) float32.
+            amplitude: (frames, n, n) float32; may be a view of larger frames, with pixels side by side.
             good: weights of the pixels, (n, n) or (frames, n, n) float32, or None.
             filters: (K, n, n) complex64, zero frequency in the centre.
             shift_weights: (frames, K) float32.
@@ -130,6 +132,8 @@ class FusedStep:
             filters=_address(filters),
             shift_weights=_address(shift_weights),
             amplitude=_address(amplitude),
+            frame_stride=amplitude.strides[0] // amplitude.itemsize,
+            row_stride=amplitude.strides[1] // amplitude.itemsize,
             good=None if good is None else _address(good),
         )
         # What C reads by address must live as long as this object.

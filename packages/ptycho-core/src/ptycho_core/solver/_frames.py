@@ -84,10 +84,10 @@ class OrderedFrames:
     ) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "*_ n n"] | None]:
         """Return amplitudes and weights of the central frequencies; no weights where all pixels are good.
 
-        At the full size the amplitudes are not copied: nobody may change them.
+        The amplitudes are a view of the one copy that all levels share: nobody may change them.
         """
         crop = central(size_px, self.frame_px)
-        amplitude = np.ascontiguousarray(self._amplitude[:, crop, crop])
+        amplitude = self._amplitude[:, crop, crop]
         if self._good is None:
             return amplitude, None
         good = self._good[..., crop, crop].astype(np.float32)

@@ -110,9 +110,9 @@ class Level:
 
     def start(self, spectrum: np.ndarray, obj: np.ndarray | None = None) -> None:
         """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state."""
-        self.spectrum = self._xp.asarray(spectrum.astype(np.complex64))
+        self.spectrum = self._xp.asarray(spectrum.astype(np.complex64, order="C"))
         canvas = np.ones(self.shape, np.complex64) if obj is None else obj
-        self.object = self._xp.asarray(canvas.astype(np.complex64))
+        self.object = self._xp.asarray(canvas.astype(np.complex64, order="C"))
         self.rest()
 
     def rest(self) -> None:
