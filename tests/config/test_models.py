@@ -63,6 +63,7 @@ DEFAULTS: dict[type[Config], dict[str, object]] = {
         "gaussian_smoothing_sigma": 0.0,
         "input_channels": "backprojection",
         "overlap_constraint": "batch",
+        "unet_passes": 1,
         "probe_gauge": "power",
     },
     TrainingConfig: {

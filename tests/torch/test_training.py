@@ -173,8 +173,9 @@ def test_a_network_that_always_answers_the_same_is_stopped(
 ) -> None:
     real = PtychoNetwork.patches
 
-    def constant(self, amplitude):
-        return real(self, amplitude).mean((1, 2), keepdim=True).mean(0, keepdim=True).expand(amplitude.shape)
+    def constant(self, batch, image):
+        mean = real(self, batch, image).mean((0, 1, 2), keepdim=True)
+        return mean.expand(batch.amplitude.shape)
 
     monkeypatch.setattr(PtychoNetwork, "patches", constant)
     monkeypatch.setattr("ptycho_core_torch.lightning_module._WARM_UP_STEPS", 1)

@@ -10,6 +10,9 @@ from torch import Tensor
 
 __all__ = ["back_project", "detector_intensity", "move_probe", "propagate", "split_positions"]
 
+#: Powers are never taken below this before their root divides.
+_DARK = 1e-20
+
 
 def split_positions(positions_px: Tensor) -> tuple[Tensor, Tensor]:
     """Split positions (…, 2) into the nearest whole pixels (int64, halves upwards) and the rest."""
@@ -40,15 +43,24 @@ def detector_intensity(probes: Tensor, patches: Tensor) -> Tensor:
     return (waves.real.square() + waves.imag.square()).sum(1)
 
 
-def back_project(amplitude: Tensor, probe: Tensor) -> Tensor:
-    """Place what a pattern says that the probe alone does not: (B, n, n) -> complex (B, n, n).
+def back_project(amplitude: Tensor, probes: Tensor, patches: Tensor | None = None) -> Tensor:
+    """Place what a pattern says that the object so far does not: (B, n, n) -> complex (B, n, n).
 
-    The measured amplitude with the phase of the unobstructed first mode is carried back, the mode is taken
-    away, and the rest is divided by the mode, regularised by its largest modulus: the first step of an
-    iterative reconstruction from a transparent object. Further modes keep their share of the amplitude.
+    The measured amplitude with the phase of the first mode's wave is carried back, the exit wave is taken
+    away, and the rest is divided by the mode, regularised by its largest modulus: one step of an iterative
+    reconstruction. Further modes keep their share of the amplitude.
+
+    Args:
+        amplitude: (B, n, n) in the unit of the probe.
+        probes: the modes (P, n, n), or (B, P, n, n) where each frame has its own.
+        patches: the object so far in the window of each frame, (B, n, n); transparent when not given.
     """
-    waves = propagate(probe)
-    power = (waves.real.square() + waves.imag.square()).sum(0).clamp_min(1e-20)
-    direction = waves[0] * power.rsqrt()
+    probes = probes if probes.ndim == 4 else probes[None]
+    waves = probes if patches is None else probes * patches[:, None]
+    far = propagate(waves)
+    power = (far.real.square() + far.imag.square()).sum(1).clamp_min(_DARK)
+    direction = far[:, 0] * power.rsqrt()
     back = torch.fft.ifft2(torch.fft.ifftshift(amplitude * direction, dim=(-2, -1)), norm="ortho")
-    return (back - probe[0]) * probe[0].conj() / probe[0].abs().square().max()
+    first = probes[:, 0]
+    light = first.abs().square().amax((-2, -1), keepdim=True)
+    return (back - waves[:, 0]) * first.conj() / light

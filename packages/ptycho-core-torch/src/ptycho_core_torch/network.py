@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,24 +97,41 @@ class PtychoNetwork(nn.Module):
         spread = (back.real.square().mean() + back.imag.square().mean()) / 2
         self.back_projection_std.copy_(spread.sqrt().clamp_min(1e-12))
 
-    def inputs(self, amplitude: Tensor) -> Tensor:
-        """What the network sees of unit amplitude (B, N, N): (B, 1 or 3, N, N)."""
-        if self.model.input_channels == "amplitude":
-            return amplitude[:, None]
-        back = back_project(amplitude, self.probe) / self.back_projection_std
-        return torch.stack([amplitude, back.real, back.imag], 1)
+    def inputs(self, batch: Batch, image: Tensor | None = None) -> Tensor:
+        """What the network sees of frames: (B, 1, N, N) amplitude, (B, 3, N, N) with the back-projection.
 
-    def patches(self, amplitude: Tensor) -> Tensor:
+        Where frames are seen more than once, (B, 5, N, N): the back-projection from the image so far, and
+        that image, as real and imaginary part of (B, N, N) minus 1; it is transparent at first.
+        """
+        if self.model.input_channels == "amplitude":
+            return batch.amplitude[:, None]
+        if self.model.unet_passes == 1:
+            back = back_project(batch.amplitude, self.probe) / self.back_projection_std
+            return torch.stack([batch.amplitude, back.real, back.imag], 1)
+        if image is None:
+            image = torch.ones_like(batch.amplitude, dtype=self.probe.dtype)
+        probes = move_probe(self.probe, batch.rests_px)
+        back = back_project(batch.amplitude, probes, image) / self.back_projection_std
+        return torch.stack([batch.amplitude, back.real, back.imag, image.real - 1, image.imag], 1)
+
+    def patches(self, batch: Batch, image: Tensor | None = None) -> Tensor:
         """Object patches (B, N, N), each in the window of its frame, one pass and nothing averaged.
 
-        Where the groups of the model have several members, B counts frames group by group; with
-        `object_big` off each group has one patch, given to the first of its members.
+        Where the groups of the model have several members, the classic networks count frames group by group;
+        with `object_big` off each group has one patch, given to the first of its members.
+
+        Args:
+            image: what the frames agreed on in the pass before, (B, N, N).
         """
-        members = self.model.gridsize**2
-        if members == 1:
-            return self.network(self.inputs(amplitude))[:, 0]
-        n = amplitude.shape[-1]
-        return self.network(amplitude.view(-1, members, n, n)).reshape(-1, n, n)
+        if self.by_frame:
+            return self.network(self.inputs(batch, image))[:, 0]
+        n = batch.amplitude.shape[-1]
+        return self.network(batch.amplitude.view(-1, self.model.gridsize**2, n, n)).reshape(-1, n, n)
+
+    @property
+    def by_frame(self) -> bool:
+        """Whether the network sees each frame for itself, whatever its group."""
+        return self.model.architecture == "unet" or self.model.gridsize == 1
 
     def agreed(self, patches: Tensor, corners: Tensor) -> Tensor:
         """Average patches where they overlap with others: of the batch, or of their group."""
@@ -138,13 +156,23 @@ class PtychoNetwork(nn.Module):
         probes = move_probe(self.probe, rests_px)
         return torch.exp(2 * self.log_scale) * detector_intensity(probes, patches)
 
+    def passes(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the patches and the rates they predict after each pass; see `forward`.
+
+        A pass takes the image of the one before as it is: nothing is learned through it.
+        """
+        lonely = self.model.overlap_constraint == "group" and self.model.gridsize == 1
+        image = None
+        for _ in range(self.model.unet_passes):
+            patches = self.patches(batch, image)
+            if self.model.overlap_constraint != "none" and not lonely:
+                patches = self.agreed(patches, batch.corners)
+            image = patches.detach()
+            yield patches, self.rate(patches, batch.rests_px)
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the patches as their overlap constraint leaves them, and the rates they predict."""
-        patches = self.patches(batch.amplitude)
-        lonely = self.model.overlap_constraint == "group" and self.model.gridsize == 1
-        if self.model.overlap_constraint != "none" and not lonely:
-            patches = self.agreed(patches, batch.corners)
-        return patches, self.rate(patches, batch.rests_px)
+        return list(self.passes(batch))[-1]
 
 
 def _in_gauge(probe: np.ndarray, model: ModelConfig) -> Tensor:
@@ -157,12 +185,18 @@ def _in_gauge(probe: np.ndarray, model: ModelConfig) -> Tensor:
 
 def _build(model: ModelConfig) -> nn.Module:
     if model.architecture == "unet":
-        if model.gridsize != 1:
+        if model.unet_passes > 1 and model.input_channels != "backprojection":
             raise ConfigError(
-                f"`unet` solves frames one by one and lets all of a batch agree; `gridsize` {model.gridsize} "
-                "needs another architecture, such as `cnn`."
+                f"`unet_passes` {model.unet_passes} needs the back-projection. Use "
+                "`--input-channels backprojection`."
             )
-        return Unet(1 if model.input_channels == "amplitude" else 3)
+        seen_again = 5 if model.unet_passes > 1 else 3
+        return Unet(1 if model.input_channels == "amplitude" else seen_again)
+    if model.unet_passes > 1:
+        raise ConfigError(
+            f"`unet_passes` is {model.unet_passes}, and `{model.architecture}` sees each frame once. Use "
+            "`--architecture unet`."
+        )
     from ptycho_core_torch.networks.classic import classic_network
 
     return classic_network(model)

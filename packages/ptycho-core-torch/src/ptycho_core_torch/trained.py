@@ -34,6 +34,7 @@ from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.network import PtychoNetwork
+from ptycho_core_torch.overlap import cut
 
 __all__ = ["TrainedNetwork"]
 
@@ -98,49 +99,37 @@ class TrainedNetwork:
         size = self.execution.inference_batch_size or _FRAMES_AT_ONCE.get(
             device.type, _FRAMES_AT_ONCE["other"]
         )
-        n_batches = -(-len(members) // size)
-        plan = LevelPlan(scan.frame_px, 1, n_batches)
-        listeners.on_start(RunStart("network", scan.name, scan.n_frames, scan.frame_px, (plan,), n_batches))
-        side = scan.frame_px
+        n_passes, n_batches = network.model.unet_passes, -(-len(members) // size)
+        plan = LevelPlan(scan.frame_px, n_passes, n_batches)
+        listeners.on_start(
+            RunStart("network", scan.name, scan.n_frames, scan.frame_px, (plan,), n_passes * n_batches)
+        )
         corners = frames.corners + _MARGIN_PX
-        height, width = (corners.amax(0) + side + _MARGIN_PX).tolist()
-        total = torch.zeros((height, width), dtype=torch.complex64)
-        weight = torch.zeros((height, width))
-        weights = network.weights.cpu()
-        interrupted = False
+        image, interrupted = None, False
         with torch.inference_mode():
-            for step in range(n_batches):
-                chosen = members[step * size : (step + 1) * size]
-                batch = frames.batch(chosen.reshape(-1)).to(device)
-                patches = network.patches(batch.amplitude)
-                if len(patches) < chosen.size:
-                    patches = network.agreed(patches, batch.corners)
-                patches = patches.cpu() * weights
-                for patch, (y, x) in zip(patches, corners[chosen.reshape(-1)].tolist(), strict=True):
-                    total[y : y + side, x : x + side] += patch
-                    weight[y : y + side, x : x + side] += weights
-                done = min(scan.n_frames, (step + 1) * size)
-                listeners.on_step(StepReport(1, side, 1, step + 1, n_batches, float("nan"), done))
-                if listeners.should_stop():
-                    interrupted = True
-                    listeners.on_event(RunEvent("stopped", f"Stopped on request after {done} frames."))
+            for number in range(1, n_passes + 1):
+                image, interrupted = _one_pass(
+                    network, frames, corners, np.array_split(members, n_batches), image, listeners, number
+                )
+                if interrupted:
                     break
+        assert image is not None
         seconds = time.perf_counter() - began
-        obj = torch.where(weight > 0, total / weight.clamp_min(1e-12), torch.ones_like(total)).numpy()
         probe = physical_probe(
             network.probe.cpu().numpy(),
             output_scale=math.exp(network.log_scale.item()),
             s=intensity_scale(self.scaling.nphotons, scan.frame_px),
             alpha=frames.alpha,
         )
-        origin = scan.positions_px.min(axis=0) - _MARGIN_PX - side // 2
+        origin = scan.positions_px.min(axis=0) - _MARGIN_PX - scan.frame_px // 2
         result = make_reconstruction(
             scan,
-            obj=obj,
+            obj=image.numpy(),
             probe=probe.astype(np.complex64),
             origin_px=origin.astype(np.float64),
             method="network",
         )
+        side = scan.frame_px
         row = {"level": 1, "size_px": side, "epoch": 1, "residual": result.data_residual, "seconds": seconds}
         listeners.on_epoch(
             EpochReport(1, 1, side, 1, 1, result.data_residual, scan.n_frames / seconds, seconds, 0.0)
@@ -170,9 +159,54 @@ class TrainedNetwork:
         return self.network.with_probe(probe)
 
 
+def _one_pass(
+    network: PtychoNetwork,
+    frames: Frames,
+    corners: torch.Tensor,
+    batches: Sequence[np.ndarray],
+    image: torch.Tensor | None,
+    listeners: CallbackList,
+    number: int,
+) -> tuple[torch.Tensor, bool]:
+    """Show all frames to the network and average the patches.
+
+    Args:
+        corners: (J, 2) of the windows on the canvas.
+        batches: members (G, C) of groups.
+        image: the canvas (H, W) after the pass before; None in the first.
+        number: of this pass.
+    Returns:
+        The canvas, 1 where no frame looks, and whether somebody wanted to stop.
+    """
+    side, device = frames.scan.frame_px, network.probe.device
+    height, width = (corners.amax(0) + side + _MARGIN_PX).tolist()
+    total = torch.zeros((height, width), dtype=torch.complex64)
+    covered = torch.zeros((height, width))
+    weights, done, interrupted = network.weights.cpu(), 0, False
+    for step, chosen in enumerate(batches, 1):
+        members = chosen.reshape(-1)
+        batch = frames.batch(members).to(device)
+        seen = None if image is None else cut(image, corners[members], side).to(device)
+        patches = network.patches(batch, seen)
+        if len(patches) < chosen.size:
+            patches = network.agreed(patches, batch.corners)
+        patches = patches.cpu() * weights
+        for patch, (y, x) in zip(patches, corners[members].tolist(), strict=True):
+            total[y : y + side, x : x + side] += patch
+            covered[y : y + side, x : x + side] += weights
+        done = min(frames.scan.n_frames, done + len(chosen))
+        listeners.on_step(StepReport(1, side, number, step, len(batches), float("nan"), done))
+        if listeners.should_stop():
+            interrupted = True
+            listeners.on_event(RunEvent("stopped", f"Stopped on request after {done} frames."))
+            break
+    before = torch.ones_like(total) if image is None else image
+    return torch.where(covered > 0, total / covered.clamp_min(1e-12), before), interrupted
+
+
 def _members(scan: Scan, training: TrainingConfig, n_groups: int | None) -> tuple[Scan, np.ndarray]:
     """One group for each frame, or the first so many; the frames they use, and their members (G, C)."""
-    gridsize = training.model.gridsize
+    gridsize = 1 if training.model.architecture == "unet" else training.model.gridsize
     members = group_frames(
         scan.positions_px,
         gridsize,

@@ -83,6 +83,11 @@ class ModelConfig(CanonicalConfig):
         default="batch",
         description="whose frames must agree where they overlap; by architecture when not given (unet batch)",
     )
+    unet_passes: Annotated[int, Field(ge=1, le=8), WHOLE] = Field(
+        default=1,
+        description="how often unet sees each frame, 1 to 8: after the first time beside the image that all "
+        "frames agreed on; 2 when not given and frames are thinned",
+    )
     probe_gauge: Literal["power", "legacy"] = Field(
         default="power", description="scale of the probe inside the network; power = transparent object is 1"
     )
