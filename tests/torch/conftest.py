@@ -8,5 +8,14 @@ NEEDED = ("ptycho_core_torch", "torch", "lightning")
 collect_ignore = (
     []
     if all(importlib.util.find_spec(name) for name in NEEDED)
-    else ["test_forward.py", "test_resume.py", "test_training.py"]
+    else [
+        "test_checkpoints.py",
+        "test_forward.py",
+        "test_memory.py",
+        "test_passes.py",
+        "test_recipes.py",
+        "test_resume.py",
+        "test_several_processes.py",
+        "test_training.py",
+    ]
 )

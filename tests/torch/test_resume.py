@@ -69,6 +69,39 @@ def test_other_settings_are_refused_by_name(scan: Scan) -> None:
         train(scan, first, nepochs=2, model=ModelConfig(gridsize=2))
 
 
+@pytest.mark.parametrize("architecture", ["cnn", "fno"])
+def test_another_architecture_is_refused_by_name(scan: Scan, architecture: str) -> None:
+    first = train(scan, nepochs=1)
+    with pytest.raises(ConfigError, match=rf"`architecture` was 'unet' and is '{architecture}'") as caught:
+        train(scan, first, nepochs=2, model=ModelConfig(architecture=architecture))
+    # What follows from the architecture is not held against somebody who did not say it.
+    assert "input_channels" not in str(caught.value)
+    assert "leave out `--resume`" in str(caught.value)
+
+
+def test_a_scan_of_other_frames_is_refused_by_size(scan: Scan) -> None:
+    first = train(scan, nepochs=1)
+    larger = simulate_scan(frames=8, frame_px=48, start_kind="true").scan
+    with pytest.raises(ConfigError, match=r"frames of 32 px and .* 48 px\. Go on with"):
+        train(larger, first, nepochs=2)
+
+
+def test_where_it_runs_and_how_fast_it_learns_may_change(scan: Scan) -> None:
+    """What stands in the execution says nothing of what was learned."""
+    first = train(scan, nepochs=1)
+    other = PyTorchExecutionConfig(
+        accelerator="cpu",
+        logger_backend="none",
+        learning_rate=1e-4,
+        gradient_clip_val=0.5,
+        scheduler="Exponential",
+        accum_steps=2,
+    )
+    gone_on = get_backend("pytorch").train(scan, TrainingConfig(nepochs=2), other, start=first)
+    assert len(gone_on.history) == 2
+    assert (gone_on.training.gradient_clip_val, gone_on.training.scheduler) == (0.5, "Exponential")
+
+
 def test_a_finished_training_asks_how_long_to_go_on(scan: Scan) -> None:
     first = train(scan, nepochs=2)
     with pytest.raises(ConfigError, match=r"All 2 epochs are done.*--nepochs 4"):

@@ -130,9 +130,12 @@ def test_a_setting_without_effect_is_said(scan: Scan) -> None:
         def on_event(self, event) -> None:
             heard.append(event.message)
 
-    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", checkpoint_mode="max")
-    train(scan, execution, [Hear()], nepochs=1, optimizer="sgd")
-    assert heard == ["Without effect in this version: --optimizer, --torch-checkpoint-mode."]
+    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", pad_eval=True)
+    train(scan, execution, [Hear()], nepochs=1, mae_weight=0.5, momentum=0.5)
+    assert heard == [
+        "Without effect in this version: --mae-weight, --torch-pad-eval, "
+        "--momentum (read with `--optimizer sgd`)."
+    ]
 
 
 def test_every_setting_is_read_or_named_as_without_effect() -> None:
@@ -155,12 +158,6 @@ def test_every_setting_is_read_or_named_as_without_effect() -> None:
     assert unread == set()
 
 
-def test_several_devices_are_refused(scan: Scan) -> None:
-    several = PyTorchExecutionConfig(accelerator="cpu", devices=2, logger_backend="none")
-    with pytest.raises(ConfigError, match="--torch-devices 1"):
-        train(scan, several, nepochs=1)
-
-
 def test_fewer_groups_image_fewer_frames(scan: Scan) -> None:
     trained = train(scan, nepochs=1)
     config = InferenceConfig(model_path=Path("x"), test_data_file=Path("y"), n_groups=7)
@@ -178,7 +175,7 @@ def test_a_network_that_always_answers_the_same_is_stopped(
         return mean.expand(batch.amplitude.shape)
 
     monkeypatch.setattr(PtychoNetwork, "patches", constant)
-    monkeypatch.setattr("ptycho_core_torch.lightning_module._WARM_UP_STEPS", 1)
+    monkeypatch.setattr("ptycho_core_torch.lightning_module.WARM_UP_STEPS", 1)
     with pytest.raises(TrainingError, match=r"TRAIN-COLLAPSE-001.*same patch"):
         train(scan, nepochs=8)
 

@@ -139,12 +139,17 @@ class GroupBatches(Dataset[Batch]):
 class Shuffled(Sampler[Any]):
     """Items of a data set in a new order every epoch, seeded.
 
-    One at a time, or `size` at once as a tuple; an epoch has `n_batches` of them.
+    One at a time, or `size` at once as a tuple; an epoch has `n_batches` of them. Where several processes
+    train together, each takes every `n_ranks`-th batch of one order: what they take at the same time is
+    what one process takes one after the other.
     """
 
-    def __init__(self, n_items: int, n_batches: int, *, size: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self, n_items: int, n_batches: int, *, size: int = 1, seed: int = 0, rank: int = 0, n_ranks: int = 1
+    ) -> None:
         self._n_items, self._n_batches, self._size = n_items, n_batches, size
         self._seed, self._epoch = seed, 0
+        self._rank, self._n_ranks = rank, n_ranks
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; Lightning calls this."""
@@ -153,8 +158,9 @@ class Shuffled(Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         random = np.random.default_rng([self._seed, self._epoch])
         self._epoch += 1
-        order = np.resize(random.permutation(self._n_items), self._n_batches * self._size)
-        for batch in order.reshape(-1, self._size).tolist():
+        length = self._n_batches * self._n_ranks * self._size
+        order = np.resize(random.permutation(self._n_items), length).reshape(-1, self._size)
+        for batch in order[self._rank :: self._n_ranks].tolist():
             yield batch[0] if self._size == 1 else tuple(batch)
 
     def __len__(self) -> int:

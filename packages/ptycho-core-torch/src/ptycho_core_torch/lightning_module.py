@@ -1,4 +1,4 @@
-"""One training step, and the course of the learning rate."""
+"""One training step, and what steers the optimiser between steps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 from ptycho_config import guards
 from ptycho_config.errors import TrainingError
 from ptycho_config.models import TrainingConfig
+from ptycho_core_torch.clipping import clip_adaptively
+from ptycho_core_torch.distributed import largest
 from ptycho_core_torch.losses import (
     amplitude_mae,
     complex_mae,
@@ -19,14 +21,22 @@ from ptycho_core_torch.losses import (
     poisson_deviance,
     total_variation,
 )
+from ptycho_core_torch.memory import is_out_of_memory, smaller_batch_advice
 from ptycho_core_torch.network import Batch, PtychoNetwork
+from ptycho_core_torch.optimisers import optimiser_for
+from ptycho_core_torch.recipe import batch_size_of, clip_value_of
+from ptycho_core_torch.schedules import (
+    WARM_UP_STEPS,
+    exponential,
+    our_course,
+    scheduler_for,
+    warm_up_and_cosine,
+)
 from torch import Tensor
 
 __all__ = ["PtychoLightning"]
 
-_WARM_UP_STEPS = 20
-#: Last learning rate over the first where the course is our own.
-_LAST_RATE = 0.02
+_FINE, _NOT_FINITE, _NO_MEMORY = 0.0, 1.0, 2.0
 
 
 class PtychoLightning(L.LightningModule):
@@ -39,54 +49,74 @@ class PtychoLightning(L.LightningModule):
         *,
         learning_rate: float,
         mean_counts_per_pixel: float,
-        n_steps: int | None,
-        steps_before: int = 0,
+        steps_per_epoch: int,
+        n_epochs: int | None,
+        epochs_before: int = 0,
+        monitor: str = "train_loss",
     ) -> None:
         """Prepare.
 
         Args:
             mean_counts_per_pixel: the loss is divided by it, so that doses can be compared.
-            n_steps: length of the run; None where the time budget alone ends it.
-            steps_before: how many of them an earlier run has done.
+            steps_per_epoch: of the optimiser.
+            n_epochs: of the whole run; None where the time budget alone ends it.
+            epochs_before: how many of them an earlier run has done.
+            monitor: the loss whose plateau `ReduceLROnPlateau` waits for.
         """
         super().__init__()
         self.network, self.config = network, config
-        self._learning_rate, self._n_steps = learning_rate, n_steps
-        self._steps_before = steps_before
+        self._learning_rate, self._monitor = learning_rate, monitor
+        self._steps_per_epoch, self._n_epochs, self._epochs_before = steps_per_epoch, n_epochs, epochs_before
         self._mean_counts = mean_counts_per_pixel
-        self._began = time.monotonic()
-        network.log_scale.requires_grad_(config.intensity_scale_trainable)
+        self._supervised = config.model.model_type == "supervised"
+        self._began, self._elapsed = time.monotonic(), 0.0
+        # Labels say nothing of the counts, and a parameter without a gradient would stop several processes.
+        network.log_scale.requires_grad_(config.intensity_scale_trainable and not self._supervised)
 
     def on_train_start(self) -> None:
         """Start the clock of the time budget."""
         self._began = time.monotonic()
 
     @property
+    def epochs_done(self) -> float:
+        """Epochs of the whole run that are done, the earlier ones included; fractions count."""
+        return self._epochs_after(self.global_step)
+
+    @property
     def progress(self) -> float:
         """Part of the run that is done, by steps or by the time budget, whichever is further; 0 to 1."""
-        steps = self._n_steps
-        done = 0.0 if steps is None else (self._steps_before + self.global_step) / max(1, steps)
-        if self.config.max_time is not None:
-            done = max(done, (time.monotonic() - self._began) / self.config.max_time)
-        return min(1.0, done)
+        return self._progress_after(self.global_step)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a neighbourhood.
 
         Raises:
-            TrainingError: the loss is not finite; names the step.
+            TrainingError: the loss is not finite, or the memory does not suffice, in any of the processes.
         """
-        loss, residual, nll = self._losses(batch)
-        if not torch.isfinite(loss):
+        trouble, losses, cause = _FINE, None, None
+        try:
+            losses = self._losses(batch)
+            if not torch.isfinite(losses[0]):
+                trouble = _NOT_FINITE
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            trouble, cause = _NO_MEMORY, error
+        trouble, self._elapsed = largest(self.trainer, trouble, time.monotonic() - self._began)
+        if trouble == _NO_MEMORY:
+            raise TrainingError(smaller_batch_advice(batch_size_of(self.config))) from cause
+        if trouble == _NOT_FINITE or losses is None:
             raise TrainingError(
                 f"The loss is not finite at step {self.global_step + 1}; "
                 "lower `--torch-learning-rate`, or set `--torch-gradient-clip-val 1`."
             )
+        loss, residual, nll = losses
         self.log_dict(
             {"train_loss": loss, "train_residual": residual, "train_nll": nll},
             on_step=False,
             on_epoch=True,
             batch_size=len(batch.counts),
+            sync_dist=True,
         )
         self.last_residual = residual.detach()
         return loss
@@ -94,13 +124,15 @@ class PtychoLightning(L.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log the same loss on the test scan."""
         loss, residual, _ = self._losses(batch)
-        self.log_dict({"val_loss": loss, "val_residual": residual}, batch_size=len(batch.counts))
+        self.log_dict(
+            {"val_loss": loss, "val_residual": residual}, batch_size=len(batch.counts), sync_dist=True
+        )
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         config = self.config
         patches, rate = self.network(batch)
         amplitude = batch.counts.sqrt()
-        if batch.truth is not None:
+        if self._supervised and batch.truth is not None:
             loss = complex_mae(patches, batch.truth, self.network.weights)
         elif config.torch_loss_mode == "mae":
             loss = amplitude_mae(rate, amplitude, batch.good) / math.sqrt(self._mean_counts)
@@ -108,6 +140,9 @@ class PtychoLightning(L.LightningModule):
             loss = poisson_deviance(rate, batch.counts, batch.good) / self._mean_counts
         if config.realspace_weight and config.tv_weight:
             loss = loss + config.realspace_weight * config.tv_weight * total_variation(patches)
+        if config.realspace_mae_weight and batch.truth is not None:
+            distance = complex_mae(patches, batch.truth, self.network.weights)
+            loss = loss + config.realspace_weight * config.realspace_mae_weight * distance
         with torch.no_grad():
             misfit = (rate.sqrt() - amplitude).abs()
             if batch.good is not None:
@@ -120,20 +155,43 @@ class PtychoLightning(L.LightningModule):
 
     def check_collapse(self) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
-        if self.global_step > 10 * _WARM_UP_STEPS:
-            guards.check_collapse(float(self.last_spread))
+        if self.global_step > 10 * WARM_UP_STEPS:
+            guards.check_collapse(*largest(self.trainer, float(self.last_spread)))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a short warm-up and a cosine, over the steps or the time that the run has."""
-        optimizer = torch.optim.AdamW(
-            self.parameters(),
-            lr=self._learning_rate,
-            weight_decay=self.config.weight_decay,
-            betas=(self.config.adam_beta1, self.config.adam_beta2),
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """The optimiser and the schedule of the configuration."""
+        optimizer = optimiser_for(self.config, self.parameters(), self._learning_rate)
+        schedule = scheduler_for(optimizer, self.config, self._factor, monitor=self._monitor)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _rate(self, step: int) -> float:
-        warm = min(1.0, step / _WARM_UP_STEPS + 0.05)
-        return warm * (0.5 * (1 + math.cos(math.pi * self.progress)) * (1 - _LAST_RATE) + _LAST_RATE)
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the Trainer was told to, or adaptively, which it does not know."""
+        limit = clip_value_of(self.config)
+        if self.config.gradient_clip_algorithm == "agc":
+            if limit:
+                clip_adaptively(self.parameters(), limit)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _epochs_after(self, step: int) -> float:
+        return self._epochs_before + step / self._steps_per_epoch
+
+    def _progress_after(self, step: int) -> float:
+        done = 0.0 if self._n_epochs is None else self._epochs_after(step) / self._n_epochs
+        if self.config.max_time is not None:
+            done = max(done, self._elapsed / self.config.max_time)
+        return min(1.0, done)
+
+    def _factor(self, step: int) -> float:
+        """Factor of the learning rate after so many steps of this run."""
+        epochs, progress = self._epochs_after(step), self._progress_after(step)
+        if self.config.scheduler == "Exponential":
+            return exponential(epochs)
+        if self.config.scheduler == "WarmupCosine":
+            return warm_up_and_cosine(epochs, progress, self.config, self._n_epochs)
+        return our_course(step, progress)

@@ -7,11 +7,26 @@ from typing import Any
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import ModelConfig, TrainingConfig
+from ptycho_core.scan import Scan
 
-__all__ = ["continued", "joined"]
+__all__ = ["check_frame_size", "continued", "joined"]
 
 #: How long to train, and where data and results lie.
 _FREE = frozenset({"model", "nepochs", "max_time", "output_dir", "train_data_file", "test_data_file"})
+
+
+def check_frame_size(scan: Scan, trained_px: int) -> None:
+    """Refuse to go on with a scan whose frames have another size.
+
+    Raises:
+        ConfigError: names both sizes.
+    """
+    if scan.frame_px != trained_px:
+        raise ConfigError(
+            f"The network was trained on frames of {trained_px} px and {scan.name} has frames of "
+            f"{scan.frame_px} px. Go on with a scan of {trained_px} px frames, or leave out `--resume` to "
+            "train anew."
+        )
 
 
 def continued(config: TrainingConfig, before: TrainingConfig, *, epochs_done: int) -> TrainingConfig:

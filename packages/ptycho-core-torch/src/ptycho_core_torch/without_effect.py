@@ -1,34 +1,20 @@
-"""Settings that older scripts may give and that this version does not act on; each use is said."""
+"""Settings that somebody gives and that nothing acts on: not in this version, or not beside the others.
+
+`mae_weight` and `nll_weight` are among them for good: `torch_loss_mode` alone says which of the two losses on
+the detector counts, and each is in its own unit.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_config.models import TrainingConfig
+from ptycho_config.models import ModelConfig, TrainingConfig
 
 __all__ = ["settings_without_effect"]
 
-_TRAINING = (
-    "mae_weight",
-    "nll_weight",
-    "realspace_mae_weight",
-    "positions_provided",
-    "probe_trainable",
-    "optimizer",
-    "momentum",
-    "scheduler",
-    "lr_warmup_epochs",
-    "lr_min_ratio",
-    "plateau_factor",
-    "plateau_patience",
-    "plateau_min_lr",
-    "plateau_threshold",
-)
+_TRAINING = ("mae_weight", "nll_weight", "positions_provided", "probe_trainable")
 _EXECUTION = (
-    "scheduler",
-    "enable_progress_bar",
-    "checkpoint_save_top_k",
-    "checkpoint_monitor_metric",
-    "checkpoint_mode",
     "recon_log_every_n_epochs",
     "recon_log_num_patches",
     "recon_log_fixed_indices",
@@ -38,17 +24,39 @@ _EXECUTION = (
     "pad_eval",
 )
 _MODEL = ("gaussian_smoothing_sigma",)
+#: What only one optimiser or schedule reads.
+_ONLY_WITH = {
+    ("optimizer", "sgd"): ("momentum",),
+    ("scheduler", "WarmupCosine"): ("lr_warmup_epochs", "lr_min_ratio"),
+    ("scheduler", "ReduceLROnPlateau"): (
+        "plateau_factor",
+        "plateau_patience",
+        "plateau_min_lr",
+        "plateau_threshold",
+    ),
+}
 
 
 def settings_without_effect(config: TrainingConfig, execution: PyTorchExecutionConfig) -> list[str]:
-    """List the settings that somebody chose, other than the default, and that nothing here reads."""
-    chosen = []
-    for part, names, prefix in (
-        (config, _TRAINING, ""),
-        (config.model, _MODEL, ""),
-        (execution, _EXECUTION, "torch_"),
-    ):
-        for name in names:
-            if getattr(part, name) != type(part).model_fields[name].get_default(call_default_factory=True):
-                chosen.append(f"--{prefix}{name}".replace("_", "-"))
+    """List the settings that somebody chose, other than the default, and that nothing here reads.
+
+    Args:
+        config: settled, so that its optimiser and schedule are those that run.
+    """
+    chosen = [
+        *_chosen(config, _TRAINING, "--"),
+        *_chosen(config.model, _MODEL, "--"),
+        *_chosen(execution, _EXECUTION, "--torch-"),
+    ]
+    for (name, value), readers in _ONLY_WITH.items():
+        if getattr(config, name) != value:
+            chosen += [f"{flag} (read with `--{name} {value}`)" for flag in _chosen(config, readers, "--")]
     return chosen
+
+
+def _chosen(
+    part: TrainingConfig | ModelConfig | PyTorchExecutionConfig, names: tuple[str, ...], prefix: str
+) -> Iterator[str]:
+    for name in names:
+        if getattr(part, name) != type(part).model_fields[name].get_default(call_default_factory=True):
+            yield prefix + name.replace("_", "-")

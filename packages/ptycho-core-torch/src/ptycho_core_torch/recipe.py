@@ -1,0 +1,68 @@
+"""What a network is trained with where nobody chose, and which of two settings of one name holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ptycho_config.execution import SHARED_WITH_TRAINING, PyTorchExecutionConfig
+from ptycho_config.models import TrainingConfig
+from ptycho_core_torch.frames import Frames
+
+__all__ = ["batch_size_of", "clip_value_of", "learning_rate_of", "settled"]
+
+#: Learning rate of `unet` where nobody chose one.
+_UNET_RATE = 2e-3
+_UNET_CLIP = {"norm": 1.0, "value": 1.0, "agc": 0.01}
+_UNET_BATCH, _CLASSIC_BATCH = 24, 16
+#: Above this mean count per pixel the amplitude loss gave the sharper objects, below it the Poisson loss.
+_MANY_COUNTS_PER_PIXEL = 10.0
+
+
+def settled(config: TrainingConfig, execution: PyTorchExecutionConfig, frames: Frames) -> TrainingConfig:
+    """Return the configuration with loss, optimiser and the settings of the execution that win over it.
+
+    What is settled here is stored with the network, so that a training that goes on does so by the same
+    recipe.
+    """
+    update: dict[str, object] = {
+        name: getattr(execution, name)
+        for name in SHARED_WITH_TRAINING
+        if name in execution.model_fields_set and getattr(execution, name) is not None
+    }
+    if "optimizer" not in config.model_fields_set:
+        update["optimizer"] = "adamw"
+    if _is_unet(config) and "torch_loss_mode" not in config.model_fields_set:
+        update["torch_loss_mode"] = _loss_for(frames)
+    return config.model_copy(update=update)
+
+
+def batch_size_of(config: TrainingConfig) -> int:
+    """Frames of a neighbourhood, or groups, that one process learns from at once."""
+    return config.batch_size or (_UNET_BATCH if _is_unet(config) else _CLASSIC_BATCH)
+
+
+def learning_rate_of(config: TrainingConfig, execution: PyTorchExecutionConfig) -> float:
+    """First learning rate."""
+    chosen = "learning_rate" in execution.model_fields_set
+    return execution.learning_rate if chosen or not _is_unet(config) else _UNET_RATE
+
+
+def clip_value_of(config: TrainingConfig) -> float | None:
+    """Limit of the gradients under the configuration's algorithm; None or 0 where they have none."""
+    if config.gradient_clip_val is None and _is_unet(config):
+        return _UNET_CLIP[config.gradient_clip_algorithm]
+    return config.gradient_clip_val
+
+
+def _is_unet(config: TrainingConfig) -> bool:
+    return config.model.architecture == "unet"
+
+
+def _loss_for(frames: Frames) -> Literal["poisson", "mae"]:
+    """Choose the loss where nobody did: amplitudes at high dose, Poisson counts at low dose.
+
+    With many photons the model's own faults outweigh the noise, and distances of amplitudes bear them better;
+    with few, only the likelihood knows what an empty pixel says.
+    """
+    seen = frames.mean_counts if frames.kept is None else frames.mean_counts * frames.kept
+    return "mae" if seen / frames.scan.frame_px**2 >= _MANY_COUNTS_PER_PIXEL else "poisson"
