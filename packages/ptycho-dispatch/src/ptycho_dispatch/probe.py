@@ -22,7 +22,7 @@ def with_refined_probe(scan: Scan) -> Scan:
 
     result = refine_probe(scan, most_frames=_MOST_FRAMES)
     logger.info(
-        "Probe refined by the solver in %.1f s (R %.4f); `--no-probe-refinement` leaves it as given.",
+        "Probe refined by the solver in %.1f s (R %.4f); `--probe-refinement false` leaves it as given.",
         result.timings["total"],
         result.data_residual,
     )
