@@ -18,6 +18,7 @@ from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import InferenceConfig, RunConfig
 from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
+from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
@@ -46,10 +47,6 @@ PARTS: tuple[Part[Any], ...] = (
     ),
     Part(RunConfig, exclude=frozenset(RunConfig.model_fields) - _RUN_FIELDS, title="How to read the scan"),
 )
-_LEGACY_PICTURES = {
-    "amplitude.png": "reconstructed_amplitude.png",
-    "phase.png": "reconstructed_phase.png",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,10 +116,8 @@ def _infer(
         screen.console = None
         result = replace(result, provenance=dict(result.provenance) | {"bundle": str(config.model_path)})
         files = result.save(directory)
-        for name, legacy in _LEGACY_PICTURES.items():
-            if name in files:
-                (directory / legacy).write_bytes(files[name].read_bytes())
-    _report(scan, result, directory, [*files, *_LEGACY_PICTURES.values(), LOG_FILE], began)
+        legacy = write_legacy_pictures(files, directory)
+    _report(scan, result, directory, [*files, *legacy, LOG_FILE], began)
     return EXIT_INTERRUPTED if interrupt.asked else 0
 
 

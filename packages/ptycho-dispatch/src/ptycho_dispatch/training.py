@@ -6,23 +6,27 @@ import argparse
 import logging
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError
+from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import RunConfig, TrainingConfig
 from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
+from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
+from ptycho_dispatch.processes import follows
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
 from ptycho_dispatch.torch_policy import announce_execution
 
 if TYPE_CHECKING:
+    from ptycho_core import Scan
     from ptycho_core.backend import Backend, TrainedModel
+    from ptycho_core.callbacks import Callback
 
 __all__ = ["EXAMPLES", "PARTS", "add_arguments", "run"]
 
@@ -74,68 +78,118 @@ def run(arguments: argparse.Namespace) -> int:
         raise BackendUnavailableError(
             f"The backend `{config.backend}` cannot train in this version. Use `--backend pytorch`."
         )
+    if follows(execution.config):
+        return _follow(config, execution.config, run_config.config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
         announce_execution(arguments, PARTS[1], warned)
-        return _train(config, execution.config, run_config.config, directory, screen)
+        return _lead(config, execution.config, run_config.config, directory, screen)
 
 
-def _train(
+def _lead(
     config: TrainingConfig,
     execution: PyTorchExecutionConfig,
     run_config: RunConfig,
     directory: Path,
     screen: Any,
 ) -> int:
-    from ptycho_core import open_scan
     from ptycho_core.backend import get_backend
     from ptycho_dispatch.interrupt import Interruptible
-    from ptycho_dispatch.probe import with_refined_probe
     from ptycho_dispatch.progress import progress_for
 
     backend = get_backend(config.backend)
     began = time.perf_counter()
-    logger.info("Opening %s.", config.train_data_file)
-    door: dict[str, Any] = {"measurement": run_config.measurement, "dc": run_config.dc}
-    scan = open_scan(str(config.train_data_file), probe_file=run_config.probe_file, **door)
-    test_scan = None
-    if config.test_data_file is not None and config.test_data_file != Path():
-        test_scan = open_scan(str(config.test_data_file), **door)
-    given, start = scan, None
-    if run_config.resume:
-        start = _stored(backend, directory, execution)
-    elif run_config.probe_refinement:
-        scan = with_refined_probe(scan)
-        if test_scan is not None:
-            test_scan = replace(test_scan, probe=scan.probe)
+    scans = _opened(config, run_config)
+    start = _stored(backend, directory, execution) if run_config.resume else None
     shown, progress = progress_for(screen)
+    if screen.console is not None:
+        # Two bars on one terminal would write over each other.
+        execution = execution.model_copy(update={"enable_progress_bar": False})
     with Interruptible() as interrupt:
         with shown:
-            trained = backend.train(
-                scan,
-                config,
-                execution,
-                callbacks=(progress, interrupt),
-                test_scan=test_scan,
-                directory=directory,
-                start=start,
-            )
+            trained = _trained(backend, scans, config, execution, directory, start, (progress, interrupt))
         screen.console = None
-        bundle = trained.with_given_probe(given.probe).save(directory)
+        bundle = trained.with_given_probe(scans.given.probe).save(directory)
         logger.info("The bundle is %s.", bundle)
-        result = trained.reconstruct(test_scan or scan)
+        result = trained.reconstruct(scans.test or scans.train)
         result = replace(result, history=trained.history or result.history)
         files = result.save(directory)
+        legacy = write_legacy_pictures(files, directory)
+    scan = scans.train
     rows = [
         ("scan", f"{scan.name}: {scan.n_frames} frames of {scan.frame_px} x {scan.frame_px} px"),
         ("network", f"{config.model.architecture}, {trained.n_parameters:,} parameters"),
         ("epochs", str(len(trained.history)) + (" (interrupted)" if trained.interrupted else "")),
         ("time", f"{time.perf_counter() - began:.1f} s"),
         ("residual R", f"{result.data_residual:.4f}"),
-        ("files", f"{directory}/: {', '.join([bundle.name, *files, LOG_FILE])}"),
+        ("files", f"{directory}/: {', '.join([bundle.name, *files, *legacy, LOG_FILE])}"),
     ]
     print_rows("", rows)
-    return EXIT_INTERRUPTED if interrupt.asked else 0
+    return EXIT_INTERRUPTED if interrupt.asked or trained.interrupted else 0
+
+
+def _follow(config: TrainingConfig, execution: PyTorchExecutionConfig, run_config: RunConfig) -> int:
+    """Train along with the first process; it alone says and writes what came of it."""
+    from ptycho_core.backend import get_backend
+    from ptycho_dispatch.interrupt import Interruptible
+
+    backend = get_backend(config.backend)
+    with logging_to(None, "CRITICAL"), Interruptible() as interrupt:
+        scans = _opened(config, run_config)
+        start = _stored(backend, config.output_dir, execution) if run_config.resume else None
+        try:
+            _trained(backend, scans, config, execution, config.output_dir, start, (interrupt,))
+        except TrainingError:
+            # All processes fail together. A code other than 0 here would have the first one killed while it
+            # still saves the last good weights.
+            return 0
+    return 0
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """The scan as given, the one to train on with its probe refined, and the one to test on."""
+
+    given: Scan
+    train: Scan
+    test: Scan | None
+
+
+def _opened(config: TrainingConfig, run_config: RunConfig) -> _Scans:
+    from ptycho_core import open_scan
+    from ptycho_dispatch.probe import with_refined_probe
+
+    logger.info("Opening %s.", config.train_data_file)
+    door: dict[str, Any] = {"measurement": run_config.measurement, "dc": run_config.dc}
+    given = scan = open_scan(str(config.train_data_file), probe_file=run_config.probe_file, **door)
+    test_scan = None
+    if config.test_data_file is not None and config.test_data_file != Path():
+        test_scan = open_scan(str(config.test_data_file), **door)
+    if run_config.probe_refinement and not run_config.resume:
+        scan = with_refined_probe(scan)
+        if test_scan is not None:
+            test_scan = replace(test_scan, probe=scan.probe)
+    return _Scans(given, scan, test_scan)
+
+
+def _trained(
+    backend: Backend,
+    scans: _Scans,
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    directory: Path,
+    start: TrainedModel | None,
+    callbacks: tuple[Callback, ...],
+) -> TrainedModel:
+    return backend.train(
+        scans.train,
+        config,
+        execution,
+        callbacks=callbacks,
+        test_scan=scans.test,
+        directory=directory,
+        start=start,
+    )
 
 
 def _stored(backend: Backend, directory: Path, execution: PyTorchExecutionConfig) -> TrainedModel:
