@@ -210,6 +210,7 @@ def test_the_true_object_may_take_part_in_the_loss(scan: Scan) -> None:
     assert guided.history[-1]["train_loss"] < guided.history[0]["train_loss"]
 
 
+@pytest.mark.finding("DATA-SUP-001")
 def test_a_real_space_loss_needs_its_factor_and_a_truth(scan: Scan) -> None:
     from dataclasses import replace
 

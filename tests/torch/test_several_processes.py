@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import torch
-from ptycho_config.errors import ConfigError
+from ptycho_config.errors import ConfigError, PolicyError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
@@ -146,9 +146,9 @@ def scan() -> Scan:
     return simulate_scan(frames=24, frame_px=32, start_kind="true", seed=2).scan
 
 
-def train(scan: Scan, **execution: Any) -> None:
+def train(scan: Scan, batch_size: int | None = None, **execution: Any) -> None:
     settings = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", **execution)
-    get_backend("pytorch").train(scan, TrainingConfig(nepochs=1), settings)
+    get_backend("pytorch").train(scan, TrainingConfig(nepochs=1, batch_size=batch_size), settings)
 
 
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "fsdp", "deepspeed", "quantum"])
@@ -169,6 +169,14 @@ def test_processes_that_would_each_train_for_themselves_are_refused(
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"2 processes were started.*--torch-devices 2"):
         train(scan)
+
+
+@pytest.mark.finding("EXEC-ACCUM-002")
+def test_the_batches_of_one_process_count_for_accumulation(scan: Scan) -> None:
+    """24 frames by 12 are two batches, and one for each of two processes."""
+    train(scan, batch_size=12, accum_steps=2)
+    with pytest.raises(PolicyError, match=r"EXEC-ACCUM-002: .*an epoch has only 1 batch"):
+        train(scan, batch_size=12, accum_steps=2, devices=2)
 
 
 @pytest.mark.gpu
