@@ -114,3 +114,11 @@ def test_groups_of_unet_are_single_frames(scan: Scan) -> None:
 def test_passes_that_cannot_be_are_refused(scan: Scan, wrong: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PtychoNetwork(ModelConfig(N=32, unet_passes=2, **wrong), scan.probe, 1.0)
+
+
+def test_thinned_frames_are_seen_three_times_unless_told() -> None:
+    bright = simulate_scan(frames=30, frame_px=32, start_kind="true", photons=1e5).scan
+    for given, passes in ((ModelConfig(), 3), (ModelConfig(unet_passes=1), 1)):
+        config = TrainingConfig(nepochs=1, thin_to=100.0, model=given)
+        trained = get_backend("pytorch").train(bright, config, CPU)
+        assert trained.training.model.unet_passes == passes

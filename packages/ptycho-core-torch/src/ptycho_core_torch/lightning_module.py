@@ -129,9 +129,22 @@ class PtychoLightning(L.LightningModule):
         )
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        config = self.config
-        patches, rate = self.network(batch)
         amplitude = batch.counts.sqrt()
+        passes = list(self.network.passes(batch))
+        loss = torch.stack([self._loss(patches, rate, amplitude, batch) for patches, rate in passes]).mean()
+        patches, rate = passes[-1]
+        with torch.no_grad():
+            misfit = (rate.sqrt() - amplitude).abs()
+            if batch.good is not None:
+                misfit = misfit * batch.good
+            residual = misfit.sum() / amplitude.sum()
+            nll = negative_log_likelihood(rate, batch.counts, batch.good)
+            spread = patches.std(0).mean() / patches.abs().mean()
+        self.last_spread = spread
+        return loss, residual, nll
+
+    def _loss(self, patches: Tensor, rate: Tensor, amplitude: Tensor, batch: Batch) -> Tensor:
+        config = self.config
         if self._supervised and batch.truth is not None:
             loss = complex_mae(patches, batch.truth, self.network.weights)
         elif config.torch_loss_mode == "mae":
@@ -143,15 +156,7 @@ class PtychoLightning(L.LightningModule):
         if config.realspace_mae_weight and batch.truth is not None:
             distance = complex_mae(patches, batch.truth, self.network.weights)
             loss = loss + config.realspace_weight * config.realspace_mae_weight * distance
-        with torch.no_grad():
-            misfit = (rate.sqrt() - amplitude).abs()
-            if batch.good is not None:
-                misfit = misfit * batch.good
-            residual = misfit.sum() / amplitude.sum()
-            nll = negative_log_likelihood(rate, batch.counts, batch.good)
-            spread = patches.std(0).mean() / patches.abs().mean()
-        self.last_spread = spread
-        return loss, residual, nll
+        return loss
 
     def check_collapse(self) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""

@@ -42,6 +42,8 @@ from ptycho_core_torch.without_effect import settings_without_effect
 __all__ = ["train_network"]
 
 _CALIBRATION_FRAMES = 256
+#: How often `unet` sees thinned frames where nobody chose it.
+_PASSES_IN_DIM_LIGHT = 3
 
 
 def train_network(
@@ -171,6 +173,9 @@ def _prepared(
     if model.N not in (0, scan.frame_px) and "N" in model.model_fields_set:
         raise ConfigError(f"`N` is {model.N} and the frames of {scan.name} are {scan.frame_px} px wide.")
     model = model.model_copy(update={"N": scan.frame_px})
+    dim = config.thin_to is not None and model.architecture == "unet"
+    if dim and model.input_channels == "backprojection" and "unet_passes" not in model.model_fields_set:
+        model = model.model_copy(update={"unet_passes": _PASSES_IN_DIM_LIGHT})
     with_truth = needs_truth(config, (scan,) if test_scan is None else (scan, test_scan))
     seed = config.seed or 0
     if config.n_subsample is not None:

@@ -86,7 +86,7 @@ class ModelConfig(CanonicalConfig):
     unet_passes: Annotated[int, Field(ge=1, le=8), WHOLE] = Field(
         default=1,
         description="how often unet sees each frame, 1 to 8: after the first time beside the image that all "
-        "frames agreed on; 2 when not given and frames are thinned",
+        "frames agreed on; 3 when not given and frames are thinned",
     )
     probe_gauge: Literal["power", "legacy"] = Field(
         default="power", description="scale of the probe inside the network; power = transparent object is 1"
