@@ -16,7 +16,7 @@ from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch.forward import back_project, detector_intensity
-from ptycho_core_torch.frames import Frames
+from ptycho_core_torch.frames import Frames, Neighbourhoods
 from ptycho_core_torch.network import PtychoNetwork
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
@@ -122,3 +122,15 @@ def test_thinned_frames_are_seen_three_times_unless_told() -> None:
         config = TrainingConfig(nepochs=1, thin_to=100.0, model=given)
         trained = get_backend("pytorch").train(bright, config, CPU)
         assert trained.training.model.unet_passes == passes
+
+
+def test_only_the_groups_that_are_wanted_are_learned_from(scan: Scan) -> None:
+    frames = Frames(scan)
+    groups = np.array([[3, 4], [10, 11], [30, 31]])
+    nearest = Neighbourhoods(frames, groups, 2)
+    assert len(nearest) == 3
+    counts = frames.batch(np.unique(groups)).counts
+    for item in range(3):
+        seen = nearest[item].counts
+        assert len(seen) == 4
+        assert all((counts == frame).all((1, 2)).any() for frame in seen)

@@ -106,20 +106,27 @@ class Frames:
 
 
 class Neighbourhoods(Dataset[Batch]):
-    """Item i: the frames nearest to frame i, as one batch."""
+    """Item i: the frames nearest to the middle of group i, as one batch."""
 
-    def __init__(self, frames: Frames, size: int) -> None:
-        self._frames = frames
-        positions = frames.scan.positions_px
-        self._size = min(size, len(positions))
-        self._tree = KDTree(positions)
+    def __init__(self, frames: Frames, groups: np.ndarray, size: int) -> None:
+        """Index the frames that are members of any group.
+
+        Args:
+            groups: members (G, C).
+            size: of a batch, in groups.
+        """
+        self._frames, self._groups = frames, groups
+        self._used = np.unique(groups)
+        self._size = min(size * groups.shape[1], len(self._used))
+        self._tree = KDTree(frames.scan.positions_px[self._used])
 
     def __len__(self) -> int:
-        return self._frames.scan.n_frames
+        return len(self._groups)
 
     def __getitem__(self, index: int) -> Batch:
-        _, nearest = self._tree.query(self._frames.scan.positions_px[index], k=self._size)
-        return self._frames.batch(np.atleast_1d(nearest).astype(np.int64))
+        middle = self._frames.scan.positions_px[self._groups[index]].mean(axis=0)
+        _, nearest = self._tree.query(middle, k=self._size)
+        return self._frames.batch(self._used[np.atleast_1d(nearest)])
 
 
 class GroupBatches(Dataset[Batch]):

@@ -27,20 +27,19 @@ def make_loader(
 ) -> DataLoader:
     """Load what one process learns from.
 
-    Neighbourhoods of single frames where all of a batch agree, otherwise batches of groups.
+    Batches of groups; where all frames of a batch must agree, groups that lie together.
 
     Args:
         config: settled.
         seed: of the order.
     """
     batch_size, n_ranks = batch_size_of(config), trainer.world_size
+    groups = _groups(frames.scan, config, config.model)
+    n_items = len(groups)
     if config.model.overlap_constraint == "batch":
-        n_items, size = frames.scan.n_frames, 1
-        data = Neighbourhoods(frames, batch_size)
+        size, data = 1, Neighbourhoods(frames, groups, batch_size)
     else:
-        groups = _groups(frames.scan, config, config.model)
-        n_items, size = len(groups), min(batch_size, len(groups))
-        data = GroupBatches(frames, groups)
+        size, data = min(batch_size, n_items), GroupBatches(frames, groups)
     n_batches = max(1, math.ceil(n_items / (batch_size * n_ranks)))
     return DataLoader(
         data,
