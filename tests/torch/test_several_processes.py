@@ -171,6 +171,14 @@ def test_processes_that_would_each_train_for_themselves_are_refused(
         train(scan)
 
 
+def test_a_program_without_a_file_cannot_be_started_again(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["-c"])
+    with pytest.raises(ConfigError, match=r"`python -c` are not\. Use `ptycho train`"):
+        train(scan, devices=2)
+
+
 @pytest.mark.finding("EXEC-ACCUM-002")
 def test_the_batches_of_one_process_count_for_accumulation(scan: Scan) -> None:
     """24 frames by 12 are two batches, and one for each of two processes."""

@@ -7,6 +7,7 @@ its own clock would go another way. Where there is one process, it answers every
 from __future__ import annotations
 
 import os
+import sys
 
 import lightning as L
 
@@ -15,6 +16,8 @@ from ptycho_config.errors import ConfigError, TrainingError
 
 __all__ = ["any_of", "check_processes", "check_strategy", "largest", "raise_together"]
 
+#: Names of a program that has no file.
+_NO_FILE = ("", "-", "-c")
 #: Every process holds all weights, and begins where the program begins.
 _STRATEGIES = (
     "auto",
@@ -44,10 +47,11 @@ def check_processes(trainer: L.Trainer) -> None:
         ConfigError: Lightning would fork a notebook, or several processes were started for a training of one.
     """
     launcher = trainer.strategy.launcher
-    if launcher is not None and launcher.is_interactive_compatible:
+    forks = launcher is not None and launcher.is_interactive_compatible
+    if forks or (trainer.world_size > 1 and sys.argv[0] in _NO_FILE):
         raise ConfigError(
-            "Several devices need a program that can be started again, which a notebook or a prompt is not. "
-            "Use `ptycho train`, a script, or `devices=1`."
+            "Several devices need a program that can be started again, which a notebook, a prompt and "
+            "`python -c` are not. Use `ptycho train`, a script, or `devices=1`."
         )
     started = int(os.environ.get("WORLD_SIZE", "1")) if torch.distributed.is_torchelastic_launched() else 1
     if trainer.world_size == 1 < started:

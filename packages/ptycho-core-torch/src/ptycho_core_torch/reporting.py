@@ -107,11 +107,8 @@ class Reporter(L.Callback):
         if failed:
             raise_together(trainer, self._failure)
         if asked:
-            self.interrupted = True
             trainer.should_stop = True
-            self._callbacks.on_event(
-                RunEvent("stopped", "Stopped on request; the weights reached so far are kept.")
-            )
+            self.stopped("Stopped on request; the weights reached so far are kept.")
         elif late:
             trainer.should_stop = True
 
@@ -164,6 +161,11 @@ class Reporter(L.Callback):
             if trainer.world_size == 1:
                 raise
             self._failure = error
+
+    def stopped(self, why: str) -> None:
+        """Note, and say, that the run ends before its time."""
+        self.interrupted = True
+        self._callbacks.on_event(RunEvent("stopped", why))
 
     def restore_last_good(self, network: nn.Module) -> None:
         """Put the weights of the last finite epoch back."""

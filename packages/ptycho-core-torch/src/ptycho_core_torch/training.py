@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 import torch
@@ -116,7 +117,8 @@ def train_network(
         if trainer.is_global_zero:
             _announce(callbacks, config, execution, None if written is None else watched)
         try:
-            _fit(trainer, module, loader, test_loader)
+            if _fit(trainer, module, loader, test_loader):
+                reporter.stopped("Ended from outside; the weights reached so far are kept.")
         except TrainingError as error:
             reporter.restore_last_good(run.network)
             failure = error
@@ -233,8 +235,8 @@ def _announce(
         )
 
 
-def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_loader: Any) -> None:
-    """Run the training.
+def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_loader: Any) -> bool:
+    """Run the training; tell whether it was ended from outside (SIGTERM).
 
     Raises:
         KeyboardInterrupt: as anywhere else; Lightning would leave the program, and deaf to the next Ctrl-C.
@@ -243,8 +245,10 @@ def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_l
     before = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, loader, test_loader)
+    except SIGTERMException:
+        return True
     except SystemExit as leaving:
-        if not trainer.interrupted:
+        if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, before)
         raise KeyboardInterrupt from leaving
@@ -252,3 +256,4 @@ def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_l
         if isinstance(error, TrainingError) or not is_out_of_memory(error):
             raise
         raise TrainingError(smaller_batch_advice(batch_size_of(module.config))) from error
+    return False
