@@ -21,6 +21,16 @@ EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
 CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,tensorflow"}
 TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.19", "hatchling>=1.26")
 NOT_SLOW = ("-m", "not slow and not gpu")
+#: What each benchmark needs of our packages.
+BENCHMARKS = {
+    "star": "all",
+    "fidelity": "base",
+    "memory": "base",
+    "network": "all",
+    "thinning": "all",
+    "lines": "all",
+    "curves": "all",
+}
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
 PEER_ALONE = ("ptychi==2.2.0",)
 #: The Python for which constraints.txt brings a CPU-only PyTorch.
@@ -123,15 +133,15 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The figures of the documentation: `-- star | fidelity | memory | network | thinning | gpu`."""
+    """The figures of the documentation: the names are those of BENCHMARKS, and `gpu`."""
     names = [entry.stem for entry in (ROOT / "benchmarks").glob("*.py")]
     wanted = session.posargs[0] if session.posargs else ""
     if wanted == "gpu":
         run_tests(session, "torch", "-m", "gpu", *session.posargs[1:])
         return
-    if wanted not in ("star", "fidelity", "memory", "network", "thinning") or wanted not in names:
-        session.error("say which: nox -s bench -- star | fidelity | memory | network | thinning | gpu")
-    install(session, "all" if wanted in ("star", "network", "thinning") else "base")
+    if wanted not in BENCHMARKS or wanted not in names:
+        session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)} | gpu")
+    install(session, BENCHMARKS[wanted])
     use_data_beside(session)
     if wanted in ("star", "fidelity"):
         session.env["PTYCHO_PEER_PYTHON"] = str(peer_interpreter(session))

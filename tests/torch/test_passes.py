@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import torch
-from ptycho_config.errors import ConfigError
+from ptycho_config.errors import ConfigError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
@@ -134,3 +134,12 @@ def test_only_the_groups_that_are_wanted_are_learned_from(scan: Scan) -> None:
         seen = nearest[item].counts
         assert len(seen) == 4
         assert all((counts == frame).all((1, 2)).any() for frame in seen)
+
+
+def test_too_little_memory_names_the_batch_to_try(scan: Scan, trained, monkeypatch) -> None:
+    def none_left(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(PtychoNetwork, "patches", none_left)
+    with pytest.raises(TrainingError, match=r"batch-size 32`\. Try `--torch-inference-batch-size 16`"):
+        trained.reconstruct(scan)

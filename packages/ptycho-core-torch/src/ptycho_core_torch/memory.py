@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["is_out_of_memory", "smaller_batch_advice"]
+__all__ = ["is_out_of_memory", "smaller_batch_advice", "smaller_inference_advice"]
 
 #: What torch says in a plain RuntimeError where it has no class for it.
 _SIGNS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -25,3 +25,11 @@ def smaller_batch_advice(batch_size: int) -> str:
             "`--torch-accelerator cpu`."
         )
     return f"Out of memory with `--batch-size {batch_size}`. Try `--batch-size {batch_size // 2}`."
+
+
+def smaller_inference_advice(batch_size: int) -> str:
+    """Say how many frames or groups one step of inference had, and what to try next."""
+    if batch_size == 1:
+        return "Out of memory with one frame or group at a time. Try `--torch-accelerator cpu`."
+    flag = "--torch-inference-batch-size"
+    return f"Out of memory with `{flag} {batch_size}`. Try `{flag} {batch_size // 2}`."

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import torch
-from ptycho_config.errors import ConfigError
+from ptycho_config.errors import ConfigError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_core.assemble import make_reconstruction
@@ -33,6 +33,7 @@ from ptycho_core.probe_refinement import refine_probe, same_probe
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core_torch.frames import Frames
+from ptycho_core_torch.memory import is_out_of_memory, smaller_inference_advice
 from ptycho_core_torch.network import PtychoNetwork
 from ptycho_core_torch.overlap import cut
 
@@ -84,6 +85,7 @@ class TrainedNetwork:
 
         Raises:
             ConfigError: the frames have another size than those the network was trained on.
+            TrainingError: the memory does not suffice; names the batch to try.
         """
         if scan.frame_px != self.network.model.N:
             raise ConfigError(
@@ -106,13 +108,18 @@ class TrainedNetwork:
         )
         corners = frames.corners + _MARGIN_PX
         image, interrupted = None, False
-        with torch.inference_mode():
-            for number in range(1, n_passes + 1):
-                image, interrupted = _one_pass(
-                    network, frames, corners, np.array_split(members, n_batches), image, listeners, number
-                )
-                if interrupted:
-                    break
+        try:
+            with torch.inference_mode():
+                for number in range(1, n_passes + 1):
+                    image, interrupted = _one_pass(
+                        network, frames, corners, np.array_split(members, n_batches), image, listeners, number
+                    )
+                    if interrupted:
+                        break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(smaller_inference_advice(size)) from error
         assert image is not None
         seconds = time.perf_counter() - began
         probe = physical_probe(

@@ -40,6 +40,7 @@ def by_network(
     """
     from ptycho_core import solve
     from ptycho_core.backend import get_backend
+    from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
     from ptycho_dispatch.probe import with_refined_probe
 
     began = time.perf_counter()
@@ -57,6 +58,12 @@ def by_network(
     result = trained.reconstruct(scan)
     result = replace(result, history=trained.history, interrupted=trained.interrupted)
     if not then_solver or trained.interrupted:
+        return _timed(result, began)
+    floor = noise_floor(scan)
+    if floor is not None and floor >= HOPELESS_NOISE_FLOOR:
+        logger.warning(
+            "The network's image is kept: with a noise floor of R %.2f the solver would fit noise.", floor
+        )
         return _timed(result, began)
     logger.info("The network's image has R %.4f; the solver goes on from it.", result.data_residual)
     if solver.max_time is not None:

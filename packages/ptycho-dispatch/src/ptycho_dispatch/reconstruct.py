@@ -54,8 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
             )
     directory = writable_directory(run_config.output_dir)
     with logging_to(directory, run_config.console_level) as screen:
-        if run_config.method == "auto":
-            logger.info("Method: solver (`auto`): on a single scan it is faster and sharper than a network.")
         return _reconstruct(arguments.scan, settings, directory, screen)
 
 
@@ -93,6 +91,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
     from ptycho_dispatch.by_network import by_network
     from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
+    from ptycho_dispatch.method import choose_method
     from ptycho_dispatch.progress import progress_for
 
     run_config = settings.run.config
@@ -111,19 +110,22 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
         distance_m=run_config.distance_m,
     )
     opened = time.perf_counter()
+    method = run_config.method
+    if method == "auto":
+        method = choose_method(scan, goes_on=start is not None)
     shown, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
         with shown:
             callbacks = (progress, interrupt, Checkpoint(directory))
-            if run_config.method in ("network", "both"):
+            if method in ("network", "both"):
                 result = by_network(
                     scan,
                     settings.solver.config,
                     settings.execution.config,
                     callbacks,
                     refine_probe=run_config.probe_refinement,
-                    then_solver=run_config.method == "both",
+                    then_solver=method == "both",
                 )
             else:
                 result = solve(

@@ -30,14 +30,12 @@ from ptycho_core.solver._monitor import Monitor
 from ptycho_core.solver._resample import paste, resample_object
 from ptycho_core.solver._schedule import LevelSchedule, plan_levels
 from ptycho_core.solver._start_probe import scaled_spectrum, search_start_probe, spectrum_of
-from ptycho_core.solver._statistics import ScanStatistics, central, scan_statistics
+from ptycho_core.solver._statistics import HOPELESS_NOISE_FLOOR, ScanStatistics, central, scan_statistics
 
 __all__ = ["solve"]
 
 #: Counts under the square root, as a part of the mean counts per pixel.
 _SOFTENING = 1e-5
-#: Above this noise floor of R the noise exceeds the signal, and no image is better than a transparent one.
-_HOPELESS_FLOOR = 1.0
 #: Above this noise floor of R the coarse residuals of start probes cannot be told apart.
 _SEARCHABLE_FLOOR = 0.5
 
@@ -139,14 +137,15 @@ class _Run:
 
     def _dose_carries_an_image(self) -> bool:
         floor = self.statistics.noise_floor
-        if floor is None or floor < _HOPELESS_FLOOR:
+        if floor is None or floor < HOPELESS_NOISE_FLOOR:
             return True
         self.monitor.event(
             "dose",
             f"{self.statistics.counts_per_frame:.3g} counts per frame of {self.scan.frame_px} x "
             f"{self.scan.frame_px} pixels cannot carry an image: the noise exceeds the signal "
             f"(noise floor of R {floor:.2f}). The object is left transparent. "
-            "Measure longer, or bin the detector, and reconstruct again.",
+            "Measure longer, or bin the detector; or train a network on a bright scan with the same probe: "
+            f"`ptycho train --thin-to {self.statistics.counts_per_frame:.0f}`.",
             noise_floor=floor,
         )
         return False

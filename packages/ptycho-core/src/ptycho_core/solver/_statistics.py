@@ -11,8 +11,10 @@ from jaxtyping import Bool, Float64
 from ptycho_core.scan import Scan
 from ptycho_core.solver._shifts import frequencies
 
-__all__ = ["ScanStatistics", "central", "is_smooth", "scan_statistics"]
+__all__ = ["HOPELESS_NOISE_FLOOR", "ScanStatistics", "central", "is_smooth", "noise_floor", "scan_statistics"]
 
+#: From this noise floor of R on, noise exceeds signal: the solver leaves the object transparent.
+HOPELESS_NOISE_FLOOR = 1.0
 _BACKGROUND_FREQUENCY = 0.42
 _SAMPLED_FRAMES = 100
 _COARSE_ENERGY = 0.9
@@ -39,16 +41,24 @@ def central(size_px: int, frame_px: int) -> slice:
 
 def scan_statistics(scan: Scan, *, estimate_background: bool) -> ScanStatistics:
     """Read off the mean pattern what the solver needs to know."""
-    mean = scan.mean_pattern()
-    good = scan.good_pixels()
-    if good.ndim == 3:
-        good = good.any(axis=0)
+    mean, good = _pattern(scan)
     return ScanStatistics(
         counts_per_frame=scan.mean_counts_per_frame(),
         background=_background(mean, good) if estimate_background else 0.0,
         noise_floor=_noise_floor(scan, mean, good),
         coarse_px=_coarse_level(np.where(good, mean, 0.0)),
     )
+
+
+def noise_floor(scan: Scan) -> float | None:
+    """R of the true object under Poisson noise, about; None where the frames are not photon counts."""
+    return _noise_floor(scan, *_pattern(scan))
+
+
+def _pattern(scan: Scan) -> tuple[Float64[np.ndarray, "n n"], Bool[np.ndarray, "n n"]]:
+    """Mean counts, and the pixels that are good in any frame."""
+    good = scan.good_pixels()
+    return scan.mean_pattern(), good.any(axis=0) if good.ndim == 3 else good
 
 
 def _background(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float:

@@ -1,0 +1,141 @@
+"""The lines object of the training literature: a network learns one, and images another.
+
+    nox -s bench -- lines [--epochs 60] [--write-docs]
+
+N = 64, 512 frames at random places on objects of 392 x 392 px, 1e9 photons a frame, `n_groups` 512. The network sees
+the first object's frames only; the second object's image is judged, on the pixels that are lit to a tenth of the
+most. The ideal probe is a blurred disc of one phase; the measured-like probe is the refined one of the real scan,
+cut to 64 px.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+from reports import host, markdown_table, write_report
+from scipy.ndimage import gaussian_filter
+
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.models import ModelConfig, SolverConfig, TrainingConfig
+from ptycho_core import Scan, open_scan, solve
+from ptycho_core.backend import get_backend
+from ptycho_core.metrics import compare
+from ptycho_core.simulate import make_object
+from ptycho_core.simulate.scan import expected_intensity
+
+N, OBJECT_PX, FRAMES, PHOTONS = 64, 392, 512, 1e9
+TRAIN, TEST = 1, 2
+#: Amplitude SSIM published for the method, with far more frames.
+PUBLISHED = {
+    ("ideal", 1): 0.620,
+    ("measured-like", 1): 0.904,
+    ("ideal", 2): 0.952,
+    ("measured-like", 2): 0.968,
+}
+EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
+
+
+def ideal_probe() -> np.ndarray:
+    """A disc, blurred by a pixel; source: physics.md, section 3."""
+    sigma, at = N / (0.7 * np.pi**2), np.arange(N) - N // 2
+    window = np.exp(-(at**2) / (2 * sigma**2))
+    return gaussian_filter((np.outer(window, window) > 0.5).astype(float), 1) + 1e-9
+
+
+def measured_probe() -> np.ndarray:
+    """The middle of the probe that the solver finds on the real scan."""
+    probe = solve(open_scan("siemens-star"), SolverConfig()).probe[0]
+    middle = slice(probe.shape[-1] // 2 - N // 2, probe.shape[-1] // 2 + N // 2)
+    return probe[middle, middle]
+
+
+def lines(probe: np.ndarray, seed: int) -> tuple[Scan, np.ndarray]:
+    """Expose one lines object at random places; the scan comes with the true probe."""
+    random = np.random.default_rng(42 + seed)
+    border = 0.35 * OBJECT_PX
+    positions = random.uniform(border, OBJECT_PX - border, (FRAMES, 2))
+    obj = make_object("lines", (OBJECT_PX, OBJECT_PX), np.random.default_rng(seed))
+    corners = np.floor(positions - N // 2 + 0.5).astype(int)
+    peaks = [np.abs(obj[y : y + N, x : x + N]).max() for y, x in corners]
+    obj = (obj / np.mean(peaks)).astype(np.complex64)
+    intensity = expected_intensity(obj, (probe / np.linalg.norm(probe))[None].astype(np.complex64), positions)
+    scale = PHOTONS / intensity.sum(axis=(1, 2), dtype=np.float64).mean()
+    counts = random.poisson(intensity * scale).astype(np.uint32)
+    known = (probe * np.sqrt(scale) / np.linalg.norm(probe))[None].astype(np.complex64)
+    scan = Scan.from_arrays(
+        counts, positions, known, measurement="counts", dc="center", name=f"lines-{seed}", ground_truth=obj
+    )
+    return scan, obj
+
+
+def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int) -> dict[str, Any]:
+    """Train on the first object and judge the image of the second."""
+    (learned, _), (unseen, truth) = lines(probe, TRAIN), lines(probe, TEST)
+    config = TrainingConfig(nepochs=epochs, n_groups=FRAMES, model=ModelConfig(gridsize=gridsize))
+    began = time.perf_counter()
+    trained = get_backend("pytorch").train(learned, config, EXECUTION)
+    minutes = (time.perf_counter() - began) / 60
+    values = compare(trained.reconstruct(unseen), truth).values
+    solver = compare(solve(unseen, SolverConfig()), truth).values
+    return {
+        "probe": name,
+        "gridsize": gridsize,
+        "amplitude": values["amplitude_ssim"],
+        "phase": values["phase_ssim"],
+        "published": PUBLISHED[name, gridsize],
+        "solver": solver["amplitude_ssim"],
+        "minutes": minutes,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--write-docs", action="store_true")
+    arguments = parser.parse_args()
+    rows = []
+    for gridsize in (1, 2):
+        for name, probe in (("ideal", ideal_probe()), ("measured-like", measured_probe())):
+            rows.append(measure(name, probe, gridsize, arguments.epochs))
+            print(rows[-1], flush=True)
+    flags = f"--epochs {arguments.epochs}" + (" --write-docs" if arguments.write_docs else "")
+    table = [
+        [
+            row["probe"],
+            str(row["gridsize"]),
+            f"{row['amplitude']:.3f}",
+            f"{row['published']:.3f}",
+            f"{row['phase']:.3f}",
+            f"{row['solver']:.3f}",
+            f"{row['minutes']:.1f}",
+        ]
+        for row in rows
+    ]
+    header = [
+        "probe",
+        "gridsize",
+        "amplitude SSIM",
+        "published",
+        "phase SSIM",
+        "solver: amplitude",
+        "minutes",
+    ]
+    text = f"""# Lines: a network learns one object and images another
+
+`nox -s bench -- lines {flags}`, on {host()}.
+
+N = 64, 512 groups, {arguments.epochs} epochs on the frames of one lines object; judged is the image of another one,
+which the network never saw. "Published" are the figures of the method's literature, with far more frames. The solver
+gets the unseen scan itself.
+
+{markdown_table(header, table)}
+"""
+    print(text)
+    write_report("lines", text, {"host": host(), "rows": rows}, docs=arguments.write_docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Which method `auto` means for a scan; the evidence is in docs/benchmarks/curves.md."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ptycho_core import Scan
+
+__all__ = ["choose_method"]
+
+logger = logging.getLogger("ptycho")
+#: From this noise floor of R on, a network trained on the scan gave the solver a better start than none.
+_DIM_FLOOR = 0.5
+
+
+def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "network", "both"]:
+    """Choose the solver, or where photons are few a network, alone or before it; says which and why.
+
+    Args:
+        goes_on: there is a result to start from.
+    """
+    from ptycho_core.backend import get_backend
+    from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
+
+    if goes_on:
+        logger.info("Method: solver (`auto`): it goes on from a result.")
+        return "solver"
+    floor = noise_floor(scan)
+    if floor is None or floor < _DIM_FLOOR:
+        logger.info("Method: solver (`auto`): with so many photons it is faster and sharper than a network.")
+        return "solver"
+    found = get_backend("pytorch").availability()
+    why = f"the noise floor of R is {floor:.2f}"
+    if found.installed:
+        if floor >= HOPELESS_NOISE_FLOOR:
+            logger.info("Method: network (`auto`): %s, and the solver sees nothing.", why)
+            return "network"
+        logger.info("Method: network, then solver (`auto`): %s, and the solver alone loses its way.", why)
+        return "both"
+    logger.warning(
+        "Method: solver (`auto`): %s, where a network gives a better image, and %s. "
+        "Install it: pip install 'ptycho-dispatch[torch]'.",
+        why,
+        found.reason,
+    )
+    return "solver"
