@@ -68,8 +68,9 @@ def test_it_says_and_writes_what_one_process_would(
     assert (out / "reconstructed_amplitude.png").read_bytes() == amplitude
 
 
-def test_an_interrupt_of_the_first_process_ends_both_and_keeps_the_network(
-    scan_file: Path, tmp_path: Path, alone: dict[str, str]
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_first_process_ends_both_and_keeps_the_network(
+    scan_file: Path, tmp_path: Path, alone: dict[str, str], sign: signal.Signals
 ) -> None:
     out = tmp_path / "out"
     words = command(scan_file, out, "--nepochs", "100000")
@@ -77,7 +78,7 @@ def test_an_interrupt_of_the_first_process_ends_both_and_keeps_the_network(
     with subprocess.Popen(words, env=alone, text=True, **pipes) as process:
         assert process.stderr is not None
         assert any("epoch 1/" in line for line in process.stderr)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sign)
         # Both processes hold the pipe: it is at its end when both have ended.
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

@@ -21,6 +21,7 @@ from ptycho_core.callbacks import (
 )
 from ptycho_core.scan import Scan
 from ptycho_core_torch.distributed import any_of, raise_together
+from ptycho_core_torch.termination import Termination
 from torch import nn
 
 __all__ = ["Reporter"]
@@ -59,6 +60,7 @@ class Reporter(L.Callback):
         self._good: dict[str, torch.Tensor] = {}
         self._began = self._epoch_began = time.monotonic()
         self._failure: Exception | None = None
+        self._termination = Termination()
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Fall silent in all processes but the first."""
@@ -67,6 +69,7 @@ class Reporter(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Announce the run."""
+        self._termination.listen()
         self._began = self._epoch_began = time.monotonic()
         self._keep(pl_module.network)
         n_batches = int(trainer.num_training_batches)
@@ -101,14 +104,17 @@ class Reporter(L.Callback):
                     frames_done=min(self._scan.n_frames, done),
                 )
             )
-            asked = self._asked.should_stop()
+            asked = self._asked.should_stop() or self._termination.heard
         late = self._max_time_s is not None and time.monotonic() - self._began > self._max_time_s
         asked, late, failed = any_of(trainer, asked, late, self._failure is not None)
         if failed:
             raise_together(trainer, self._failure)
         if asked:
+            self.interrupted = True
             trainer.should_stop = True
-            self.stopped("Stopped on request; the weights reached so far are kept.")
+            self._callbacks.on_event(
+                RunEvent("stopped", "Stopped on request; the weights reached so far are kept.")
+            )
         elif late:
             trainer.should_stop = True
 
@@ -161,11 +167,6 @@ class Reporter(L.Callback):
             if trainer.world_size == 1:
                 raise
             self._failure = error
-
-    def stopped(self, why: str) -> None:
-        """Note, and say, that the run ends before its time."""
-        self.interrupted = True
-        self._callbacks.on_event(RunEvent("stopped", why))
 
     def restore_last_good(self, network: nn.Module) -> None:
         """Put the weights of the last finite epoch back."""

@@ -14,7 +14,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 import torch
@@ -117,8 +116,7 @@ def train_network(
         if trainer.is_global_zero:
             _announce(callbacks, config, execution, None if written is None else watched)
         try:
-            if _fit(trainer, module, loader, test_loader):
-                reporter.stopped("Ended from outside; the weights reached so far are kept.")
+            _fit(trainer, module, loader, test_loader)
         except TrainingError as error:
             reporter.restore_last_good(run.network)
             failure = error
@@ -235,8 +233,8 @@ def _announce(
         )
 
 
-def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_loader: Any) -> bool:
-    """Run the training; tell whether it was ended from outside (SIGTERM).
+def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_loader: Any) -> None:
+    """Run the training.
 
     Raises:
         KeyboardInterrupt: as anywhere else; Lightning would leave the program, and deaf to the next Ctrl-C.
@@ -245,8 +243,6 @@ def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_l
     before = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, loader, test_loader)
-    except SIGTERMException:
-        return True
     except SystemExit as leaving:
         if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
@@ -256,4 +252,3 @@ def _fit(trainer: L.Trainer, module: PtychoLightning, loader: DataLoader, test_l
         if isinstance(error, TrainingError) or not is_out_of_memory(error):
             raise
         raise TrainingError(smaller_batch_advice(batch_size_of(module.config))) from error
-    return False
