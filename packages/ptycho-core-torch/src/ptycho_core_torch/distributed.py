@@ -53,7 +53,8 @@ def check_processes(trainer: L.Trainer) -> None:
             "Several devices need a program that can be started again, which a notebook, a prompt and "
             "`python -c` are not. Use `ptycho train`, a script, or `devices=1`."
         )
-    started = int(os.environ.get("WORLD_SIZE", "1")) if torch.distributed.is_torchelastic_launched() else 1
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    started = int(os.environ.get("WORLD_SIZE", "1")) if by_torchrun else 1
     if trainer.world_size == 1 < started:
         raise ConfigError(
             f"{started} processes were started, and each would train for itself. "
