@@ -107,20 +107,20 @@ class TrainedNetwork:
             RunStart("network", scan.name, scan.n_frames, scan.frame_px, (plan,), n_passes * n_batches)
         )
         corners = frames.corners + _MARGIN_PX
-        image, interrupted = None, False
+        batches = np.array_split(members, n_batches)
         try:
             with torch.inference_mode():
-                for number in range(1, n_passes + 1):
-                    image, interrupted = _one_pass(
-                        network, frames, corners, np.array_split(members, n_batches), image, listeners, number
-                    )
+                image, interrupted = _one_pass(network, frames, corners, batches, None, listeners, 1)
+                for number in range(2, n_passes + 1):
                     if interrupted:
                         break
+                    image, interrupted = _one_pass(
+                        network, frames, corners, batches, image, listeners, number
+                    )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(smaller_inference_advice(size)) from error
-        assert image is not None
         seconds = time.perf_counter() - began
         probe = physical_probe(
             network.probe.cpu().numpy(),
