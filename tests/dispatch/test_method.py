@@ -35,7 +35,7 @@ def pytorch(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("photons", "goes_on", "method"),
-    [(1e6, False, "solver"), (150.0, False, "both"), (20.0, False, "network"), (20.0, True, "solver")],
+    [(1e6, False, "solver"), (300.0, False, "both"), (20.0, False, "solver"), (300.0, True, "solver")],
 )
 def test_a_network_comes_first_where_photons_are_few(
     pytorch, photons: float, goes_on: bool, method: str, caplog: pytest.LogCaptureFixture
@@ -48,7 +48,7 @@ def test_a_network_comes_first_where_photons_are_few(
 def test_without_pytorch_it_says_what_is_missed(pytorch, caplog: pytest.LogCaptureFixture) -> None:
     pytorch.installed = False
     with caplog.at_level(logging.INFO, "ptycho"):
-        assert choose_method(scan_of(20.0), goes_on=False) == "solver"
+        assert choose_method(scan_of(300.0), goes_on=False) == "solver"
     assert "pip install 'ptycho-dispatch[torch]'" in caplog.text
     assert caplog.records[-1].levelname == "WARNING"
 

@@ -12,11 +12,11 @@ __all__ = ["choose_method"]
 
 logger = logging.getLogger("ptycho")
 #: From this noise floor of R on, a network trained on the scan gave the solver a better start than none.
-_DIM_FLOOR = 0.5
+_DIM_FLOOR = 0.35
 
 
-def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "network", "both"]:
-    """Choose the solver, or where photons are few a network, alone or before it; says which and why.
+def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "both"]:
+    """Choose the solver, or where photons are few a network before it; says which and why.
 
     Args:
         goes_on: there is a result to start from.
@@ -31,16 +31,16 @@ def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "network", 
     if floor is None or floor < _DIM_FLOOR:
         logger.info("Method: solver (`auto`): with so many photons it is faster and sharper than a network.")
         return "solver"
+    if floor >= HOPELESS_NOISE_FLOOR:
+        logger.info("Method: solver (`auto`): from this scan alone, a network sees no more than it.")
+        return "solver"
     found = get_backend("pytorch").availability()
     why = f"the noise floor of R is {floor:.2f}"
     if found.installed:
-        if floor >= HOPELESS_NOISE_FLOOR:
-            logger.info("Method: network (`auto`): %s, and the solver sees nothing.", why)
-            return "network"
         logger.info("Method: network, then solver (`auto`): %s, and the solver alone loses its way.", why)
         return "both"
     logger.warning(
-        "Method: solver (`auto`): %s, where a network gives a better image, and %s. "
+        "Method: solver (`auto`): %s, where a network before it gives a better image, and %s. "
         "Install it: pip install 'ptycho-dispatch[torch]'.",
         why,
         found.reason,
