@@ -112,3 +112,34 @@ def test_on_a_second_machine_every_process_follows() -> None:
     machines = PyTorchExecutionConfig(accelerator="cpu", devices=1, num_nodes=2)
     assert follows(machines, {"NODE_RANK": "1"})
     assert not follows(machines, {"NODE_RANK": "0"})
+
+
+PROGRAM = """
+import os, sys
+written = []
+sys.addaudithook(lambda event, given: written.append(str(given[1])) if event == "os.rename" else None)
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.models import TrainingConfig
+from ptycho_dispatch.dispatcher import train_cdi_model_with_backend
+
+config = TrainingConfig(nepochs=1, batch_size=8, output_dir=sys.argv[2])
+execution = PyTorchExecutionConfig(devices=2, strategy="ddp", accelerator="cpu", enable_checkpointing=False)
+results = train_cdi_model_with_backend(sys.argv[1], None, config, torch_execution_config=execution)
+bundles = sum(name.endswith("wts.h5.zip") for name in written)
+number = os.environ.get("LOCAL_RANK", "0")
+print(f"process {number} wrote {bundles} and names {results['bundle'].name}", flush=True)
+"""
+
+
+def test_the_dispatcher_writes_one_bundle_for_both(
+    scan_file: Path, tmp_path: Path, alone: dict[str, str]
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    words = [sys.executable, str(program), str(scan_file), str(tmp_path / "out")]
+    done = subprocess.run(words, env=alone, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == [
+        "process 0 wrote 1 and names wts.h5.zip",
+        "process 1 wrote 0 and names wts.h5.zip",
+    ]

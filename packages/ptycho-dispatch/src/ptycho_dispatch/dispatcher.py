@@ -29,6 +29,7 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
+from ptycho_dispatch.processes import follows
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -85,14 +86,17 @@ def _run(
 ) -> Images:
     """Train on one scan; where the object is asked for, reconstruct the test scan, or the one trained on."""
     from ptycho_core.backend import get_backend
+    from ptycho_core.bundle import BUNDLE_FILE
 
     core = get_backend(backend)
+    # Asked before training, at whose end Lightning takes the numbers of the processes away.
+    a_follower = isinstance(execution_config, PyTorchExecutionConfig) and follows(execution_config)
     scan = orientation.applied_to(_opened(train))
     test_scan = None if test is None else orientation.applied_to(_opened(test))
     trained = core.train(
         scan, config, execution_config, test_scan=test_scan, directory=Path(config.output_dir)
     )
-    bundle = trained.save(config.output_dir)
+    bundle = Path(config.output_dir) / BUNDLE_FILE if a_follower else trained.save(config.output_dir)
     results: dict[str, Any] = {
         "model": trained,
         "history": trained.history,
