@@ -1,6 +1,6 @@
 """Dose thinning: train on a bright scan, image dim scans of objects never trained on, and of the real scan.
 
-    nox -s bench -- thinning [--seconds 600] [--doses 1e2 1e3] [--real-seconds 150] [--write-docs]
+    nox -s bench -- thinning [--seconds 150] [--doses 1e2 1e3] [--real-seconds 90] [--write-docs]
 
 N = 64. The bright scan has 1e6 photons a frame; the network sees it thinned. The solver gets the dim scans with
 the true probe to start from; "network, then solver" is the solver from the network's image. On the real scan the
@@ -118,9 +118,9 @@ def show(axis: Any, result: Reconstruction, target: Reconstruction, title: str) 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=600.0, help="training on the simulated scan, a dose")
+    parser.add_argument("--seconds", type=float, default=150.0, help="training on the simulated scan, a dose")
     parser.add_argument("--doses", type=float, nargs="+", default=[1e2, 1e3])
-    parser.add_argument("--real-seconds", type=float, default=150.0, help="training on the real scan, a dose")
+    parser.add_argument("--real-seconds", type=float, default=90.0, help="training on the real scan, a dose")
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     measured, pictures = real(REAL_DOSES, arguments.real_seconds)
