@@ -37,15 +37,15 @@ def raised() -> None:
 
 
 def greedy(real, calls: list[int], fail, *, at: int):
-    """Return a forward pass that fails at one of its calls."""
+    """Return passes that fail at one of its calls."""
 
-    def forward(self, batch):
+    def passes(self, batch):
         calls.append(1)
         if len(calls) == at:
             fail()
         return real(self, batch)
 
-    return forward
+    return passes
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def greedy(real, calls: list[int], fail, *, at: int):
 def test_what_was_learned_is_kept_and_half_the_batch_is_advised(
     scan: Scan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fail
 ) -> None:
-    monkeypatch.setattr(PtychoNetwork, "forward", greedy(PtychoNetwork.forward, [], fail, at=5))
+    monkeypatch.setattr(PtychoNetwork, "passes", greedy(PtychoNetwork.passes, [], fail, at=5))
     backend = get_backend("pytorch")
     with pytest.raises(TrainingError, match=r"Try `--batch-size 12`.*good weights are in"):
         backend.train(scan, TrainingConfig(nepochs=5), CPU, directory=tmp_path)
@@ -70,7 +70,7 @@ def test_nothing_replaces_an_earlier_network_where_nothing_was_learned(
 ) -> None:
     backend = get_backend("pytorch")
     bundle = backend.train(scan, TrainingConfig(nepochs=1), CPU).save(tmp_path).read_bytes()
-    monkeypatch.setattr(PtychoNetwork, "forward", greedy(PtychoNetwork.forward, [], raised, at=1))
+    monkeypatch.setattr(PtychoNetwork, "passes", greedy(PtychoNetwork.passes, [], raised, at=1))
     with pytest.raises(TrainingError, match=r"Try `--batch-size 12`\.$"):
         backend.train(scan, TrainingConfig(nepochs=5), CPU, directory=tmp_path)
     assert (tmp_path / "wts.h5.zip").read_bytes() == bundle
@@ -80,7 +80,7 @@ def test_the_backward_pass_and_the_test_scan_may_run_out_too(
     scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Three batches of training, then those of the test scan.
-    monkeypatch.setattr(PtychoNetwork, "forward", greedy(PtychoNetwork.forward, [], raised, at=4))
+    monkeypatch.setattr(PtychoNetwork, "passes", greedy(PtychoNetwork.passes, [], raised, at=4))
     with pytest.raises(TrainingError, match="Out of memory with `--batch-size 24`"):
         get_backend("pytorch").train(scan, TrainingConfig(nepochs=1), CPU, test_scan=scan)
     monkeypatch.undo()
@@ -97,7 +97,7 @@ def test_other_errors_stay_what_they_are(scan: Scan, monkeypatch: pytest.MonkeyP
     def fail() -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(PtychoNetwork, "forward", greedy(PtychoNetwork.forward, [], fail, at=2))
+    monkeypatch.setattr(PtychoNetwork, "passes", greedy(PtychoNetwork.passes, [], fail, at=2))
     with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
         get_backend("pytorch").train(scan, TrainingConfig(nepochs=1), CPU)
     assert not is_out_of_memory(ValueError("out of memory"))
@@ -116,7 +116,7 @@ def test_a_gpu_that_runs_out_is_understood(
     def fail() -> None:
         torch.empty(2**45, device="cuda")
 
-    monkeypatch.setattr(PtychoNetwork, "forward", greedy(PtychoNetwork.forward, [], fail, at=5))
+    monkeypatch.setattr(PtychoNetwork, "passes", greedy(PtychoNetwork.passes, [], fail, at=5))
     execution = PyTorchExecutionConfig(accelerator="cuda", logger_backend="none")
     with pytest.raises(TrainingError, match=r"Try `--batch-size 12`.*good weights are in"):
         get_backend("pytorch").train(scan, TrainingConfig(nepochs=5), execution, directory=tmp_path)
