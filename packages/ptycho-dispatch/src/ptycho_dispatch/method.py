@@ -5,14 +5,32 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
+from ptycho_config.errors import BackendUnavailableError
+
 if TYPE_CHECKING:
     from ptycho_core import Scan
 
-__all__ = ["choose_method"]
+__all__ = ["choose_method", "require_network"]
 
 logger = logging.getLogger("ptycho")
 #: From this noise floor of R on, a network trained on the scan gave the solver a better start than none.
 _DIM_FLOOR = 0.35
+
+
+def require_network() -> None:
+    """Refuse before any work where no network can be trained.
+
+    Raises:
+        BackendUnavailableError: the PyTorch core or what it needs is not installed.
+    """
+    from ptycho_core.backend import get_backend
+
+    found = get_backend("pytorch").availability()
+    if not found.installed:
+        raise BackendUnavailableError(
+            f"A network needs PyTorch and Lightning, and {found.reason}. "
+            "Install them: pip install 'ptycho-dispatch[torch]'."
+        )
 
 
 def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "both"]:
@@ -21,7 +39,6 @@ def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "both"]:
     Args:
         goes_on: there is a result to start from.
     """
-    from ptycho_core.backend import get_backend
     from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
 
     if goes_on:
@@ -34,15 +51,13 @@ def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "both"]:
     if floor >= HOPELESS_NOISE_FLOOR:
         logger.info("Method: solver (`auto`): from this scan alone, a network sees no more than it.")
         return "solver"
-    found = get_backend("pytorch").availability()
     why = f"the noise floor of R is {floor:.2f}"
-    if found.installed:
-        logger.info("Method: network, then solver (`auto`): %s, and the solver alone loses its way.", why)
-        return "both"
-    logger.warning(
-        "Method: solver (`auto`): %s, where a network before it gives a better image, and %s. "
-        "Install it: pip install 'ptycho-dispatch[torch]'.",
-        why,
-        found.reason,
-    )
-    return "solver"
+    try:
+        require_network()
+    except BackendUnavailableError as missing:
+        logger.warning(
+            "Method: solver (`auto`): %s, where a network before it gives a better image. %s", why, missing
+        )
+        return "solver"
+    logger.info("Method: network, then solver (`auto`): %s, and the solver alone loses its way.", why)
+    return "both"

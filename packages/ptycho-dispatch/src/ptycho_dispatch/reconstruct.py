@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, OutputError
+from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, OutputError
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to
+from ptycho_dispatch.method import choose_method, require_network
 from ptycho_dispatch.settings import Settings, add_settings, read_settings
 from ptycho_dispatch.table import print_rows
 
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments)
     run_config = settings.run.config
     if run_config.method in ("network", "both"):
-        _check_network()
+        require_network()
         if run_config.start is not None or run_config.resume:
             raise ConfigError(
                 f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "
@@ -73,25 +74,12 @@ def writable_directory(directory: Path) -> Path:
     return made
 
 
-def _check_network() -> None:
-    """Refuse before any work where no network can be trained."""
-    from ptycho_core.backend import get_backend
-
-    found = get_backend("pytorch").availability()
-    if not found.installed:
-        raise BackendUnavailableError(
-            f"A network needs PyTorch and Lightning, and {found.reason}. "
-            "Install them: pip install 'ptycho-dispatch[torch]'."
-        )
-
-
 def _reconstruct(source: str, settings: Settings, directory: Path, screen: Screen) -> int:
     from ptycho_core import open_scan, solve
     from ptycho_core.solver import choose_arrays
     from ptycho_dispatch.by_network import by_network
     from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
-    from ptycho_dispatch.method import choose_method
     from ptycho_dispatch.progress import progress_for
 
     run_config = settings.run.config
