@@ -109,7 +109,7 @@ def test_a_config_whose_frame_side_is_unknown_is_refused() -> None:
 def test_values_smuggled_past_the_checks_are_refused() -> None:
     config = TrainingConfig().model_copy(update={"nepochs": -3})
     registry: dict[str, Any] = {}
-    with pytest.raises(ConfigError, match="`nepochs` is -3; expected 1 or more"):
+    with pytest.raises(ConfigError, match="`nepochs` is -3; expected a whole number of 1 or more"):
         update_legacy_dict(registry, config)
     assert registry == {}
 

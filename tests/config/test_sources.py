@@ -108,7 +108,10 @@ def test_a_flag_beats_a_nested_model_section() -> None:
         ({"nepoch": 3}, "`nepoch` in the configuration is not a setting; did you mean `nepochs`?"),
         ({"model": {"grid_size": 2}}, "`model.grid_size` in the configuration is not a setting"),
         ({"model": 3}, "`model` in the configuration is 3; expected a section"),
-        ({"nepochs": 0}, "`nepochs` is 0 (from `nepochs` in the configuration); expected 1 or more."),
+        (
+            {"nepochs": 0},
+            "`nepochs` is 0 (from `nepochs` in the configuration); expected a whole number of 1 or more.",
+        ),
         ({"object_big": "perhaps"}, "(from `object_big` in the configuration); expected true or false."),
         ({"resolution": ["auto", "cuda", "so"]}, "is not a setting"),
     ],
@@ -166,7 +169,7 @@ def test_a_file_is_read_as_it_was_meant(tmp_path: Path, text: str, value: object
     [setting] = [setting for setting in loaded.settings.values() if setting.source == "yaml"]
     assert setting.value == value
     assert type(setting.value) is type(value)
-    assert setting.origin == f"`{setting.name}` in {path}"
+    assert setting.origin == f"`{setting.name}` in {path}, line 1"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,10 @@ def test_a_file_is_read_as_it_was_meant(tmp_path: Path, text: str, value: object
         (b"a: [1, 2", "is not YAML"),
         (b"nepochs: 1\nnepochs: 2\n", "line 2: `nepochs` stands there twice"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"a: !!python/object/apply:os.system ['true']", "is not YAML"),
+        (
+            b"a: !!python/object/apply:os.system ['true']",
+            "line 1: `!!python/object/apply:os.system` is a tag",
+        ),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused_in_one_line(
