@@ -30,6 +30,7 @@ BENCHMARKS = {
     "thinning": "all",
     "lines": "all",
     "curves": "all",
+    "imports": "base",
 }
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
 PEER_ALONE = ("ptychi==2.2.0",)

@@ -148,8 +148,8 @@ def test_a_file_is_plain_data(tmp_path: Path, content: str, message: str) -> Non
         ("a: " + "[" * 5000, " is nested too deeply; expected settings."),
         (b"a: 1\nb: \xff\n", ", line 2: cannot be read, it is not UTF-8 text."),
         (
-            b"PK\x03\x04" + bytes(1 << 20),
-            " has more than 1 MiB; expected a few lines of `name: value`. Is it a scan?",
+            b"PK\x03\x04" + bytes(1 << 16),
+            " has more than 64 KiB; expected a few lines of `name: value`. Is it a scan?",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_control_characters_are_no_yaml(tmp_path: Path) -> None:
 
 
 def test_a_file_of_just_the_largest_size_is_read(tmp_path: Path) -> None:
-    content = "nepochs: 3\n#".ljust(1 << 20, "x")
+    content = "nepochs: 3\n#".ljust(1 << 16, "x")
     assert load(TrainingConfig, yaml=_file(tmp_path, content)).config.nepochs == 3
 
 

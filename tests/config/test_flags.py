@@ -6,7 +6,7 @@ import argparse
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_config import (
@@ -162,7 +162,6 @@ def test_deprecated_flags_are_understood_but_not_shown() -> None:
     assert loaded.config.accelerator == "cpu"
 
 
-@settings(max_examples=50)
 @given(data=st.data())
 def test_a_command_line_gives_the_config_it_spells(settings_of, data) -> None:
     values = data.draw(settings_of(SolverConfig))

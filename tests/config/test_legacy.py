@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_config import (
@@ -47,7 +47,6 @@ def _expected(config: Any) -> dict[str, Any]:
 
 @SYNCHRONISED
 @pytest.mark.parametrize("model_class", WRITTEN, ids=lambda kind: kind.__name__)
-@settings(max_examples=25)
 @given(data=st.data())
 def test_reading_back_gives_the_values_of_the_config(settings_of, model_class, data) -> None:
     config = model_class(**data.draw(settings_of(model_class)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_config import (
@@ -18,13 +18,23 @@ from ptycho_config import (
     RunConfig,
     SolverConfig,
     SolverExecutionConfig,
+    TensorFlowExecutionConfig,
     TrainingConfig,
     load,
 )
 from ptycho_config.naming import Part, places
 from ptycho_config.sources import load_parts
 
-MODELS = (ModelConfig, TrainingConfig, SolverConfig, RunConfig, SolverExecutionConfig, PyTorchExecutionConfig)
+MODELS = (
+    ModelConfig,
+    TrainingConfig,
+    InferenceConfig,
+    SolverConfig,
+    RunConfig,
+    SolverExecutionConfig,
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+)
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
@@ -41,9 +51,11 @@ def _as_text(value: Any) -> str:
 
 
 @pytest.mark.parametrize("model_class", MODELS, ids=lambda kind: kind.__name__)
-@settings(max_examples=25)
 @given(data=st.data())
-def test_the_highest_source_that_sets_a_field_wins(settings_of, cuda_silently, model_class, data) -> None:
+def test_the_highest_source_that_sets_a_field_wins(
+    settings_of, hardware_of_a_property, model_class, data
+) -> None:
+    hardware_of_a_property.has_cuda = True
     drawn = settings_of(model_class)
     flags, env, yaml = (_flat(data.draw(drawn, label=label)) for label in ("flags", "env", "yaml"))
     if model_class is PyTorchExecutionConfig:

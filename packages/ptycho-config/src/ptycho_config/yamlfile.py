@@ -24,7 +24,7 @@ CONFIG_VERSION = "0.1"
 """A file that needs a newer ptycho-config names the oldest that reads it: `config_version: 0.2`."""
 
 _VERSION_KEY = "config_version"
-_LARGEST_FILE = 1 << 20
+_LARGEST_FILE = 1 << 16
 """Bytes; a configuration has a few thousand, a scan given by mistake has millions."""
 
 
@@ -152,7 +152,7 @@ def _read_text(path: Path, label: str) -> str:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise ConfigError(
-                f"configuration file {label} has more than {_LARGEST_FILE >> 20} MiB; "
+                f"configuration file {label} has more than {_LARGEST_FILE >> 10} KiB; "
                 "expected a few lines of `name: value`. Is it a scan?"
             )
         return content.decode("utf-8-sig")

@@ -1,9 +1,11 @@
-"""The real command refuses a bad configuration: one line, exit code 2, and nothing written."""
+"""What the real command makes of its configuration: refused in one line with nothing written, or shown."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -210,3 +212,13 @@ def test_schema_describes_every_model(folder: Path, capsys) -> None:
     assert set(schema) == {kind.__name__ for kind in MODELS}
     for kind in MODELS:
         assert set(schema[kind.__name__]["properties"]) == set(kind.model_fields)
+
+
+def test_the_help_loads_neither_arrays_nor_frameworks() -> None:
+    heavy = {"numpy", "scipy", "torch", "lightning", "tensorflow", "keras", "matplotlib", "h5py"}
+    program = (
+        "import sys; from ptycho_dispatch.cli import main; assert main(['--help']) == 0; "
+        f"print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
