@@ -16,9 +16,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["MPLBACKEND"] = "Agg"  # figures are drawn into files; there may be no screen
 
 # At a desk few examples, and new ones each time; for a verdict the same ones every time; before a release ten
-# times as many. `HYPOTHESIS_PROFILE` chooses.
+# times as many; few, and the same, for every mutant. `HYPOTHESIS_PROFILE` chooses.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None, max_examples=25)
+settings.register_profile("mutants", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("thorough", deadline=None, max_examples=1000, print_blob=True)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 settings.load_profile(PROFILE)

@@ -64,10 +64,16 @@ def test_construction_asks_at_most_once_and_warns_exactly_on_fallback(cuda, requ
         assert warning.message.finding == "POLICY-001"
         assert "POLICY-001" in str(warning.message)
         assert "No CUDA device detected" in str(warning.message)
-        assert warning.filename == __file__
     assert config.resolution is not None
     assert config.resolution.requested == (requested or "auto")
     assert config.resolution.resolved == config.accelerator
+
+
+@POLICY
+def test_the_warning_points_at_the_line_that_built_the_config(cuda) -> None:
+    with pytest.warns(PolicyWarning, match="POLICY-001") as caught:
+        PyTorchExecutionConfig()
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 @POLICY

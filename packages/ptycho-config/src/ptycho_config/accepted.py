@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -55,7 +55,7 @@ def field_at(model_class: type[BaseModel], path: Iterable[object]) -> FieldInfo 
         info = known
         if not _is_model(info.annotation):
             return info
-        model_class = info.annotation
+        model_class = cast("type[BaseModel]", info.annotation)
     return info
 
 

@@ -111,6 +111,7 @@ def _expected(details: Sequence[Detail], model_class: type[BaseModel]) -> str:
 
 def _rule(detail: Detail, origin: Places) -> str:
     """Give the words of a rule that joins several fields, and where the values of these came from."""
-    text = str((detail.get("ctx") or {}).get("error", detail["msg"])).rstrip(".")
+    context: dict[str, Any] = detail.get("ctx") or {}
+    text = str(context.get("error", detail["msg"])).rstrip(".")
     places = [place for name in re.findall(r"`(\w+)`", text) if (place := origin((name,)))]
     return f"{text} (from {', '.join(places)})." if places else f"{text}."

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import yaml
 
@@ -52,27 +52,21 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """Builds plain data and no objects, with names as text."""
 
-    # A date is text here: `output_dir: 2026-10-01`.
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: Any = self.peek_event()
-        node = cast("yaml.Node | None", super().compose_node(parent, index))
-        if isinstance(event, yaml.AliasEvent) and not isinstance(node, yaml.ScalarNode):
-            raise _refused(
-                event, f"`*{shortened(str(event.anchor))}` repeats a section or a list; write it out"
-            )
-        if getattr(event, "tag", None) is not None:
-            tag = shortened(event.tag.replace("tag:yaml.org,2002:", "!!"))
+        event: Any = cast("Any", self).peek_event()  # PyYAML's types leave events open
+        tag: str | None = getattr(event, "tag", None)
+        if tag is not None:
+            tag = shortened(tag.replace("tag:yaml.org,2002:", "!!"))
             raise _refused(event, f"`{tag}` is a tag; expected plain values")
+        node = super().compose_node(parent, index)
+        if isinstance(event, yaml.AliasEvent) and not isinstance(node, yaml.ScalarNode):
+            name = shortened(str(event.anchor))
+            raise _refused(event, f"`*{name}` repeats a section or a list; write it out")
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return cast("Any", super().construct_object(node, deep))
+            return cast("Any", super()).construct_object(node, deep)
         except ConfigError:
             raise
         except ValueError:
@@ -91,6 +85,13 @@ class _Loader(yaml.SafeLoader):
                 raise _refused(key_node, f"`{shortened(key)}` stands there twice; remove one of the two")
             mapping[key] = self.construct_object(value_node, deep=True)
         return mapping
+
+
+# A date is text here: `output_dir: 2026-10-01`.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_yaml(path: Path) -> Document:
@@ -171,7 +172,7 @@ def _parse(text: str, label: str) -> tuple[Any, Any]:
     """Read YAML into its nodes, which know their lines, and its data."""
     try:
         # `_Loader` is a SafeLoader: it builds plain data and no objects.
-        loader = _Loader(text)
+        loader: Any = _Loader(text)
         root: Any = loader.get_single_node()
         return root, None if root is None else loader.construct_document(root)
     except ConfigError as error:

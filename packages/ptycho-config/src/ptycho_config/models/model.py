@@ -100,8 +100,10 @@ class ModelConfig(CanonicalConfig):
     def _follow_architecture(self) -> Self:
         """Fill what depends on the architecture, unless somebody chose it."""
         unet = self.architecture == "unet"
-        if "input_channels" not in self.model_fields_set:
-            self._set_unchecked("input_channels", "backprojection" if unet else "amplitude")
-        if "overlap_constraint" not in self.model_fields_set:
-            self._set_unchecked("overlap_constraint", "batch" if unet else "group")
+        self._fill("input_channels", "backprojection" if unet else "amplitude")
+        self._fill("overlap_constraint", "batch" if unet else "group")
         return self
+
+    def _fill(self, name: str, value: str) -> None:
+        if name not in self.model_fields_set:
+            self._set_unchecked(name, value)
