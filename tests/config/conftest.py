@@ -103,7 +103,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hardware]:
     yield answer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hardware_of_a_property() -> Iterator[Hardware]:
     """Stand in for the hardware during a property test; its examples share the answer, and set it first."""
     with pytest.MonkeyPatch.context() as patch:

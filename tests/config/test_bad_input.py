@@ -173,6 +173,11 @@ def test_a_missing_file_and_a_folder_are_no_configuration(tmp_path: Path) -> Non
     assert missing == f"configuration file {tmp_path}/none.yaml does not exist."
     folder = _message(lambda: load(TrainingConfig, yaml=tmp_path))
     assert folder == f"configuration file {tmp_path} cannot be read: Is a directory."
+    for length in (120, 121):
+        name = "b" * length
+        shown_name = name if length == 120 else f"...{name[:117]}"
+        missing = _message(lambda name=name: load(TrainingConfig, yaml=Path(name)))
+        assert missing == f"configuration file {shown_name} does not exist."
     long = _message(lambda: load(TrainingConfig, yaml=Path(LONG)))
     assert long == f"configuration file ...{LONG[:117]} cannot be read: File name too long."
 
@@ -226,9 +231,21 @@ def test_a_configuration_of_a_newer_version_names_who_can_read_it(tmp_path: Path
     )
 
 
-@pytest.mark.parametrize("version", ["new", "1.x", "-1", "1" * 7, "1.2.3.4.5", "[1]"])
+@pytest.mark.parametrize("version", ["new", "1.x", "-1", "1" * 7, "1.2.3.4.5", "0.1 "])
 def test_what_is_no_version_is_refused(tmp_path: Path, version: str) -> None:
-    assert "; expected a version such as 0.1." in _refused(tmp_path, f"config_version: {version}\n")
+    assert _refused(tmp_path, f"config_version: '{version}'\n") == (
+        f"`config_version` in run.yaml, line 1 is '{version}'; expected a version such as 0.1."
+    )
+
+
+def test_a_version_that_is_a_list_is_refused(tmp_path: Path) -> None:
+    assert "; expected a version such as 0.1." in _refused(tmp_path, "config_version: [1]\n")
+
+
+def test_a_version_before_the_settings_does_not_change_where_they_stand(tmp_path: Path) -> None:
+    assert _refused(tmp_path, "config_version: 0.1\n\nnepochs: 0\n") == (
+        "`nepochs` is 0 (from `nepochs` in run.yaml, line 3); expected a whole number of 1 or more."
+    )
 
 
 @pytest.mark.parametrize(
@@ -412,10 +429,12 @@ def test_a_shortened_text_keeps_its_beginning(text: str) -> None:
         ("grid-size", "gridsize"),
         ("something", None),
         ("nepochs" * 10, None),
+        ("x" * 60, "x" * 59),
+        ("x" * 61, None),
     ],
 )
 def test_the_nearest_name_is_found_whatever_its_letters(name: str, guess: str | None) -> None:
-    assert nearest(name, ["N", "gridsize", "nepochs"]) == guess
+    assert nearest(name, ["N", "gridsize", "nepochs", "x" * 59]) == guess
 
 
 @pytest.mark.parametrize("text", ["9" * 1_000_000 + "x", "9" * 101 + "s"])

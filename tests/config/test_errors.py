@@ -6,7 +6,7 @@ import copy
 import pickle
 
 import pytest
-from pydantic import ValidationError
+from pydantic import PydanticUserError, ValidationError
 
 from ptycho_config import SolverConfig, config_error
 from ptycho_config.errors import (
@@ -57,6 +57,14 @@ def test_a_model_built_with_a_wrong_value_counts_as_wrong_configuration() -> Non
     with pytest.raises(ValidationError) as caught:
         SolverConfig(effort="lazy")  # pyright: ignore[reportArgumentType]
     assert exit_code(caught.value) == 2
+
+
+def test_other_errors_of_pydantic_and_other_validation_errors_are_failures() -> None:
+    class ValidationError(Exception):
+        pass
+
+    assert exit_code(ValidationError()) == 1
+    assert exit_code(PydanticUserError("a bug", code=None)) == 1
 
 
 @pytest.mark.parametrize(

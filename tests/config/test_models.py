@@ -188,6 +188,12 @@ def test_whole_numbers_may_be_written_with_an_exponent(text: object, number: int
     assert isinstance(config.n_groups, int)
 
 
+@pytest.mark.parametrize("text", ["0,5,9", "0 5 9", " 0, 5 ,, 9,", [0, 5, 9], (0, "5", 9.0)])
+def test_frame_numbers_may_be_written_as_a_list(text: object) -> None:
+    config = PyTorchExecutionConfig(accelerator="cpu", recon_log_fixed_indices=text)  # pyright: ignore[reportArgumentType]
+    assert config.recon_log_fixed_indices == (0, 5, 9)
+
+
 def test_silu_is_swish_and_the_word_off_survives_yaml() -> None:
     assert ModelConfig(amp_activation="silu").amp_activation == "swish"  # pyright: ignore[reportArgumentType]
     assert SolverConfig.model_validate(yaml.safe_load("background: off")).background == "off"

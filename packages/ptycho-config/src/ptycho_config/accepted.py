@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -55,7 +55,7 @@ def field_at(model_class: type[BaseModel], path: Iterable[object]) -> FieldInfo 
         info = known
         if not _is_model(info.annotation):
             return info
-        model_class = cast("type[BaseModel]", info.annotation)
+        model_class = info.annotation
     return info
 
 
@@ -130,5 +130,5 @@ def _joined(words: list[str]) -> str:
     return f"{', '.join(words[:-1])}{comma} or {words[-1]}"
 
 
-def _is_model(annotation: Any) -> bool:
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -47,9 +47,7 @@ class FlagSpec:
         aliases: other spellings that mean the same.
         dest: the setting it carries, as `sources.load` knows it.
         kind: what its value is.
-        choices: the words it takes, where these are few.
         default: value of the setting when nobody chooses; None where the run decides.
-        required: whether some source must give the setting.
         help: one line, with units and default.
         metavar: what stands for the value in the help text.
         alone: what the flag means without a value; None when it needs one.
@@ -62,9 +60,7 @@ class FlagSpec:
     help: str
     metavar: str
     aliases: tuple[str, ...] = ()
-    choices: tuple[str, ...] = ()
     default: object = None
-    required: bool = False
     alone: str | None = None
     hidden: bool = False
 
@@ -126,7 +122,7 @@ _GIVEN = "flags_given"
 
 
 class _Record(argparse.Action):
-    """Stores a flag under its name, and in the record of those really given."""
+    """Stores a flag in the record of those really given."""
 
     def __call__(
         self,
@@ -136,14 +132,12 @@ class _Record(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         value = self.const if values is None or values == [] else values
-        setattr(namespace, self.dest, value)
         setattr(namespace, _GIVEN, {**getattr(namespace, _GIVEN, {}), self.dest: value})
 
 
 def _add(group: argparse._ArgumentGroup, spec: FlagSpec) -> None:  # pyright: ignore[reportPrivateUsage]
     group.add_argument(
         *spec.options,
-        dest=spec.dest,
         action=_Record,
         nargs=0 if spec.kind == "switch" else "?" if spec.alone is not None else None,
         const=spec.alone,
@@ -167,9 +161,7 @@ def _describe(place: Place) -> FlagSpec:
         help=text,
         metavar=_metavar(kind, choices),
         aliases=_spellings(place.name)[1:],
-        choices=choices,
         default=default,
-        required=place.info.is_required(),
         alone="true" if boolean else None,
     )
 
@@ -189,7 +181,6 @@ def _older_names(specs: Mapping[str, FlagSpec]) -> Iterator[FlagSpec]:
             help=f"same as {alias.advice()}",
             metavar=_METAVAR["switch"] if switch else today.metavar,
             aliases=tuple(others),
-            choices=() if switch else today.choices,
             alone="true" if switch else today.alone,
             hidden=not alias.shown,
         )

@@ -97,7 +97,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if len(name) > _LONGEST_SHOWN:
         return None  # nothing of ours is so long, and comparing would take its time
     by_lower = {candidate.lower(): candidate for candidate in known}
-    match = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name.lower(), by_lower)
     return by_lower[match[0]] if match else None
 
 

@@ -101,7 +101,7 @@ def _sentence(
 def _expected(details: Sequence[Detail], model_class: type[BaseModel]) -> str:
     """Say what the field accepts; or, where a check of its own says more than the type, what that said."""
     # pydantic names fields of the model only.
-    info = cast("FieldInfo", field_at(model_class, details[0]["loc"]))
+    info = cast(FieldInfo, field_at(model_class, details[0]["loc"]))
     expected = f"expected {accepted(info)}"
     if any(detail["type"] == "finite_number" for detail in details):
         return f"{expected}, and finite"

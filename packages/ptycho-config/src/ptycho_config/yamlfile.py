@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
     """Builds plain data and no objects, with names as text."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: Any = cast("Any", self).peek_event()  # PyYAML's types leave events open
+        event: Any = cast(Any, self).peek_event()  # PyYAML's types leave events open
         tag: str | None = getattr(event, "tag", None)
         if tag is not None:
             tag = shortened(tag.replace("tag:yaml.org,2002:", "!!"))
@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return cast("Any", super()).construct_object(node, deep)
+            return cast(Any, super()).construct_object(node, deep)
         except ConfigError:
             raise
         except ValueError:
@@ -103,15 +103,15 @@ def read_yaml(path: Path) -> Document:
     """
     label = _short_path(path)
     root, data = _parse(_read_text(path, label), label)
-    if data is None:
-        return Document({}, label)
-    if not isinstance(data, dict):
+    if root is None:
+        return Document({})
+    if not isinstance(root, yaml.MappingNode):
         raise ConfigError(
-            f"configuration file {label} holds a {type(cast('object', data)).__name__}; "
+            f"configuration file {label} holds a {type(data).__name__}; "
             "expected settings, one `name: value` per line."
         )
-    raw: dict[str, Any] = {key.value: value.value for key, value in root.value if key.value == _VERSION_KEY}
-    return Document({**cast("dict[str, Any]", data), **raw}, label, _lines(root))
+    version = {key.value: value.value for key, value in root.value if key.value == _VERSION_KEY}
+    return Document({**data, **version}, label, _lines(root))
 
 
 def flat_settings(document: Document, parts: Iterable[Part[Any]]) -> dict[str, tuple[Any, str]]:
@@ -135,12 +135,12 @@ def flat_settings(document: Document, parts: Iterable[Part[Any]]) -> dict[str, t
         if key not in sections:
             _put(flat, key, value, document.origin(str(raw)))
             continue
-        if not isinstance(value, Mapping):
+        if not _is_section(value):
             raise ConfigError(
                 f"{document.origin(str(raw))} is {shown(value)}; "
                 f"expected a section such as `{raw}: {{name: value}}`."
             )
-        for inner_raw, inner in cast("Mapping[Any, Any]", value).items():
+        for inner_raw, inner in value.items():
             name = normalised(str(inner_raw))
             origin = document.origin(str(raw), str(inner_raw))
             _put(flat, sections[key].get(name, f"{key}.{name}"), inner, origin)
@@ -223,10 +223,14 @@ def _sections(parts: Iterable[Part[Any]]) -> dict[str, dict[str, str]]:
     for part in parts:
         for place in places(part):
             *section, field = place.path
-            name = section[0] if section else part.prefix.rstrip("_")
+            name = section[0] if section else part.prefix.removesuffix("_")
             if name:
                 sections.setdefault(name, {})[field] = place.name
     return sections
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _put(flat: dict[str, tuple[Any, str]], name: str, value: Any, origin: str) -> None:
