@@ -213,7 +213,7 @@ def test_a_file_with_a_name_of_other_letters_is_read_and_named(tmp_path: Path) -
     assert f"(from `nepochs` in {path}, line 1)" in _message(lambda: load(TrainingConfig, yaml=path))
 
 
-@pytest.mark.parametrize("version", ["0.1", "0.1.0", "0", "0.0.9", 0, 0.1])
+@pytest.mark.parametrize("version", ["0.1", "0.1.0", "0.1.0.0", "0", "0.0.9", "0.0", 0, 0.1])
 def test_a_configuration_of_this_or_an_older_version_is_read(tmp_path: Path, version: object) -> None:
     content = {"config_version": version, "nepochs": 3}
     assert load(TrainingConfig, yaml=content).config.nepochs == 3
@@ -223,7 +223,7 @@ def test_a_configuration_of_this_or_an_older_version_is_read(tmp_path: Path, ver
     assert loaded.elsewhere == {}
 
 
-@pytest.mark.parametrize("version", ["0.2", "0.10", "0.1.1", "1", "3.0"])
+@pytest.mark.parametrize("version", ["0.2", "0.10", "0.1.1", "0.1.0.1", "1", "3.0"])
 def test_a_configuration_of_a_newer_version_names_who_can_read_it(tmp_path: Path, version: str) -> None:
     assert _refused(tmp_path, f"new_setting: 3\nconfig_version: {version}\n") == (
         f"`config_version` in run.yaml, line 2 is {version}: ptycho-config {version} or later reads it, and "
@@ -313,6 +313,11 @@ def test_names_of_many_bytes_are_refused_and_just_short_enough_ones_are_not() ->
             "`--torch-enable-checkpointing` and `--disable-checkpointing` contradict each other: "
             "'true' and 'false'. Remove one of the two.",
         ),
+        (
+            {"torch-persistent-workers": "true", "torch-num-workers": "0"},
+            "`persistent_workers` needs `num_workers` > 0, found 0 "
+            "(from `--torch-persistent-workers`, `--torch-num-workers`).",
+        ),
         ({"n" * 1000: "3"}, f"unknown flag `--{'n' * 55}...`."),
         ({"efort": "3"}, "unknown flag `--efort`."),
         ({"nepoch": "3"}, "unknown flag `--nepoch`; did you mean `--nepochs`?"),
@@ -355,6 +360,10 @@ def _parser() -> FlagParser:
             ["shwo"],
             "argument action: invalid choice: 'shwo' (choose from show, schema). Did you mean `show`? "
             "`ptycho show --help` lists what is possible.",
+        ),
+        (
+            ["show", "two\nlines", "x"],
+            "unrecognized arguments: two lines x. `ptycho show --help` lists what is possible.",
         ),
         (
             ["show", LONG, LONG],
@@ -435,6 +444,12 @@ def test_a_shortened_text_keeps_its_beginning(text: str) -> None:
 )
 def test_the_nearest_name_is_found_whatever_its_letters(name: str, guess: str | None) -> None:
     assert nearest(name, ["N", "gridsize", "nepochs", "x" * 59]) == guess
+
+
+def test_the_longest_duration_is_still_read() -> None:
+    text = "3m".rjust(100, "0")
+    assert load(SolverConfig, flags={"max_time": text}).config.max_time == 180
+    assert "expected a duration" in _message(lambda: load(SolverConfig, flags={"max_time": f"0{text}"}))
 
 
 @pytest.mark.parametrize("text", ["9" * 1_000_000 + "x", "9" * 101 + "s"])

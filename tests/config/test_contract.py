@@ -10,10 +10,10 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ptycho_config import (
     InferenceConfig,
@@ -29,6 +29,7 @@ from ptycho_config import (
 from ptycho_config.accepted import accepted, field_at
 from ptycho_config.execution import ExecutionConfig
 from ptycho_config.models import CanonicalConfig, Config
+from ptycho_config.values import Accepts
 
 REQUIRED = object()
 CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
@@ -318,6 +319,30 @@ def test_both_cores_mean_the_same_by_the_same_name() -> None:
     differing = {name for name in {*ours} & {*theirs} if ours[name] != theirs[name]}
     assert differing == {"strategy", "deterministic"}  # Lightning's names; TensorFlow has no `warn`
     assert {*theirs} - {*ours} == {"jit_compile"}
+
+
+class Odd(Config):
+    """What no model of ours has."""
+
+    word_or_number: Literal["a"] | Annotated[int, Field(gt=3)] | None
+    between: Annotated[float, Field(ge=2.0, le=1e7)]
+    below: Annotated[float, Field(ge=0.5, lt=7.5)]
+    inner: SolverConfig
+    said: Annotated[int, Accepts("this"), Accepts("that")]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("word_or_number", "'a', a whole number above 3, or none"),
+        ("between", "a number from 2 to 1e+07"),
+        ("below", "a number from 0.5 to below 7.5"),
+        ("inner", "a section of settings"),
+        ("said", "this"),
+    ],
+)
+def test_what_a_field_accepts_is_said_in_words(name: str, words: str) -> None:
+    assert accepted(Odd.model_fields[name]) == words
 
 
 def test_the_path_of_an_error_leads_to_its_field() -> None:

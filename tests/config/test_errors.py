@@ -8,7 +8,14 @@ import pickle
 import pytest
 from pydantic import PydanticUserError, ValidationError
 
-from ptycho_config import SolverConfig, config_error
+from ptycho_config import (
+    InferenceConfig,
+    PyTorchExecutionConfig,
+    SolverConfig,
+    TensorFlowExecutionConfig,
+    TrainingConfig,
+    config_error,
+)
 from ptycho_config.errors import (
     BackendUnavailableError,
     BundleError,
@@ -100,6 +107,74 @@ def test_an_error_crosses_process_boundaries_unchanged(kind: type, finding: str 
     assert type(copied) is kind
     assert str(copied) == str(error)
     assert copied.finding == finding
+
+
+def test_an_error_may_say_nothing() -> None:
+    assert str(ConfigError()) == ""
+    assert str(ConfigError(finding="DATA-001")) == "DATA-001: "
+
+
+@pytest.mark.parametrize(
+    ("model_class", "wrong", "message"),
+    [
+        (
+            TrainingConfig,
+            {"model": {"gridsiz": 2}},
+            "`model.gridsiz` is not a setting; did you mean `gridsize`?",
+        ),
+        (TrainingConfig, {"gridsize": 2}, "`gridsize` is not a setting."),
+        (TrainingConfig, {"x" * 100: 2}, f"`{'x' * 57}...` is not a setting."),
+        (TrainingConfig, {"model": 3}, "`model` is 3; expected a section of settings."),
+        (TrainingConfig, {"output_dir": 3}, "`output_dir` is 3; expected a path."),
+        (
+            TrainingConfig,
+            {"output_dir": "a\0b"},
+            r"`output_dir` is 'a\x00b'; expected a path without the character NUL.",
+        ),
+        (TrainingConfig, 3, "Input should be a valid dictionary or instance of TrainingConfig."),
+        (InferenceConfig, {}, "`model_path` is required. `test_data_file` is required."),
+        (
+            SolverConfig,
+            {"max_time": True},
+            "`max_time` is True; expected a duration such as 90s, 3m or 1h, or a number of seconds, or none.",
+        ),
+        (
+            PyTorchExecutionConfig,
+            {"accelerator": "cpu", "devices": True},
+            "`devices` is True; expected a whole number of 1 or more, or 'auto'.",
+        ),
+        (
+            PyTorchExecutionConfig,
+            {"accelerator": "cpu", "devices": "aut"},
+            "`devices` is 'aut'; expected a whole number of 1 or more, or 'auto'. Did you mean 'auto'?",
+        ),
+        (
+            PyTorchExecutionConfig,
+            {"accelerator": "cpu", "persistent_workers": True},
+            "`persistent_workers` needs `num_workers` > 0, found 0.",
+        ),
+    ],
+)
+def test_values_given_in_python_are_refused_without_a_place(model_class, wrong: object, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model_class.model_validate(wrong)
+    assert str(config_error(caught.value, model_class=model_class)) == message
+
+
+def test_a_place_is_named_where_one_is_known() -> None:
+    with pytest.raises(ValidationError) as caught:
+        InferenceConfig.model_validate({"debug": "x"})
+    error = config_error(
+        caught.value,
+        model_class=InferenceConfig,
+        origin=lambda loc: f"<{loc[0]}>",
+        advice=lambda loc: f"[{loc[0]}]",
+    )
+    assert str(error) == (
+        "`model_path` is required; give it with [model_path]. "
+        "`test_data_file` is required; give it with [test_data_file]. "
+        "`debug` is 'x' (from <debug>); expected true or false."
+    )
 
 
 @pytest.mark.parametrize(

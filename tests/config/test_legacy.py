@@ -99,8 +99,12 @@ def test_a_failing_update_changes_nothing() -> None:
 @SYNCHRONISED
 def test_a_config_whose_frame_side_is_unknown_is_refused() -> None:
     registry = {"N": 64}
-    with pytest.raises(ConfigError, match="`N` is 0, which means not known yet"):
+    with pytest.raises(ConfigError) as caught:
         update_legacy_dict(registry, TrainingConfig(model=ModelConfig(N=0)))
+    assert str(caught.value) == (
+        "`N` is 0, which means not known yet. Set it to the side of a frame in px, "
+        "such as `config.model.N = 128`, before anything is dispatched."
+    )
     assert registry == {"N": 64}
 
 
@@ -119,16 +123,25 @@ def test_values_smuggled_past_the_checks_are_refused() -> None:
 )
 def test_an_execution_config_never_enters_the_registry(model_class) -> None:
     registry = dict(DEFAULTS)
-    with pytest.raises(PolicyError, match=f"CONFIG-002: {model_class.__name__}") as caught:
+    with pytest.raises(PolicyError) as caught:
         update_legacy_dict(registry, model_class(accelerator="cpu"))
+    assert str(caught.value) == (
+        f"CONFIG-002: {model_class.__name__} says where to run and never enters the legacy registry. "
+        "Pass it as `torch_execution_config=` and update the registry from the TrainingConfig."
+    )
     assert caught.value.finding == "CONFIG-002"
     assert registry == DEFAULTS
 
 
 @SYNCHRONISED
 def test_what_is_no_config_is_refused() -> None:
-    with pytest.raises(PolicyError, match=r"CONFIG-001: .*found dict"):
+    with pytest.raises(PolicyError) as caught:
         update_legacy_dict({}, {"N": 64})  # pyright: ignore[reportArgumentType]
+    assert caught.value.finding == "CONFIG-001"
+    assert str(caught.value) == (
+        "CONFIG-001: the legacy registry is written from a typed config only, found dict. "
+        "Build a TrainingConfig or an InferenceConfig."
+    )
 
 
 @SYNCHRONISED

@@ -202,8 +202,9 @@ def test_silu_is_swish_and_the_word_off_survives_yaml() -> None:
 @pytest.mark.parametrize("model_class", [TrainingConfig, InferenceConfig])
 def test_n_images_is_read_as_n_groups_with_a_deprecation_warning(model_class: type[Config]) -> None:
     required = {"model_path": "run", "test_data_file": "s.npz"} if model_class is InferenceConfig else {}
-    with pytest.warns(DeprecationWarning, match="`n_images` is deprecated; use `n_groups`"):
+    with pytest.warns(DeprecationWarning, match="^`n_images` is deprecated; use `n_groups`$"):
         config = model_class.model_validate({**required, "n_images": 7})
+    assert config.model_fields_set == {*required, "n_groups"}
     assert (getattr(config, "n_groups"), getattr(config, "n_images")) == (7, None)  # noqa: B009
     assert "n_groups" in config.model_fields_set
     with pytest.warns(DeprecationWarning):
@@ -215,6 +216,10 @@ def test_n_images_is_read_as_n_groups_with_a_deprecation_warning(model_class: ty
 def test_schedulers_that_are_gone_become_the_default_with_a_warning(old: str, new: str) -> None:
     with pytest.warns(DeprecationWarning, match=old):
         assert TrainingConfig(scheduler=old).scheduler == new  # pyright: ignore[reportArgumentType]
+
+
+def test_the_course_of_the_learning_rate_may_have_its_older_name() -> None:
+    assert TrainingConfig(scheduler="Cosine").scheduler == "WarmupCosine"  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.finding("CONFIG-002")

@@ -23,7 +23,7 @@ from ptycho_config import (
     load,
 )
 from ptycho_config.naming import Part, places
-from ptycho_config.sources import load_parts
+from ptycho_config.sources import Setting, load_parts
 
 MODELS = (
     ModelConfig,
@@ -91,7 +91,25 @@ def test_the_highest_source_that_sets_a_field_wins(
 def test_both_spellings_of_a_flag_work(flags: dict[str, str]) -> None:
     loaded = load(TrainingConfig, flags=flags)
     assert loaded.config.train_data_file == Path("a.npz")
-    assert loaded.settings["train_data_file"].origin == "`--train-data-file`"
+    assert loaded.settings["train_data_file"] == Setting(
+        "train_data_file", "train_data_file", Path("a.npz"), "flag", "`--train-data-file`"
+    )
+
+
+def test_a_setting_of_a_section_knows_its_place_in_the_model() -> None:
+    loaded = load(TrainingConfig, yaml={"model": {"N": 128}})
+    origin = "`model.N` in the configuration"
+    assert loaded.settings["model.N"] == Setting("N", "model.N", 128, "yaml", origin)
+    assert loaded.settings["nepochs"] == Setting("nepochs", "nepochs", 50, "default", "default")
+
+
+@pytest.mark.parametrize("word", ["none", "None", "null", "NULL"])
+def test_a_setting_may_be_given_as_none(word: str) -> None:
+    config = load(TrainingConfig, flags={"seed": word, "nphotons": word}).config
+    assert (config.seed, config.nphotons) == (None, None)
+    assert config.model_fields_set == {"seed", "nphotons"}
+    with pytest.raises(ConfigError, match="`nepochs`"):
+        load(TrainingConfig, flags={"nepochs": word})
 
 
 @pytest.mark.parametrize(
@@ -337,6 +355,7 @@ def test_quiet_and_verbose_set_the_console_level() -> None:
     assert load(RunConfig, flags={"quiet": "true"}).config.console_level == "WARNING"
     assert load(RunConfig, flags={"verbose": "true"}).config.console_level == "DEBUG"
     assert load(RunConfig, flags={"quiet": "false"}).config.console_level == "INFO"
+    assert load(RunConfig, flags={"quiet": "false", "verbose": "true"}).config.console_level == "DEBUG"
     assert load(RunConfig, yaml={"console_level": "error"}).config.console_level == "ERROR"
 
 
@@ -366,6 +385,9 @@ def test_keys_of_other_models_are_kept_where_they_are_expected() -> None:
     assert training.elsewhere == {"effort": "fast"}
     with pytest.raises(ConfigError, match="`effort`"):
         load(TrainingConfig, yaml={"effort": "fast"})
+    for wrong, right in (("efort", "effort"), ("learning_rte", "learning_rate"), ("nepoch", "nepochs")):
+        with pytest.raises(ConfigError, match=f"is not a setting; did you mean `{right}`"):
+            load_parts([Part(TrainingConfig)], yaml={wrong: 1}, also=[Part(SolverConfig)])
 
 
 def test_an_excluded_field_cannot_be_set() -> None:
@@ -374,11 +396,24 @@ def test_an_excluded_field_cannot_be_set() -> None:
     assert "output_dir" not in loaded.settings
     with pytest.raises(ConfigError, match="unknown flag `--output-dir`"):
         load_parts([part], flags={"output_dir": "here"})
+    inside = Part(TrainingConfig, exclude=frozenset({"N"}))
+    assert "N" not in [place.name for place in places(inside)]
+    with pytest.raises(ConfigError, match="unknown flag `--N`"):
+        load_parts([inside], flags={"N": "64"})
 
 
 def test_the_provenance_is_plain_json() -> None:
     loaded = load(TrainingConfig, flags={"N": "128"}, yaml={"output_dir": "here"})
-    record = json.loads(json.dumps(loaded.provenance()))
+    record = loaded.provenance()
+    assert json.loads(json.dumps(record)) == record
     assert record["model.N"] == {"value": 128, "source": "flag", "origin": "`--N`"}
     assert record["output_dir"]["value"] == "here"
     assert record["nepochs"] == {"value": 50, "source": "default", "origin": "default"}
+
+
+def test_a_list_in_the_provenance_is_a_list() -> None:
+    flags = {"torch-accelerator": "cpu", "torch-recon-log-fixed-indices": "0,5"}
+    (loaded,) = load_parts([TORCH], flags=flags)
+    record = loaded.provenance()
+    assert record["recon_log_fixed_indices"]["value"] == [0, 5]
+    assert json.loads(json.dumps(record)) == record

@@ -18,13 +18,7 @@ from ptycho_config.values import Accepts
 
 __all__ = ["accepted", "field_at", "members"]
 
-_NOUNS: dict[type, tuple[str, str]] = {
-    int: ("a whole number", "whole numbers"),
-    float: ("a number", "numbers"),
-    str: ("text", "texts"),
-    Path: ("a path", "paths"),
-}
-"""Kind of value -> one of them, many of them."""
+_NOUNS: dict[type, str] = {int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
 
 def accepted(info: FieldInfo) -> str:
@@ -49,7 +43,7 @@ def field_at(model_class: type[BaseModel], path: Iterable[object]) -> FieldInfo 
     """Find the field that a path such as `("model", "N", 0)` leads to; None when it leads to none."""
     info: FieldInfo | None = None
     for step in path:
-        known = model_class.model_fields.get(step) if isinstance(step, str) else None
+        known = model_class.model_fields.get(str(step))
         if known is None:
             return info
         info = known
@@ -83,17 +77,14 @@ def _flat(attached: Iterable[Any]) -> Iterator[Any]:
 
 def _words(member: Any, attached: tuple[Any, ...]) -> list[str]:
     """Say what one member of a union takes."""
-    said = [item.text for item in attached if isinstance(item, Accepts)]
-    if said:
-        return said[-1:]
+    said = next((item.text for item in attached if isinstance(item, Accepts)), None)
+    if said is not None:
+        return [said]
     if get_origin(member) is Literal:
         return [repr(word) for word in get_args(member)]
     if member is bool:
         return ["true", "false"]
-    if get_origin(member) is tuple:
-        ((item, its_metadata),) = members(get_args(member)[0], ())
-        return [_NOUNS[item][1] + _range(its_metadata)]
-    return ["a section of settings"] if _is_model(member) else [_NOUNS[member][0] + _range(attached)]
+    return ["a section of settings"] if _is_model(member) else [_NOUNS[member] + _range(attached)]
 
 
 def _range(attached: Iterable[Any]) -> str:

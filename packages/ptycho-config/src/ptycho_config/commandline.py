@@ -64,7 +64,7 @@ class FlagParser(argparse.ArgumentParser):
         Raises:
             ConfigError: always.
         """
-        guess = None
+        message, guess = " ".join(message.split()), None
         if wrong := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message):
             guess = nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         hint = f" Did you mean `{guess}`?" if guess else ""
@@ -90,7 +90,7 @@ class FlagParser(argparse.ArgumentParser):
             if action is None or action.nargs != "?" or not word.startswith("--"):
                 spelt.append(word)
                 continue
-            choices = _BOOLEAN_WORDS | frozenset(re.findall(r"[\w-]+", str(action.metavar or "")))
+            choices = _BOOLEAN_WORDS | frozenset(re.findall(r"[\w-]+", str(action.metavar)))
             value = words.pop(0) if words and words[0].lower() in choices else str(action.const)
             spelt.append(f"{word}={value}")
         return spelt
@@ -99,6 +99,4 @@ class FlagParser(argparse.ArgumentParser):
 def _concise(message: str) -> str:
     """Shorten what the user typed inside a message of argparse: quoted, or what was left over."""
     message = re.sub(r"'([^']*)'", lambda quoted: f"'{shortened(quoted[1])}'", message)
-    return re.sub(
-        r"(unrecognized arguments: )(.*)", lambda rest: rest[1] + shortened(rest[2]), message, flags=re.DOTALL
-    )
+    return re.sub(r"(unrecognized arguments: )(.*)", lambda rest: rest[1] + shortened(rest[2]), message)

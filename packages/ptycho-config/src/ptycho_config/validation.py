@@ -50,7 +50,7 @@ def config_error(
         `probe_modes` is 0; expected a whole number from 1 to 8.
     """
     by_field: dict[str, list[Detail]] = {}
-    for detail in error.errors(include_url=False):
+    for detail in error.errors():
         by_field.setdefault(_field_name(detail["loc"]), []).append(detail)
     return ConfigError(
         " ".join(
@@ -112,6 +112,6 @@ def _expected(details: Sequence[Detail], model_class: type[BaseModel]) -> str:
 def _rule(detail: Detail, origin: Places) -> str:
     """Give the words of a rule that joins several fields, and where the values of these came from."""
     context: dict[str, Any] = detail.get("ctx") or {}
-    text = str(context.get("error", detail["msg"])).rstrip(".")
+    text = str(context.get("error", detail["msg"]))
     places = [place for name in re.findall(r"`(\w+)`", text) if (place := origin((name,)))]
     return f"{text} (from {', '.join(places)})." if places else f"{text}."

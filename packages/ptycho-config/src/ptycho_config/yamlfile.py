@@ -203,7 +203,9 @@ def _of_this_version(document: Document) -> Document:
 def _ordered(version: str) -> tuple[int, ...]:
     """Make versions comparable: 0.1 and 0.1.0 are the same."""
     numbers = [int(number) for number in version.split(".")]
-    return (*numbers, *[0] * (4 - len(numbers)))
+    while numbers[1:] and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def _lines(root: yaml.MappingNode) -> dict[tuple[str, ...], int]:
