@@ -12,7 +12,6 @@ from ptycho_config import (
     InferenceConfig,
     PyTorchExecutionConfig,
     SolverConfig,
-    TensorFlowExecutionConfig,
     TrainingConfig,
     config_error,
 )
