@@ -25,6 +25,7 @@ from ptycho_core.bundle import ProbeMask, Scaling
 from ptycho_core.callbacks import Callback, CallbackList, RunEvent
 from ptycho_core.grouping import choose_frames
 from ptycho_core.scan import Scan
+from ptycho_core.views import Views
 from ptycho_core_torch.checkpoints import Checkpoints, metric_to_watch
 from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.labels import needs_truth
@@ -32,7 +33,7 @@ from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.loaders import make_loader
 from ptycho_core_torch.memory import is_out_of_memory, smaller_batch_advice
 from ptycho_core_torch.network import PtychoNetwork
-from ptycho_core_torch.recipe import batch_size_of, learning_rate_of, settled
+from ptycho_core_torch.recipe import batch_size_of, learning_rate_of, settled, view_share_of
 from ptycho_core_torch.reporting import Reporter
 from ptycho_core_torch.resume import check_frame_size, continued, joined
 from ptycho_core_torch.trained import TrainedNetwork
@@ -181,7 +182,16 @@ def _prepared(
     if config.n_subsample is not None:
         part_seed = seed if config.subsample_seed is None else config.subsample_seed
         scan = scan.select(choose_frames(scan.n_frames, config.n_subsample, part_seed))
-    frames = Frames(scan, config.nphotons, with_truth=with_truth, thin_to=config.thin_to, seed=seed)
+    share = view_share_of(config)
+    frames = Frames(
+        scan,
+        config.nphotons,
+        with_truth=with_truth,
+        thin_to=config.thin_to,
+        views=Views.of_scan(scan) if share else None,
+        view_share=share,
+        seed=seed,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = PtychoNetwork(model, scan.probe, frames.intensity_scale)
@@ -191,7 +201,9 @@ def _prepared(
     else:
         network.load_state_dict(start.network.state_dict())
     config = settled(config, execution, frames)
-    config = config.model_copy(update={"model": model, "batch_size": batch_size_of(config)})
+    config = config.model_copy(
+        update={"model": model, "batch_size": batch_size_of(config), "view_share": share}
+    )
     return _Run(network, config, execution, frames, with_truth, start)
 
 
@@ -219,11 +231,14 @@ def _announce(
     execution: PyTorchExecutionConfig,
     watched: str | None,
 ) -> None:
-    """Say what was asked for and will not happen."""
+    """Say what was asked for and will not happen, and what will though nobody asked."""
     listeners = CallbackList(callbacks)
     ignored = settings_without_effect(config, execution)
     if ignored:
         listeners.on_event(RunEvent("ignored", f"Without effect in this version: {', '.join(ignored)}."))
+    if config.view_share:
+        part = f"{config.view_share:.0%} of the batches show other views of the sample"
+        listeners.on_event(RunEvent("views", f"{part}; `--view-share 0` leaves them out."))
     wanted = execution.checkpoint_monitor_metric
     if watched not in (None, wanted):
         listeners.on_event(
