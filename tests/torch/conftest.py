@@ -18,5 +18,6 @@ collect_ignore = (
         "test_several_processes.py",
         "test_training.py",
         "test_views.py",
+        "test_workflows_components.py",
     ]
 )
