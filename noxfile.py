@@ -30,6 +30,7 @@ BENCHMARKS = {
     "thinning": "all",
     "lines": "all",
     "curves": "all",
+    "gpu": "torch",
 }
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
 PEER_ALONE = ("ptychi==2.2.0",)
@@ -133,14 +134,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The figures of the documentation: the names are those of BENCHMARKS, and `gpu`."""
+    """The figures of the documentation: the names are those of BENCHMARKS."""
     names = [entry.stem for entry in (ROOT / "benchmarks").glob("*.py")]
     wanted = session.posargs[0] if session.posargs else ""
-    if wanted == "gpu":
-        run_tests(session, "torch", "-m", "gpu", *session.posargs[1:])
-        return
     if wanted not in BENCHMARKS or wanted not in names:
-        session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)} | gpu")
+        session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)}")
     install(session, BENCHMARKS[wanted])
     use_data_beside(session)
     if wanted in ("star", "fidelity"):

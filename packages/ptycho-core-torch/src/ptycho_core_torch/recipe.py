@@ -66,7 +66,9 @@ def view_share_of(config: TrainingConfig) -> float:
         ConfigError: views are wanted where nothing is thinned, or where labels are learned.
     """
     wanted = config.view_share
-    fits = config.thin_to is not None and config.model.model_type == "pinn" and not config.realspace_mae_weight
+    fits = (
+        config.thin_to is not None and config.model.model_type == "pinn" and not config.realspace_mae_weight
+    )
     if wanted and not fits:
         raise ConfigError(
             f"`--view-share` is {wanted:g}, and views are drawn for thinned frames without labels only. "
