@@ -40,7 +40,7 @@ def settled(config: TrainingConfig, execution: PyTorchExecutionConfig, frames: F
 
 
 def batch_size_of(config: TrainingConfig) -> int:
-    """Groups that one process learns from at once; for `unet`, where nobody chose, as many as have 24 frames."""
+    """Groups that one process learns from at once; `unet` takes as many as have 24 frames."""
     if config.batch_size is not None:
         return config.batch_size
     return max(1, _UNET_FRAMES // config.model.gridsize**2) if _is_unet(config) else _CLASSIC_BATCH
