@@ -1,4 +1,4 @@
-"""Other views of a known object: frames that could have been measured, never more transparent than a sample."""
+"""Other views of a known object: frames that could have been measured."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_the_share_of_views_is_settled_and_stored(bright: Scan, given: dict, sha
     ],
 )
 def test_views_without_thinning_or_beside_labels_are_refused(bright: Scan, given: dict) -> None:
-    with pytest.raises(ConfigError, match="`--view-share` is 0.5"):
+    with pytest.raises(ConfigError, match=r"`--view-share` is 0\.5"):
         get_backend("pytorch").train(bright, TrainingConfig(nepochs=1, view_share=0.5, **given), CPU)
 
 

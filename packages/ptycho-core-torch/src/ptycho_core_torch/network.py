@@ -192,7 +192,7 @@ def _build(model: ModelConfig) -> nn.Module:
             )
         seen_again = 5 if model.unet_passes > 1 else 3
         unet = Unet(1 if model.input_channels == "amplitude" else seen_again)
-        # The layout that oneDNN and cuDNN want beside channels-last images; else each step copies the weights.
+        # The layout that oneDNN and cuDNN want beside channels-last images; else steps copy the weights.
         return unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if model.unet_passes > 1:
         raise ConfigError(

@@ -51,7 +51,7 @@ class Views:
 
     @classmethod
     def of_scan(cls, scan: Scan) -> Views:
-        """Solve the frames around the middle of a bright scan, a few seconds' work, and hold what they show."""
+        """Hold what the solver sees, in a few seconds, in the frames around the middle of a bright scan."""
         return cls(refine_probe(scan, most_frames=_MOST_FRAMES), scan.probe)
 
     def counts(
