@@ -60,8 +60,25 @@ def test_views_without_thinning_or_beside_labels_are_refused(bright: Scan, given
         get_backend("pytorch").train(bright, TrainingConfig(nepochs=1, view_share=0.5, **given), CPU)
 
 
-def test_batches_of_views_are_thinned_draws_of_what_must_be_explained(bright: Scan) -> None:
+def frames_that_are_known(bright: Scan, share: float) -> Frames:
+    frames = Frames(bright, thin_to=2000.0, views=Views.of_scan(bright), view_share=share, seed=3)
+    for _ in range(15):
+        frames.batch(np.arange(bright.n_frames))
+    return frames
+
+
+def test_frames_that_are_new_come_first(bright: Scan) -> None:
     frames = Frames(bright, thin_to=2000.0, views=Views.of_scan(bright), view_share=1.0, seed=3)
+    everything = np.arange(bright.n_frames)
+    measured = Frames(bright).batch(everything).counts
+    same = [np.allclose(frames.batch(everything).counts, measured) for _ in range(20)]
+    assert all(same[:6])
+    assert 0 < sum(same[6:15]) < 9
+    assert not any(same[15:])
+
+
+def test_batches_of_views_are_thinned_draws_of_what_must_be_explained(bright: Scan) -> None:
+    frames = frames_that_are_known(bright, 1.0)
     members = np.arange(12)
     one, other = frames.batch(members), frames.batch(members)
     measured = Frames(bright, thin_to=2000.0).batch(members)
@@ -74,7 +91,7 @@ def test_batches_of_views_are_thinned_draws_of_what_must_be_explained(bright: Sc
 
 
 def test_a_share_takes_both(bright: Scan) -> None:
-    frames = Frames(bright, thin_to=2000.0, views=Views.of_scan(bright), view_share=0.5, seed=3)
+    frames = frames_that_are_known(bright, 0.5)
     measured = Frames(bright, thin_to=2000.0).batch(np.arange(4)).counts
     same = [np.allclose(frames.batch(np.arange(4)).counts, measured) for _ in range(24)]
     assert 4 <= sum(same) <= 20

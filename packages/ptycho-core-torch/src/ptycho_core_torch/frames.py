@@ -21,6 +21,10 @@ from ptycho_core_torch.network import Batch
 __all__ = ["Frames", "GroupBatches", "Neighbourhoods", "Shuffled"]
 
 
+#: As long as frames are new nothing teaches as much as they do; a network that knows them learns their habits.
+_NEW_UNTIL, _KNOWN_AFTER = 5.0, 15.0
+
+
 class Frames:
     """A scan as batches of tensors. Holds the scan and a few numbers, no copy of the frames.
 
@@ -48,7 +52,8 @@ class Frames:
             thin_to: the amplitudes are of frames thinned binomially to this mean count, anew each time; the
                 counts stay those measured. A thinned Poisson count is the count of a dimmer measurement.
             views: of the scan's object, where batches shall show others than those measured.
-            view_share: part of the batches that do.
+            view_share: part of the batches that do, once the measured frames are well known: none before each
+                was seen five times, so many after fifteen.
             seed: of the thinning and of the views.
         Raises:
             ConfigError: the frames are no photon counts, or not brighter than `thin_to`.
@@ -58,7 +63,7 @@ class Frames:
         self.nphotons = nphotons or self.mean_counts
         self.alpha = unit_factor_from_mean_energy(self.mean_counts, scan.frame_px)
         self.kept = None if thin_to is None else self._kept_part(thin_to)
-        self._views, self._view_share = views, view_share
+        self._views, self._view_share, self._given = views, view_share, 0
         self._random = np.random.default_rng(seed)
         self.intensity_scale = intensity_scale(self.nphotons, scan.frame_px)
         positions = torch.from_numpy(scan.positions_px - scan.positions_px.min(axis=0))
@@ -82,7 +87,9 @@ class Frames:
 
     def _amplitudes(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network must explain, and what it sees: amplitudes (B, n, n), measured or of a view."""
-        if self._views is not None and self._random.random() < self._view_share:
+        times_seen, self._given = self._given / self.scan.n_frames, self._given + len(indices)
+        share = self._view_share * min(1.0, max(0.0, (times_seen - _NEW_UNTIL) / (_KNOWN_AFTER - _NEW_UNTIL)))
+        if self._views is not None and self._random.random() < share:
             expected = self._views.counts(self.scan.positions_px[indices], self._random)
             drawn = self._random.poisson(expected * (1.0 if self.kept is None else self.kept))
             return torch.from_numpy(np.sqrt(expected)), torch.from_numpy(np.sqrt(drawn, dtype=np.float32))

@@ -54,7 +54,7 @@ class TrainingConfig(CanonicalConfig):
     view_share: Fraction | None = Field(
         default=None,
         description="part of the batches that show the solver's image of the scan turned, zoomed and of "
-        "another contrast; 0.75 with thin_to and 0 else, when not given",
+        "another contrast, once the frames are known; 0.75 with thin_to and 0 else, when not given",
     )
     n_groups: PositiveInteger | None = Field(
         default=None, description="groups to use; all frames when not given"
