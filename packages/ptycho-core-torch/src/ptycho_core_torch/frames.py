@@ -21,7 +21,7 @@ from ptycho_core_torch.network import Batch
 __all__ = ["Frames", "GroupBatches", "Neighbourhoods", "Shuffled"]
 
 
-#: As long as frames are new nothing teaches as much as they do; a network that knows them learns their habits.
+#: While frames are new nothing teaches as much as they do; a network that knows them learns their habits.
 _NEW_UNTIL, _KNOWN_AFTER = 5.0, 15.0
 
 
