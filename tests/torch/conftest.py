@@ -17,5 +17,6 @@ collect_ignore = (
         "test_resume.py",
         "test_several_processes.py",
         "test_training.py",
+        "test_workflows_components.py",
     ]
 )

@@ -36,7 +36,7 @@ from ptycho_core_torch.recipe import batch_size_of, learning_rate_of, settled
 from ptycho_core_torch.reporting import Reporter
 from ptycho_core_torch.resume import check_frame_size, continued, joined
 from ptycho_core_torch.trained import TrainedNetwork
-from ptycho_core_torch.trainer import make_trainer, quiet_lightning
+from ptycho_core_torch.trainer import device_in_use, make_trainer, quiet_lightning
 from ptycho_core_torch.without_effect import settings_without_effect
 
 __all__ = ["train_network"]
@@ -72,6 +72,7 @@ def train_network(
         PolicyError: EXEC-ACCUM-001, EXEC-ACCUM-002.
         TrainingError: the loss is not finite, the network collapsed, or the memory does not suffice.
     """
+    _check_accumulation(scan, config, execution)
     run = _prepared(scan, config, execution, test_scan, start)
     epochs_before = 0 if start is None else len(start.history)
     timed = config.max_time is not None and "nepochs" not in config.model_fields_set
@@ -114,6 +115,7 @@ def train_network(
             test_frames = Frames(test_scan, config.nphotons, with_truth=run.with_truth)
             test_loader = make_loader(test_frames, config, execution, trainer, seed)
         if trainer.is_global_zero:
+            CallbackList(callbacks).on_event(RunEvent("device", device_in_use(trainer)))
             _announce(callbacks, config, execution, None if written is None else watched)
         try:
             _fit(trainer, module, loader, test_loader)
@@ -156,6 +158,17 @@ class _Run:
             history=joined(() if self.start is None else self.start.history, history),
             interrupted=interrupted,
         )
+
+
+def _check_accumulation(scan: Scan, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+    """Ask a module like the one to train whether it may accumulate, before any frame is read."""
+    if execution.accum_steps == 1:
+        return
+    model = config.model.model_copy(update={"N": scan.frame_px})
+    with torch.random.fork_rng(devices=[]):
+        network = PtychoNetwork(model, scan.probe, 1.0)
+    plan = {"learning_rate": 1.0, "mean_counts_per_pixel": 1.0, "steps_per_epoch": 1, "n_epochs": None}
+    guards.check_accumulation(PtychoLightning(network, config, **plan), execution.accum_steps)
 
 
 def _prepared(
