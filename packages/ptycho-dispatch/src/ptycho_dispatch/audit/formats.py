@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from ptycho_dispatch.audit.verdicts import Audit, Verdict
 
-__all__ = ["as_json", "as_junit", "rows", "summary"]
+__all__ = ["COLUMNS", "as_json", "as_junit", "junit_text", "rows", "summary"]
 
 COLUMNS = ("finding", "outcome", "code", "tests", "probes", "title")
 #: What XML cannot hold.
@@ -94,33 +94,33 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 
 def as_junit(audit: Audit) -> str:
     """Write the audit as JUnit XML: a test case for each finding."""
-    suite = ElementTree.Element("testsuite", name="ptycho audit")
-    skipped = 0
-    for one in audit.verdicts:
-        case = _case(suite, one.finding.id, one.finding.title)
-        if one.outcome == "failed":
-            _fail(case, one.problems)
-        elif one.outcome != "passed":
-            ElementTree.SubElement(case, "skipped", message=one.outcome)
-            skipped += 1
-    for stray, places in audit.strays.items():
-        _fail(_case(suite, stray, "no page"), places)
-    suite.set("tests", str(len(suite)))
-    suite.set("failures", str(len(audit.failed)))
-    suite.set("skipped", str(skipped))
+    cases = [(one.finding.id, one.finding.title, one.outcome, one.problems) for one in audit.verdicts]
+    cases += [(stray, "no page", "failed", places) for stray, places in audit.strays.items()]
+    return junit_text("ptycho audit", cases)
+
+
+def junit_text(name: str, cases: Sequence[tuple[str, str, str, Sequence[str]]]) -> str:
+    """Write JUnit XML.
+
+    Args:
+        name: of the suite.
+        cases: identifier, title, outcome and problems of each; what neither passed nor failed is skipped.
+    """
+    suite = ElementTree.Element("testsuite", name=_clean(name))
+    for identifier, title, outcome, problems in cases:
+        case = ElementTree.SubElement(suite, "testcase", classname=identifier, name=_clean(title))
+        if outcome == "failed":
+            failure = ElementTree.SubElement(case, "failure", message=_clean(problems[0]))
+            failure.text = _clean("\n".join(problems))
+        elif outcome != "passed":
+            ElementTree.SubElement(case, "skipped", message=outcome)
+    suite.set("tests", str(len(cases)))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
     return f"{ElementTree.tostring(root, encoding='unicode', xml_declaration=True)}\n"
-
-
-def _case(suite: ElementTree.Element, identifier: str, title: str) -> ElementTree.Element:
-    return ElementTree.SubElement(suite, "testcase", classname=identifier, name=_clean(title))
-
-
-def _fail(case: ElementTree.Element, problems: Sequence[str]) -> None:
-    failure = ElementTree.SubElement(case, "failure", message=_clean(problems[0]))
-    failure.text = _clean("\n".join(problems))
 
 
 def _clean(text: str) -> str:
