@@ -1,4 +1,4 @@
-"""One function for each way to disable the enforcement of a finding. Nothing here may be imported by a test."""
+"""One function for each way to disable the enforcement of a finding; no test may call one in its process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Loaded by every Python that is started with this folder on PYTHONPATH: spoils what a test names.
 
-`PTYCHO_SABOTAGE` names functions of `sabotages`, separated by commas; they act in the process that runs probes
-and nowhere else. With `PTYCHO_HIDE_CORES` the installation looks like one without any core.
+`PTYCHO_SABOTAGE` names functions of `sabotages`, separated by commas; they act in the processes that run
+probes and nowhere else. With `PTYCHO_HIDE_CORES` the installation looks like one without any core.
 """
 
 import importlib.metadata

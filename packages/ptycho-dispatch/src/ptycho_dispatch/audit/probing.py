@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -81,14 +82,19 @@ def run_probes(
     for cuda, process in processes.items():
         found, steps = _collected(process, cuda, wanted)
         results += found
-        flow[cuda] = steps
+        if steps:
+            flow[cuda] = steps
     return Probing(tuple(results), flow)
 
 
 def _started(cuda: bool, order: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "ptycho_dispatch.audit.probe_process", "yes" if cuda else "no"]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
+    # Both processes work at the same time on tiny arrays; more threads would only wait for each other.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", env=environment
+    )
     if process.stdin is not None:
         process.stdin.write(order)
         process.stdin.close()

@@ -150,16 +150,18 @@ def _verdict(
     probes = tuple(result for result in probing.results if result.finding == finding.id)
     if finding.status == "retired":
         return Verdict(finding, "retired", (), code, proofs, probes)
-    problems = (
+    problems = [
         *_problems_of_code(finding, code, raised),
         *_problems_of_tests(finding, tests, proofs),
         *_problems_of_probes(finding, probes),
-    )
+    ]
     absent = all(link.state == NOT_INSTALLED for link in code) and all(
         result.outcome == NOT_INSTALLED for result in probes
     )
+    if outcomes is not None and not absent and not any(test.outcome == "passed" for test in proofs):
+        problems.append("none of its tests passed in the run that was handed over.")
     outcome = "failed" if problems else NOT_INSTALLED if absent else "passed"
-    return Verdict(finding, outcome, problems, code, proofs, probes)
+    return Verdict(finding, outcome, tuple(problems), code, proofs, probes)
 
 
 def _state(path: str, packages: Sequence[str]) -> str:
