@@ -1,4 +1,4 @@
-"""Links between pages, code, tests and outcomes resolve in both directions, or the audit names the broken one."""
+"""Links between pages, code, tests and outcomes resolve in both directions, or the audit says which do not."""
 
 from __future__ import annotations
 
