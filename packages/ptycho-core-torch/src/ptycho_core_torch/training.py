@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import signal
 import tempfile
@@ -41,6 +42,8 @@ from ptycho_core_torch.without_effect import settings_without_effect
 
 __all__ = ["train_network"]
 
+#: The logger of the command line, which names no core and so listens to no logger of one.
+_LOG = logging.getLogger("ptycho")
 _CALIBRATION_FRAMES = 256
 #: How often `unet` sees thinned frames where nobody chose it.
 _PASSES_IN_DIM_LIGHT = 3
@@ -115,7 +118,7 @@ def train_network(
             test_frames = Frames(test_scan, config.nphotons, with_truth=run.with_truth)
             test_loader = make_loader(test_frames, config, execution, trainer, seed)
         if trainer.is_global_zero:
-            CallbackList(callbacks).on_event(RunEvent("device", device_in_use(trainer)))
+            _LOG.info("%s", device_in_use(trainer))
             _announce(callbacks, config, execution, None if written is None else watched)
         try:
             _fit(trainer, module, loader, test_loader)
