@@ -1,4 +1,4 @@
-"""Links between pages, code, tests and outcomes resolve in both directions, or the audit says which do not."""
+"""Links between pages, code, tests and outcomes resolve in both directions, or the audit says which fail."""
 
 from __future__ import annotations
 
