@@ -24,7 +24,7 @@ EXAMPLES = (
     "ptycho audit --only POLICY-001",
     "ptycho audit --only CONFIG-001 --only CONFIG-002 --format json",
     "ptycho audit --format md --output inventory.md",
-    "ptycho audit trained",
+    "ptycho audit star",
 )
 
 
