@@ -48,7 +48,7 @@ def gpu_first_and_no_silent_fallback() -> Evidence:
 def _explicit_values_are_kept() -> list[str]:
     explicit = [name for name in hardware.ACCELERATORS if name != "auto"]
     for name in explicit:
-        observed = observe(lambda name=name: PyTorchExecutionConfig(accelerator=name))
+        observed = observe(lambda name=name: PyTorchExecutionConfig.model_validate({"accelerator": name}))
         found = observed.result.accelerator
         demand(found == name, FINDING, f"explicit {name!r} became {found!r}", "explicit values as they are")
         demand(

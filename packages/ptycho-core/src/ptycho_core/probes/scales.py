@@ -45,8 +45,13 @@ def scales_are_never_mixed() -> Evidence:
     probe = samples.probe()
     _close(physical_probe(probe, output_scale=s, s=s, alpha=alpha), probe / alpha, "the probe in counts")
     refused(FINDING, DataError, "frames without energy", lambda: unit_factor_from_mean_energy(0.0, n))
-    for measurement, frames in (("counts", counts), ("amplitude", amplitude)):
-        scan = Scan.from_arrays(frames, samples.positions_px(), probe, measurement=measurement, dc="center")
+    stored = {
+        "counts": Scan.from_arrays(counts, samples.positions_px(), probe, measurement="counts", dc="center"),
+        "amplitude": Scan.from_arrays(
+            amplitude, samples.positions_px(), probe, measurement="amplitude", dc="center"
+        ),
+    }
+    for measurement, scan in stored.items():
         _close(scan.counts(), counts, f"the counts of a scan stored as {measurement}")
         _close(scan.mean_counts_per_frame(), mean_counts, f"its mean count, stored as {measurement}")
     return {
@@ -58,6 +63,7 @@ def scales_are_never_mixed() -> Evidence:
     }
 
 
-def _close(found: object, expected: object, what: str) -> None:
-    same = np.allclose(np.asarray(found), np.asarray(expected), rtol=1e-5, atol=1e-6)
-    demand(bool(same), FINDING, f"{what}: {np.ravel(found)[:1]}", f"{np.ravel(expected)[:1]}")
+def _close(found: np.ndarray | float, expected: np.ndarray | float, what: str) -> None:
+    same = np.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    first = [float(np.abs(np.ravel(value)[0])) for value in (found, expected)]
+    demand(bool(same), FINDING, f"{what}: {first[0]:g}", f"{first[1]:g}")
