@@ -58,6 +58,7 @@ def run_provenance(scan: Scan) -> dict[str, Any]:
             "measurement": scan.measurement,
             "dc": scan.dc,
             "probe_source": scan.probe_source,
+            "ground_truth": scan.ground_truth is not None or scan.patch_truth is not None,
             "notes": list(scan.notes),
         },
         "versions": versions(),

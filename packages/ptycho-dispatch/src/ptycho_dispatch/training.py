@@ -18,7 +18,7 @@ from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
-from ptycho_dispatch.network_record import NetworkRecord
+from ptycho_dispatch.network_record import NetworkRecord, TrainingPlan, sha256_of
 from ptycho_dispatch.processes import follows
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
@@ -118,13 +118,16 @@ def _lead(
         execution = execution.model_copy(update={"enable_progress_bar": False})
     with Interruptible() as interrupt:
         with shown:
-            trained = _trained(backend, scans, config, execution, directory, start, (progress, interrupt))
+            plan = TrainingPlan()
+            callbacks = (progress, interrupt, plan)
+            trained = _trained(backend, scans, config, execution, directory, start, callbacks)
         screen.console = None
         bundle = trained.with_given_probe(scans.given.probe).save(directory)
         logger.info("The bundle is %s.", bundle)
         imaged = scans.test or scans.train
         result = trained.reconstruct(imaged)
         provenance = dict(result.provenance) | record.provenance(imaged)
+        provenance |= {"batches_per_epoch": plan.batches_per_epoch, "bundle_sha256": sha256_of(bundle)}
         result = replace(result, history=trained.history or result.history, provenance=provenance)
         files = result.save(directory)
         legacy = write_legacy_pictures(files, directory)
