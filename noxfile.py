@@ -20,6 +20,8 @@ EXTRA = {"base": (), "torch": ("ptycho-core-torch",), "tf": ("ptycho-core-tf",)}
 EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
 CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,tensorflow"}
 TEST_TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.19", "hatchling>=1.26")
+#: What the tests of ptycho-config need besides; the package itself is changed, and so not installed.
+MUTATION_TOOLS = ("mutmut>=3.8,<4", "pytest>=8", "hypothesis>=6.100", "pydantic>=2.10", "PyYAML>=6")
 NOT_SLOW = ("-m", "not slow and not gpu")
 #: What each benchmark needs of our packages.
 BENCHMARKS = {
@@ -31,6 +33,7 @@ BENCHMARKS = {
     "lines": "all",
     "curves": "all",
     "gpu": "torch",
+    "imports": "base",
 }
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
 PEER_ALONE = ("ptychi==2.2.0",)
@@ -143,6 +146,13 @@ def types(session: nox.Session) -> None:
     """Types: strict for ptycho-config, basic for the rest."""
     install(session, "all", "pyright>=1.1.400", "scipy-stubs", "hatchling", "nox")
     session.run("pyright", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Mutation testing of ptycho-config; fails below 95 % killed, or with an unexplained survivor."""
+    session.install("-c", "constraints.txt", *MUTATION_TOOLS)
+    session.run("python", "benchmarks/mutants.py", *session.posargs)
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,51 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ["MPLBACKEND"] = "Agg"  # figures are drawn into files; there may be no screen
 
-# A run for a verdict draws the same examples every time; a run at a desk looks for new ones.
-settings.register_profile("verdict", derandomize=True, deadline=None)
-settings.register_profile("desk", deadline=None)
-settings.load_profile("verdict" if os.environ.get("CI") else "desk")
+# At a desk few examples, and new ones each time; for a verdict the same ones every time; before a release ten
+# times as many; few, and the same, for every mutant. `HYPOTHESIS_PROFILE` chooses.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("dev", deadline=None, max_examples=25)
+settings.register_profile("mutants", derandomize=True, deadline=None, max_examples=20)
+settings.register_profile("thorough", deadline=None, max_examples=1000, print_blob=True)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+settings.load_profile(PROFILE)
+#: A test that names its own number of examples runs this many times as many.
+_SCALE = settings.default.max_examples / settings.get_profile("ci").max_examples
 
 # A checkout may have the data beside it; subprocesses that tests start find them the same way.
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 if "PTYCHO_DATA_DIR" not in os.environ and _BESIDE.is_dir():
     os.environ["PTYCHO_DATA_DIR"] = str(_BESIDE)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the profile decide for tests with a number of their own as well: the most they run at `ci`."""
+    scaled: set[int] = set()
+    for item in items:
+        test = getattr(item, "function", None)
+        own = getattr(test, "_hypothesis_internal_use_settings", None)  # what `@settings` leaves on a test
+        if own is None or own.max_examples == settings.default.max_examples or id(test) in scaled:
+            continue
+        scaled.add(id(test))
+        number = max(1, round(own.max_examples * _SCALE))
+        test._hypothesis_internal_use_settings = settings(own, max_examples=number)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many examples hypothesis ran: those that passed and those that failed, not the discarded."""
+    texts = [
+        text
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if (text := getattr(report, "_hypothesis_stats", None))
+    ]
+    if texts:
+        counts = re.findall(r"(\d+) passing[^,]*, (\d+) failing", "\n".join(texts))
+        total = sum(int(passing) + int(failing) for passing, failing in counts)
+        terminalreporter.write_line(
+            f"hypothesis: {total} examples in {len(texts)} property test{'s' * (len(texts) != 1)}, "
+            f"profile {PROFILE}"
+        )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from ptycho_config import hardware
-from ptycho_config.models import Config, ModelConfig
+from ptycho_config.models import Config, InferenceConfig, ModelConfig, SolverConfig, TrainingConfig
 
 _PATHS = ("scan.npz", "runs/b", ".", "ein Ordner/größe.npz")
 _TEXTS = ("val_loss", "ddp", "auto")
@@ -72,6 +72,11 @@ def _join(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+for canonical in (ModelConfig, TrainingConfig, InferenceConfig, SolverConfig):
+    # `st.from_type(TrainingConfig)` gives valid configs.
+    st.register_type_strategy(canonical, lambda kind: _settings(kind).map(lambda values: kind(**values)))
+
+
 @pytest.fixture(scope="session")
 def settings_of() -> Callable[[type[Config]], SearchStrategy[dict[str, Any]]]:
     """Give a strategy for valid keyword arguments of a model."""
@@ -98,9 +103,11 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hardware]:
     yield answer
 
 
-@pytest.fixture(scope="session")
-def cuda_silently() -> Iterator[None]:
-    """Answer "a CUDA device is there" for the whole session of a property test: nobody falls back."""
+@pytest.fixture(scope="module")
+def hardware_of_a_property() -> Iterator[Hardware]:
+    """Stand in for the hardware during a property test; its examples share the answer, and set it first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hardware, "cuda_available", lambda: True)
-        yield
+        answer = Hardware()
+        answer.has_cuda = True
+        patch.setattr(hardware, "cuda_available", answer)
+        yield answer

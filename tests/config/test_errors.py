@@ -6,7 +6,7 @@ import copy
 import pickle
 
 import pytest
-from pydantic import ValidationError
+from pydantic import PydanticUserError, ValidationError
 
 from ptycho_config import SolverConfig, config_error
 from ptycho_config.errors import (
@@ -59,6 +59,14 @@ def test_a_model_built_with_a_wrong_value_counts_as_wrong_configuration() -> Non
     assert exit_code(caught.value) == 2
 
 
+def test_other_errors_of_pydantic_and_other_validation_errors_are_failures() -> None:
+    class ValidationError(Exception):
+        pass
+
+    assert exit_code(ValidationError()) == 1
+    assert exit_code(PydanticUserError("a bug", code=None)) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "base"),
     [
@@ -97,24 +105,26 @@ def test_an_error_crosses_process_boundaries_unchanged(kind: type, finding: str 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"probe_modes": 9}, "`probe_modes` is 9; expected at most 8."),
-        ({"probe_modes": 1.5}, "`probe_modes` is 1.5; expected a whole number."),
-        ({"seed": True}, "`seed` is True; expected a whole number, not true or false."),
+        ({"probe_modes": 9}, "`probe_modes` is 9; expected a whole number from 1 to 8."),
+        ({"probe_modes": 1.5}, "`probe_modes` is 1.5; expected a whole number from 1 to 8."),
+        ({"seed": True}, "`seed` is True; expected a whole number from 0 to 4294967295."),
         ({"probe_search": "perhaps"}, "`probe_search` is 'perhaps'; expected true or false."),
-        ({"object_step": 0}, "`object_step` is 0; expected more than 0."),
-        ({"object_step": float("inf")}, "`object_step` is inf; expected a finite number."),
+        ({"object_step": 0}, "`object_step` is 0; expected a number above 0."),
+        ({"object_step": float("inf")}, "`object_step` is inf; expected a number above 0, and finite."),
         (
             {"effort": "fats"},
             "`effort` is 'fats'; expected 'fast', 'default' or 'thorough'. Did you mean 'fast'?",
         ),
         (
             {"max_time": "soon"},
-            "`max_time` is 'soon'; expected a duration such as 90s, 3m or 1h, or a number of seconds.",
+            "`max_time` is 'soon'; "
+            "expected a duration such as 90s, 3m or 1h, or a number of seconds, or none.",
         ),
         ({"epoch": 3}, "`epoch` is not a setting; did you mean `epochs`?"),
         (
             {"seed": -1, "probe_step": "x"},
-            "`probe_step` is 'x'; expected a number. `seed` is -1; expected 0 or more.",
+            "`probe_step` is 'x'; expected a number above 0. "
+            "`seed` is -1; expected a whole number from 0 to 4294967295.",
         ),
     ],
 )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import pickle
+import sys
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -44,8 +48,30 @@ def test_resolution_is_total_idempotent_and_leaves_explicit_choices(requested, h
 
 @given(requested=st.text().filter(lambda text: text not in ACCELERATORS), has_cuda=st.booleans())
 def test_an_unknown_accelerator_is_refused_with_the_choices(requested: str, has_cuda: bool) -> None:
-    with pytest.raises(ConfigError, match="expected one of auto, cpu, gpu, cuda, mps"):
+    with pytest.raises(ConfigError) as caught:
         resolve_accelerator(requested, cuda_available=has_cuda)
+    assert str(caught.value) == (
+        f"`accelerator` is {requested!r}; expected one of auto, cpu, gpu, cuda, mps. "
+        "`auto` takes CUDA where it is available."
+    )
+    assert caught.value.finding is None
+
+
+@pytest.mark.parametrize(
+    ("requested", "has_cuda", "why_not", "expected"),
+    [
+        ("auto", True, "unheard", ("auto", "cuda", "CUDA is available")),
+        ("auto", False, "", ("auto", "cpu", "No CUDA device detected")),
+        ("auto", False, "no driver", ("auto", "cpu", "No CUDA device detected (no driver)")),
+        ("cuda", False, "no driver", ("cuda", "cuda", "chosen explicitly")),
+    ],
+)
+def test_a_resolution_says_why(
+    requested: str, has_cuda: bool, why_not: str, expected: tuple[str, ...]
+) -> None:
+    assert resolve_accelerator(requested, cuda_available=has_cuda, why_not=why_not) == expected
+    if not why_not:
+        assert resolve_accelerator(requested, cuda_available=has_cuda) == expected
 
 
 @POLICY
@@ -64,10 +90,16 @@ def test_construction_asks_at_most_once_and_warns_exactly_on_fallback(cuda, requ
         assert warning.message.finding == "POLICY-001"
         assert "POLICY-001" in str(warning.message)
         assert "No CUDA device detected" in str(warning.message)
-        assert warning.filename == __file__
     assert config.resolution is not None
     assert config.resolution.requested == (requested or "auto")
     assert config.resolution.resolved == config.accelerator
+
+
+@POLICY
+def test_the_warning_points_at_the_line_that_built_the_config(cuda) -> None:
+    with pytest.warns(PolicyWarning, match="POLICY-001") as caught:
+        PyTorchExecutionConfig()
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 @POLICY
@@ -144,10 +176,46 @@ def test_without_torch_the_answer_is_no_and_the_reason_says_so(monkeypatch) -> N
 @POLICY
 @pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
 def test_an_explicit_gpu_that_is_absent_is_refused(accelerator: str) -> None:
-    with pytest.raises(PolicyError, match=f"POLICY-001: accelerator '{accelerator}' was asked for") as caught:
+    with pytest.raises(PolicyError) as caught:
         hardware.require_accelerator(accelerator, cuda_available=False)
     assert caught.value.finding == "POLICY-001"
+    assert str(caught.value) == (
+        f"POLICY-001: accelerator '{accelerator}' was asked for, but no CUDA device detected. "
+        "Use `--torch-accelerator auto` to take what the host has, or `cpu`."
+    )
     hardware.require_accelerator(accelerator, cuda_available=True)
+
+
+@POLICY
+@pytest.mark.parametrize(("installed", "why"), [(True, ""), (False, " (torch is not installed)")])
+def test_the_warning_says_what_runs_and_how_to_silence_it(
+    cuda, monkeypatch, installed: bool, why: str
+) -> None:
+    monkeypatch.setattr(hardware, "torch_installed", lambda: installed)
+    with pytest.warns(PolicyWarning) as caught:
+        PyTorchExecutionConfig()
+    assert str(caught[0].message) == (
+        f"POLICY-001: No CUDA device detected{why}; running on the CPU. "
+        "Ask for it with `--torch-accelerator cpu` to silence this."
+    )
+
+
+@POLICY
+@pytest.mark.parametrize("answer", [True, False])
+def test_the_question_goes_to_torch_where_it_is_installed(monkeypatch, answer: bool) -> None:
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: answer))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(hardware, "torch_installed", lambda: True)
+    assert hardware.cuda_available() is answer
+
+
+def test_torch_is_found_without_being_imported(monkeypatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: asked.append(name) or "a spec")
+    assert hardware.torch_installed() is True
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert hardware.torch_installed() is False
+    assert asked == ["torch"]
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "mps"])
@@ -210,9 +278,18 @@ def test_kept_workers_need_workers_and_a_refused_assignment_changes_nothing() ->
     assert config.model_fields_set == before.model_fields_set
 
 
-@pytest.mark.parametrize(("hidden", "present"), [("", False), ("-1", False), ("0", None), ("0,1", None)])
-def test_hidden_devices_count_as_no_driver(monkeypatch, hidden: str, present: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("visible", "present"),
+    [(None, True), ("0", True), ("0,1", True), ("1", True), ("", False), (" ", False), ("-1", False)],
+)
+def test_a_driver_counts_unless_its_devices_are_hidden(
+    monkeypatch, tmp_path: Path, visible: str | None, present: bool
+) -> None:
+    trace, absent = tmp_path / "nvidiactl", tmp_path / "absent"
+    monkeypatch.setattr(hardware, "_DRIVER_TRACES", (absent, trace))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    unhidden = hardware.nvidia_driver_present()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert hardware.nvidia_driver_present() == (unhidden if present is None else present)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert hardware.nvidia_driver_present() is False
+    trace.touch()
+    assert hardware.nvidia_driver_present() is present

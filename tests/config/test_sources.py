@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_config import (
@@ -18,13 +18,23 @@ from ptycho_config import (
     RunConfig,
     SolverConfig,
     SolverExecutionConfig,
+    TensorFlowExecutionConfig,
     TrainingConfig,
     load,
 )
 from ptycho_config.naming import Part, places
 from ptycho_config.sources import load_parts
 
-MODELS = (ModelConfig, TrainingConfig, SolverConfig, RunConfig, SolverExecutionConfig, PyTorchExecutionConfig)
+MODELS = (
+    ModelConfig,
+    TrainingConfig,
+    InferenceConfig,
+    SolverConfig,
+    RunConfig,
+    SolverExecutionConfig,
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+)
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
@@ -41,9 +51,11 @@ def _as_text(value: Any) -> str:
 
 
 @pytest.mark.parametrize("model_class", MODELS, ids=lambda kind: kind.__name__)
-@settings(max_examples=25)
 @given(data=st.data())
-def test_the_highest_source_that_sets_a_field_wins(settings_of, cuda_silently, model_class, data) -> None:
+def test_the_highest_source_that_sets_a_field_wins(
+    settings_of, hardware_of_a_property, model_class, data
+) -> None:
+    hardware_of_a_property.has_cuda = True
     drawn = settings_of(model_class)
     flags, env, yaml = (_flat(data.draw(drawn, label=label)) for label in ("flags", "env", "yaml"))
     if model_class is PyTorchExecutionConfig:
@@ -108,7 +120,10 @@ def test_a_flag_beats_a_nested_model_section() -> None:
         ({"nepoch": 3}, "`nepoch` in the configuration is not a setting; did you mean `nepochs`?"),
         ({"model": {"grid_size": 2}}, "`model.grid_size` in the configuration is not a setting"),
         ({"model": 3}, "`model` in the configuration is 3; expected a section"),
-        ({"nepochs": 0}, "`nepochs` is 0 (from `nepochs` in the configuration); expected 1 or more."),
+        (
+            {"nepochs": 0},
+            "`nepochs` is 0 (from `nepochs` in the configuration); expected a whole number of 1 or more.",
+        ),
         ({"object_big": "perhaps"}, "(from `object_big` in the configuration); expected true or false."),
         ({"resolution": ["auto", "cuda", "so"]}, "is not a setting"),
     ],
@@ -166,7 +181,7 @@ def test_a_file_is_read_as_it_was_meant(tmp_path: Path, text: str, value: object
     [setting] = [setting for setting in loaded.settings.values() if setting.source == "yaml"]
     assert setting.value == value
     assert type(setting.value) is type(value)
-    assert setting.origin == f"`{setting.name}` in {path}"
+    assert setting.origin == f"`{setting.name}` in {path}, line 1"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +194,10 @@ def test_a_file_is_read_as_it_was_meant(tmp_path: Path, text: str, value: object
         (b"a: [1, 2", "is not YAML"),
         (b"nepochs: 1\nnepochs: 2\n", "line 2: `nepochs` stands there twice"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"a: !!python/object/apply:os.system ['true']", "is not YAML"),
+        (
+            b"a: !!python/object/apply:os.system ['true']",
+            "line 1: `!!python/object/apply:os.system` is a tag",
+        ),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused_in_one_line(
@@ -199,6 +217,85 @@ def test_a_file_that_is_no_configuration_is_refused_in_one_line(
 
 
 TORCH = Part(PyTorchExecutionConfig, prefix="torch_")
+
+
+#: Older flag and its value -> setting of today and what it becomes there; of training, PyTorch and run.
+OLDER_FLAGS = {
+    ("--accelerator", "cpu"): ("torch.accelerator", "cpu"),
+    ("--deterministic", "warn"): ("torch.deterministic", "warn"),
+    ("--no-deterministic", "true"): ("torch.deterministic", False),
+    ("--num-workers", "2"): ("torch.num_workers", 2),
+    ("--learning-rate", "1e-2"): ("torch.learning_rate", 1e-2),
+    ("--scheduler", "Exponential"): ("training.scheduler", "Exponential"),
+    ("--accumulate-grad-batches", "3"): ("torch.accum_steps", 3),
+    ("--logger", "none"): ("torch.logger_backend", None),
+    ("--enable-checkpointing", "false"): ("torch.enable_checkpointing", False),
+    ("--disable-checkpointing", "true"): ("torch.enable_checkpointing", False),
+    ("--checkpoint-save-top-k", "-1"): ("torch.checkpoint_save_top_k", -1),
+    ("--checkpoint-monitor", "train_loss"): ("torch.checkpoint_monitor_metric", "train_loss"),
+    ("--checkpoint-mode", "max"): ("torch.checkpoint_mode", "max"),
+    ("--early-stop-patience", "7"): ("torch.early_stop_patience", 7),
+    ("--inference-batch-size", "8"): ("torch.inference_batch_size", 8),
+    ("--max_epochs", "9"): ("training.nepochs", 9),
+    ("--gridsize", "2"): ("training.model.gridsize", 2),
+    ("--torch-loss-mode", "mae"): ("training.torch_loss_mode", "mae"),
+    ("--probe-mask", "true"): ("training.model.probe_mask", True),
+    ("--no-probe-mask", "true"): ("training.model.probe_mask", False),
+    ("--probe-mask-sigma", "2"): ("training.model.probe_mask_sigma", 2.0),
+    ("--probe-mask-diameter", "20"): ("training.model.probe_mask_diameter", 20.0),
+    ("--torch-deterministic", "false"): ("torch.deterministic", False),
+    ("--torch-num-workers", "2"): ("torch.num_workers", 2),
+    ("--torch-accumulate-grad-batches", "3"): ("torch.accum_steps", 3),
+    ("--torch-learning-rate", "1e-2"): ("torch.learning_rate", 1e-2),
+    ("--torch-scheduler", "Exponential"): ("torch.scheduler", "Exponential"),
+    ("--torch-plateau-factor", "0.25"): ("training.plateau_factor", 0.25),
+    ("--torch-plateau-patience", "4"): ("training.plateau_patience", 4),
+    ("--torch-plateau-min-lr", "1e-6"): ("training.plateau_min_lr", 1e-6),
+    ("--torch-plateau-threshold", "0.1"): ("training.plateau_threshold", 0.1),
+    ("--torch-logger", "tensorboard"): ("torch.logger_backend", "tensorboard"),
+    ("--torch-recon-log-every-n-epochs", "5"): ("torch.recon_log_every_n_epochs", 5),
+    ("--torch-recon-log-num-patches", "5"): ("torch.recon_log_num_patches", 5),
+    ("--torch-recon-log-fixed-indices", "0,5"): ("torch.recon_log_fixed_indices", (0, 5)),
+    ("--torch-recon-log-stitch", "true"): ("torch.recon_log_stitch", True),
+    ("--torch-recon-log-max-stitch-samples", "5"): ("torch.recon_log_max_stitch_samples", 5),
+    ("--torch-enable-checkpointing", "false"): ("torch.enable_checkpointing", False),
+    ("--torch-checkpoint-save-top-k", "2"): ("torch.checkpoint_save_top_k", 2),
+    ("--torch-checkpoint-monitor", "train_loss"): ("torch.checkpoint_monitor_metric", "train_loss"),
+    ("--torch-inference-batch-size", "8"): ("torch.inference_batch_size", 8),
+    ("--test_data", "scan.npz"): ("training.test_data_file", Path("scan.npz")),
+    ("--quiet", "true"): ("run.console_level", "WARNING"),
+    ("--verbose", "1"): ("run.console_level", "DEBUG"),
+    ("--verbose", "0"): ("run.console_level", "INFO"),
+    ("--quiet", "False"): ("run.console_level", "INFO"),
+}
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "setting", "expected"),
+    [(*old, *new) for old, new in OLDER_FLAGS.items()],
+    ids=[" ".join(old) for old in OLDER_FLAGS],
+)
+def test_a_flag_of_older_commands_reaches_its_setting_of_today(
+    cuda, flag: str, value: str, setting: str, expected: object
+) -> None:
+    cuda.has_cuda = True
+    parts = (Part(TrainingConfig), TORCH, Part(RunConfig, exclude=frozenset({"output_dir"})))
+    training, torch, run = load_parts(parts, flags={flag: value})
+    section, *path = setting.split(".")
+    found: Any = {"training": training, "torch": torch, "run": run}[section].config
+    for name in path:
+        found = getattr(found, name)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_the_older_names_of_an_execution_reach_both_cores() -> None:
+    tensorflow = Part(TensorFlowExecutionConfig, prefix="tensorflow_")
+    flags = {"accelerator": "cpu", "learning_rate": "0.01", "logger": "none", "early_stop_patience": "7"}
+    for loaded in load_parts([TORCH, tensorflow], flags=flags):
+        config = loaded.config
+        assert (config.accelerator, config.learning_rate) == ("cpu", 0.01)
+        assert (config.logger_backend, config.early_stop_patience) == (None, 7)
 
 
 def test_older_names_reach_the_settings_of_today() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ptycho_config.errors import ConfigError
-from ptycho_config.naming import nearest
+from ptycho_config.naming import nearest, shortened
 
 __all__ = ["FlagHelp", "FlagParser"]
 
@@ -65,15 +65,15 @@ class FlagParser(argparse.ArgumentParser):
             ConfigError: always.
         """
         guess = None
-        if wrong := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+        if wrong := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message):
             guess = nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         hint = f" Did you mean `{guess}`?" if guess else ""
-        raise ConfigError(f"{message}.{hint} `{self.prog} --help` lists what is possible.")
+        raise ConfigError(f"{_concise(message)}.{hint} `{self.prog} --help` lists what is possible.")
 
     def _refuse(self, flag: str) -> NoReturn:
         guess = nearest(flag, (option for option in self._flags() if option.startswith("--")))
         hint = f"did you mean `{guess}`?" if guess else f"`{self.prog} --help` lists the flags."
-        raise ConfigError(f"unknown flag `{flag}`; {hint}")
+        raise ConfigError(f"unknown flag `{shortened(flag)}`; {hint}")
 
     def _flags(self) -> dict[str, argparse.Action]:
         """List the flags; argparse has no public name for them."""
@@ -94,3 +94,11 @@ class FlagParser(argparse.ArgumentParser):
             value = words.pop(0) if words and words[0].lower() in choices else str(action.const)
             spelt.append(f"{word}={value}")
         return spelt
+
+
+def _concise(message: str) -> str:
+    """Shorten what the user typed inside a message of argparse: quoted, or what was left over."""
+    message = re.sub(r"'([^']*)'", lambda quoted: f"'{shortened(quoted[1])}'", message)
+    return re.sub(
+        r"(unrecognized arguments: )(.*)", lambda rest: rest[1] + shortened(rest[2]), message, flags=re.DOTALL
+    )

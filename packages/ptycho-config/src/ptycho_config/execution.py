@@ -152,18 +152,22 @@ class PyTorchExecutionConfig(ExecutionConfig):
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
-        """Resolve `auto` once; a resolution that comes along with its accelerator is kept."""
+        """Turn `auto` into what the host has."""
+        self._resolve_once()
+        return self
+
+    def _resolve_once(self) -> None:
+        """Ask the hardware about `auto`; a resolution that comes along with its accelerator is kept."""
         known = self.resolution
         if known is not None and self.accelerator in (known.requested, known.resolved):
             self._set_unchecked("accelerator", known.resolved)
-            return self
+            return
         available = self.accelerator == "auto" and hardware.cuda_available()
         why_not = "" if hardware.torch_installed() else "torch is not installed"
         resolution = hardware.resolve_accelerator(self.accelerator, cuda_available=available, why_not=why_not)
         self._set_unchecked("accelerator", resolution.resolved)
         self._set_unchecked("resolution", resolution)
-        hardware.announce(resolution, stacklevel=3)
-        return self
+        hardware.announce(resolution, stacklevel=4)
 
     @model_serializer(mode="wrap")
     def _keep_resolution(

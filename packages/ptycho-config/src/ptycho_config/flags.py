@@ -7,15 +7,15 @@ flag that was not given leaves no trace, so that the environment, a YAML file or
 from __future__ import annotations
 
 import argparse
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
+from ptycho_config.accepted import members
 from ptycho_config.aliases import LEGACY_NAMES
 from ptycho_config.models import Config
 from ptycho_config.naming import Part, Place, places
@@ -47,9 +47,7 @@ class FlagSpec:
         aliases: other spellings that mean the same.
         dest: the setting it carries, as `sources.load` knows it.
         kind: what its value is.
-        choices: the words it takes, where these are few.
         default: value of the setting when nobody chooses; None where the run decides.
-        required: whether some source must give the setting.
         help: one line, with units and default.
         metavar: what stands for the value in the help text.
         alone: what the flag means without a value; None when it needs one.
@@ -62,9 +60,7 @@ class FlagSpec:
     help: str
     metavar: str
     aliases: tuple[str, ...] = ()
-    choices: tuple[str, ...] = ()
     default: object = None
-    required: bool = False
     alone: str | None = None
     hidden: bool = False
 
@@ -92,7 +88,7 @@ def flag_specs(
     if not isinstance(part, Part):
         part = Part(part, prefix, rename or {})
     specs = [_describe(place) for place in places(part)]
-    return specs + list(_older_names({spec.dest for spec in specs}))
+    return specs + list(_older_names({spec.dest: spec for spec in specs}))
 
 
 def add_flags(parser: argparse.ArgumentParser, *parts: Part[Any] | type[Config]) -> list[FlagSpec]:
@@ -103,12 +99,15 @@ def add_flags(parser: argparse.ArgumentParser, *parts: Part[Any] | type[Config])
     Returns:
         The flags that were added.
     """
+    groups = [part if isinstance(part, Part) else Part(part) for part in parts]
+    # What is an older name here may be the setting itself there: `accelerator`.
+    settings = {place.name for part in groups for place in places(part)}
     added: dict[str, FlagSpec] = {}
-    for part in parts:
-        part = part if isinstance(part, Part) else Part(part)
+    for part in groups:
         group = parser.add_argument_group(part.heading)
+        own = {place.name for place in places(part)}
         for spec in flag_specs(part):
-            if spec.dest not in added:
+            if spec.dest not in added and (spec.dest in own or spec.dest not in settings):
                 added[spec.dest] = spec
                 _add(group, spec)
     return list(added.values())
@@ -123,7 +122,7 @@ _GIVEN = "flags_given"
 
 
 class _Record(argparse.Action):
-    """Stores a flag under its name, and in the record of those really given."""
+    """Stores a flag in the record of those really given."""
 
     def __call__(
         self,
@@ -133,14 +132,12 @@ class _Record(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         value = self.const if values is None or values == [] else values
-        setattr(namespace, self.dest, value)
         setattr(namespace, _GIVEN, {**getattr(namespace, _GIVEN, {}), self.dest: value})
 
 
 def _add(group: argparse._ArgumentGroup, spec: FlagSpec) -> None:  # pyright: ignore[reportPrivateUsage]
     group.add_argument(
         *spec.options,
-        dest=spec.dest,
         action=_Record,
         nargs=0 if spec.kind == "switch" else "?" if spec.alone is not None else None,
         const=spec.alone,
@@ -164,28 +161,29 @@ def _describe(place: Place) -> FlagSpec:
         help=text,
         metavar=_metavar(kind, choices),
         aliases=_spellings(place.name)[1:],
-        choices=choices,
         default=default,
-        required=place.info.is_required(),
         alone="true" if boolean else None,
     )
 
 
-def _older_names(dests: set[str]) -> Iterator[FlagSpec]:
+def _older_names(specs: Mapping[str, FlagSpec]) -> Iterator[FlagSpec]:
     """Give a flag for each older name of the settings at hand; `sources` translates it."""
     for alias in LEGACY_NAMES:
-        if not dests.isdisjoint(alias.new):
-            name, *others = _spellings(alias.old)
-            yield FlagSpec(
-                name=name,
-                dest=alias.old,
-                kind="text" if alias.value is None else "switch",
-                help=f"same as {alias.advice()}",
-                metavar="VALUE",
-                aliases=tuple(others),
-                alone=None if alias.value is None else "true",
-                hidden=alias.deprecated or alias.value is None,
-            )
+        today = next((specs[name] for name in alias.new if name in specs), None)
+        if today is None or alias.old in specs:
+            continue
+        name, *others = _spellings(alias.old)
+        switch = alias.value is not None
+        yield FlagSpec(
+            name=name,
+            dest=alias.old,
+            kind="switch" if switch else today.kind,
+            help=f"same as {alias.advice()}",
+            metavar=_METAVAR["switch"] if switch else today.metavar,
+            aliases=tuple(others),
+            alone="true" if switch else today.alone,
+            hidden=not alias.shown,
+        )
 
 
 def _spellings(name: str) -> tuple[str, ...]:
@@ -207,9 +205,9 @@ def _text(value: object) -> str:
 
 def _kind(info: FieldInfo) -> tuple[Kind, tuple[str, ...], bool]:
     """Find what a flag's value is, which words it takes, and whether it can be true or false."""
-    members = list(_members(info.annotation, info.metadata))
-    types_found = [member for member, _ in members if isinstance(member, type)]
-    words = [word for member, _ in members for word in _words(member)]
+    found = list(members(info.annotation, info.metadata))
+    types_found = [get_origin(member) or member for member, _ in found]
+    words = [word for member, _ in found for word in _words(member)]
     boolean = bool in types_found
     if boolean:
         words = ["true", "false", *words]
@@ -218,7 +216,7 @@ def _kind(info: FieldInfo) -> tuple[Kind, tuple[str, ...], bool]:
     kind: Kind = "text"
     if boolean:
         kind = "choice" if len(words) > 2 else "boolean"
-    elif any(_is_duration(metadata) for _, metadata in members):
+    elif any(_is_duration(metadata) for _, metadata in found):
         kind = "duration"
     elif int in types_found:
         kind = "integer"
@@ -231,21 +229,6 @@ def _kind(info: FieldInfo) -> tuple[Kind, tuple[str, ...], bool]:
     elif words:
         kind = "choice"
     return kind, tuple(words), boolean
-
-
-def _members(annotation: Any, metadata: Iterable[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Take unions and annotations apart: each plain type or Literal with what is attached to it."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        inner, *attached = get_args(annotation)
-        yield from _members(inner, (*metadata, *attached))
-    elif origin in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from _members(member, metadata)
-    elif origin is tuple:
-        yield tuple, tuple(metadata)
-    else:
-        yield annotation, tuple(metadata)
 
 
 def _words(member: Any) -> tuple[str, ...]:

@@ -36,6 +36,15 @@ NO_CUDA = "No CUDA device detected"
 """Opens every reason for a fallback to the CPU; programs look for these words in the warning."""
 
 
+_DRIVER_TRACES = (
+    Path("/proc/driver/nvidia/version"),
+    Path("/dev/nvidiactl"),
+    Path("/usr/lib/wsl/lib/libcuda.so.1"),
+    Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll",
+)
+"""What an NVIDIA driver leaves in the file system: Linux, in a container, WSL, Windows."""
+
+
 class Resolution(NamedTuple):
     """What was asked for, what runs, and why."""
 
@@ -129,11 +138,4 @@ def nvidia_driver_present() -> bool:
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
-    windows = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll"
-    traces = (
-        Path("/proc/driver/nvidia/version"),
-        Path("/dev/nvidiactl"),
-        Path("/usr/lib/wsl/lib/libcuda.so.1"),
-        windows,
-    )
-    return any(trace.exists() for trace in traces)
+    return any(trace.exists() for trace in _DRIVER_TRACES)

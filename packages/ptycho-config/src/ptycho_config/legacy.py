@@ -270,6 +270,10 @@ def legacy_params(
     config: CanonicalConfig, registry: LegacyParams = params
 ) -> Generator[LegacyParams, None, None]:
     """Hold the registry at this config inside a `with` block; restore it afterwards, exception or not."""
+    yield from _held(config, registry)
+
+
+def _held(config: CanonicalConfig, registry: LegacyParams) -> Generator[LegacyParams, None, None]:
     before = dict(registry.cfg)
     try:
         update_legacy_dict(registry, config)

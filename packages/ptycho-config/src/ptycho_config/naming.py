@@ -6,6 +6,7 @@ A command joins several models; a `Part` says under which names one of them appe
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -14,9 +15,13 @@ from pydantic.fields import FieldInfo
 
 from ptycho_config.models import Config
 
-__all__ = ["ENV_PREFIX", "Part", "Place", "nearest", "normalised", "places"]
+__all__ = ["ENV_PREFIX", "Part", "Place", "nearest", "normalised", "places", "shortened", "shown"]
 
 ENV_PREFIX = "PTYCHO_"
+_LONGEST_SHOWN = 60
+"""Characters of a value that a message shows."""
+_BOUNDED = reprlib.Repr()
+_BOUNDED.maxstring = _BOUNDED.maxother = _LONGEST_SHOWN
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
@@ -89,6 +94,22 @@ def normalised(name: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Find the known name that a misspelt one most likely meant; None when nothing is near."""
+    if len(name) > _LONGEST_SHOWN:
+        return None  # nothing of ours is so long, and comparing would take its time
     by_lower = {candidate.lower(): candidate for candidate in known}
-    match = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name.lower(), by_lower)
     return by_lower[match[0]] if match else None
+
+
+def shortened(text: str) -> str:
+    """Cut a text that somebody gave to what fits into a message."""
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def shown(value: object) -> str:
+    """Write a value into a message, in code form and short, whatever it is."""
+    if isinstance(value, str):
+        return shortened(repr(value[: _LONGEST_SHOWN + 1]))
+    if isinstance(value, int) and value.bit_length() > 4 * _LONGEST_SHOWN:
+        return "a huge number"  # Python refuses to write one of several thousand digits
+    return shortened(_BOUNDED.repr(value))

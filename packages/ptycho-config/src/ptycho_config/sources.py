@@ -9,7 +9,6 @@ won, and importing it takes twice as long as pydantic itself.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +22,18 @@ from pydantic.fields import FieldInfo
 from ptycho_config.aliases import KNOWN_ELSEWHERE, LEGACY_NAMES
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import Config
-from ptycho_config.naming import ENV_PREFIX, Part, Place, nearest, normalised, places
+from ptycho_config.naming import (
+    ENV_PREFIX,
+    Part,
+    Place,
+    nearest,
+    normalised,
+    places,
+    shortened,
+    shown,
+)
 from ptycho_config.validation import Location, config_error
-from ptycho_config.yamlfile import flat_settings, read_yaml
+from ptycho_config.yamlfile import Document, flat_settings, read_yaml
 
 __all__ = ["Loaded", "Setting", "Source", "load", "load_parts"]
 
@@ -44,7 +52,7 @@ class Setting:
         field: its place in the model, such as `model.N`.
         value: the value in force.
         source: which source won.
-        origin: the flag, variable or line that said so; "default" where nobody did.
+        origin: the flag, variable or line of a file that said so; "default" where nobody did.
     """
 
     name: str
@@ -97,7 +105,8 @@ def load(
 
     Raises:
         ConfigError: an unknown flag or YAML key (with the nearest valid name), two values for one setting in
-            the file, an unreadable file, or a value the model refuses (with the place it came from).
+            one source, an unreadable file or one that needs a newer version, or a value the model refuses
+            (with what it accepts and the place it came from).
 
     Example:
         >>> from ptycho_config import SolverConfig
@@ -144,7 +153,8 @@ def _read_flags(flags: Mapping[str, Any], known: set[str]) -> Found:
         if name not in known:
             guess = nearest(name, known)
             raise ConfigError(
-                f"unknown flag `{_flag(name)}`" + (f"; did you mean `{_flag(guess)}`?" if guess else ".")
+                f"unknown flag `{shortened(_flag(name))}`"
+                + (f"; did you mean `{_flag(guess)}`?" if guess else ".")
             )
     return found
 
@@ -171,9 +181,8 @@ def _read_yaml(
 ) -> tuple[Found, dict[str, Any]]:
     if source is None:
         return {}, {}
-    label = "the configuration" if isinstance(source, Mapping) else os.fspath(source)
-    data = source if isinstance(source, Mapping) else read_yaml(Path(source))
-    found = _translate(flat_settings(data, parts, label), known | others)
+    document = Document(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    found = _translate(flat_settings(document, parts), known | others)
     elsewhere: dict[str, Any] = {}
     for name in [name for name in found if name not in known]:
         value, origin = found.pop(name)
@@ -185,7 +194,7 @@ def _read_yaml(
 
 
 def _translate(found: Found, known: set[str]) -> Found:
-    """Give older names their name of today; the latter wins where both were given."""
+    """Give older names their name of today; against a deprecated one, the name of today wins."""
     translated = dict(found)
     for alias in LEGACY_NAMES:
         targets = [name for name in alias.new if name in known]
@@ -194,11 +203,31 @@ def _translate(found: Found, known: set[str]) -> Found:
         value, origin = translated.pop(alias.old)
         if alias.deprecated:
             warnings.warn(f"{origin} is deprecated; use `{alias.advice()}`", DeprecationWarning, stacklevel=4)
-        if alias.value is not None and str(value).lower() not in ("true", "1"):
-            continue  # a switch that was switched off
+        if alias.value is not None:
+            if not _switched_on(value, origin):
+                continue
+            value = alias.value
         for target in targets:
-            translated.setdefault(target, (value if alias.value is None else alias.value, origin))
+            if target in translated and not alias.deprecated:
+                _require_same(*translated[target], value, origin)
+            translated.setdefault(target, (value, origin))
     return translated
+
+
+def _switched_on(value: object, origin: str) -> bool:
+    """Read the value of a switch such as `quiet`."""
+    text = str(value).lower()
+    if text not in ("true", "1", "false", "0"):
+        raise ConfigError(f"{origin} is {shown(value)}; expected true or false.")
+    return text in ("true", "1")
+
+
+def _require_same(former: object, former_origin: str, value: object, origin: str) -> None:
+    if str(former).lower() != str(value).lower():
+        raise ConfigError(
+            f"{former_origin} and {origin} contradict each other: {shown(former)} and {shown(value)}. "
+            "Remove one of the two."
+        )
 
 
 def _build(
@@ -218,7 +247,10 @@ def _build(
         config = part.model_class.model_validate(given)
     except ValidationError as error:
         raise config_error(
-            error, model_class=part.model_class, origin=lambda loc: _origin(loc, own, won)
+            error,
+            model_class=part.model_class,
+            origin=lambda loc: _origin(loc, own, won),
+            advice=lambda loc: _advice(loc, own),
         ) from error
     settings = {
         place.dotted: Setting(
@@ -230,11 +262,16 @@ def _build(
 
 
 def _origin(loc: Location, own: Sequence[Place], won: Mapping[str, tuple[Source, str]]) -> str | None:
-    """Say where the value at this place of a model came from, or with which flag to give it."""
+    """Say where the value at this place of a model came from; None where nobody gave one."""
     for place in own:
-        if loc[: len(place.path)] == place.path:
-            return won[place.dotted][1] if place.dotted in won else f"`{place.flag}`"
+        if loc[: len(place.path)] == place.path and place.dotted in won:
+            return won[place.dotted][1]
     return None
+
+
+def _advice(loc: Location, own: Sequence[Place]) -> str | None:
+    """Name the flag that gives the value at this place."""
+    return next((f"`{place.flag}`" for place in own if loc == place.path), None)
 
 
 def _none_for_text(value: Any, info: FieldInfo) -> Any:

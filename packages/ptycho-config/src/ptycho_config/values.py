@@ -6,14 +6,19 @@ value, so that `1e6`, `3m` and `0,5,9` mean the same everywhere.
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 __all__ = [
     "WHOLE",
+    "Accepts",
     "Duration",
+    "FilePath",
     "Fraction",
     "Indices",
     "Integer",
@@ -25,11 +30,25 @@ __all__ = [
     "PositiveNumber",
     "ProperFraction",
     "Scheduler",
+    "Seed",
     "parse_duration",
 ]
 
+
+@dataclass(frozen=True)
+class Accepts:
+    """What a value may be, in words, where its type does not say it; stands in the annotation."""
+
+    text: str
+
+
+_LONGEST_NUMBER = 100
+"""Characters; no number that anybody means is longer, and the patterns below stay quick."""
+_LONGEST_NAME = 255
+"""Bytes; what the file systems in use allow."""
 _UNIT_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(sec|min|s|m|h)")
+_DURATION = Accepts("a duration such as 90s, 3m or 1h, or a number of seconds")
 _EXPONENT_OR_POINT = re.compile(r"[+-]?\d+(?:\.0*)?(?:[eE]\+?\d+)?")
 
 
@@ -47,32 +66,39 @@ def parse_duration(value: object) -> object:
         5400.0
     """
     if isinstance(value, bool):
-        raise ValueError("expected a duration such as 90s, 3m or 1h")
+        raise ValueError(f"expected {_DURATION.text}")
     if not isinstance(value, str):
         return value
     text = value.strip().lower()
     try:
         return float(text)
     except ValueError:
-        parts = _DURATION_PART.findall(text)
+        parts = _DURATION_PART.findall(text) if len(text) <= _LONGEST_NUMBER else []
         if not parts or _DURATION_PART.sub("", text).strip():
-            raise ValueError("expected a duration such as 90s, 3m or 1h, or a number of seconds") from None
+            raise ValueError(f"expected {_DURATION.text}") from None
         return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 
 def _whole_number(value: object) -> object:
     """Read `1e6` and `16.0` as whole numbers; refuse True and False, which Python takes for 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError("expected a whole number, not true or false")
-    if isinstance(value, str) and _EXPONENT_OR_POINT.fullmatch(value.strip()):
-        text = value.strip()
-        return int(text) if text.lstrip("+-").isdigit() else int(float(text))
-    return value
+        raise ValueError("expected a whole number")
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if len(text) > _LONGEST_NUMBER or not _EXPONENT_OR_POINT.fullmatch(text):
+        return value
+    if text.lstrip("+-").isdigit():
+        return int(text)
+    number = float(text)
+    if number == float("inf"):
+        raise ValueError("expected a whole number")
+    return int(number)
 
 
 def _number(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("expected a number, not true or false")
+        raise ValueError("expected a number")
     return value
 
 
@@ -80,6 +106,15 @@ def _split_list(value: object) -> object:
     """Read `0,5,9` as three values."""
     if isinstance(value, str):
         return [part for part in value.replace(" ", ",").split(",") if part]
+    return value
+
+
+def _usable_path(value: Path) -> Path:
+    """Refuse what no file system can hold, before anybody tries."""
+    if "\0" in str(value):
+        raise ValueError("expected a path without the character NUL")
+    if any(len(os.fsencode(name)) > _LONGEST_NAME for name in value.parts):
+        raise ValueError(f"expected a path whose names have at most {_LONGEST_NAME} bytes each")
     return value
 
 
@@ -108,6 +143,8 @@ _NUMBER = BeforeValidator(_number)
 Integer = Annotated[int, WHOLE]
 PositiveInteger = Annotated[int, Field(ge=1), WHOLE]
 NonNegativeInteger = Annotated[int, Field(ge=0), WHOLE]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1), WHOLE]
+"""What every library of random numbers takes."""
 Number = Annotated[float, _NUMBER]
 PositiveNumber = Annotated[float, Field(gt=0), _NUMBER]
 NonNegativeNumber = Annotated[float, Field(ge=0), _NUMBER]
@@ -115,9 +152,16 @@ Fraction = Annotated[float, Field(ge=0, le=1), _NUMBER]
 """From 0 to 1, both included."""
 ProperFraction = Annotated[float, Field(ge=0, lt=1), _NUMBER]
 """From 0 to 1, without 1: a momentum or a decay."""
-Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
+Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration), _DURATION]
 """Seconds."""
-Indices = Annotated[tuple[NonNegativeInteger, ...], Field(min_length=1), BeforeValidator(_split_list)]
+FilePath = Annotated[Path, AfterValidator(_usable_path)]
+"""A file or directory; whether it is there is for others to see."""
+Indices = Annotated[
+    tuple[NonNegativeInteger, ...],
+    Field(min_length=1),
+    BeforeValidator(_split_list),
+    Accepts("frame numbers such as 0,5,9"),
+]
 """Frame numbers, at least one."""
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 Scheduler = Annotated[

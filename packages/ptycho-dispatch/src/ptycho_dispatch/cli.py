@@ -65,11 +65,11 @@ def _run(words: list[str]) -> int:
         return 0 if words else 2
     command = words[0]
     if command not in COMMANDS:
-        from ptycho_config.naming import nearest
+        from ptycho_config.naming import nearest, shortened
 
         guess = nearest(command, COMMANDS)
         hint = f"Did you mean `ptycho {guess}`?" if guess else "`ptycho --help` lists the commands."
-        raise ConfigError(f"there is no command `{command}`. {hint}")
+        raise ConfigError(f"there is no command `{shortened(command)}`. {hint}")
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(f"ptycho_dispatch.{module_name}")
     parser = FlagParser(

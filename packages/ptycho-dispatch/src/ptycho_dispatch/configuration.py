@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
+from typing import Any, Self
 
-from ptycho_dispatch.settings import PARTS, add_settings, read_settings
+from pydantic import Field, model_validator
+
+from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.models import (
+    Config,
+    InferenceConfig,
+    ModelConfig,
+    RunConfig,
+    SolverConfig,
+    TrainingConfig,
+)
+from ptycho_config.naming import Part
+from ptycho_config.sources import Loaded, load_parts
+from ptycho_config.values import FilePath
+from ptycho_dispatch.log import held_warnings
 from ptycho_dispatch.table import print_table
 
-__all__ = ["EXAMPLES", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "MODELS", "PARTS", "add_arguments", "run"]
 
 EXAMPLES = (
     "ptycho config show --effort fast",
@@ -17,26 +35,80 @@ EXAMPLES = (
 )
 
 
+class _Execution(PyTorchExecutionConfig):
+    """Execution as asked for: looking for a GPU costs the import of PyTorch, and a warning without one."""
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        """Leave `auto` to the run."""
+        return self
+
+
+class _Inference(InferenceConfig):
+    """Inference whose network and scan may still be missing."""
+
+    model_path: FilePath | None = Field(default=None, description="as in InferenceConfig")  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    test_data_file: FilePath | None = Field(default=None, description="as in InferenceConfig")  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+
+
+#: The models whose schema is printed.
+MODELS: tuple[type[Config], ...] = (
+    RunConfig,
+    SolverConfig,
+    SolverExecutionConfig,
+    ModelConfig,
+    TrainingConfig,
+    InferenceConfig,
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+)
+#: Every setting that a file, the environment or a command line can set.
+PARTS: tuple[Part[Any], ...] = (
+    Part(RunConfig, title="Input and output"),
+    Part(SolverConfig, rename={"epochs": "solver_epochs"}, title="Solver: what it computes"),
+    Part(SolverExecutionConfig, title="Solver: where it runs"),
+    Part(TrainingConfig, title="Network: model and training"),
+    Part(_Inference, exclude=frozenset({"model", "debug"}), title="Network: inference"),
+    Part(_Execution, prefix="torch_", title="Execution on PyTorch"),
+    Part(TensorFlowExecutionConfig, prefix="tensorflow_", title="Execution on TensorFlow"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what to show, and every flag of `ptycho reconstruct`."""
+    """Add what to show, and every flag that a command takes for its configuration."""
     parser.add_argument("action", choices=("show", "schema"), help="the values in force, or the JSON schema")
-    add_settings(parser)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings; flags and environment win")
+    add_flags(parser, *PARTS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print field, value and source; or the schema."""
+    """Print field, value and source; or the schema.
+
+    Raises:
+        ConfigError: a source cannot be read, or a value is wrong.
+    """
     if arguments.action == "schema":
-        print(
-            json.dumps(
-                {part.model_class.__name__: part.model_class.model_json_schema() for part in PARTS}, indent=2
-            )
-        )
+        print(json.dumps({kind.__name__: kind.model_json_schema() for kind in MODELS}, indent=2))
         return 0
-    settings = read_settings(arguments)
-    rows = [
-        (setting.name, str(setting.value), setting.origin)
-        for loaded in (settings.run, settings.solver, settings.execution)
+    with held_warnings() as warned:
+        every = load_parts(PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config)
+    for text in warned:
+        print(f"WARNING {text}", file=sys.stderr)
+    for part, loaded in zip(PARTS, every, strict=True):
+        print_table(part.heading, ("field", "value", "source"), _rows(loaded))
+    return 0
+
+
+def _rows(loaded: Loaded[Any]) -> list[tuple[str, str, str]]:
+    """Give name, value and source of each setting, in the order of the model."""
+    required = {
+        name
+        for name, info in InferenceConfig.model_fields.items()
+        if isinstance(loaded.config, InferenceConfig) and info.is_required()
+    }
+    return [
+        (setting.name, "(required)", "not given")
+        if setting.value is None and setting.field in required
+        else (setting.name, str(setting.value), setting.origin)
         for setting in loaded.settings.values()
     ]
-    print_table("", ("field", "value", "source"), rows)
-    return 0

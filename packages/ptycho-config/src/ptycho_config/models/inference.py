@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ptycho_config.models._base import CanonicalConfig
 from ptycho_config.models._groups import adopt_n_images
 from ptycho_config.models.model import ModelConfig
-from ptycho_config.values import NonNegativeInteger, PositiveInteger
+from ptycho_config.values import FilePath, PositiveInteger, Seed
 
 __all__ = ["InferenceConfig"]
 
@@ -21,8 +21,8 @@ class InferenceConfig(CanonicalConfig):
     derived_fields = frozenset({"n_images"})
 
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network and its physics")
-    model_path: Path = Field(description="trained network: a bundle or the directory of its run")
-    test_data_file: Path = Field(description="scan to reconstruct: a file or a data set")
+    model_path: FilePath = Field(description="trained network: a bundle or the directory of its run")
+    test_data_file: FilePath = Field(description="scan to reconstruct: a file or a data set")
     n_groups: PositiveInteger | None = Field(
         default=None, description="groups to use; all frames when not given"
     )
@@ -30,7 +30,7 @@ class InferenceConfig(CanonicalConfig):
     n_subsample: PositiveInteger | None = Field(
         default=None, description="frames drawn before grouping; all when not given"
     )
-    subsample_seed: NonNegativeInteger | None = Field(default=None, description="seed of that draw")
+    subsample_seed: Seed | None = Field(default=None, description="seed of that draw")
     neighbor_count: PositiveInteger = Field(
         default=4, description="nearest neighbours a group is drawn from (gridsize > 1)"
     )
@@ -41,7 +41,7 @@ class InferenceConfig(CanonicalConfig):
         default=None, description="neighbours to draw from when oversampling; neighbor_count when not given"
     )
     debug: bool = Field(default=False, description="keep intermediate results")
-    output_dir: Path = Field(default=Path("inference_outputs"), description="directory of the results")
+    output_dir: FilePath = Field(default=Path("inference_outputs"), description="directory of the results")
     backend: Literal["pytorch", "tensorflow"] | None = Field(
         default=None, description="core that computes; the bundle's own when not given"
     )

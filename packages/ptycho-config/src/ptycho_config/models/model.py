@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ptycho_config.models._base import CanonicalConfig
 from ptycho_config.values import (
     WHOLE,
+    Accepts,
     Integer,
     NonNegativeNumber,
     PositiveInteger,
@@ -20,9 +21,12 @@ __all__ = ["Architecture", "ModelConfig"]
 Architecture = Literal["unet", "cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"]
 
 
+_FRAME_SIDE = Accepts("a multiple of 16 from 32 to 1024, or 0 for not known yet")
+
+
 def _frame_side(value: int) -> int:
     if value != 0 and (value % 16 or not 32 <= value <= 1024):
-        raise ValueError("expected a multiple of 16 from 32 to 1024, or 0 for not known yet")
+        raise ValueError(f"expected {_FRAME_SIDE.text}")
     return value
 
 
@@ -33,7 +37,7 @@ def _activation(value: object) -> object:
 class ModelConfig(CanonicalConfig):
     """The network and the physics between it and the detector."""
 
-    N: Annotated[Integer, AfterValidator(_frame_side)] = Field(
+    N: Annotated[Integer, AfterValidator(_frame_side), _FRAME_SIDE] = Field(
         default=64,
         description="side of a frame in px, a multiple of 16 from 32 to 1024; "
         "taken from the data when not given, 0 = not known yet",
@@ -96,8 +100,10 @@ class ModelConfig(CanonicalConfig):
     def _follow_architecture(self) -> Self:
         """Fill what depends on the architecture, unless somebody chose it."""
         unet = self.architecture == "unet"
-        if "input_channels" not in self.model_fields_set:
-            self._set_unchecked("input_channels", "backprojection" if unet else "amplitude")
-        if "overlap_constraint" not in self.model_fields_set:
-            self._set_unchecked("overlap_constraint", "batch" if unet else "group")
+        self._fill("input_channels", "backprojection" if unet else "amplitude")
+        self._fill("overlap_constraint", "batch" if unet else "group")
         return self
+
+    def _fill(self, name: str, value: str) -> None:
+        if name not in self.model_fields_set:
+            self._set_unchecked(name, value)

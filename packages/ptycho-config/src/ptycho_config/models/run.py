@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from ptycho_config.models._base import CanonicalConfig
-from ptycho_config.values import LogLevel, PositiveNumber
+from ptycho_config.values import FilePath, LogLevel, PositiveNumber
 
 __all__ = ["RunConfig"]
 
@@ -19,12 +19,12 @@ class RunConfig(CanonicalConfig):
     method: Literal["auto", "solver", "network", "both"] = Field(
         default="auto", description="how to reconstruct"
     )
-    output_dir: Path = Field(default=Path("reconstruction"), description="directory of the results")
+    output_dir: FilePath = Field(default=Path("reconstruction"), description="directory of the results")
     resume: bool = Field(default=False, description="go on from the result in the output directory")
-    start: Path | None = Field(
+    start: FilePath | None = Field(
         default=None, description="result to start from: a reconstruction.npz or its directory"
     )
-    probe_file: Path | None = Field(
+    probe_file: FilePath | None = Field(
         default=None, description="file with the start probe; the scan's own when not given"
     )
     probe_refinement: bool = Field(default=True, description="refine the probe together with the object")

@@ -10,10 +10,10 @@ from ptycho_config.models._base import CanonicalConfig
 from ptycho_config.values import (
     WHOLE,
     Duration,
-    NonNegativeInteger,
     PositiveInteger,
     PositiveNumber,
     ProperFraction,
+    Seed,
 )
 
 __all__ = ["SolverConfig"]
@@ -60,4 +60,4 @@ class SolverConfig(CanonicalConfig):
     max_time: Duration | None = Field(
         default=None, description="stop after this wall-clock time: 90s, 3m, 1h or seconds"
     )
-    seed: NonNegativeInteger = Field(default=0, description="seed of everything random")
+    seed: Seed = Field(default=0, description="seed of everything random")

@@ -12,6 +12,7 @@ from ptycho_config.models._groups import adopt_n_images
 from ptycho_config.models.model import ModelConfig
 from ptycho_config.values import (
     Duration,
+    FilePath,
     Fraction,
     NonNegativeInteger,
     NonNegativeNumber,
@@ -19,6 +20,7 @@ from ptycho_config.values import (
     PositiveNumber,
     ProperFraction,
     Scheduler,
+    Seed,
 )
 
 __all__ = ["TrainingConfig"]
@@ -30,8 +32,10 @@ class TrainingConfig(CanonicalConfig):
     derived_fields = frozenset({"n_images"})
 
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network and its physics")
-    train_data_file: Path | None = Field(default=None, description="scan to train on: a file or a data set")
-    test_data_file: Path | None = Field(default=None, description="scan to test on: a file or a data set")
+    train_data_file: FilePath | None = Field(
+        default=None, description="scan to train on: a file or a data set"
+    )
+    test_data_file: FilePath | None = Field(default=None, description="scan to test on: a file or a data set")
     batch_size: PositiveInteger | None = Field(
         default=None, description="groups per step; 16, or for unet as many as have 24 frames, when not given"
     )
@@ -63,9 +67,7 @@ class TrainingConfig(CanonicalConfig):
     n_subsample: PositiveInteger | None = Field(
         default=None, description="frames drawn before grouping; all when not given"
     )
-    subsample_seed: NonNegativeInteger | None = Field(
-        default=None, description="seed of that draw; seed when not given"
-    )
+    subsample_seed: Seed | None = Field(default=None, description="seed of that draw; seed when not given")
     neighbor_count: PositiveInteger = Field(
         default=4, description="nearest neighbours a group is drawn from (gridsize > 1)"
     )
@@ -78,7 +80,7 @@ class TrainingConfig(CanonicalConfig):
     positions_provided: bool = Field(default=True, description="use the positions of the scan file")
     probe_trainable: bool = Field(default=False, description="refine the probe while training")
     intensity_scale_trainable: bool = Field(default=True, description="refine the intensity scale")
-    output_dir: Path = Field(default=Path("training_outputs"), description="directory of the results")
+    output_dir: FilePath = Field(default=Path("training_outputs"), description="directory of the results")
     sequential_sampling: bool = Field(
         default=False, description="take groups in scan order instead of at random"
     )
@@ -108,7 +110,7 @@ class TrainingConfig(CanonicalConfig):
     plateau_patience: NonNegativeInteger = Field(default=2, description="epochs without gain before that")
     plateau_min_lr: NonNegativeNumber = Field(default=5e-5, description="lowest learning rate")
     plateau_threshold: NonNegativeNumber = Field(default=0.0, description="relative gain that counts")
-    seed: NonNegativeInteger | None = Field(default=None, description="seed of everything random")
+    seed: Seed | None = Field(default=None, description="seed of everything random")
     max_time: Duration | None = Field(
         default=None, description="stop after this wall-clock time: 90s, 3m, 1h or seconds"
     )

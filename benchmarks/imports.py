@@ -1,0 +1,123 @@
+"""Time and peak memory of the cheap commands: importing the configuration, and `ptycho --help`.
+
+    nox -s bench -- imports [--runs 25] [--write-docs]
+
+Each measured process is started by a bare interpreter of its own, since a process counts the peak of the one that
+started it. Times are of the processor (user and system), so that other programs on the host count less; the
+median of the runs, and the wall clock beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from reports import host, markdown_table, write_report
+
+RUNS = 25
+LAUNCHER = """
+import json, os, sys, time
+began = time.perf_counter()
+child = os.fork()
+if not child:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.execvp(sys.argv[1], sys.argv[1:])
+_, status, usage = os.wait4(child, 0)
+wall = time.perf_counter() - began
+print(json.dumps([usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024]))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+#: What must not be loaded by any of them.
+HEAVY = ("numpy", "scipy", "torch", "lightning", "tensorflow", "keras")
+_LOADED = f"import sys; sys.exit(', '.join(sorted({set(HEAVY)!r} & set(sys.modules))) or 0)"
+USE = "from ptycho_config import TrainingConfig, load; load(TrainingConfig, flags={'N': '128'})"
+HELP = "from ptycho_dispatch.cli import main; main(['--help'])"
+
+
+def cases() -> list[tuple[str, tuple[str, ...], str, float | None]]:
+    """Name, command, the same as a statement, and the target in seconds of the processor."""
+    python = (sys.executable, "-c")
+    script = Path(sys.executable).with_name("ptycho")
+    return [
+        ("`python -c pass`", (*python, "pass"), "pass", None),
+        ("`import ptycho_config`", (*python, "import ptycho_config"), "import ptycho_config", 0.3),
+        ("a `TrainingConfig` loaded from flags", (*python, USE), USE, 0.3),
+        ("`ptycho --help`", (str(script), "--help"), HELP, 0.5),
+    ]
+
+
+def measure(command: tuple[str, ...]) -> list[float]:
+    """Run a command; its seconds of processor and wall clock, and its peak memory in MB."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCHER, *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def require_light(statement: str) -> None:
+    """Fail where a statement loads an array library or a framework."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statement}\n{_LOADED}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"`{statement}` loads {done.stderr.strip()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--write-docs", action="store_true")
+    arguments = parser.parse_args()
+    rows, data = [], []
+    for name, command, statement, target in cases():
+        require_light(statement)
+        measure(command)  # the files are in the system's cache from here on
+        seconds, wall, peak = zip(*(measure(command) for _ in range(arguments.runs)), strict=True)
+        found = {
+            "case": name,
+            "processor_s": statistics.median(seconds),
+            "wall_s": statistics.median(wall),
+            "peak_mb": max(peak),
+            "target_s": target,
+        }
+        data.append(found)
+        rows.append(
+            (
+                name,
+                f"{found['processor_s']:.3f}",
+                f"{min(seconds):.3f} to {max(seconds):.3f}",
+                f"{found['wall_s']:.3f}",
+                "-" if target is None else f"{target:g}",
+                f"{found['peak_mb']:.0f}",
+            )
+        )
+        print(*rows[-1], sep=" | ", flush=True)
+    header = ("process", "processor, s", "range, s", "wall clock, s", "target, s", "peak, MB")
+    text = "\n".join(
+        [
+            "# Imports",
+            "",
+            f"`nox -s bench -- imports --write-docs`, {arguments.runs} runs each, on {host()}.",
+            "",
+            "Medians of whole processes, the interpreter's own start (first row) included; the peak is the highest of",
+            f"all runs. None of them loads {', '.join(HEAVY[:-1])} or {HEAVY[-1]}.",
+            "",
+            markdown_table(header, rows),
+            "",
+        ]
+    )
+    write_report(
+        "imports", text, {"host": host(), "runs": arguments.runs, "cases": data}, docs=arguments.write_docs
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""The contract as a table: every field of every model, its default, and what it accepts.
+
+What a field accepts is read from its annotation, the same words that a refused value is answered with. The
+table is the whole of it: a field, a default, a bound or a choice that changes must change here too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ptycho_config import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    RunConfig,
+    SolverConfig,
+    SolverExecutionConfig,
+    TensorFlowExecutionConfig,
+    TrainingConfig,
+    models,
+)
+from ptycho_config.accepted import accepted, field_at
+from ptycho_config.execution import ExecutionConfig
+from ptycho_config.models import CanonicalConfig, Config
+
+REQUIRED = object()
+CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
+    ModelConfig: {
+        "N": (64, "a multiple of 16 from 32 to 1024, or 0 for not known yet"),
+        "gridsize": (1, "a whole number from 1 to 5"),
+        "n_filters_scale": (2, "a whole number of 1 or more"),
+        "model_type": ("pinn", "'pinn' or 'supervised'"),
+        "architecture": ("unet", "'unet', 'cnn', 'ffno', 'fno', 'fno_vanilla' or 'neuralop_uno'"),
+        "fno_modes": (12, "a whole number of 1 or more"),
+        "fno_width": (32, "a whole number of 1 or more"),
+        "fno_blocks": (4, "a whole number of 1 or more"),
+        "fno_cnn_blocks": (2, "a whole number of 1 or more"),
+        "fno_input_transform": ("none", "'none', 'sqrt', 'log1p' or 'instancenorm'"),
+        "generator_output_mode": ("real_imag", "'real_imag', 'amp_phase_logits' or 'amp_phase'"),
+        "amp_activation": ("sigmoid", "'sigmoid', 'swish', 'softplus' or 'relu'"),
+        "object_big": (True, "true or false"),
+        "probe_big": (True, "true or false"),
+        "probe_mask": (False, "true or false"),
+        "probe_mask_sigma": (1.0, "a number of 0 or more"),
+        "probe_mask_diameter": (None, "a number above 0, or none"),
+        "pad_object": (True, "true or false"),
+        "probe_scale": (4.0, "a number above 0"),
+        "gaussian_smoothing_sigma": (0.0, "a number of 0 or more"),
+        "input_channels": ("backprojection", "'amplitude' or 'backprojection'"),
+        "overlap_constraint": ("batch", "'none', 'group' or 'batch'"),
+        "unet_passes": (1, "a whole number from 1 to 8"),
+        "probe_gauge": ("power", "'power' or 'legacy'"),
+    },
+    TrainingConfig: {
+        "model": (ModelConfig(), "a section of settings"),
+        "train_data_file": (None, "a path, or none"),
+        "test_data_file": (None, "a path, or none"),
+        "batch_size": (None, "a whole number of 1 or more, or none"),
+        "nepochs": (50, "a whole number of 1 or more"),
+        "mae_weight": (0.0, "a number from 0 to 1"),
+        "nll_weight": (1.0, "a number from 0 to 1"),
+        "realspace_mae_weight": (0.0, "a number of 0 or more"),
+        "realspace_weight": (0.0, "a number of 0 or more"),
+        "tv_weight": (0.0, "a number of 0 or more"),
+        "nphotons": (None, "a number above 0, or none"),
+        "thin_to": (None, "a number above 0, or none"),
+        "n_groups": (None, "a whole number of 1 or more, or none"),
+        "n_images": (None, "a whole number of 1 or more, or none"),
+        "n_subsample": (None, "a whole number of 1 or more, or none"),
+        "subsample_seed": (None, "a whole number from 0 to 4294967295, or none"),
+        "neighbor_count": (4, "a whole number of 1 or more"),
+        "enable_oversampling": (False, "true or false"),
+        "neighbor_pool_size": (None, "a whole number of 1 or more, or none"),
+        "positions_provided": (True, "true or false"),
+        "probe_trainable": (False, "true or false"),
+        "intensity_scale_trainable": (True, "true or false"),
+        "output_dir": (Path("training_outputs"), "a path"),
+        "sequential_sampling": (False, "true or false"),
+        "backend": ("pytorch", "'pytorch' or 'tensorflow'"),
+        "torch_loss_mode": ("poisson", "'poisson' or 'mae'"),
+        "gradient_clip_val": (None, "a number of 0 or more, or none"),
+        "gradient_clip_algorithm": ("norm", "'norm', 'value' or 'agc'"),
+        "optimizer": ("adam", "'adam', 'adamw' or 'sgd'"),
+        "momentum": (0.9, "a number from 0 to below 1"),
+        "weight_decay": (0.0, "a number of 0 or more"),
+        "adam_beta1": (0.9, "a number from 0 to below 1"),
+        "adam_beta2": (0.999, "a number from 0 to below 1"),
+        "scheduler": ("Default", "'Default', 'Exponential', 'WarmupCosine' or 'ReduceLROnPlateau'"),
+        "lr_warmup_epochs": (0, "a whole number of 0 or more"),
+        "lr_min_ratio": (0.1, "a number from 0 to 1"),
+        "plateau_factor": (0.5, "a number from 0 to below 1"),
+        "plateau_patience": (2, "a whole number of 0 or more"),
+        "plateau_min_lr": (5e-05, "a number of 0 or more"),
+        "plateau_threshold": (0.0, "a number of 0 or more"),
+        "seed": (None, "a whole number from 0 to 4294967295, or none"),
+        "max_time": (None, "a duration such as 90s, 3m or 1h, or a number of seconds, or none"),
+    },
+    SolverConfig: {
+        "effort": ("default", "'fast', 'default' or 'thorough'"),
+        "probe_search": (True, "true or false"),
+        "background": ("auto", "'auto' or 'off'"),
+        "probe_modes": (1, "a whole number from 1 to 8"),
+        "epochs": (None, "a whole number of 1 or more, or none"),
+        "final_size": (None, "a whole number of 1 or more, or none"),
+        "frames_per_batch": (24, "a whole number of 1 or more"),
+        "object_step": (1.0, "a number above 0"),
+        "probe_step": (1.0, "a number above 0"),
+        "probe_momentum": (0.75, "a number from 0 to below 1"),
+        "object_floor": (0.25, "a number above 0"),
+        "max_time": (None, "a duration such as 90s, 3m or 1h, or a number of seconds, or none"),
+        "seed": (0, "a whole number from 0 to 4294967295"),
+    },
+    RunConfig: {
+        "method": ("auto", "'auto', 'solver', 'network' or 'both'"),
+        "output_dir": (Path("reconstruction"), "a path"),
+        "resume": (False, "true or false"),
+        "start": (None, "a path, or none"),
+        "probe_file": (None, "a path, or none"),
+        "probe_refinement": (True, "true or false"),
+        "do_stitching": (False, "true or false"),
+        "measurement": ("auto", "'auto', 'amplitude' or 'counts'"),
+        "dc": ("auto", "'auto', 'center' or 'corner'"),
+        "pixel_size_m": (None, "a number above 0, or none"),
+        "energy_ev": (None, "a number above 0, or none"),
+        "distance_m": (None, "a number above 0, or none"),
+        "console_level": ("INFO", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    },
+    InferenceConfig: {
+        "model": (ModelConfig(), "a section of settings"),
+        "model_path": (REQUIRED, "a path"),
+        "test_data_file": (REQUIRED, "a path"),
+        "n_groups": (None, "a whole number of 1 or more, or none"),
+        "n_images": (None, "a whole number of 1 or more, or none"),
+        "n_subsample": (None, "a whole number of 1 or more, or none"),
+        "subsample_seed": (None, "a whole number from 0 to 4294967295, or none"),
+        "neighbor_count": (4, "a whole number of 1 or more"),
+        "enable_oversampling": (False, "true or false"),
+        "neighbor_pool_size": (None, "a whole number of 1 or more, or none"),
+        "debug": (False, "true or false"),
+        "output_dir": (Path("inference_outputs"), "a path"),
+        "backend": (None, "'pytorch', 'tensorflow' or none"),
+    },
+    PyTorchExecutionConfig: {
+        "accelerator": ("auto", "'auto', 'cpu', 'gpu', 'cuda' or 'mps'"),
+        "devices": (1, "a whole number of 1 or more, or 'auto'"),
+        "num_nodes": (1, "a whole number of 1 or more"),
+        "strategy": ("auto", "text"),
+        "deterministic": (True, "true, false or 'warn'"),
+        "precision": ("32-true", "'32-true', '16-mixed' or 'bf16-mixed'"),
+        "gradient_clip_val": (None, "a number of 0 or more, or none"),
+        "gradient_clip_algorithm": ("norm", "'norm', 'value' or 'agc'"),
+        "accum_steps": (1, "a whole number of 1 or more"),
+        "num_workers": (0, "a whole number of 0 or more"),
+        "pin_memory": (False, "true or false"),
+        "persistent_workers": (False, "true or false"),
+        "prefetch_factor": (None, "a whole number of 1 or more, or none"),
+        "learning_rate": (0.001, "a number above 0"),
+        "scheduler": ("Default", "'Default', 'Exponential', 'WarmupCosine' or 'ReduceLROnPlateau'"),
+        "enable_progress_bar": (False, "true or false"),
+        "enable_checkpointing": (True, "true or false"),
+        "checkpoint_save_top_k": (1, "a whole number of -1 or more"),
+        "checkpoint_monitor_metric": ("val_loss", "text"),
+        "checkpoint_mode": ("min", "'min' or 'max'"),
+        "recon_log_every_n_epochs": (None, "a whole number of 1 or more, or none"),
+        "recon_log_num_patches": (4, "a whole number of 1 or more"),
+        "recon_log_fixed_indices": (None, "frame numbers such as 0,5,9, or none"),
+        "recon_log_stitch": (False, "true or false"),
+        "recon_log_max_stitch_samples": (None, "a whole number of 1 or more, or none"),
+        "early_stop_patience": (100, "a whole number of 1 or more"),
+        "logger_backend": ("csv", "'csv', 'tensorboard', 'mlflow' or none"),
+        "inference_batch_size": (None, "a whole number of 1 or more, or none"),
+        "middle_trim": (0, "a whole number of 0 or more"),
+        "pad_eval": (False, "true or false"),
+    },
+    TensorFlowExecutionConfig: {
+        "accelerator": ("auto", "'auto', 'cpu', 'gpu', 'cuda' or 'mps'"),
+        "devices": (1, "a whole number of 1 or more, or 'auto'"),
+        "strategy": ("auto", "'auto' or 'mirrored'"),
+        "deterministic": (True, "true or false"),
+        "precision": ("32-true", "'32-true', '16-mixed' or 'bf16-mixed'"),
+        "jit_compile": ("auto", "true, false or 'auto'"),
+        "learning_rate": (0.001, "a number above 0"),
+        "logger_backend": ("csv", "'csv', 'tensorboard', 'mlflow' or none"),
+        "enable_checkpointing": (True, "true or false"),
+        "checkpoint_save_top_k": (1, "a whole number of -1 or more"),
+        "checkpoint_monitor_metric": ("val_loss", "text"),
+        "checkpoint_mode": ("min", "'min' or 'max'"),
+        "early_stop_patience": (100, "a whole number of 1 or more"),
+        "inference_batch_size": (None, "a whole number of 1 or more, or none"),
+    },
+    SolverExecutionConfig: {
+        "arrays": ("auto", "'auto', 'numpy' or 'torch'"),
+        "accelerator": ("auto", "'auto', 'cpu', 'gpu', 'cuda' or 'mps'"),
+        "kernel": ("auto", "'auto', 'off' or 'required'"),
+        "threads": (None, "a whole number of 1 or more, or none"),
+    },
+}
+EVERY_FIELD = [
+    pytest.param(model_class, name, default, words, id=f"{model_class.__name__}.{name}")
+    for model_class, fields in CONTRACT.items()
+    for name, (default, words) in fields.items()
+]
+# `n_images` warns and becomes `n_groups`; `accelerator` asks the hardware. Both have tests of their own.
+JUDGED_BY_THEIR_ROW = [row for row in EVERY_FIELD if row.values[1] not in ("n_images", "accelerator")]
+
+
+def test_the_table_has_every_model() -> None:
+    canonical = {kind for kind in vars(models).values() if inspect.isclass(kind) and issubclass(kind, Config)}
+    assert set(CONTRACT) == {*canonical, *ExecutionConfig.__subclasses__()} - {Config, CanonicalConfig}
+
+
+@pytest.mark.parametrize("model_class", CONTRACT, ids=lambda kind: kind.__name__)
+def test_the_fields_are_those_of_the_contract(model_class: type[Config]) -> None:
+    assert [*CONTRACT[model_class]] == [name for name in model_class.model_fields if name != "resolution"]
+
+
+@pytest.mark.parametrize(("model_class", "name", "default", "words"), EVERY_FIELD)
+def test_a_field_has_the_default_and_takes_the_values_of_the_contract(
+    model_class: type[Config], name: str, default: object, words: str
+) -> None:
+    info = model_class.model_fields[name]
+    found = REQUIRED if info.is_required() else info.get_default(call_default_factory=True)  # pyright: ignore[reportCallIssue]
+    assert (found, accepted(info)) == (default, words)
+    assert type(found) is type(default)
+
+
+@pytest.mark.parametrize(("model_class", "name", "default", "words"), EVERY_FIELD)
+def test_a_field_describes_itself(model_class: type[Config], name: str, default: object, words: str) -> None:
+    description = model_class.model_fields[name].description or ""
+    assert description.split()
+    assert not description.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "model_class",
+    [kind for kind in CONTRACT if kind is not PyTorchExecutionConfig],
+    ids=lambda kind: kind.__name__,
+)
+def test_a_model_that_nobody_touched_holds_its_defaults(model_class: type[Config]) -> None:
+    required = {
+        name: Path("x") for name, (default, _) in CONTRACT[model_class].items() if default is REQUIRED
+    }
+    config = model_class.model_validate(required)
+    assert config.model_fields_set == set(required)
+    for name, (default, _) in CONTRACT[model_class].items():
+        assert getattr(config, name) == required.get(name, default)
+
+
+def test_derived_fields_belong_to_no_source() -> None:
+    derived = {kind.__name__: set(kind.derived_fields) for kind in CONTRACT if kind.derived_fields}
+    assert derived == {
+        "TrainingConfig": {"n_images"},
+        "InferenceConfig": {"n_images"},
+        "PyTorchExecutionConfig": {"resolution"},
+    }
+
+
+@pytest.mark.parametrize("model_class", CONTRACT, ids=lambda kind: kind.__name__)
+def test_every_model_has_a_json_schema_that_forbids_other_names(model_class: type[Config]) -> None:
+    schema = json.loads(json.dumps(model_class.model_json_schema()))
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(model_class.model_fields)
+
+
+def _edges(words: str) -> tuple[list[Any], list[Any]]:
+    """Read a row of the table: values that must be taken, and values just outside that must not."""
+    kind = words.removesuffix(", or none")
+    unit = 1 if kind.startswith("a whole number") else 0.5
+    *_, last = kind.split()
+    if " from " in kind and not kind.startswith("a multiple"):
+        low, high = (float(number) for number in kind.split(" from ")[1].replace("below ", "").split(" to "))
+        highest = high - 1e-9 if "below" in kind else high
+        return [low, highest], [low - unit, high if "below" in kind else high + unit]
+    if kind.startswith(("a whole number of", "a number of")):
+        low = float(kind.split(" of ")[1].split(" or ")[0])
+        return [low, low + unit], [low - unit]
+    if kind.startswith("a number above"):
+        return [float(last) + 1e-9], [float(last)]
+    if kind.startswith("true"):
+        return [True, False, "true", "false", *re.findall("'(.*)'", kind)], ["perhaps", 2]
+    if kind.startswith("'"):
+        choices = [word.strip("'") for word in kind.replace(" or ", ", ").split(", ") if word != "none"]
+        return choices, ["", "something else", choices[0] + "x"]
+    return [], [["a list"], {"a": "mapping"}]
+
+
+@pytest.mark.parametrize(("model_class", "name", "default", "words"), JUDGED_BY_THEIR_ROW)
+def test_a_field_takes_just_what_its_row_says(
+    model_class: type[Config], name: str, default: object, words: str
+) -> None:
+    base: dict[str, Any] = {
+        field: "x" for field, (value, _) in CONTRACT[model_class].items() if value is REQUIRED
+    }
+    if model_class is PyTorchExecutionConfig:
+        base |= {"accelerator": "cpu", "num_workers": 1}
+    takes, refuses = _edges(words)
+    takes += [None] if words.endswith("none") and not words.startswith("'none'") else []
+    refuses += [] if None in takes else [None]
+    for value in takes:
+        config = model_class.model_validate({**base, name: value})
+        assert getattr(config, name) == (
+            {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+        )
+    for value in refuses:
+        with pytest.raises(ValidationError, match=name):
+            model_class.model_validate({**base, name: value})
+
+
+def test_both_cores_mean_the_same_by_the_same_name() -> None:
+    ours, theirs = CONTRACT[PyTorchExecutionConfig], CONTRACT[TensorFlowExecutionConfig]
+    differing = {name for name in {*ours} & {*theirs} if ours[name] != theirs[name]}
+    assert differing == {"strategy", "deterministic"}  # Lightning's names; TensorFlow has no `warn`
+    assert {*theirs} - {*ours} == {"jit_compile"}
+
+
+def test_the_path_of_an_error_leads_to_its_field() -> None:
+    assert field_at(TrainingConfig, ("model", "N")) is ModelConfig.model_fields["N"]
+    assert field_at(TrainingConfig, ("model",)) is TrainingConfig.model_fields["model"]
+    assert field_at(TrainingConfig, ("model", "nothing")) is TrainingConfig.model_fields["model"]
+    indices = PyTorchExecutionConfig.model_fields["recon_log_fixed_indices"]
+    assert field_at(PyTorchExecutionConfig, ("recon_log_fixed_indices", 0)) is indices
+    assert field_at(TrainingConfig, ("nothing", "N")) is None
+    assert field_at(TrainingConfig, ()) is None
