@@ -32,6 +32,7 @@ BENCHMARKS = {
     "thinning": "all",
     "lines": "all",
     "curves": "all",
+    "gpu": "torch",
     "imports": "base",
 }
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
@@ -119,6 +120,19 @@ def tests_slow(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """The tests of the findings, then `ptycho audit` with their outcomes; writes the inventory in docs/."""
+    install(session, "all", *TEST_TOOLS)
+    use_data_beside(session)
+    outcomes = str(Path(session.create_tmp()).resolve() / "findings.xml")
+    selected = ("-m", "finding and not slow", f"--junitxml={outcomes}", "-o", "junit_family=xunit2")
+    # A test that failed is named by the audit, with its finding.
+    session.run("python", "-m", "pytest", "-q", *selected, *session.posargs, success_codes=[0, 1])
+    inventory = "docs/reference/policy-inventory.md"
+    session.run("ptycho", "audit", "--tests", outcomes, "--format", "md", "--output", inventory)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and import contracts."""
     install(session, "all", "ruff>=0.15", "import-linter>=2.3")
@@ -143,14 +157,11 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The figures of the documentation: the names are those of BENCHMARKS, and `gpu`."""
+    """The figures of the documentation: the names are those of BENCHMARKS."""
     names = [entry.stem for entry in (ROOT / "benchmarks").glob("*.py")]
     wanted = session.posargs[0] if session.posargs else ""
-    if wanted == "gpu":
-        run_tests(session, "torch", "-m", "gpu", *session.posargs[1:])
-        return
     if wanted not in BENCHMARKS or wanted not in names:
-        session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)} | gpu")
+        session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)}")
     install(session, BENCHMARKS[wanted])
     use_data_beside(session)
     if wanted in ("star", "fidelity"):
@@ -202,6 +213,8 @@ def build(session: nox.Session) -> None:
     session.run(*pip_install, *light, external=True)
     ptycho = str(scripts / "ptycho")
     session.run(ptycho, "--version", external=True)
+    with session.chdir(session.create_tmp()):
+        session.run(ptycho, "audit", external=True)
     with session.chdir(session.create_tmp()):
         session.run(ptycho, "simulate", "--frames", "60", "--output", "tiny.npz", external=True)
         session.run(ptycho, "reconstruct", "tiny.npz", "--output-dir", "tiny", external=True)

@@ -1,6 +1,6 @@
 """Dose thinning: train on a bright scan, image dim scans of objects never trained on, and of the real scan.
 
-    nox -s bench -- thinning [--seconds 150] [--doses 1e2 1e3] [--real-seconds 90] [--write-docs]
+    nox -s bench -- thinning [--seconds 300] [--doses 1e2 1e3] [--real-seconds 90] [--view-share S] [--write-docs]
 
 N = 64. The bright scan has 1e6 photons a frame; the network sees it thinned. The solver gets the dim scans with
 the true probe to start from; "network, then solver" is the solver from the network's image. On the real scan the
@@ -45,12 +45,12 @@ PICTURE = Path(__file__).parents[1] / "docs" / "images" / "thinning.png"
 WAYS = ("network", "solver", "network, then solver")
 
 
-def simulated(doses: list[float], seconds: float) -> list[dict[str, Any]]:
+def simulated(doses: list[float], seconds: float, view_share: float | None) -> list[dict[str, Any]]:
     """Object errors of the three ways at every dose, on objects that were not trained on."""
     bright = simulate_scan(object_kind="polygons", photons=1e6, frames=400, seed=11, **COMMON)
     rows = []
     for dose in doses:
-        config = TrainingConfig(max_time=seconds, thin_to=dose)
+        config = TrainingConfig(max_time=seconds, thin_to=dose, view_share=view_share)
         trained = get_backend("pytorch").train(bright.scan, config, EXECUTION)
         for kind in OBJECTS:
             dim = simulate_scan(object_kind=kind, photons=dose, frames=200, seed=3, **COMMON)
@@ -118,15 +118,16 @@ def show(axis: Any, result: Reconstruction, target: Reconstruction, title: str) 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=150.0, help="training on the simulated scan, a dose")
+    parser.add_argument("--seconds", type=float, default=300.0, help="training on the simulated scan, a dose")
     parser.add_argument("--doses", type=float, nargs="+", default=[1e2, 1e3])
     parser.add_argument("--real-seconds", type=float, default=90.0, help="training on the real scan, a dose")
+    parser.add_argument("--view-share", type=float, help="part of the batches that show other views")
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     measured, pictures = real(REAL_DOSES, arguments.real_seconds)
     if arguments.write_docs:
         draw(REAL_DOSES, pictures)
-    rows = simulated(arguments.doses, arguments.seconds)
+    rows = simulated(arguments.doses, arguments.seconds, arguments.view_share)
     text = report(arguments, rows, measured)
     print(text)
     data = {"host": host(), "rows": rows, "real": measured}
@@ -137,6 +138,8 @@ def report(arguments: argparse.Namespace, rows: list[dict], measured: list[dict]
     """Write the page."""
     doses = " ".join(f"{dose:g}" for dose in arguments.doses)
     flags = f"--seconds {arguments.seconds:g} --doses {doses} --real-seconds {arguments.real_seconds:g}"
+    if arguments.view_share is not None:
+        flags += f" --view-share {arguments.view_share:g}"
     flags += " --write-docs" if arguments.write_docs else ""
     table = [
         [f"{row['dose']:.0e}", row["object"], *(f"{error:.3f}" for error in row["errors"])] for row in rows

@@ -40,6 +40,7 @@ def test_scaled_unit_frames_hold_the_photons_asked_for(seed, nphotons):
     assert np.mean(np.sum((s * unit) ** 2, axis=(1, 2))) == pytest.approx(nphotons)
 
 
+@pytest.mark.finding("NORMALIZATION-001")
 @few
 @given(seed=seeds)
 def test_for_counts_of_measured_mean_the_two_factors_cancel(seed):

@@ -23,6 +23,7 @@ __all__ = [
     "OutputError",
     "PolicyError",
     "PolicyWarning",
+    "ProbeError",
     "TrainingError",
     "exit_code",
 ]
@@ -62,6 +63,10 @@ class _Finding(Exception):
 
 class PolicyError(_Finding, RuntimeError):
     """A rule of the house was broken: POLICY-001, CONFIG-*, EXEC-ACCUM-*. Exit code 5."""
+
+
+class ProbeError(PolicyError):
+    """An installation does not keep a rule, as its probe found out (`ptycho audit`). Exit code 5."""
 
 
 class ConfigError(_Finding, ValueError):

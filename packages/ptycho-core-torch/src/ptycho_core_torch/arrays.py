@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import torch
+from ptycho_config import hardware
 from ptycho_core.arrays import Lanes, NumpyArrays, divergence_allowed, usable_cores
 
 __all__ = ["TorchArrays"]
@@ -47,7 +48,7 @@ class TorchArrays:
 
     @staticmethod
     def sees_gpu() -> bool:
-        return torch.cuda.is_available()
+        return hardware.cuda_available()
 
     def limits(self) -> AbstractContextManager[Any]:
         return self._one_thread_each()

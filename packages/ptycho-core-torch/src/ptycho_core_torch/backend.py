@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptycho_config import hardware
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
@@ -47,7 +48,7 @@ class PyTorchBackend:
         start: TrainedNetwork | None = None,
     ) -> TrainedNetwork:
         """Train a network on a scan, through the physics; see `ptycho_core_torch.training`."""
-        self._check()
+        self._check(execution)
         from ptycho_core_torch.training import train_network
 
         return train_network(
@@ -62,18 +63,20 @@ class PyTorchBackend:
 
     def load(self, bundle: str | Path, execution: PyTorchExecutionConfig) -> TrainedNetwork:
         """Open a bundle; see `ptycho_core_torch.bundles`."""
-        self._check()
+        self._check(execution)
         from ptycho_core_torch.bundles import load_network
 
         return load_network(bundle, execution)
 
-    def _check(self) -> None:
+    def _check(self, execution: PyTorchExecutionConfig) -> None:
         found = self.availability()
         if not found.installed:
             raise BackendUnavailableError(
                 f"The backend `pytorch` cannot work here: {found.reason}. "
                 "Install it: pip install 'ptycho-dispatch[torch]'."
             )
+        if execution.accelerator in ("cuda", "gpu"):
+            hardware.require_accelerator(execution.accelerator, cuda_available=hardware.cuda_available())
 
 
 def _devices() -> tuple[str, ...]:

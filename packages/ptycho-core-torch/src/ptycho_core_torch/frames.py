@@ -14,10 +14,15 @@ from ptycho_config.errors import ConfigError
 from ptycho_core.normalisation import intensity_scale, unit_factor_from_mean_energy
 from ptycho_core.physics import cut_patches, whole_and_rest
 from ptycho_core.scan import Scan
+from ptycho_core.views import Views
 from ptycho_core_torch.forward import split_positions
 from ptycho_core_torch.network import Batch
 
 __all__ = ["Frames", "GroupBatches", "Neighbourhoods", "Shuffled"]
+
+
+#: While frames are new nothing teaches as much as they do; a network that knows them learns their habits.
+_NEW_UNTIL, _KNOWN_AFTER = 5.0, 15.0
 
 
 class Frames:
@@ -35,6 +40,8 @@ class Frames:
         *,
         with_truth: bool = False,
         thin_to: float | None = None,
+        views: Views | None = None,
+        view_share: float = 0.0,
         seed: int = 0,
     ) -> None:
         """Measure the scan.
@@ -44,7 +51,10 @@ class Frames:
             with_truth: batches carry the true object patches, which supervised training needs.
             thin_to: the amplitudes are of frames thinned binomially to this mean count, anew each time; the
                 counts stay those measured. A thinned Poisson count is the count of a dimmer measurement.
-            seed: of the thinning.
+            views: of the scan's object, where batches shall show others than those measured.
+            view_share: part of the batches that do, once the measured frames are well known: none before each
+                was seen five times, so many after fifteen.
+            seed: of the thinning and of the views.
         Raises:
             ConfigError: the frames are no photon counts, or not brighter than `thin_to`.
         """
@@ -53,6 +63,7 @@ class Frames:
         self.nphotons = nphotons or self.mean_counts
         self.alpha = unit_factor_from_mean_energy(self.mean_counts, scan.frame_px)
         self.kept = None if thin_to is None else self._kept_part(thin_to)
+        self._views, self._view_share, self._given = views, view_share, 0
         self._random = np.random.default_rng(seed)
         self.intensity_scale = intensity_scale(self.nphotons, scan.frame_px)
         positions = torch.from_numpy(scan.positions_px - scan.positions_px.min(axis=0))
@@ -63,8 +74,7 @@ class Frames:
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Gather some frames."""
-        amplitude = torch.from_numpy(self.scan.amplitude(indices))
-        seen = amplitude if self.kept is None else self._thinned(amplitude)
+        amplitude, seen = self._amplitudes(indices)
         good = self._good if self._good is None or self._good.ndim == 2 else self._good[indices]
         if good is not None:
             amplitude, seen = amplitude * good, seen * good
@@ -74,6 +84,17 @@ class Frames:
         brighter = 1.0 if self.kept is None else self.kept**-0.5
         unit = seen * (self.alpha * brighter)
         return Batch(unit, counts, self.corners[indices], self._rests[indices], good, truth)
+
+    def _amplitudes(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network must explain, and what it sees: amplitudes (B, n, n), measured or of a view."""
+        times_seen, self._given = self._given / self.scan.n_frames, self._given + len(indices)
+        share = self._view_share * min(1.0, max(0.0, (times_seen - _NEW_UNTIL) / (_KNOWN_AFTER - _NEW_UNTIL)))
+        if self._views is not None and self._random.random() < share:
+            expected = self._views.counts(self.scan.positions_px[indices], self._random)
+            drawn = self._random.poisson(expected * (1.0 if self.kept is None else self.kept))
+            return torch.from_numpy(np.sqrt(expected)), torch.from_numpy(np.sqrt(drawn, dtype=np.float32))
+        amplitude = torch.from_numpy(self.scan.amplitude(indices))
+        return amplitude, amplitude if self.kept is None else self._thinned(amplitude)
 
     def _kept_part(self, thin_to: float) -> float:
         sample = np.square(self.scan.amplitude(slice(0, 16)), dtype=np.float64)

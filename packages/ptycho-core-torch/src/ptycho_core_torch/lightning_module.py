@@ -139,8 +139,7 @@ class PtychoLightning(L.LightningModule):
                 misfit = misfit * batch.good
             residual = misfit.sum() / amplitude.sum()
             nll = negative_log_likelihood(rate, batch.counts, batch.good)
-            spread = patches.std(0).mean() / patches.abs().mean()
-        self.last_spread = spread
+        self._last_patches = patches.detach()
         return loss, residual, nll
 
     def _loss(self, patches: Tensor, rate: Tensor, amplitude: Tensor, batch: Batch) -> Tensor:
@@ -161,7 +160,9 @@ class PtychoLightning(L.LightningModule):
     def check_collapse(self) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
         if self.global_step > 10 * WARM_UP_STEPS:
-            guards.check_collapse(*largest(self.trainer, float(self.last_spread)))
+            patches = self._last_patches
+            spread = float(patches.std(0).mean() / patches.abs().mean())
+            guards.check_collapse(*largest(self.trainer, spread))
 
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule of the configuration."""

@@ -191,7 +191,9 @@ def _build(model: ModelConfig) -> nn.Module:
                 "`--input-channels backprojection`."
             )
         seen_again = 5 if model.unet_passes > 1 else 3
-        return Unet(1 if model.input_channels == "amplitude" else seen_again)
+        unet = Unet(1 if model.input_channels == "amplitude" else seen_again)
+        # The layout that oneDNN and cuDNN want beside channels-last images; else steps copy the weights.
+        return unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if model.unet_passes > 1:
         raise ConfigError(
             f"`unet_passes` is {model.unet_passes}, and `{model.architecture}` sees each frame once. Use "

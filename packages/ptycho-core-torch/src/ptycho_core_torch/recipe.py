@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SHARED_WITH_TRAINING, PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core_torch.frames import Frames
 
-__all__ = ["batch_size_of", "clip_value_of", "learning_rate_of", "settled"]
+__all__ = ["batch_size_of", "clip_value_of", "learning_rate_of", "settled", "view_share_of"]
 
 #: Learning rate of `unet` where nobody chose one.
 _UNET_RATE = 2e-3
 _UNET_CLIP = {"norm": 1.0, "value": 1.0, "agc": 0.01}
-_UNET_BATCH, _CLASSIC_BATCH = 24, 16
+_UNET_FRAMES, _CLASSIC_BATCH = 24, 16
+#: Part of the batches that show other views of the sample, where a lower dose is learned.
+_VIEW_SHARE = 0.75
 #: Above this mean count per pixel the amplitude loss gave the sharper objects, below it the Poisson loss.
 _MANY_COUNTS_PER_PIXEL = 10.0
 
@@ -37,8 +40,10 @@ def settled(config: TrainingConfig, execution: PyTorchExecutionConfig, frames: F
 
 
 def batch_size_of(config: TrainingConfig) -> int:
-    """Frames of a neighbourhood, or groups, that one process learns from at once."""
-    return config.batch_size or (_UNET_BATCH if _is_unet(config) else _CLASSIC_BATCH)
+    """Groups that one process learns from at once; `unet` takes as many as have 24 frames."""
+    if config.batch_size is not None:
+        return config.batch_size
+    return max(1, _UNET_FRAMES // config.model.gridsize**2) if _is_unet(config) else _CLASSIC_BATCH
 
 
 def learning_rate_of(config: TrainingConfig, execution: PyTorchExecutionConfig) -> float:
@@ -52,6 +57,26 @@ def clip_value_of(config: TrainingConfig) -> float | None:
     if config.gradient_clip_val is None and _is_unet(config):
         return _UNET_CLIP[config.gradient_clip_algorithm]
     return config.gradient_clip_val
+
+
+def view_share_of(config: TrainingConfig) -> float:
+    """Part of the batches that show other views of the sample.
+
+    Raises:
+        ConfigError: views are wanted where nothing is thinned, or where labels are learned.
+    """
+    wanted = config.view_share
+    fits = (
+        config.thin_to is not None and config.model.model_type == "pinn" and not config.realspace_mae_weight
+    )
+    if wanted and not fits:
+        raise ConfigError(
+            f"`--view-share` is {wanted:g}, and views are drawn for thinned frames without labels only. "
+            "Give `--thin-to` too, or leave `--view-share` out."
+        )
+    if wanted is None:
+        return _VIEW_SHARE if fits and config.model.overlap_constraint == "batch" else 0.0
+    return wanted
 
 
 def _is_unet(config: TrainingConfig) -> bool:

@@ -35,7 +35,7 @@ from ptycho_core.scan import Scan
 from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.memory import is_out_of_memory, smaller_inference_advice
 from ptycho_core_torch.network import PtychoNetwork
-from ptycho_core_torch.overlap import cut
+from ptycho_core_torch.overlap import add_patches, cut
 
 __all__ = ["TrainedNetwork"]
 
@@ -108,14 +108,15 @@ class TrainedNetwork:
         )
         corners = frames.corners + _MARGIN_PX
         batches = np.array_split(members, n_batches)
+        half = _half_precision(self.execution.precision, device)
         try:
             with torch.inference_mode():
-                image, interrupted = _one_pass(network, frames, corners, batches, None, listeners, 1)
+                image, interrupted = _one_pass(network, frames, corners, batches, None, listeners, 1, half)
                 for number in range(2, n_passes + 1):
                     if interrupted:
                         break
                     image, interrupted = _one_pass(
-                        network, frames, corners, batches, image, listeners, number
+                        network, frames, corners, batches, image, listeners, number, half
                     )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -131,7 +132,7 @@ class TrainedNetwork:
         origin = scan.positions_px.min(axis=0) - _MARGIN_PX - scan.frame_px // 2
         result = make_reconstruction(
             scan,
-            obj=image.numpy(),
+            obj=image.cpu().numpy(),
             probe=probe.astype(np.complex64),
             origin_px=origin.astype(np.float64),
             method="network",
@@ -166,6 +167,12 @@ class TrainedNetwork:
         return self.network.with_probe(probe)
 
 
+def _half_precision(precision: str, device: torch.device) -> torch.autocast:
+    """The precision in which the layers of a network work: that of the execution, as in training."""
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "32-true")
+
+
 def _one_pass(
     network: PtychoNetwork,
     frames: Frames,
@@ -174,6 +181,7 @@ def _one_pass(
     image: torch.Tensor | None,
     listeners: CallbackList,
     number: int,
+    half_precision: torch.autocast,
 ) -> tuple[torch.Tensor, bool]:
     """Show all frames to the network and average the patches.
 
@@ -182,25 +190,25 @@ def _one_pass(
         batches: members (G, C) of groups.
         image: the canvas (H, W) after the pass before; None in the first.
         number: of this pass.
+        half_precision: in which the network works, or not.
     Returns:
-        The canvas, 1 where no frame looks, and whether somebody wanted to stop.
+        The canvas on the network's device, 1 where no frame looks, and whether somebody wanted to stop.
     """
     side, device = frames.scan.frame_px, network.probe.device
     height, width = (corners.amax(0) + side + _MARGIN_PX).tolist()
-    total = torch.zeros((height, width), dtype=torch.complex64)
-    covered = torch.zeros((height, width))
-    weights, done, interrupted = network.weights.cpu(), 0, False
+    total = torch.zeros((height, width), dtype=torch.complex64, device=device)
+    covered = torch.zeros((height, width), device=device)
+    weights, done, interrupted = network.weights, 0, False
     for step, chosen in enumerate(batches, 1):
         members = chosen.reshape(-1)
-        batch = frames.batch(members).to(device)
-        seen = None if image is None else cut(image, corners[members], side).to(device)
-        patches = network.patches(batch, seen)
+        batch, here = frames.batch(members).to(device), corners[members].to(device)
+        seen = None if image is None else cut(image, here, side)
+        with half_precision:
+            patches = network.patches(batch, seen)
         if len(patches) < chosen.size:
             patches = network.agreed(patches, batch.corners)
-        patches = patches.cpu() * weights
-        for patch, (y, x) in zip(patches, corners[members].tolist(), strict=True):
-            total[y : y + side, x : x + side] += patch
-            covered[y : y + side, x : x + side] += weights
+        add_patches(total, patches * weights, here)
+        add_patches(covered, weights.expand(len(members), -1, -1), here)
         done = min(frames.scan.n_frames, done + len(chosen))
         listeners.on_step(StepReport(1, side, number, step, len(batches), float("nan"), done))
         if listeners.should_stop():

@@ -20,7 +20,7 @@ from ptycho_core_torch.checkpoints import Checkpoints
 from ptycho_core_torch.distributed import check_processes, check_strategy
 from ptycho_core_torch.recipe import clip_value_of
 
-__all__ = ["make_trainer", "quiet_lightning"]
+__all__ = ["device_in_use", "make_trainer", "quiet_lightning"]
 
 
 def make_trainer(
@@ -72,6 +72,14 @@ def make_trainer(
         ) from error
     check_processes(trainer)
     return trainer
+
+
+def device_in_use(trainer: L.Trainer) -> str:
+    """Say whether there is a GPU, whether this training uses it, and which it is."""
+    device, available = trainer.strategy.root_device, torch.cuda.is_available()
+    used = device.type == "cuda"
+    name = f", device {torch.cuda.get_device_name(device)}" if used else ""
+    return f"GPU available: {available}{' (cuda)' if available else ''}, used: {used}{name}"
 
 
 def _logger(execution: PyTorchExecutionConfig, directory: Path) -> Any:

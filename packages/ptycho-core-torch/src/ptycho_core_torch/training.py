@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import signal
 import tempfile
@@ -25,6 +26,7 @@ from ptycho_core.bundle import ProbeMask, Scaling
 from ptycho_core.callbacks import Callback, CallbackList, RunEvent
 from ptycho_core.grouping import choose_frames
 from ptycho_core.scan import Scan
+from ptycho_core.views import Views
 from ptycho_core_torch.checkpoints import Checkpoints, metric_to_watch
 from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.labels import needs_truth
@@ -32,15 +34,17 @@ from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.loaders import make_loader
 from ptycho_core_torch.memory import is_out_of_memory, smaller_batch_advice
 from ptycho_core_torch.network import PtychoNetwork
-from ptycho_core_torch.recipe import batch_size_of, learning_rate_of, settled
+from ptycho_core_torch.recipe import batch_size_of, learning_rate_of, settled, view_share_of
 from ptycho_core_torch.reporting import Reporter
 from ptycho_core_torch.resume import check_frame_size, continued, joined
 from ptycho_core_torch.trained import TrainedNetwork
-from ptycho_core_torch.trainer import make_trainer, quiet_lightning
+from ptycho_core_torch.trainer import device_in_use, make_trainer, quiet_lightning
 from ptycho_core_torch.without_effect import settings_without_effect
 
 __all__ = ["train_network"]
 
+#: The logger of the command line, which names no core and so listens to no logger of one.
+_LOG = logging.getLogger("ptycho")
 _CALIBRATION_FRAMES = 256
 #: How often `unet` sees thinned frames where nobody chose it.
 _PASSES_IN_DIM_LIGHT = 3
@@ -72,6 +76,7 @@ def train_network(
         PolicyError: EXEC-ACCUM-001, EXEC-ACCUM-002.
         TrainingError: the loss is not finite, the network collapsed, or the memory does not suffice.
     """
+    _check_accumulation(scan, config, execution)
     run = _prepared(scan, config, execution, test_scan, start)
     epochs_before = 0 if start is None else len(start.history)
     timed = config.max_time is not None and "nepochs" not in config.model_fields_set
@@ -114,6 +119,7 @@ def train_network(
             test_frames = Frames(test_scan, config.nphotons, with_truth=run.with_truth)
             test_loader = make_loader(test_frames, config, execution, trainer, seed)
         if trainer.is_global_zero:
+            _LOG.info("%s", device_in_use(trainer))
             _announce(callbacks, config, execution, None if written is None else watched)
         try:
             _fit(trainer, module, loader, test_loader)
@@ -158,6 +164,17 @@ class _Run:
         )
 
 
+def _check_accumulation(scan: Scan, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+    """Ask a module like the one to train whether it may accumulate, before any frame is read."""
+    if execution.accum_steps == 1:
+        return
+    model = config.model.model_copy(update={"N": scan.frame_px})
+    with torch.random.fork_rng(devices=[]):
+        network = PtychoNetwork(model, scan.probe, 1.0)
+    plan = {"learning_rate": 1.0, "mean_counts_per_pixel": 1.0, "steps_per_epoch": 1, "n_epochs": None}
+    guards.check_accumulation(PtychoLightning(network, config, **plan), execution.accum_steps)
+
+
 def _prepared(
     scan: Scan,
     config: TrainingConfig,
@@ -181,7 +198,16 @@ def _prepared(
     if config.n_subsample is not None:
         part_seed = seed if config.subsample_seed is None else config.subsample_seed
         scan = scan.select(choose_frames(scan.n_frames, config.n_subsample, part_seed))
-    frames = Frames(scan, config.nphotons, with_truth=with_truth, thin_to=config.thin_to, seed=seed)
+    share = view_share_of(config)
+    frames = Frames(
+        scan,
+        config.nphotons,
+        with_truth=with_truth,
+        thin_to=config.thin_to,
+        views=Views.of_scan(scan) if share else None,
+        view_share=share,
+        seed=seed,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = PtychoNetwork(model, scan.probe, frames.intensity_scale)
@@ -191,7 +217,9 @@ def _prepared(
     else:
         network.load_state_dict(start.network.state_dict())
     config = settled(config, execution, frames)
-    config = config.model_copy(update={"model": model, "batch_size": batch_size_of(config)})
+    config = config.model_copy(
+        update={"model": model, "batch_size": batch_size_of(config), "view_share": share}
+    )
     return _Run(network, config, execution, frames, with_truth, start)
 
 
@@ -219,11 +247,14 @@ def _announce(
     execution: PyTorchExecutionConfig,
     watched: str | None,
 ) -> None:
-    """Say what was asked for and will not happen."""
+    """Say what was asked for and will not happen, and what will though nobody asked."""
     listeners = CallbackList(callbacks)
     ignored = settings_without_effect(config, execution)
     if ignored:
         listeners.on_event(RunEvent("ignored", f"Without effect in this version: {', '.join(ignored)}."))
+    if config.view_share:
+        part = f"{config.view_share:.0%} of the batches show other views of the sample"
+        listeners.on_event(RunEvent("views", f"{part}; `--view-share 0` leaves them out."))
     wanted = execution.checkpoint_monitor_metric
     if watched not in (None, wanted):
         listeners.on_event(

@@ -13,7 +13,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import usable_cores
 from ptycho_core.scan import Scan
 
-__all__ = ["solver_provenance", "versions"]
+__all__ = ["run_provenance", "solver_provenance", "versions"]
 
 _PACKAGES = (
     "ptycho-config",
@@ -47,14 +47,10 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def solver_provenance(
-    scan: Scan, config: SolverConfig, execution: SolverExecutionConfig, choice: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the entries of `run.json` that the solver knows."""
+def run_provenance(scan: Scan) -> dict[str, Any]:
+    """Return the entries of `run.json` that every run has: when, from what, by which versions, where."""
     return {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "configuration": {"solver": config.model_dump(mode="json")},
-        "execution": {"requested": execution.model_dump(mode="json"), "resolved": choice},
         "input": {
             "scan": scan.name,
             "file": None if scan.source is None else scan.source.name,
@@ -62,8 +58,20 @@ def solver_provenance(
             "measurement": scan.measurement,
             "dc": scan.dc,
             "probe_source": scan.probe_source,
+            "ground_truth": scan.ground_truth is not None or scan.patch_truth is not None,
             "notes": list(scan.notes),
         },
         "versions": versions(),
         "hardware": hardware(),
+    }
+
+
+def solver_provenance(
+    scan: Scan, config: SolverConfig, execution: SolverExecutionConfig, choice: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the entries of `run.json` that the solver knows."""
+    return {
+        **run_provenance(scan),
+        "configuration": {"solver": config.model_dump(mode="json")},
+        "execution": {"requested": execution.model_dump(mode="json"), "resolved": choice},
     }

@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
-from ptycho_config.models import SolverConfig, TrainingConfig
+from ptycho_config.models import ModelConfig, SolverConfig, TrainingConfig
+from ptycho_dispatch.log import held_warnings
+from ptycho_dispatch.network_record import policy_events
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -40,12 +42,17 @@ def by_network(
     """
     from ptycho_core import solve
     from ptycho_core.backend import get_backend
+    from ptycho_core.provenance import run_provenance
     from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
+    from ptycho_dispatch.dispatcher import prepare
     from ptycho_dispatch.probe import with_refined_probe
 
     began = time.perf_counter()
     backend = get_backend("pytorch")
-    torch_execution = PyTorchExecutionConfig(accelerator=execution.accelerator, logger_backend=None)
+    with held_warnings() as warned:
+        torch_execution = PyTorchExecutionConfig(accelerator=execution.accelerator, logger_backend=None)
+    for text in warned:
+        logger.warning("%s", text)
     if refine_probe:
         scan = with_refined_probe(scan)
     seconds = _TRAINING_S
@@ -53,10 +60,17 @@ def by_network(
         share = _TRAINING_SHARE if then_solver else 1.0
         seconds = max(1.0, share * (solver.max_time - (time.perf_counter() - began)))
     logger.info("Training a network on %s for %.0f s.", scan.name, seconds)
-    config = TrainingConfig(max_time=seconds, seed=solver.seed)
+    config = TrainingConfig(model=ModelConfig(N=scan.frame_px), max_time=seconds, seed=solver.seed)
+    prepare(config, torch_execution)
+    record = {
+        "configuration": {"training": config.model_dump(mode="json")},
+        "execution": None if torch_execution.resolution is None else torch_execution.resolution._asdict(),
+        "policy_events": policy_events(warned),
+    }
     trained = backend.train(scan, config, torch_execution, callbacks=callbacks)
     result = trained.reconstruct(scan)
-    result = replace(result, history=trained.history, interrupted=trained.interrupted)
+    known = {**result.provenance, **run_provenance(scan), "network": record}
+    result = replace(result, history=trained.history, interrupted=trained.interrupted, provenance=known)
     if not then_solver or trained.interrupted:
         return _timed(result, began)
     floor = noise_floor(scan)
@@ -70,7 +84,8 @@ def by_network(
         left = max(1.0, solver.max_time - (time.perf_counter() - began))
         solver = solver.model_copy(update={"max_time": left})
     polished = solve(scan, solver, execution, callbacks, start=result)
-    return _timed(replace(polished, method="network, then solver"), began)
+    both = {**polished.provenance, "network": record}
+    return _timed(replace(polished, method="network, then solver", provenance=both), began)
 
 
 def _timed(result: Reconstruction, began: float) -> Reconstruction:

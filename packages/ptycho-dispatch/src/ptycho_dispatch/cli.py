@@ -26,6 +26,7 @@ COMMANDS = {
     "data": ("data", "named real data sets: list them, fetch one"),
     "config": ("configuration", "the configuration in force and where each value comes from; JSON schema"),
     "backends": ("backends", "what is installed and which devices it sees"),
+    "audit": ("audit.command", "whether this installation, or a finished run, keeps the rules of the house"),
 }
 
 

@@ -18,7 +18,7 @@ this one may pass its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_dispatch.processes import follows
+from ptycho_dispatch.torch_policy import refuse_absent_gpu
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -39,6 +40,7 @@ __all__ = [
     "RUNNERS",
     "Orientation",
     "load_inference_bundle_with_backend",
+    "prepare",
     "run_cdi_example_with_backend",
     "train_cdi_model_with_backend",
 ]
@@ -89,8 +91,11 @@ def _run(
     from ptycho_core.bundle import BUNDLE_FILE
 
     core = get_backend(backend)
-    # Asked before training, at whose end Lightning takes the numbers of the processes away.
-    a_follower = isinstance(execution_config, PyTorchExecutionConfig) and follows(execution_config)
+    a_follower = False
+    if isinstance(execution_config, PyTorchExecutionConfig):
+        refuse_absent_gpu(execution_config)
+        # Asked before training, at whose end Lightning takes the numbers of the processes away.
+        a_follower = follows(execution_config)
     scan = orientation.applied_to(_opened(train))
     test_scan = None if test is None else orientation.applied_to(_opened(test))
     trained = core.train(
@@ -160,7 +165,9 @@ def run_cdi_example_with_backend(
     """
     if M < 1:
         raise ConfigError(f"`M` is {M}; it is the side of a window in pixels, at least 1.")
-    backend, execution = _prepared(config, torch_execution_config, update_registry, runners)
+    backend, execution = prepare(
+        config, torch_execution_config, update_registry=update_registry, backends=runners
+    )
     amplitude, phase, results = runners[backend](
         train,
         test,
@@ -214,22 +221,35 @@ def load_inference_bundle_with_backend(
     """
     from ptycho_core.backend import get_backend
 
-    backend, execution = _prepared(config, torch_execution_config, update_registry, RUNNERS)
+    backend, execution = prepare(config, torch_execution_config, update_registry=update_registry)
     return get_backend(backend).load(directory, execution), legacy_dict(config)
 
 
-def _prepared(
+def prepare(
     config: TrainingConfig | InferenceConfig,
-    execution: PyTorchExecutionConfig | None,
-    update_registry: Callable[[Any, Any], None],
-    runners: Mapping[str, Any],
+    execution: PyTorchExecutionConfig | None = None,
+    *,
+    update_registry: Callable[[Any, Any], None] = update_legacy_dict,
+    backends: Collection[str] = RUNNERS,
+    defaults: Callable[[], PyTorchExecutionConfig] = PyTorchExecutionConfig,
 ) -> tuple[str, Any]:
+    """Take the steps that come before any backend is asked: check, update the registry, resolve.
+
+    Args:
+        execution: what somebody chose; None where nobody did.
+        backends: the names that are known.
+        defaults: makes the execution where nobody chose one.
+    Returns:
+        The name of the backend and its execution, which is None for one that resolves for itself.
+    Raises:
+        ValueError: an unknown backend.
+    """
     backend = config.backend or "pytorch"
-    if backend not in runners:
-        raise ConfigError(f"Unknown backend `{backend}`; choose one of {', '.join(sorted(runners))}.")
+    if backend not in backends:
+        raise ConfigError(f"Unknown backend `{backend}`; choose one of {', '.join(sorted(backends))}.")
     update_registry(params, config)
     if backend == "pytorch" and execution is None:
-        execution = PyTorchExecutionConfig()
+        execution = defaults()
         logger.info(
             "Backend dispatcher: auto-instantiated PyTorchExecutionConfig with accelerator='%s' "
             "(POLICY-001 GPU-first defaults)",

@@ -20,9 +20,10 @@ from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
+from ptycho_dispatch.network_record import NetworkRecord
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.torch_policy import announce_execution
+from ptycho_dispatch.torch_policy import announce_execution, refuse_absent_gpu, runs_by_default
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -62,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         BackendUnavailableError: the core that is asked for is not installed.
         BundleError, ConfigError, DataError, OutputError, PolicyError: see their docstrings.
     """
+    from ptycho_dispatch.dispatcher import prepare
+
     with held_warnings() as warned:
         inference, execution, run_config = load_parts(
             PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
@@ -71,10 +74,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise BackendUnavailableError(
             f"The backend `{config.backend}` cannot infer in this version. Use `--backend pytorch`."
         )
+    refuse_absent_gpu(execution.config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
-        announce_execution(arguments, PARTS[1], warned)
-        return _infer(config, execution.config, run_config.config, directory, screen)
+        announce_execution(execution, warned)
+        prepare(
+            config,
+            None if runs_by_default(execution) else execution.config,
+            defaults=lambda: execution.config,
+        )
+        record = NetworkRecord({"inference": inference, "run": run_config}, execution, warned)
+        return _infer(config, execution.config, run_config.config, directory, screen, record)
 
 
 def _infer(
@@ -83,6 +93,7 @@ def _infer(
     run_config: RunConfig,
     directory: Path,
     screen: Any,
+    record: NetworkRecord,
 ) -> int:
     from ptycho_core import open_scan
     from ptycho_core.backend import get_backend
@@ -107,14 +118,16 @@ def _infer(
         probe_file=run_config.probe_file,
     )
     if config.n_subsample is not None:
-        chosen = choose_frames(scan.n_frames, config.n_subsample, seed=config.subsample_seed)
+        # 0 where nobody chose, as in training: the same command gives the same image.
+        chosen = choose_frames(scan.n_frames, config.n_subsample, seed=config.subsample_seed or 0)
         scan = scan.select(np.asarray(chosen))
     shown, progress = progress_for(screen)
     with Interruptible() as interrupt:
         with shown:
             result = trained.reconstruct(scan, config, callbacks=(progress, interrupt))
         screen.console = None
-        result = replace(result, provenance=dict(result.provenance) | {"bundle": str(config.model_path)})
+        provenance = dict(result.provenance) | record.provenance(scan) | {"bundle": str(config.model_path)}
+        result = replace(result, provenance=provenance)
         files = result.save(directory)
         legacy = write_legacy_pictures(files, directory)
     _report(scan, result, directory, [*files, *legacy, LOG_FILE], began)

@@ -83,6 +83,7 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
         file.setLevel("INFO")
         handlers.append(file)
     names = ("ptycho", "ptycho_core", "ptycho_config", "ptycho_dispatch")
+    before = {name: (logging.getLogger(name).level, logging.getLogger(name).propagate) for name in names}
     for name in names:
         logging.getLogger(name).setLevel("DEBUG")
         logging.getLogger(name).propagate = False
@@ -101,6 +102,8 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
         for name in names:
             for handler in handlers:
                 logging.getLogger(name).removeHandler(handler)
+            level_before, logging.getLogger(name).propagate = before[name]
+            logging.getLogger(name).setLevel(level_before)
         for handler in handlers:
             handler.close()
 

@@ -1,27 +1,43 @@
-"""What `train` and `infer` say about the execution before they begin (POLICY-001)."""
+"""What `train` and `infer` decide and say about the execution before they begin (POLICY-001)."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
-from typing import Any
 
-from ptycho_config.flags import given_flags
-from ptycho_config.naming import Part, places
+from ptycho_config import hardware
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.sources import Loaded
 
-__all__ = ["announce_execution"]
+__all__ = ["announce_execution", "refuse_absent_gpu", "runs_by_default"]
 
 logger = logging.getLogger("ptycho")
 
 
-def announce_execution(arguments: argparse.Namespace, execution: Part[Any], warned: Sequence[str]) -> None:
-    """Log the warnings that came with the configuration, and that no execution flag was given if none was."""
+def runs_by_default(execution: Loaded[PyTorchExecutionConfig]) -> bool:
+    """Tell whether nobody chose how to run: no `--torch-*` flag, and no accelerator by any other way."""
+    return execution.source_of("accelerator") == "default" and not any(
+        setting.source == "flag" and setting.origin.startswith("`--torch-")
+        for setting in execution.settings.values()
+    )
+
+
+def announce_execution(execution: Loaded[PyTorchExecutionConfig], warned: Sequence[str]) -> None:
+    """Log the warnings that came with the configuration, and that the defaults hold where they do."""
     for text in warned:
         logger.warning("%s", text)
-    given = given_flags(arguments)
-    if not any(place.name in given for place in places(execution)):
+    if runs_by_default(execution):
         logger.info(
             "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
             "(auto-detects CUDA if available, else CPU). CPU-only users should pass --torch-accelerator cpu."
         )
+
+
+def refuse_absent_gpu(execution: PyTorchExecutionConfig) -> None:
+    """Refuse a GPU that somebody asked for and this host lacks; call it before any data is read.
+
+    Raises:
+        PolicyError: POLICY-001.
+    """
+    if execution.accelerator in ("cuda", "gpu"):
+        hardware.require_accelerator(execution.accelerator, cuda_available=hardware.cuda_available())

@@ -18,10 +18,11 @@ from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
+from ptycho_dispatch.network_record import NetworkRecord, TrainingPlan, sha256_of
 from ptycho_dispatch.processes import follows
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.torch_policy import announce_execution
+from ptycho_dispatch.torch_policy import announce_execution, refuse_absent_gpu, runs_by_default
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         BackendUnavailableError: the backend or its framework is not installed.
         ConfigError, DataError, OutputError, PolicyError, TrainingError: see their docstrings.
     """
+    from ptycho_dispatch.dispatcher import prepare
+
     with held_warnings() as warned:
         training, execution, run_config = load_parts(
             PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
@@ -78,12 +81,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise BackendUnavailableError(
             f"The backend `{config.backend}` cannot train in this version. Use `--backend pytorch`."
         )
+    refuse_absent_gpu(execution.config)
     if follows(execution.config):
         return _follow(config, execution.config, run_config.config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
-        announce_execution(arguments, PARTS[1], warned)
-        return _lead(config, execution.config, run_config.config, directory, screen)
+        announce_execution(execution, warned)
+        prepare(
+            config,
+            None if runs_by_default(execution) else execution.config,
+            defaults=lambda: execution.config,
+        )
+        record = NetworkRecord({"training": training, "run": run_config}, execution, warned)
+        return _lead(config, execution.config, run_config.config, directory, screen, record)
 
 
 def _lead(
@@ -92,6 +102,7 @@ def _lead(
     run_config: RunConfig,
     directory: Path,
     screen: Any,
+    record: NetworkRecord,
 ) -> int:
     from ptycho_core.backend import get_backend
     from ptycho_dispatch.interrupt import Interruptible
@@ -107,12 +118,17 @@ def _lead(
         execution = execution.model_copy(update={"enable_progress_bar": False})
     with Interruptible() as interrupt:
         with shown:
-            trained = _trained(backend, scans, config, execution, directory, start, (progress, interrupt))
+            plan = TrainingPlan()
+            callbacks = (progress, interrupt, plan)
+            trained = _trained(backend, scans, config, execution, directory, start, callbacks)
         screen.console = None
         bundle = trained.with_given_probe(scans.given.probe).save(directory)
         logger.info("The bundle is %s.", bundle)
-        result = trained.reconstruct(scans.test or scans.train)
-        result = replace(result, history=trained.history or result.history)
+        imaged = scans.test or scans.train
+        result = trained.reconstruct(imaged)
+        provenance = dict(result.provenance) | record.provenance(imaged)
+        provenance |= {"batches_per_epoch": plan.batches_per_epoch, "bundle_sha256": sha256_of(bundle)}
+        result = replace(result, history=trained.history or result.history, provenance=provenance)
         files = result.save(directory)
         legacy = write_legacy_pictures(files, directory)
     scan = scans.train
@@ -131,10 +147,12 @@ def _lead(
 def _follow(config: TrainingConfig, execution: PyTorchExecutionConfig, run_config: RunConfig) -> int:
     """Train along with the first process; it alone says and writes what came of it."""
     from ptycho_core.backend import get_backend
+    from ptycho_dispatch.dispatcher import prepare
     from ptycho_dispatch.interrupt import Interruptible
 
     backend = get_backend(config.backend)
     with logging_to(None, "CRITICAL"), Interruptible() as interrupt:
+        prepare(config, execution)
         scans = _opened(config, run_config)
         start = _stored(backend, config.output_dir, execution) if run_config.resume else None
         try:

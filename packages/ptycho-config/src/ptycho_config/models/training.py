@@ -37,7 +37,7 @@ class TrainingConfig(CanonicalConfig):
     )
     test_data_file: FilePath | None = Field(default=None, description="scan to test on: a file or a data set")
     batch_size: PositiveInteger | None = Field(
-        default=None, description="groups per step; 24 for unet, else 16, when not given"
+        default=None, description="groups per step; 16, or for unet as many as have 24 frames, when not given"
     )
     nepochs: PositiveInteger = Field(default=50, description="passes over the data")
     mae_weight: Fraction = Field(default=0.0, description="weight of the mean absolute error, 0 to 1")
@@ -54,6 +54,11 @@ class TrainingConfig(CanonicalConfig):
         default=None,
         description="learn to image a lower dose: the network sees frames thinned to this mean count and is "
         "judged by the bright ones",
+    )
+    view_share: Fraction | None = Field(
+        default=None,
+        description="part of the batches that show the solver's image of the scan turned, zoomed and of "
+        "another contrast, once the frames are known; 0.75 with thin_to and 0 else, when not given",
     )
     n_groups: PositiveInteger | None = Field(
         default=None, description="groups to use; all frames when not given"

@@ -122,7 +122,8 @@ class Archive:
             raise DataError(
                 f"{self.path.name}: `{key}` holds pickled Python objects, which are never loaded because "
                 f"unpickling runs code. Expected plain numbers; save it again with "
-                f"`numpy.savez(..., {key}=numpy.asarray({key}, dtype=...))`."
+                f"`numpy.savez(..., {key}=numpy.asarray({key}, dtype=...))`.",
+                finding="DATA-001",
             )
         with self._translated(f"`{key}`"):
             if member.offset is None:

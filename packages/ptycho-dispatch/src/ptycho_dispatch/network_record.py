@@ -1,0 +1,72 @@
+"""What `run.json` says of a run with a network: settings and their sources, and what became of `auto`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.sources import Loaded
+from ptycho_core.callbacks import Callback, RunStart
+
+if TYPE_CHECKING:
+    from ptycho_core import Scan
+
+__all__ = ["NetworkRecord", "TrainingPlan", "policy_events", "sha256_of"]
+
+_FINDING = re.compile(r"([A-Z]+(?:-[A-Z]+)*-\d{3}): ")
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """What is known before a run.
+
+    Attributes:
+        settings: the configurations by what they are about, such as `training`.
+        execution: where and how it runs.
+        warned: the warnings that came with the configuration.
+    """
+
+    settings: Mapping[str, Loaded[Any]]
+    execution: Loaded[PyTorchExecutionConfig]
+    warned: Sequence[str]
+
+    def provenance(self, scan: Scan) -> dict[str, Any]:
+        """Return the entries of `run.json`."""
+        from ptycho_core.provenance import run_provenance
+
+        resolution = self.execution.config.resolution
+        every = {**self.settings, "execution": self.execution}
+        return {
+            **run_provenance(scan),
+            "settings": {name: loaded.provenance() for name, loaded in every.items()},
+            "execution": None if resolution is None else resolution._asdict(),
+            "policy_events": policy_events(self.warned),
+        }
+
+
+def policy_events(warned: Sequence[str]) -> list[dict[str, str]]:
+    """Give those warnings that a finding leads, each with its identifier."""
+    found = [(_FINDING.match(text), text) for text in warned]
+    return [{"finding": finding.group(1), "message": text} for finding, text in found if finding]
+
+
+class TrainingPlan(Callback):
+    """Remembers into how many batches the core divides an epoch."""
+
+    def __init__(self) -> None:
+        self.batches_per_epoch: int | None = None
+
+    def on_start(self, start: RunStart) -> None:
+        if self.batches_per_epoch is None and start.levels:
+            self.batches_per_epoch = start.levels[0].batches
+
+
+def sha256_of(path: Path) -> str:
+    """Give the checksum of a file that was written."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,10 @@
+"""Call `ptycho infer` with the words of this command line, for programs that know the script's path."""
+
+from __future__ import annotations
+
+import sys
+
+from ptycho_dispatch.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["infer", *sys.argv[1:]]))
