@@ -72,6 +72,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "tv_weight": (0.0, "a number of 0 or more"),
         "nphotons": (None, "a number above 0, or none"),
         "thin_to": (None, "a number above 0, or none"),
+        "view_share": (None, "a number from 0 to 1, or none"),
         "n_groups": (None, "a whole number of 1 or more, or none"),
         "n_images": (None, "a whole number of 1 or more, or none"),
         "n_subsample": (None, "a whole number of 1 or more, or none"),
