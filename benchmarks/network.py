@@ -2,8 +2,7 @@
 
     nox -s bench -- network [--seconds 150] [--write-docs]
 
-The prototype of the network runs in the same run where it is at hand, for half the time, with the reference's
-probe; ours starts from the scan's own poor probe, which the solver refines on the clock.
+The prototype of the network runs in turn with ours where it is at hand, with the reference's probe; ours starts from the scan's own poor probe, which the solver refines on the clock.
 """
 
 from __future__ import annotations
@@ -31,24 +30,30 @@ from ptycho_core.callbacks import Callback
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
+HALF = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", precision="bf16-mixed")
 
 
-class Frames(Callback):
-    """Counts the frames that training sees."""
+class Clock(Callback):
+    """Notes when steps ended; the start of a training is not counted, as it is not in the prototype."""
 
-    count = 0
+    def __init__(self) -> None:
+        self.times: list[float] = []
 
     def on_step(self, step: Any) -> None:
-        self.count += 24
+        self.times.append(time.perf_counter())
+
+    def frames_per_second(self) -> float:
+        return 24 * (len(self.times) - 1) / (self.times[-1] - self.times[0])
 
 
-def train(scan: Scan, seconds: float, seed: int = 0) -> tuple[Any, float]:
+def train(
+    scan: Scan, seconds: float, seed: int = 0, execution: PyTorchExecutionConfig = EXECUTION
+) -> tuple[Any, float]:
     """Train for a time; return the network and the frames per second."""
-    frames = Frames()
+    clock = Clock()
     config = TrainingConfig(max_time=seconds, seed=seed)
-    began = time.perf_counter()
-    trained = get_backend("pytorch").train(scan, config, EXECUTION, callbacks=[frames])
-    return trained, frames.count / (time.perf_counter() - began)
+    trained = get_backend("pytorch").train(scan, config, execution, callbacks=[clock])
+    return trained, clock.frames_per_second()
 
 
 def with_refined_probe(scan: Scan, of: Scan | None = None) -> tuple[Scan, float, float]:
@@ -56,6 +61,37 @@ def with_refined_probe(scan: Scan, of: Scan | None = None) -> tuple[Scan, float,
     began = time.perf_counter()
     result = solve(of or scan, SolverConfig())
     return replace(scan, probe=result.probe), time.perf_counter() - began, result.data_residual
+
+
+def speeds(scan: Scan, rounds: int, seconds: float) -> dict[str, list[dict[str, float]]]:
+    """Training and inference of ours, in both precisions, and of the prototype, in turn; frames per second."""
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "bf16": [], "prototype": []}
+    for _ in range(rounds):
+        for name, where in (("ours", EXECUTION), ("bf16", HALF)):
+            trained, training = train(scan, seconds, execution=where)
+            times = [trained.reconstruct(scan).timings["network"] for _ in range(3)]
+            found[name].append({"training": training, "inference": scan.n_frames / min(times)})
+        theirs = prototype(seconds)
+        if theirs is not None:
+            found["prototype"].append(theirs)
+        print({name: runs[-1] for name, runs in found.items() if runs}, flush=True)
+    return found
+
+
+def speed_rows(found: dict[str, list[dict[str, float]]]) -> list[list[str]]:
+    """Medians over the rounds, and medians of the ratios to the prototype, round by round."""
+    rows = []
+    for name, label in (("ours", ""), ("bf16", ", `--torch-precision bf16-mixed`")):
+        for kind in ("training", "inference"):
+            values = [run[kind] for run in found[name]]
+            ratios = [
+                run[kind] / theirs[kind]
+                for run, theirs in zip(found[name], found["prototype"], strict=False)
+                if kind in theirs
+            ]
+            ratio = f"{statistics.median(ratios):.2f}" if ratios else "-"
+            rows.append([f"{kind}, frames/s at 128 x 128{label}", f"{statistics.median(values):.0f}", ratio])
+    return rows
 
 
 def prototype(seconds: float) -> dict[str, float] | None:
@@ -82,16 +118,19 @@ PATTERNS = {"training": r"frames/s train ([\d.]+)", "inference": r"infer frames/
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of ours and the prototype in turn, for the speed"
+    )
+    parser.add_argument("--round-seconds", type=float, default=15.0)
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     given = open_scan("siemens-star")
     scan, probe_s, solver_r = with_refined_probe(given)
     print(f"probe refined in {probe_s:.1f} s; the solver's R {solver_r:.4f}", flush=True)
-    trained, training = train(scan, arguments.seconds - probe_s)
-    results = [trained.reconstruct(scan) for _ in range(4)][1:]
-    r = results[-1].data_residual
-    inference = statistics.median(scan.n_frames / result.timings["network"] for result in results)
-    print(f"R {r:.4f}, training {training:.0f} frames/s, inference {inference:.0f} frames/s", flush=True)
+    found = speeds(scan, arguments.rounds, arguments.round_seconds)
+    trained, _ = train(scan, arguments.seconds - probe_s)
+    r = trained.reconstruct(scan).data_residual
+    print(f"R {r:.4f}", flush=True)
     # Amortisation: learn one half, image the other; the probe comes from the half that is learned.
     order = np.random.default_rng(0).permutation(scan.n_frames)
     one, other = (given.select(np.sort(part)) for part in np.array_split(order, 2))
@@ -101,19 +140,10 @@ def main() -> None:
     second, _ = train(other, arguments.seconds)
     unseen, seen = (net.reconstruct(other).data_residual for net in (first, second))
     print(f"other half: never seen {unseen:.4f}, trained on it {seen:.4f}", flush=True)
-    theirs = prototype(arguments.seconds / 2)
-    print(theirs, flush=True)
     rows = [
         ["R after the time, probe refined by the solver on the clock", f"{r:.4f}", "-"],
         ["R of the solver alone", f"{solver_r:.4f} in {probe_s:.1f} s", "-"],
-        *(
-            [
-                f"{name}, frames/s at 128 x 128",
-                f"{value:.0f}",
-                f"{value / theirs[name]:.2f}" if theirs else "-",
-            ]
-            for name, value in (("training", training), ("inference", inference))
-        ),
+        *speed_rows(found),
         ["R of one half, trained on the other half only", f"{unseen:.4f}", "-"],
         ["R of that half, trained on it", f"{seen:.4f}", "-"],
     ]
@@ -124,16 +154,16 @@ def main() -> None:
             "",
             f"`nox -s bench -- network {flags}`, on {host()}.",
             "",
-            f"Siemens star, 516 frames; `unet`, {arguments.seconds:g} s of training from nothing. Inference "
-            "includes stitching; the prototype's, against which the last column compares in the same run, "
-            "does not.",
+            f"Siemens star, 516 frames; `unet`, {arguments.seconds:g} s of training from nothing. Speeds are the "
+            f"medians of {arguments.rounds} rounds, in which ours and the prototype ran in turn for "
+            f"{arguments.round_seconds:g} s each. Inference includes stitching; the prototype's does not.",
             "",
             markdown_table(["what", "measured", "times the prototype"], rows),
             "",
         ]
     )
     print(text)
-    data = {"host": host(), "r": r, "training": training, "inference": inference, "prototype": theirs}
+    data = {"host": host(), "r": r, "speeds": found}
     write_report("network", text, data | {"unseen": unseen, "seen": seen}, docs=arguments.write_docs)
 
 
