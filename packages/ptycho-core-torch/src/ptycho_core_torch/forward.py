@@ -57,10 +57,10 @@ def back_project(amplitude: Tensor, probes: Tensor, patches: Tensor | None = Non
     """
     probes = probes if probes.ndim == 4 else probes[None]
     waves = probes if patches is None else probes * patches[:, None]
-    far = propagate(waves)
+    far = torch.fft.fft2(waves, norm="ortho")
     power = (far.real.square() + far.imag.square()).sum(1).clamp_min(_DARK)
     direction = far[:, 0] * power.rsqrt()
-    back = torch.fft.ifft2(torch.fft.ifftshift(amplitude * direction, dim=(-2, -1)), norm="ortho")
+    back = torch.fft.ifft2(torch.fft.ifftshift(amplitude, dim=(-2, -1)) * direction, norm="ortho")
     first = probes[:, 0]
     light = first.abs().square().amax((-2, -1), keepdim=True)
     return (back - waves[:, 0]) * first.conj() / light

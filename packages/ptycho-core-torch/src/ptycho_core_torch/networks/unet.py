@@ -54,7 +54,7 @@ class Unet(nn.Module):
             x = functional.avg_pool2d(x, 2)
         x = self.middle(x)
         for block, skip in zip(self.up, reversed(kept), strict=True):
-            x = block(torch.cat([functional.interpolate(x, scale_factor=2), skip], 1))
+            x = block(functional.interpolate(x, scale_factor=2), skip)
         amplitude, phase = functional.pixel_shuffle(self.output(x), 2).chunk(2, dim=1)
         amplitude = LARGEST_AMPLITUDE * torch.sigmoid(amplitude + _AMPLITUDE_BIAS)
         return torch.polar(amplitude.contiguous(), (math.pi * torch.tanh(phase)).contiguous())
@@ -69,6 +69,17 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.norm = nn.GroupNorm(_GROUPS, channels_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same size."""
-        return functional.gelu(self.norm(self.conv2(functional.gelu(self.conv1(x)))))
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Return features of the same size.
+
+        Args:
+            skip: further channels, after those of `x`. A convolution of both is the sum of one of each, which
+                spares gluing them together.
+        """
+        if skip is None:
+            first = self.conv1(x)
+        else:
+            weight, known = self.conv1.weight, x.shape[1]
+            first = functional.conv2d(x, weight[:, :known], self.conv1.bias, padding=1)
+            first = first + functional.conv2d(skip, weight[:, known:], padding=1)
+        return functional.gelu(self.norm(self.conv2(functional.gelu(first))))
