@@ -117,36 +117,66 @@ class Pair:
         return *passes[-1], tf.reduce_mean(losses) / tf.reduce_mean(batch.counts)
 
 
+def gradients(pair: Pair, cores: Any) -> tuple[Any, Any, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Run both cores: their results, and the gradients by every weight in the canonical layout."""
+    here = pair.torch_results(cores[0].losses.poisson_deviance)
+    here[-1].backward()
+    with tf.GradientTape() as tape:
+        there = pair.tensorflow_results(cores[1].losses.poisson_deviance)
+    variables = {**named_variables(pair.tensorflow.network), "log_scale": pair.tensorflow.log_scale}
+    found = tape.gradient(there[-1], [*variables.values()])
+    expected = {**dict(pair.torch.network.named_parameters()), "log_scale": pair.torch.log_scale}
+    assert set(expected) == set(variables)
+    both = {
+        name: (expected[name].grad.numpy(), canonical(variable, np.asarray(gradient)))
+        for (name, variable), gradient in zip(variables.items(), found, strict=True)
+    }
+    return [part.detach().numpy() for part in here], [part.numpy() for part in there], both
+
+
+def distances(both: dict[str, tuple[np.ndarray, np.ndarray]], *, least: float) -> dict[str, float]:
+    """Hold what lies between the gradients by each weight against their size.
+
+    Args:
+        least: share of the whole gradient below which one weight's is held against that share. Where nothing
+            but a common phase depends on a weight, its gradient is rounding and no more.
+    """
+    whole = np.sqrt(sum(float((one**2).sum()) for one, _ in both.values()))
+    return {
+        name: float(np.linalg.norm(one - other) / max(np.linalg.norm(one), least * whole))
+        for name, (one, other) in both.items()
+    }
+
+
 @each_architecture
 @each_precision
 def test_networks_agree(cores: Any, agree: Any, architecture: str, precision: str) -> None:
     output_tolerance, loss_tolerance, gradient_tolerance = ALLOWED[precision]
+    at_kinks: list[bool] = []
 
     @settings(max_examples=EXAMPLES[precision], deadline=None, phases=PHASES)
     @given(models(architecture), st.integers(1, 3), st.integers(0, 2**32 - 1))
     def law(model: ModelConfig, n_modes: int, seed: int) -> None:
-        pair = Pair(model, n_modes, precision, seed)
-        patches, rate, loss = pair.torch_results(cores[0].losses.poisson_deviance)
-        loss.backward()
-        with tf.GradientTape() as tape:
-            patches_there, rate_there, loss_there = pair.tensorflow_results(cores[1].losses.poisson_deviance)
-        agree(f"patches of {architecture}", output_tolerance, patches_there.numpy(), patches.detach().numpy())
-        agree(f"rates of {architecture}", output_tolerance, rate_there.numpy(), rate.detach().numpy())
-        agree(f"loss of {architecture}", loss_tolerance, loss_there.numpy(), loss.detach().numpy())
-
-        variables = named_variables(pair.tensorflow.network)
-        gradients = tape.gradient(loss_there, [*variables.values(), pair.tensorflow.log_scale])
-        there = dict(zip([*variables, "log_scale"], gradients, strict=True))
-        expected = dict(pair.torch.network.named_parameters())
-        whole = np.sqrt(sum(float((p.grad**2).sum()) for p in expected.values()))
-        assert set(expected) == set(variables)
-        for name, parameter in expected.items():
-            one, other = parameter.grad.numpy(), canonical(variables[name], np.asarray(there[name]))
-            distance = np.linalg.norm(one - other)
-            # Where nothing but a common phase depends on a weight, its gradient is rounding and no more.
-            own = whole if precision == "float32" else max(np.linalg.norm(one), 1e-4 * whole)
-            agree.within(f"gradients of {architecture}", gradient_tolerance, one, distance, own)
-        scale = pair.torch.log_scale.grad
-        agree("gradient by log_scale", gradient_tolerance, there["log_scale"].numpy(), scale.numpy())
+        here, there, both = gradients(Pair(model, n_modes, precision, seed), cores)
+        for what, tolerance, one, other in zip(
+            ("patches", "rates", "loss"),
+            (output_tolerance, output_tolerance, loss_tolerance),
+            here,
+            there,
+            strict=True,
+        ):
+            agree(f"{what} of {architecture}", tolerance, other, one)
+        apart = distances(both, least=1.0 if precision == "float32" else 1e-4)
+        # The derivative of ReLU jumps at 0. Where rounding puts a unit on the other side, no two ways to
+        # compute it agree in float32; then the same example must in float64, where rounding is too small.
+        kink = architecture == "cnn" and precision == "float32" and max(apart.values()) > gradient_tolerance
+        at_kinks.append(kink)
+        if kink:
+            _, _, both = gradients(Pair(model, n_modes, "float64", seed), cores)
+            apart = distances(both, least=1e-4)
+        for name, distance in apart.items():
+            like = both[name][0]
+            agree.within(f"gradients of {architecture}", ALLOWED[like.dtype.name][-1], like, distance, 1.0)
 
     law()
+    assert sum(at_kinks) <= len(at_kinks) / 2, "what happens in most examples is no accident of rounding"
