@@ -83,4 +83,7 @@ with quietly(), warnings.catch_warnings():
     import keras
     import tensorflow as tf
 
+    # Looking for GPUs is when drivers complain; later they would do so on the screen. It sets nothing up.
+    tf.config.list_physical_devices()
+
 check_keras(keras.backend.backend())
