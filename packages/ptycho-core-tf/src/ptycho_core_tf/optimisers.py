@@ -85,7 +85,8 @@ class Adam(keras.optimizers.Optimizer):
         """Change one variable."""
         index, dtype = self._get_variable_index(variable), variable.dtype
         mean, square = self._means[index], self._squares[index]
-        rate, step = tf.cast(learning_rate, dtype), tf.cast(self.iterations + 1, tf.float64)
+        rate = tf.cast(learning_rate, dtype)
+        step = tf.cast(self.iterations, tf.float64) + 1
         beta1, beta2 = self.betas
         if self.decay and not self.decoupled:
             gradient = gradient + self.decay * variable
