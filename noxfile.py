@@ -208,7 +208,7 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "venv", str(bare))
     scripts = bare / ("Scripts" if os.name == "nt" else "bin")
     pip_install = (str(scripts / "python"), "-m", "pip", "install", "--quiet", "-c", "constraints.txt")
-    heavy = [str(wheel) for wheel in dist.glob("ptycho_core_torch-*.whl")]
+    heavy = [str(wheel) for wheel in dist.glob("ptycho_core_t*.whl")]
     light = [str(wheel) for wheel in sorted(dist.glob("*.whl")) if str(wheel) not in heavy]
     session.run(*pip_install, *light, external=True)
     ptycho = str(scripts / "ptycho")

@@ -11,7 +11,13 @@ from hypothesis import settings
 
 # Before any test imports NumPy or matplotlib. Test processes share few cores; more threads than cores only
 # wait for each other, and results must not depend on their number.
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for variable in (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+):
     os.environ.setdefault(variable, "1")
 os.environ["MPLBACKEND"] = "Agg"  # figures are drawn into files; there may be no screen
 

@@ -11,7 +11,7 @@ import torch
 from ptycho_config.errors import ConfigError, PolicyError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
-from ptycho_core import Scan
+from ptycho_core import Scan, architectures, normalisation, schedules
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
@@ -144,7 +144,10 @@ def test_every_setting_is_read_or_named_as_without_effect() -> None:
     from ptycho_core_torch import without_effect
 
     root = Path(ptycho_core_torch.__file__).parent
-    code = "".join(file.read_text() for file in root.rglob("*.py") if file.stem != "without_effect")
+    sources = [file for file in root.rglob("*.py") if file.stem != "without_effect"]
+    #: What both cores read in the same way.
+    sources += [Path(module.__file__) for module in (architectures, normalisation, schedules)]
+    code = "".join(file.read_text() for file in sources)
     named = {*without_effect._TRAINING, *without_effect._EXECUTION, *without_effect._MODEL}
     #: Read by the command line, which opens the scans, chooses the core and the directory.
     elsewhere = {"train_data_file", "test_data_file", "output_dir", "backend", "n_images", "resolution"}

@@ -17,12 +17,6 @@ from ptycho_config.errors import BackendUnavailableError, ConfigError, DataError
 from ptycho_config.models import ModelConfig  # noqa: E402
 from ptycho_core_torch.networks import heads, spectral  # noqa: E402
 from ptycho_core_torch.networks.classic import classic_network  # noqa: E402
-from ptycho_core_torch.networks.cnn import (  # noqa: E402
-    border_width,
-    decoder_widths,
-    depth,
-    encoder_widths,
-)
 
 NATIVE = ("cnn", "ffno", "fno", "fno_vanilla")
 OPERATORS = NATIVE[1:]
@@ -82,16 +76,6 @@ def test_the_cnn_has_the_known_number_of_parameters(frame_px: int, gridsize: int
     with torch.device("meta"):
         network = build(N=frame_px, gridsize=gridsize, n_filters_scale=2)
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
-
-
-def test_the_widths_follow_the_three_tables_and_go_on_between_and_beyond() -> None:
-    assert [depth(n) for n in (32, 48, 64, 80, 96, 128, 256, 512, 1024)] == [2, 3, 3, 3, 4, 4, 5, 6, 7]
-    assert encoder_widths(3, 2) == [64, 128, 256]
-    assert encoder_widths(5, 1) == [8, 16, 32, 64, 128]
-    assert decoder_widths(3, 2) == [128, 64]
-    assert decoder_widths(5, 1) == [256, 128, 64, 32]
-    assert decoder_widths(7, 1) == [256, 256, 256, 128, 64, 32]
-    assert [border_width(depth(n), 2) for n in (64, 128, 256)] == [2 * 2048 // n for n in (64, 128, 256)]
 
 
 def with_bias(*names: str) -> set[str]:

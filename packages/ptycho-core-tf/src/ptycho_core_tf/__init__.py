@@ -1,1 +1,4 @@
-"""TensorFlow core: registered; networks follow in a later version. Importing it loads no framework."""
+"""TensorFlow core: the physics, losses and networks of the PyTorch core, under the same names.
+
+Importing this package does not import TensorFlow; the modules that need it do.
+"""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import torch
-from ptycho_config.errors import ConfigError
 from ptycho_config.models import ModelConfig
-from ptycho_core.normalisation import scale_probe, soft_mask
+from ptycho_core.architectures import check_network, unet_channels
+from ptycho_core.normalisation import probe_in_gauge
 from ptycho_core_torch.forward import back_project, detector_intensity, move_probe
 from ptycho_core_torch.networks.unet import Unet
 from ptycho_core_torch.overlap import cut, merge, place
@@ -64,15 +64,7 @@ class PtychoNetwork(nn.Module):
 
     def __init__(self, model: ModelConfig, probe: np.ndarray, intensity_scale: float) -> None:
         super().__init__()
-        if model.overlap_constraint == "none" and not model.object_big and model.gridsize > 1:
-            raise ConfigError(
-                "`--object-big false` needs `--overlap-constraint group`: one patch for a group."
-            )
-        if probe.shape[-1] != model.N:
-            raise ConfigError(
-                f"`N` is {model.N} and the probe {probe.shape[-1]} px wide. Leave `N` out, or give a scan of "
-                f"{model.N} px frames."
-            )
+        check_network(model, probe.shape[-1])
         self.model = model
         self.network = _build(model)
         self.register_buffer("probe", _in_gauge(probe, model), persistent=False)
@@ -176,29 +168,13 @@ class PtychoNetwork(nn.Module):
 
 
 def _in_gauge(probe: np.ndarray, model: ModelConfig) -> Tensor:
-    mask = None
-    if model.probe_mask:
-        mask = soft_mask(model.N, sigma_px=model.probe_mask_sigma, diameter_px=model.probe_mask_diameter)
-    scaled = scale_probe(probe, model.probe_gauge, probe_scale=model.probe_scale, mask=mask)
-    return torch.from_numpy(scaled.astype(np.complex64))
+    return torch.from_numpy(probe_in_gauge(probe, model).astype(np.complex64))
 
 
 def _build(model: ModelConfig) -> nn.Module:
     if model.architecture == "unet":
-        if model.unet_passes > 1 and model.input_channels != "backprojection":
-            raise ConfigError(
-                f"`unet_passes` {model.unet_passes} needs the back-projection. Use "
-                "`--input-channels backprojection`."
-            )
-        seen_again = 5 if model.unet_passes > 1 else 3
-        unet = Unet(1 if model.input_channels == "amplitude" else seen_again)
         # The layout that oneDNN and cuDNN want beside channels-last images; else steps copy the weights.
-        return unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if model.unet_passes > 1:
-        raise ConfigError(
-            f"`unet_passes` is {model.unet_passes}, and `{model.architecture}` sees each frame once. Use "
-            "`--architecture unet`."
-        )
+        return Unet(unet_channels(model)).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     from ptycho_core_torch.networks.classic import classic_network
 
     return classic_network(model)

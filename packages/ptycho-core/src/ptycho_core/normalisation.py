@@ -20,6 +20,7 @@ from jaxtyping import Bool, Complex, Complex128, Float64, Inexact, Real
 from scipy.ndimage import convolve1d, gaussian_filter
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.models import ModelConfig
 
 ProbeGauge = Literal["power", "legacy"]
 LEGACY_PROBE_SCALE = 4.0
@@ -109,6 +110,20 @@ def scale_probe(
     if not size > 0:
         raise DataError("the probe is 0 everywhere that it is measured; give another start probe")
     return probe / size
+
+
+def probe_in_gauge(
+    probe: Complex[np.ndarray, "*mode n n"], model: ModelConfig
+) -> Complex128[np.ndarray, "*mode n n"]:
+    """Scale a probe, and mask it where the model does, as the networks hold it.
+
+    Raises:
+        DataError: the probe is 0 where it is measured.
+    """
+    mask = None
+    if model.probe_mask:
+        mask = soft_mask(model.N, sigma_px=model.probe_mask_sigma, diameter_px=model.probe_mask_diameter)
+    return scale_probe(probe, model.probe_gauge, probe_scale=model.probe_scale, mask=mask)
 
 
 def scale_probe_to_counts(

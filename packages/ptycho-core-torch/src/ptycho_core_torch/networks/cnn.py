@@ -11,51 +11,36 @@ give is cropped to its middle, so the centre stays the centre.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jaxtyping import Complex64, Float, Float32
+from jaxtyping import Complex, Float
 from torch.nn import functional
 
 from ptycho_config.errors import DataError
 from ptycho_config.models import ModelConfig
-from ptycho_core_torch.networks.heads import (
+from ptycho_core.architectures import (
     amplitude_ceiling,
+    border_width,
+    decoder_widths,
+    depth,
+    encoder_widths,
+    object_channels,
+    warn_about_activation,
+)
+from ptycho_core_torch.networks.heads import (
     bounded_amplitude,
     bounded_phase,
     complex_object,
     convolution,
-    object_channels,
 )
 from torch import Tensor, nn
 
-__all__ = ["Cnn", "border_width", "decoder_widths", "depth", "encoder_widths"]
+__all__ = ["Cnn"]
 
 #: Channels of the decoder's last block that draw the border, and nothing else.
 _BORDER_CHANNELS = 4
-
-
-def depth(frame_px: int) -> int:
-    """Give the number of times that frames are halved: 3 at 64 px, 4 at 128, 5 at 256."""
-    return round(math.log2(frame_px / 8))
-
-
-def encoder_widths(levels: int, scale: int) -> list[int]:
-    """Give the channels of the encoder's blocks, the last 128 times the scale."""
-    return [scale * 128 // 2 ** (levels - 1 - k) for k in range(levels)]
-
-
-def decoder_widths(levels: int, scale: int) -> list[int]:
-    """Give the channels of a decoder's blocks, the last 32 times the scale, none above 256 times."""
-    return [scale * min(32 * 2 ** (levels - 2 - k), 256) for k in range(levels - 1)]
-
-
-def border_width(levels: int, scale: int) -> int:
-    """Give the channels of the branch that draws the border."""
-    return scale * 256 // 2**levels
 
 
 class Cnn(nn.Module):
@@ -69,7 +54,7 @@ class Cnn(nn.Module):
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        _warn_about_the_activation(model.amp_activation)
+        warn_about_activation(model.amp_activation)
         levels = depth(model.N)
         widths = encoder_widths(levels, model.n_filters_scale)
         self.frame_px = model.N
@@ -82,8 +67,8 @@ class Cnn(nn.Module):
         self.phase = _Decoder(model, widths[-1], bounded_phase)
 
     def forward(
-        self, amplitude_unit: Float32[Tensor, "group channel n n"]
-    ) -> Complex64[Tensor, "group object n n"]:
+        self, amplitude_unit: Float[Tensor, "group channel n n"]
+    ) -> Complex[Tensor, "group object n n"]:
         """Return the object patches of groups of frames."""
         if amplitude_unit.shape[-1] != self.frame_px:
             raise DataError(
@@ -180,14 +165,3 @@ def _doubled(features: Float[Tensor, "group channel h w"]) -> Float[Tensor, "gro
 def _middle(images: Float[Tensor, "group object h h"], side_px: int) -> Float[Tensor, "group object n n"]:
     margin = (images.shape[-1] - side_px) // 2
     return images[..., margin : margin + side_px, margin : margin + side_px]
-
-
-def _warn_about_the_activation(activation: str) -> None:
-    if activation in ("swish", "relu"):
-        fault = "negative" if activation == "swish" else "zero"
-        warnings.warn(
-            f"`amp_activation` is `{activation}`, whose amplitudes can be {fault}, in the border too. "
-            "`sigmoid` and `softplus` stay positive.",
-            UserWarning,
-            stacklevel=3,
-        )

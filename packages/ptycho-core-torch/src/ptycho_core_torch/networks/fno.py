@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from jaxtyping import Complex64, Float, Float32
+from jaxtyping import Complex, Float
 from torch.nn import functional
 
 import torch
@@ -38,8 +38,8 @@ class OperatorNetwork(nn.Module, ABC):
         """Process the features between lifter and output."""
 
     def forward(
-        self, amplitude_unit: Float32[Tensor, "group channel n n"]
-    ) -> Complex64[Tensor, "group object n n"]:
+        self, amplitude_unit: Float[Tensor, "group channel n n"]
+    ) -> Complex[Tensor, "group object n n"]:
         """Return the object patches of groups of frames (unit amplitude, DC in the centre)."""
         features = self.process(self.lifter(amplitude_unit))
         layers = [layer for name, layer in self.named_children() if name.startswith("output")]

@@ -9,34 +9,31 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from jaxtyping import Complex64, Float, Float32
+from jaxtyping import Complex, Float
 from torch.nn import functional
 
 import torch
 from ptycho_config.models import ModelConfig
+from ptycho_core.architectures import amplitude_ceiling, object_channels
 from torch import Tensor, nn
 
 __all__ = [
     "AmplitudeActivation",
-    "amplitude_ceiling",
+    "at_least_float32",
     "bounded_amplitude",
     "bounded_phase",
     "complex_object",
     "convolution",
-    "object_channels",
     "object_from_outputs",
     "output_layers",
 ]
 
 AmplitudeActivation = Literal["sigmoid", "swish", "softplus", "relu"]
 
-#: In the power gauge a transparent object has amplitude 1, which a plain sigmoid never reaches.
-_POWER_GAUGE_CEILING = 1.2
 
-
-def object_channels(model: ModelConfig) -> int:
-    """Give the number of object patches per group: one for each frame, or one for all of them."""
-    return model.gridsize**2 if model.object_big else 1
+def at_least_float32(values: Float[Tensor, "*size"]) -> Float[Tensor, "*size"]:
+    """Widen half precision; complex numbers have none."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def convolution(channels_in: int, channels_out: int, side_px: int = 3) -> nn.Conv2d:
@@ -46,14 +43,6 @@ def convolution(channels_in: int, channels_out: int, side_px: int = 3) -> nn.Con
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def amplitude_ceiling(model: ModelConfig) -> float:
-    """Give the largest amplitude of a sigmoid head: 1.2 in the power gauge, 1 in the legacy gauge.
-
-    Source: `physics.md` section 3.
-    """
-    return _POWER_GAUGE_CEILING if model.probe_gauge == "power" else 1.0
 
 
 def bounded_amplitude(
@@ -82,13 +71,13 @@ def bounded_phase(logits: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 def complex_object(
     amplitude: Float[Tensor, "*size"], phase_rad: Float[Tensor, "*size"]
-) -> Complex64[Tensor, "*size"]:
+) -> Complex[Tensor, "*size"]:
     """Combine amplitude and phase: amplitude * exp(i phase).
 
     Not `torch.polar`: its gradient takes the direction from the product, which has none where the
     amplitude is 0 (`relu`, the border of a patch) and the wrong sign where it is negative (`swish`).
     """
-    modulus, angle = amplitude.float(), phase_rad.float()
+    modulus, angle = at_least_float32(amplitude), at_least_float32(phase_rad)
     return torch.complex(modulus * torch.cos(angle), modulus * torch.sin(angle))
 
 
@@ -102,7 +91,7 @@ def output_layers(model: ModelConfig) -> dict[str, nn.Conv2d]:
 
 def object_from_outputs(
     outputs: Float[Tensor, "group outputs n n"], model: ModelConfig
-) -> Complex64[Tensor, "group object n n"]:
+) -> Complex[Tensor, "group object n n"]:
     """Read the object off the last channels, as `generator_output_mode` says.
 
     Args:
@@ -112,11 +101,5 @@ def object_from_outputs(
     """
     first, second = outputs.chunk(2, dim=1)
     if model.generator_output_mode == "real_imag":
-        return _real_and_imaginary(first.float(), second.float())
+        return torch.complex(at_least_float32(first), at_least_float32(second))
     return complex_object(bounded_amplitude(first, ceiling=amplitude_ceiling(model)), bounded_phase(second))
-
-
-def _real_and_imaginary(
-    real: Float32[Tensor, "*size"], imaginary: Float32[Tensor, "*size"]
-) -> Complex64[Tensor, "*size"]:
-    return torch.complex(real, imaginary)

@@ -3,7 +3,7 @@
 An image (B, C, H, W) is transformed with `rfft`, norm "backward": axis -1 holds the frequencies from 0 up,
 axis -2, of the two-dimensional transform, both signs. Weights are real, with the real and the imaginary
 part in a last axis of length two, so that they can be stored and read anywhere. Transforms run in float32
-also where the rest runs in half precision.
+also where the rest runs in half precision, and in float64 where all does.
 
 Weights start Glorot-uniform: real and imaginary part each uniform within sqrt(3 / (in + out)), which gives
 a complex weight the variance 2 / (in + out), so a kept frequency keeps its energy.
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 import torch
 from ptycho_config.errors import DataError
+from ptycho_core_torch.networks.heads import at_least_float32
 from torch import Tensor, nn
 
 __all__ = ["AxisConvolution", "SpectralConvolution", "SpectralPair"]
@@ -39,12 +40,12 @@ class SpectralConvolution(nn.Module):
         self.modes = modes
         self.weight = _glorot_weight(channels_in, channels_out, 2, channels_in, channels_out, modes, modes)
 
-    def forward(self, images: Float[Tensor, "batch inputs h w"]) -> Float32[Tensor, "batch outputs h w"]:
+    def forward(self, images: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h w"]:
         """Return the images filtered and mixed, of the same size."""
         _check_side(images, self.modes)
         m = self.modes
         height, width = images.shape[-2:]
-        spectrum = torch.fft.rfft2(images.float())
+        spectrum = torch.fft.rfft2(at_least_float32(images))
         upper, lower = torch.view_as_complex(self.weight)
         filtered = spectrum.new_zeros(len(images), self.weight.shape[2], height, spectrum.shape[-1])
         filtered[..., :m, :m] = torch.einsum("birc,iorc->borc", spectrum[..., :m, :m], upper)
@@ -60,10 +61,10 @@ class AxisConvolution(nn.Module):
         self.modes = modes
         self.weight = _glorot_weight(channels_in, channels_out, channels_in, channels_out, modes)
 
-    def forward(self, images: Float[Tensor, "batch inputs h w"]) -> Float32[Tensor, "batch outputs h w"]:
+    def forward(self, images: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h w"]:
         """Return the images filtered along their rows and mixed, of the same size."""
         _check_side(images, self.modes)
-        spectrum = torch.fft.rfft(images.float())
+        spectrum = torch.fft.rfft(at_least_float32(images))
         weight = torch.view_as_complex(self.weight)
         low = torch.einsum("bihm,iom->bohm", spectrum[..., : self.modes], weight)
         # irfft fills what is missing above the last kept frequency with zeros.
@@ -78,7 +79,7 @@ class SpectralPair(nn.Module):
         self.x = AxisConvolution(channels, channels, modes)
         self.y = AxisConvolution(channels, channels, modes)
 
-    def forward(self, images: Float[Tensor, "batch channel h w"]) -> Float32[Tensor, "batch channel h w"]:
+    def forward(self, images: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch channel h w"]:
         """Return the sum of both filtered images."""
         return self.x(images) + self.y(images.transpose(-1, -2)).transpose(-1, -2)
 

@@ -1,0 +1,92 @@
+"""The network of our own: a small U-net on amplitude and back-projection, one object patch a frame.
+
+Half the resolution inside (pixel-unshuffle), three levels, group normalisation, nearest upsampling. The
+last layer starts at zero, so that training starts from a nearly transparent object.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ptycho_core_tf.framework import tf
+from ptycho_core_tf.networks.layers import Convolution, GroupNorm, at_least_float32, doubled, gelu
+
+__all__ = ["LARGEST_AMPLITUDE", "Unet"]
+
+#: |o| = 1.2 sigmoid(a + 2), so that a = 0 is nearly transparent and no pixel transmits much more than 1.
+LARGEST_AMPLITUDE = 1.2
+_AMPLITUDE_BIAS = 2.0
+_GROUPS = 8
+
+
+class Unet(tf.Module):
+    """Maps (B, C_in, N, N) real to (B, C_out, N, N) complex; N a multiple of 16.
+
+    Args:
+        channels_in: 1 for amplitude alone, 3 with the back-projection.
+        channels_out: complex patches per input; 1 for a network that sees frames one by one.
+        width: channels of the stem; the levels have one, two and four times as many.
+        dtype: of the weights.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int = 1, *, width: int = 32, dtype: str = "float32"
+    ) -> None:
+        super().__init__()
+        self.stem = Convolution(4 * channels_in, width, dtype=dtype)
+        self.down = [
+            Block(before, after, dtype=dtype)
+            for before, after in ((width, width), (width, 2 * width), (2 * width, 4 * width))
+        ]
+        self.middle = Block(4 * width, 4 * width, dtype=dtype)
+        self.up = [
+            Block(before, after, dtype=dtype)
+            for before, after in ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
+        ]
+        self.output = Convolution(width, 8 * channels_out, dtype=dtype)
+        for variable in (self.output.weight, self.output.bias):
+            variable.assign(tf.zeros_like(variable))
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the object patches."""
+        x = gelu(self.stem(_unshuffled(x)))
+        kept = []
+        for block in self.down:
+            x = block(x)
+            kept.append(x)
+            x = tf.nn.avg_pool2d(x, 2, 2, "VALID")
+        x = self.middle(x)
+        for block, skip in zip(self.up, reversed(kept), strict=True):
+            x = block(tf.concat([doubled(x), skip], -1))
+        amplitude, phase = tf.split(at_least_float32(_shuffled(self.output(x))), 2, axis=1)
+        amplitude = LARGEST_AMPLITUDE * tf.sigmoid(amplitude + _AMPLITUDE_BIAS)
+        phase = math.pi * tf.tanh(phase)
+        return tf.complex(amplitude * tf.cos(phase), amplitude * tf.sin(phase))
+
+
+class Block(tf.Module):
+    """Two 3 x 3 convolutions with GELU, group normalisation before the second."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, dtype: str) -> None:
+        super().__init__()
+        self.conv1 = Convolution(channels_in, channels_out, dtype=dtype)
+        self.conv2 = Convolution(channels_out, channels_out, dtype=dtype)
+        self.norm = GroupNorm(_GROUPS, channels_out, dtype=dtype)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Return features of the same size."""
+        return gelu(self.norm(self.conv2(gelu(self.conv1(x)))))
+
+
+def _unshuffled(images: tf.Tensor) -> tf.Tensor:
+    """Images (B, C, N, N) to features (B, N/2, N/2, 4 C): four pixels to as many channels, image by image."""
+    _, channels, height, width = images.shape
+    split = tf.reshape(images, [-1, channels, height // 2, 2, width // 2, 2])
+    return tf.reshape(tf.transpose(split, [0, 2, 4, 1, 3, 5]), [-1, height // 2, width // 2, 4 * channels])
+
+
+def _shuffled(features: tf.Tensor) -> tf.Tensor:
+    """Undo `_unshuffled`."""
+    _, height, width, channels = features.shape
+    split = tf.reshape(features, [-1, height, width, channels // 4, 2, 2])
+    return tf.reshape(tf.transpose(split, [0, 3, 1, 4, 2, 5]), [-1, channels // 4, 2 * height, 2 * width])

@@ -1,0 +1,135 @@
+"""The cores mirror each other, module by module; read from the source, so that no framework is needed.
+
+Compared are the functions and classes that both cores show, with the names of all arguments. What one core
+has and the other has not is listed here by name, with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGES = Path(__file__).resolve().parents[2] / "packages"
+TORCH = PACKAGES / "ptycho-core-torch" / "src" / "ptycho_core_torch"
+TENSORFLOW = PACKAGES / "ptycho-core-tf" / "src" / "ptycho_core_tf"
+
+#: Modules that only the TensorFlow core has.
+TENSORFLOW_ALONE = {
+    "framework.py": "imports TensorFlow without its chatter; torch has none",
+    "weights.py": "names and layout of weights, which are those of torch's state dict",
+    "networks/layers.py": "the layers of torch.nn",
+}
+#: Modules that only the PyTorch core has, for good.
+TORCH_ALONE = {
+    "arrays.py": "torch arrays for the solver",
+    "networks/uno.py": "needs a package that is built on PyTorch",
+    "lightning_module.py": "what Lightning calls",
+    "distributed.py": "processes of Lightning's strategies",
+    "trainer.py": "Lightning's Trainer",
+}
+#: Modules that the TensorFlow core does not have yet; the list may only shrink.
+TO_COME = {
+    "bundles.py",
+    "checkpoints.py",
+    "frames.py",
+    "labels.py",
+    "loaders.py",
+    "memory.py",
+    "recipe.py",
+    "reporting.py",
+    "resume.py",
+    "termination.py",
+    "trained.py",
+    "training.py",
+    "without_effect.py",
+}
+#: What one of two twins shows and the other does not.
+DIFFERENT = {
+    "clipping.py": {"clip_adaptively": "TensorFlow hands gradients on, PyTorch changes them where they are"},
+    "networks/heads.py": {"at_least_float32": "in networks/layers.py of the TensorFlow core"},
+    "optimisers.py": {"Adam": "in torch.optim", "Sgd": "in torch.optim"},
+    "schedules.py": {"Plateau": "in torch.optim"},
+    "network.py": {"PtychoNetwork.parameters": "of torch.nn.Module"},
+}
+#: Torch calls it so, TensorFlow so: what a network does when it is called.
+FORWARD = ("forward", "__call__")
+#: An argument of the TensorFlow core alone; torch converts a finished network.
+PRECISION = "dtype"
+
+Interface = dict[str, tuple[str, ...]]
+
+
+def modules(package: Path) -> set[str]:
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    return {name for name in found if not name.endswith("__init__.py")}
+
+
+def arguments(function: ast.FunctionDef) -> tuple[str, ...]:
+    every = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+    return tuple(argument.arg for argument in every if argument.arg != PRECISION)
+
+
+def interface(source: str) -> Interface:
+    """Give what a module defines for others: functions, classes and methods, with their arguments."""
+    shown: Interface = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            shown[node.name] = arguments(node)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            shown[node.name] = ()
+            for method in node.body:
+                if not isinstance(method, ast.FunctionDef):
+                    continue
+                name = "forward" if method.name in FORWARD else method.name
+                if name == "__init__" or not name.startswith("_"):
+                    shown[f"{node.name}.{name}"] = arguments(method)
+    return shown
+
+
+def without(shown: Interface, left_out: dict[str, str]) -> Interface:
+    return {
+        name: names
+        for name, names in shown.items()
+        if name not in left_out and name.split(".")[0] not in left_out
+    }
+
+
+TWINS = sorted(modules(TORCH) & modules(TENSORFLOW))
+
+
+def test_every_module_has_its_twin_or_is_listed() -> None:
+    assert modules(TENSORFLOW) - modules(TORCH) == set(TENSORFLOW_ALONE)
+    assert modules(TORCH) - modules(TENSORFLOW) == set(TORCH_ALONE) | TO_COME
+
+
+@pytest.mark.parametrize("module", [name for name in TWINS if name != "backend.py"])
+def test_twins_show_the_same(module: str) -> None:
+    left_out = DIFFERENT.get(module, {})
+    torch, tensorflow = (
+        interface((core / module).read_text(encoding="utf-8")) for core in (TORCH, TENSORFLOW)
+    )
+    assert set(left_out) <= set(torch) | set(tensorflow), "an exception that is none"
+    assert without(tensorflow, left_out) == without(torch, left_out)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "def cut(canvas, corners, size): ...",
+        "def cut(canvas, corners): ...",
+        "def cuts(canvas, corners, side): ...",
+        "def cut(canvas, corners, side): ...\ndef paste(): ...",
+        "def cut(canvas, corners, side): ...\nclass Cut: ...",
+    ],
+)
+def test_the_comparison_bites(changed: str) -> None:
+    assert interface(changed) != interface("def cut(canvas, corners, side): ...")
+
+
+def test_the_comparison_sees_methods_and_knows_what_a_call_is() -> None:
+    torch = "class Net:\n    def __init__(self, model): ...\n    def forward(self, x): ..."
+    tensorflow = "class Net:\n    def __init__(self, model, *, dtype): ...\n    def __call__(self, x): ..."
+    assert interface(torch) == interface(tensorflow)
+    assert interface(torch) != interface(tensorflow.replace("x", "y"))

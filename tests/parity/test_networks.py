@@ -1,0 +1,182 @@
+"""The same weights and the same frames give the same patches, rates, losses and gradients in both cores."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("ptycho_core_torch.network", reason="the PyTorch core is not installed")
+pytest.importorskip("ptycho_core_tf.network", reason="the TensorFlow core is not installed")
+
+from ptycho_config.models import ModelConfig  # noqa: E402
+from ptycho_core_tf.framework import tf  # noqa: E402
+from ptycho_core_tf.network import Batch as TensorFlowBatch  # noqa: E402
+from ptycho_core_tf.network import PtychoNetwork as TensorFlowNetwork  # noqa: E402
+from ptycho_core_tf.weights import canonical, named_variables, write_weights  # noqa: E402
+from ptycho_core_torch.network import Batch as TorchBatch  # noqa: E402
+from ptycho_core_torch.network import PtychoNetwork as TorchNetwork  # noqa: E402
+
+#: Of outputs, of losses, of gradients.
+ALLOWED = {"float32": (1e-5, 1e-5, 1e-4), "float64": (1e-10, 1e-10, 1e-8)}
+ARCHITECTURES = ("unet", "cnn", "fno", "fno_vanilla", "ffno")
+SMALL = {"n_filters_scale": 1, "fno_width": 8, "fno_blocks": 2, "fno_cnn_blocks": 1}
+INTENSITY_SCALE = 20.0
+
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+# Each example is seconds of work: one that fails is shown as it is, and not made smaller for many minutes.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+EXAMPLES = {"float32": 5, "float64": 3}
+each_precision = pytest.mark.parametrize("precision", ["float32", "float64"])
+
+
+@st.composite
+def models(draw: Any, architecture: str) -> ModelConfig:
+    """Any configuration of a network, its layers narrow so that many can be tried."""
+    # `unet` is wide and looks at frames one by one: groups of its largest ones would add time alone.
+    sizes = [(n, g) for n in (32, 64, 128) for g in (1, 2, 3) if architecture != "unet" or n * g <= 192]
+    n, gridsize = draw(st.sampled_from(sizes))
+    chosen: dict[str, Any] = {
+        "architecture": architecture,
+        "N": n,
+        "gridsize": gridsize,
+        "probe_gauge": draw(st.sampled_from(["power", "legacy"])),
+        "probe_mask": draw(st.booleans()),
+    }
+    if architecture == "unet":
+        chosen["overlap_constraint"] = draw(st.sampled_from(["none", "group", "batch"]))
+        chosen["unet_passes"] = draw(st.integers(1, 2))
+        if chosen["unet_passes"] == 1:
+            chosen["input_channels"] = draw(st.sampled_from(["amplitude", "backprojection"]))
+        return ModelConfig(**chosen)
+    chosen["object_big"] = draw(st.booleans())
+    if architecture == "cnn":
+        chosen["pad_object"], chosen["probe_big"] = draw(st.booleans()), draw(st.booleans())
+        # `relu` has patches of nothing, and a wave of nothing has no direction.
+        chosen["amp_activation"] = draw(st.sampled_from(["sigmoid", "swish", "softplus"]))
+    else:
+        chosen["fno_input_transform"] = draw(st.sampled_from(["none", "sqrt", "log1p", "instancenorm"]))
+        modes = ["real_imag", "amp_phase_logits", "amp_phase"]
+        chosen["generator_output_mode"] = draw(st.sampled_from(modes))
+    return ModelConfig(**chosen, **SMALL)
+
+
+class Pair:
+    """One network in both cores, on the same weights, with the same frames and the same probe."""
+
+    def __init__(self, model: ModelConfig, n_modes: int, precision: str, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        n, groups = model.N, 2 if model.N == 32 else 1
+        frames = groups * model.gridsize**2
+        probe = random.normal(size=(n_modes, n, n)) + 1j * random.normal(size=(n_modes, n, n))
+        torch.manual_seed(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of swish
+            self.torch = TorchNetwork(model, probe, INTENSITY_SCALE)
+            self.tensorflow = TensorFlowNetwork(model, probe, INTENSITY_SCALE, dtype=precision)
+        if precision == "float64":
+            self.torch.double()
+        state = self.torch.network.state_dict()
+        if model.architecture == "unet":
+            # It starts at zero, where no gradient goes further down than to itself.
+            for part in ("weight", "bias"):
+                torch.nn.init.normal_(state[f"output.{part}"], std=0.01)
+        write_weights(self.tensorflow.network, {name: tensor.numpy() for name, tensor in state.items()})
+        self.torch.probe = torch.from_numpy(self.tensorflow.probe.numpy())
+        self.tensorflow.log_scale.assign(self.torch.log_scale.detach().numpy())
+        counts = random.poisson(random.uniform(1, 30, (frames, n, n))).astype(precision)
+        parts = (
+            np.sqrt(counts) / np.sqrt(counts.mean()) / 2,
+            counts,
+            random.integers(0, n // 4, (frames, 2)),
+            random.uniform(-0.5, 0.5, (frames, 2)).astype(precision),
+            (random.random((1, n, n)) > 0.1).astype(precision),
+        )
+        self.torch_batch = TorchBatch(*(torch.from_numpy(part) for part in parts))
+        self.tensorflow_batch = TensorFlowBatch(*(tf.constant(part) for part in parts))
+        self.torch.calibrate(self.torch_batch.amplitude)
+        self.tensorflow.calibrate(self.tensorflow_batch.amplitude)
+
+    def torch_results(self, loss: Any) -> tuple[Any, Any, Any]:
+        """Patches and rates of the last pass, and the loss of all, over the mean count as in training."""
+        batch = self.torch_batch
+        passes = list(self.torch.passes(batch))
+        losses = torch.stack([loss(rate, batch.counts, batch.good) for _, rate in passes])
+        return *passes[-1], losses.mean() / batch.counts.mean()
+
+    def tensorflow_results(self, loss: Any) -> tuple[Any, Any, Any]:
+        """The same in the other core."""
+        batch = self.tensorflow_batch
+        passes = list(self.tensorflow.passes(batch))
+        losses = tf.stack([loss(rate, batch.counts, batch.good) for _, rate in passes])
+        return *passes[-1], tf.reduce_mean(losses) / tf.reduce_mean(batch.counts)
+
+
+def gradients(pair: Pair, cores: Any) -> tuple[Any, Any, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Run both cores: their results, and the gradients by every weight in the canonical layout."""
+    here = pair.torch_results(cores[0].losses.poisson_deviance)
+    here[-1].backward()
+    with tf.GradientTape() as tape:
+        there = pair.tensorflow_results(cores[1].losses.poisson_deviance)
+    variables = {**named_variables(pair.tensorflow.network), "log_scale": pair.tensorflow.log_scale}
+    found = tape.gradient(there[-1], [*variables.values()])
+    expected = {**dict(pair.torch.network.named_parameters()), "log_scale": pair.torch.log_scale}
+    assert set(expected) == set(variables)
+    both = {
+        name: (expected[name].grad.numpy(), canonical(variable, np.asarray(gradient)))
+        for (name, variable), gradient in zip(variables.items(), found, strict=True)
+    }
+    return [part.detach().numpy() for part in here], [part.numpy() for part in there], both
+
+
+def distances(both: dict[str, tuple[np.ndarray, np.ndarray]], *, least: float) -> dict[str, float]:
+    """Hold what lies between the gradients by each weight against their size.
+
+    Args:
+        least: share of the whole gradient below which one weight's is held against that share. Where nothing
+            but a common phase depends on a weight, its gradient is rounding and no more.
+    """
+    whole = np.sqrt(sum(float((one**2).sum()) for one, _ in both.values()))
+    return {
+        name: float(np.linalg.norm(one - other) / max(np.linalg.norm(one), least * whole))
+        for name, (one, other) in both.items()
+    }
+
+
+@each_architecture
+@each_precision
+def test_networks_agree(cores: Any, agree: Any, architecture: str, precision: str) -> None:
+    output_tolerance, loss_tolerance, gradient_tolerance = ALLOWED[precision]
+    at_kinks: list[bool] = []
+
+    @settings(max_examples=EXAMPLES[precision], deadline=None, phases=PHASES)
+    @given(models(architecture), st.integers(1, 3), st.integers(0, 2**32 - 1))
+    def law(model: ModelConfig, n_modes: int, seed: int) -> None:
+        here, there, both = gradients(Pair(model, n_modes, precision, seed), cores)
+        for what, tolerance, one, other in zip(
+            ("patches", "rates", "loss"),
+            (output_tolerance, output_tolerance, loss_tolerance),
+            here,
+            there,
+            strict=True,
+        ):
+            agree(f"{what} of {architecture}", tolerance, other, one)
+        apart = distances(both, least=1.0 if precision == "float32" else 1e-4)
+        # The derivative of ReLU jumps at 0. Where rounding puts a unit on the other side, no two ways to
+        # compute it agree in float32; then the same example must in float64, where rounding is too small.
+        kink = architecture == "cnn" and precision == "float32" and max(apart.values()) > gradient_tolerance
+        at_kinks.append(kink)
+        if kink:
+            _, _, both = gradients(Pair(model, n_modes, "float64", seed), cores)
+            apart = distances(both, least=1e-4)
+        for name, distance in apart.items():
+            like = both[name][0]
+            agree.within(f"gradients of {architecture}", ALLOWED[like.dtype.name][-1], like, distance, 1.0)
+
+    law()
+    assert sum(at_kinks) <= len(at_kinks) / 2, "what happens in most examples is no accident of rounding"
