@@ -126,7 +126,7 @@ def main() -> None:
     began = time.perf_counter()
     prepare(WORK)
     cores = len(os.sched_getaffinity(0))
-    mutmut("run", "--max-children", str(cores), *arguments.names, show=True)
+    mutmut("run", "--max-children", str(cores), *arguments.names, show=sys.stdout.isatty())
     if arguments.names:
         print("\n".join(line for line in survivors() if line))
         return

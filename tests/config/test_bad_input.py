@@ -396,6 +396,8 @@ def test_a_line_that_cannot_be_split_is_refused_in_a_line(words: list[str], mess
         ({"a": [1, 2]}, "{'a': [1, 2]}"),
         (Path("x" * 30), f"PosixPath('{'x' * 30}')"),
         (10**60, "1" + "0" * 17 + "..." + "0" * 19),
+        (2**240 - 1, f"{2**240 - 1:d}"[:18] + "..." + f"{2**240 - 1:d}"[-19:]),
+        (2**240, "a huge number"),
         (10**5000, "a huge number"),
         (-(10**5000), "a huge number"),
     ],
@@ -444,6 +446,12 @@ def test_a_shortened_text_keeps_its_beginning(text: str) -> None:
 )
 def test_the_nearest_name_is_found_whatever_its_letters(name: str, guess: str | None) -> None:
     assert nearest(name, ["N", "gridsize", "nepochs", "x" * 59]) == guess
+
+
+def test_the_longest_whole_number_is_still_read() -> None:
+    text = "1e6".rjust(100, "0")
+    assert load(TrainingConfig, flags={"n_groups": text}).config.n_groups == 1_000_000
+    assert "expected a whole number" in _message(lambda: load(TrainingConfig, flags={"n_groups": f"0{text}"}))
 
 
 def test_the_longest_duration_is_still_read() -> None:

@@ -130,6 +130,7 @@ def test_an_error_may_say_nothing() -> None:
             {"output_dir": "a\0b"},
             r"`output_dir` is 'a\x00b'; expected a path without the character NUL.",
         ),
+        (SolverConfig, {"object_step": True}, "`object_step` is True; expected a number above 0."),
         (TrainingConfig, 3, "Input should be a valid dictionary or instance of TrainingConfig."),
         (InferenceConfig, {}, "`model_path` is required. `test_data_file` is required."),
         (

@@ -67,6 +67,7 @@ class Odd(Config):
 
     bare: int
     percent: float = Field(default=0.5, description="share in %")
+    whole: float = Field(default=4.0, description="a number")
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,11 @@ class Odd(Config):
         (Odd, "--bare", FlagSpec("--bare", "bare", "integer", "", "INTEGER")),
         (
             Odd,
+            "--whole",
+            FlagSpec("--whole", "whole", "number", "a number (default: 4)", "NUMBER", default=4.0),
+        ),
+        (
+            Odd,
             "--percent",
             FlagSpec("--percent", "percent", "number", "share in % (default: 0.5)", "NUMBER", default=0.5),
         ),
@@ -221,7 +227,7 @@ def test_a_flag_and_an_older_name_of_it_take_the_same(flag, kind, metavar, defau
 
 def test_a_bare_model_may_have_a_prefix_and_other_names() -> None:
     names = [spec.name for spec in flag_specs(Odd, prefix="odd_", rename={"percent": "share"})]
-    assert names == ["--odd-bare", "--share"]
+    assert names == ["--odd-bare", "--share", "--odd-whole"]
 
 
 def test_an_older_name_gives_way_to_a_setting_of_just_that_name() -> None:

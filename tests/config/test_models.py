@@ -181,7 +181,10 @@ def test_what_is_no_duration_is_refused(wrong: object) -> None:
         SolverConfig(max_time=wrong)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize(("text", "number"), [("1e6", 1_000_000), ("16", 16), ("16.0", 16), (16.0, 16)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1e6", 1_000_000), ("+9007199254740993", 9007199254740993), ("16", 16), ("16.0", 16), (16.0, 16)],
+)
 def test_whole_numbers_may_be_written_with_an_exponent(text: object, number: int) -> None:
     config = TrainingConfig(n_groups=text)  # pyright: ignore[reportArgumentType]
     assert config.n_groups == number

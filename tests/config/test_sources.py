@@ -167,6 +167,13 @@ def test_what_is_required_names_its_flag() -> None:
         load(InferenceConfig, flags={"test_data": "scan.npz"})
 
 
+def test_what_is_required_and_cannot_be_given_is_named_alone() -> None:
+    part = Part(InferenceConfig, exclude=frozenset({"model_path"}))
+    with pytest.raises(ConfigError) as caught:
+        load_parts([part], flags={"test_data": "scan.npz"})
+    assert str(caught.value) == "`model_path` is required."
+
+
 def test_other_variables_and_empty_ones_are_left_alone() -> None:
     env = {"PTYCHO_DATA_DIR": "/data", "PTYCHO_SEED": "", "SEED": "3", "ptycho_seed": "4"}
     assert load(SolverConfig, env=env).config.model_fields_set == set()

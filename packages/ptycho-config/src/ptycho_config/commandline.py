@@ -29,7 +29,7 @@ class FlagHelp(argparse.HelpFormatter):
         short = [option for option in action.option_strings if not option.startswith("--")]
         long = [option for option in action.option_strings if option.startswith("--")][:1]
         shown = ", ".join((*short, *long))
-        return shown if action.nargs == 0 else f"{shown} {self._format_args(action, action.dest.upper())}"
+        return f"{shown} {self._format_args(action, action.dest.upper())}"
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -40,9 +40,7 @@ class FlagParser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("allow_abbrev", False)
-        kwargs.setdefault("formatter_class", FlagHelp)
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **({"allow_abbrev": False, "formatter_class": FlagHelp} | kwargs))
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -55,7 +53,7 @@ class FlagParser(argparse.ArgumentParser):
         known, rest = super().parse_known_args(self._spell_out(args), namespace)
         for word in rest:
             if word.startswith("-") and len(word) > 1:
-                self._refuse(word.split("=", 1)[0])
+                self._refuse(word.partition("=")[0])
         return known, rest
 
     def error(self, message: str) -> NoReturn:

@@ -136,6 +136,7 @@ def nvidia_driver_present() -> bool:
 
     A host that hides its devices with an empty `CUDA_VISIBLE_DEVICES` (or -1) counts as one without.
     """
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
         return False
     return any(trace.exists() for trace in _DRIVER_TRACES)

@@ -109,7 +109,7 @@ def shortened(text: str) -> str:
 def shown(value: object) -> str:
     """Write a value into a message, in code form and short, whatever it is."""
     if isinstance(value, str):
-        return shortened(repr(value[: _LONGEST_SHOWN + 1]))
+        return shortened(repr(value[:_LONGEST_SHOWN]))
     if isinstance(value, int) and value.bit_length() > 4 * _LONGEST_SHOWN:
         return "a huge number"  # Python refuses to write one of several thousand digits
     return shortened(_BOUNDED.repr(value))

@@ -83,7 +83,7 @@ class _Loader(yaml.SafeLoader):
                 raise _refused(key_node, f"`{key}` merges another section; write it out")
             if key in mapping:
                 raise _refused(key_node, f"`{shortened(key)}` stands there twice; remove one of the two")
-            mapping[key] = self.construct_object(value_node, deep=True)
+            mapping[key] = self.construct_object(value_node)
         return mapping
 
 
@@ -203,7 +203,7 @@ def _of_this_version(document: Document) -> Document:
 def _ordered(version: str) -> tuple[int, ...]:
     """Make versions comparable: 0.1 and 0.1.0 are the same."""
     numbers = [int(number) for number in version.split(".")]
-    while numbers[1:] and not numbers[-1]:
+    while numbers and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)
 
