@@ -81,6 +81,8 @@ def test_the_profile_decides_and_the_count_is_right(
     tmp_path: Path, environment: dict[str, str], profile: str, default: int, own: int
 ) -> None:
     line, drawn = _run(tmp_path, **environment)
-    assert drawn == {"default": default, "own": own, "machine": default}
+    machines = drawn.pop("machine")
+    assert drawn == {"default": default, "own": own}
+    assert machines >= default  # one is made for each example that is discarded, too
     total = 2 * default + own
     assert line == f"hypothesis: {total} examples in 3 property tests, profile {profile}"
