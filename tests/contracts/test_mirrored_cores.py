@@ -35,6 +35,12 @@ TO_COME = {
     "checkpoints.py",
     "frames.py",
     "labels.py",
+    "probes/accumulation.py",
+    "probes/collapse.py",
+    "probes/device.py",
+    "probes/labels.py",
+    "probes/traces.py",
+    "probes/training.py",
     "loaders.py",
     "memory.py",
     "recipe.py",
@@ -50,6 +56,9 @@ DIFFERENT = {
     "clipping.py": {"clip_adaptively": "TensorFlow hands gradients on, PyTorch changes them where they are"},
     "networks/heads.py": {"at_least_float32": "in networks/layers.py of the TensorFlow core"},
     "optimisers.py": {"Adam": "in torch.optim", "Sgd": "in torch.optim"},
+    "overlap.py": dict.fromkeys(
+        ("add_patches", "add_scattered", "add_slices"), "what stitching adds with, which is still to come"
+    ),
     "schedules.py": {"Plateau": "in torch.optim"},
     "network.py": {"PtychoNetwork.parameters": "of torch.nn.Module"},
 }

@@ -57,7 +57,7 @@ class Unet(tf.Module):
             x = tf.nn.avg_pool2d(x, 2, 2, "VALID")
         x = self.middle(x)
         for block, skip in zip(self.up, reversed(kept), strict=True):
-            x = block(tf.concat([doubled(x), skip], -1))
+            x = block(doubled(x), skip)
         amplitude, phase = tf.split(at_least_float32(_shuffled(self.output(x))), 2, axis=1)
         amplitude = LARGEST_AMPLITUDE * tf.sigmoid(amplitude + _AMPLITUDE_BIAS)
         phase = math.pi * tf.tanh(phase)
@@ -73,8 +73,14 @@ class Block(tf.Module):
         self.conv2 = Convolution(channels_out, channels_out, dtype=dtype)
         self.norm = GroupNorm(_GROUPS, channels_out, dtype=dtype)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Return features of the same size."""
+    def __call__(self, x: tf.Tensor, skip: tf.Tensor | None = None) -> tf.Tensor:
+        """Return features of the same size.
+
+        Args:
+            skip: further channels, after those of `x`.
+        """
+        if skip is not None:
+            x = tf.concat([x, skip], -1)
         return gelu(self.norm(self.conv2(gelu(self.conv1(x)))))
 
 
