@@ -1,6 +1,6 @@
 """The lines object of the training literature: a network learns one, and images another.
 
-    nox -s bench -- lines [--epochs 60] [--write-docs]
+    nox -s bench -- lines [--epochs 60] [--only measured-like:2] [--write-docs]
 
 N = 64, 512 frames at random places on objects of 392 x 392 px, 1e9 photons a frame, `n_groups` 512. The network sees
 the first object's frames only; the second object's image is judged, on the pixels that are lit to a tenth of the
@@ -94,14 +94,18 @@ def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--only", nargs="+", help="rows to measure, such as `measured-like:2`")
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     rows = []
     for gridsize in (1, 2):
         for name, probe in (("ideal", ideal_probe()), ("measured-like", measured_probe())):
+            if arguments.only and f"{name}:{gridsize}" not in arguments.only:
+                continue
             rows.append(measure(name, probe, gridsize, arguments.epochs))
             print(rows[-1], flush=True)
-    flags = f"--epochs {arguments.epochs}" + (" --write-docs" if arguments.write_docs else "")
+    only = f" --only {' '.join(arguments.only)}" if arguments.only else ""
+    flags = f"--epochs {arguments.epochs}{only}" + (" --write-docs" if arguments.write_docs else "")
     table = [
         [
             row["probe"],
