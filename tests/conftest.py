@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Before any test imports NumPy or matplotlib. Test processes share few cores; more threads than cores only
 # wait for each other, and results must not depend on their number.
@@ -25,7 +25,14 @@ os.environ["MPLBACKEND"] = "Agg"  # figures are drawn into files; there may be n
 # times as many; few, and the same, for every mutant. `HYPOTHESIS_PROFILE` chooses.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None, max_examples=25)
-settings.register_profile("mutants", derandomize=True, deadline=None, max_examples=20)
+settings.register_profile(
+    # The first failure is enough: nobody reads it, so nothing is gained by making it small.
+    "mutants",
+    derandomize=True,
+    deadline=None,
+    max_examples=20,
+    phases=(Phase.explicit, Phase.generate),
+)
 settings.register_profile("thorough", deadline=None, max_examples=1000, print_blob=True)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 settings.load_profile(PROFILE)

@@ -292,8 +292,11 @@ def test_garbage_in_the_environment_names_its_variable(variable: str, value: str
 
 
 def test_names_of_many_bytes_are_refused_and_just_short_enough_ones_are_not() -> None:
-    assert load(RunConfig, flags={"output-dir": "ä" * 127}).config.output_dir == Path("ä" * 127)
-    assert "255 bytes" in _message(lambda: load(RunConfig, flags={"output-dir": "ä" * 128}))
+    for longest in ("a" * 255, "ä" * 127 + "a", "a" * 255 + "/" + "b" * 255):
+        assert load(RunConfig, flags={"output-dir": longest}).config.output_dir == Path(longest)
+    for longer in ("a" * 256, "ä" * 128, "a/" + "b" * 256):
+        text = _message(lambda longer=longer: load(RunConfig, flags={"output-dir": longer}))
+        assert text.endswith("; expected a path whose names have at most 255 bytes each.")
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,6 @@ def test_construction_asks_at_most_once_and_warns_exactly_on_fallback(cuda, requ
 
 
 @POLICY
-def test_the_warning_points_at_the_line_that_built_the_config(cuda) -> None:
-    with pytest.warns(PolicyWarning, match="POLICY-001") as caught:
-        PyTorchExecutionConfig()
-    assert [warning.filename for warning in caught] == [__file__]
-
-
-@POLICY
 @pytest.mark.parametrize("has_cuda", [True, False])
 @pytest.mark.parametrize(
     "again",

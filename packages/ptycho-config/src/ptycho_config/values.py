@@ -130,7 +130,7 @@ def _current_scheduler(value: object) -> object:
         import warnings
 
         warnings.warn(
-            f"scheduler {value!r} no longer exists; `Default` is used", DeprecationWarning, stacklevel=2
+            f"scheduler {value!r} no longer exists; `Default` is used", DeprecationWarning, stacklevel=3
         )
         return "Default"
     return value
