@@ -2,7 +2,8 @@
 
     nox -s bench -- network [--seconds 150] [--write-docs]
 
-The prototype of the network runs in turn with ours where it is at hand, with the reference's probe; ours starts from the scan's own poor probe, which the solver refines on the clock.
+The prototype of the network runs in turn with ours where it is at hand, with the reference's probe; ours starts from
+the scan's own poor probe, which the solver refines on the clock.
 """
 
 from __future__ import annotations

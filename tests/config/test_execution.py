@@ -180,6 +180,23 @@ def test_an_explicit_gpu_that_is_absent_is_refused(accelerator: str) -> None:
 
 
 @POLICY
+@pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
+def test_the_hardware_is_asked_before_an_explicit_gpu_is_refused(cuda, accelerator: str) -> None:
+    with pytest.raises(PolicyError, match=f"POLICY-001: accelerator '{accelerator}' was asked for"):
+        hardware.refuse_absent_gpu(accelerator)
+    cuda.has_cuda = True
+    hardware.refuse_absent_gpu(accelerator)
+    assert cuda.questions == 2
+
+
+@POLICY
+@pytest.mark.parametrize("accelerator", ["cpu", "mps", "auto"])
+def test_nobody_is_asked_where_no_gpu_was_asked_for(cuda, accelerator: str) -> None:
+    hardware.refuse_absent_gpu(accelerator)
+    assert cuda.questions == 0
+
+
+@POLICY
 @pytest.mark.parametrize(("installed", "why"), [(True, ""), (False, " (torch is not installed)")])
 def test_the_warning_says_what_runs_and_how_to_silence_it(
     cuda, monkeypatch, installed: bool, why: str

@@ -225,6 +225,15 @@ def test_a_flag_and_an_older_name_of_it_take_the_same(flag, kind, metavar, defau
     assert (spec.kind, spec.metavar, spec.default, spec.alone) == (kind, metavar, default, alone)
 
 
+@pytest.mark.parametrize(
+    ("words", "value"), [(["--dump"], ""), (["--dump", "here"], "here"), (["--dump=there"], "there")]
+)
+def test_a_flag_with_an_optional_word_takes_it(words: list[str], value: str) -> None:
+    parser = FlagParser(prog="ptycho")
+    parser.add_argument("--dump", nargs="?", const="", metavar="DIR")
+    assert parser.parse_args(words).dump == value
+
+
 def test_a_bare_model_may_have_a_prefix_and_other_names() -> None:
     names = [spec.name for spec in flag_specs(Odd, prefix="odd_", rename={"percent": "share"})]
     assert names == ["--odd-bare", "--share", "--odd-whole"]

@@ -85,13 +85,18 @@ class FlagParser(argparse.ArgumentParser):
             if word == "--":
                 return [*spelt, word, *words]
             action = flags.get(word)
-            if action is None or action.nargs != "?" or not word.startswith("--"):
+            if action is None or not _may_be_bare(action) or not word.startswith("--"):
                 spelt.append(word)
                 continue
             choices = _BOOLEAN_WORDS | frozenset(re.findall(r"[\w-]+", str(action.metavar)))
             value = words.pop(0) if words and words[0].lower() in choices else str(action.const)
             spelt.append(f"{word}={value}")
         return spelt
+
+
+def _may_be_bare(action: argparse.Action) -> bool:
+    """Tell a boolean flag, whose value is one of a few words, from one that takes any word or none."""
+    return action.nargs == "?" and str(action.metavar).startswith("{")
 
 
 def _concise(message: str) -> str:

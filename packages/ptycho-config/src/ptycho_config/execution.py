@@ -32,6 +32,7 @@ from ptycho_config.values import (
 )
 
 __all__ = [
+    "EXECUTION",
     "SHARED_WITH_TRAINING",
     "ExecutionConfig",
     "PyTorchExecutionConfig",
@@ -227,3 +228,11 @@ class SolverExecutionConfig(ExecutionConfig):
     threads: PositiveInteger | None = Field(
         default=None, description="threads on the CPU; as many as it has cores when not given"
     )
+
+
+EXECUTION: tuple[type[ExecutionConfig], ...] = (
+    SolverExecutionConfig,
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+)
+"""Where and how fast to run; none of their fields is a canonical one but `SHARED_WITH_TRAINING`."""

@@ -22,6 +22,7 @@ __all__ = [
     "announce",
     "cuda_available",
     "nvidia_driver_present",
+    "refuse_absent_gpu",
     "require_accelerator",
     "resolve_accelerator",
     "torch_installed",
@@ -31,6 +32,7 @@ Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 """What may be asked for; `gpu` leaves the kind of GPU to the framework."""
 
 ACCELERATORS: tuple[str, ...] = get_args(Accelerator)
+_GPU = ("cuda", "gpu")
 
 NO_CUDA = "No CUDA device detected"
 """Opens every reason for a fallback to the CPU; programs look for these words in the warning."""
@@ -123,12 +125,24 @@ def require_accelerator(accelerator: str, *, cuda_available: bool) -> None:
     Raises:
         PolicyError: POLICY-001, the host lacks the GPU that was asked for.
     """
-    if accelerator in ("cuda", "gpu") and not cuda_available:
+    if accelerator in _GPU and not cuda_available:
         raise PolicyError(
             f"accelerator {accelerator!r} was asked for, but {NO_CUDA[0].lower()}{NO_CUDA[1:]}. "
             "Use `--torch-accelerator auto` to take what the host has, or `cpu`.",
             finding="POLICY-001",
         )
+
+
+def refuse_absent_gpu(accelerator: str) -> None:
+    """Refuse an explicit GPU that this host lacks; the hardware is asked only where one was asked for.
+
+    Args:
+        accelerator: the resolved choice.
+    Raises:
+        PolicyError: POLICY-001.
+    """
+    if accelerator in _GPU:
+        require_accelerator(accelerator, cuda_available=cuda_available())
 
 
 def nvidia_driver_present() -> bool:

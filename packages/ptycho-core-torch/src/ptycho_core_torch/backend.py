@@ -75,8 +75,7 @@ class PyTorchBackend:
                 f"The backend `pytorch` cannot work here: {found.reason}. "
                 "Install it: pip install 'ptycho-dispatch[torch]'."
             )
-        if execution.accelerator in ("cuda", "gpu"):
-            hardware.require_accelerator(execution.accelerator, cuda_available=hardware.cuda_available())
+        hardware.refuse_absent_gpu(execution.accelerator)
 
 
 def _devices() -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Frames:
             with_truth: batches carry the true object patches, which supervised training needs.
             thin_to: the amplitudes are of frames thinned binomially to this mean count, anew each time; the
                 counts stay those measured. A thinned Poisson count is the count of a dimmer measurement.
-            views: of the scan's object, where batches shall show others than those measured.
+            views: of the scan's object, where thinned batches shall show others than those measured.
             view_share: part of the batches that do, once the measured frames are well known: none before each
                 was seen five times, so many after fifteen.
             seed: of the thinning and of the views.
@@ -87,14 +87,24 @@ class Frames:
 
     def _amplitudes(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network must explain, and what it sees: amplitudes (B, n, n), measured or of a view."""
-        times_seen, self._given = self._given / self.scan.n_frames, self._given + len(indices)
-        share = self._view_share * min(1.0, max(0.0, (times_seen - _NEW_UNTIL) / (_KNOWN_AFTER - _NEW_UNTIL)))
+        if self.kept is None:
+            amplitude = torch.from_numpy(self.scan.amplitude(indices))
+            return amplitude, amplitude
+        share = self._share_of_views()
+        self._given += len(indices)
         if self._views is not None and self._random.random() < share:
             expected = self._views.counts(self.scan.positions_px[indices], self._random)
-            drawn = self._random.poisson(expected * (1.0 if self.kept is None else self.kept))
+            drawn = self._random.poisson(expected * self.kept)
             return torch.from_numpy(np.sqrt(expected)), torch.from_numpy(np.sqrt(drawn, dtype=np.float32))
-        amplitude = torch.from_numpy(self.scan.amplitude(indices))
-        return amplitude, amplitude if self.kept is None else self._thinned(amplitude)
+        amplitude = self.scan.amplitude(indices)
+        counts = np.rint(amplitude.astype(np.float64) ** 2).astype(np.int64)
+        thinned = self._random.binomial(counts, self.kept)
+        return torch.from_numpy(amplitude), torch.from_numpy(np.sqrt(thinned, dtype=np.float32))
+
+    def _share_of_views(self) -> float:
+        """Part of the batches that show views by now: none while the frames are new."""
+        times_seen = self._given / self.scan.n_frames
+        return self._view_share * min(1.0, max(0.0, (times_seen - _NEW_UNTIL) / (_KNOWN_AFTER - _NEW_UNTIL)))
 
     def _kept_part(self, thin_to: float) -> float:
         sample = np.square(self.scan.amplitude(slice(0, 16)), dtype=np.float64)
@@ -109,12 +119,6 @@ class Frames:
                 "counts on average. Give fewer."
             )
         return thin_to / self.mean_counts
-
-    def _thinned(self, amplitude: torch.Tensor) -> torch.Tensor:
-        """Keep each photon with the same chance."""
-        counts = np.rint(amplitude.numpy().astype(np.float64) ** 2).astype(np.int64)
-        kept = 1.0 if self.kept is None else self.kept
-        return torch.from_numpy(np.sqrt(self._random.binomial(counts, kept)).astype(np.float32))
 
     def _truth(self, indices: np.ndarray) -> torch.Tensor:
         scan = self.scan

@@ -108,15 +108,14 @@ class TrainedNetwork:
         )
         corners = frames.corners + _MARGIN_PX
         batches = np.array_split(members, n_batches)
-        half = _half_precision(self.execution.precision, device)
         try:
-            with torch.inference_mode():
-                image, interrupted = _one_pass(network, frames, corners, batches, None, listeners, 1, half)
+            with torch.inference_mode(), _precision(self.execution.precision, device):
+                image, interrupted = _one_pass(network, frames, corners, batches, None, listeners, 1)
                 for number in range(2, n_passes + 1):
                     if interrupted:
                         break
                     image, interrupted = _one_pass(
-                        network, frames, corners, batches, image, listeners, number, half
+                        network, frames, corners, batches, image, listeners, number
                     )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -167,7 +166,7 @@ class TrainedNetwork:
         return self.network.with_probe(probe)
 
 
-def _half_precision(precision: str, device: torch.device) -> torch.autocast:
+def _precision(precision: str, device: torch.device) -> torch.autocast:
     """The precision in which the layers of a network work: that of the execution, as in training."""
     dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision != "32-true")
@@ -181,7 +180,6 @@ def _one_pass(
     image: torch.Tensor | None,
     listeners: CallbackList,
     number: int,
-    half_precision: torch.autocast,
 ) -> tuple[torch.Tensor, bool]:
     """Show all frames to the network and average the patches.
 
@@ -190,7 +188,6 @@ def _one_pass(
         batches: members (G, C) of groups.
         image: the canvas (H, W) after the pass before; None in the first.
         number: of this pass.
-        half_precision: in which the network works, or not.
     Returns:
         The canvas on the network's device, 1 where no frame looks, and whether somebody wanted to stop.
     """
@@ -203,8 +200,7 @@ def _one_pass(
         members = chosen.reshape(-1)
         batch, here = frames.batch(members).to(device), corners[members].to(device)
         seen = None if image is None else cut(image, here, side)
-        with half_precision:
-            patches = network.patches(batch, seen)
+        patches = network.patches(batch, seen)
         if len(patches) < chosen.size:
             patches = network.agreed(patches, batch.corners)
         add_patches(total, patches * weights, here)

@@ -13,6 +13,7 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import torch
+from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
@@ -76,7 +77,7 @@ def make_trainer(
 
 def device_in_use(trainer: L.Trainer) -> str:
     """Say whether there is a GPU, whether this training uses it, and which it is."""
-    device, available = trainer.strategy.root_device, torch.cuda.is_available()
+    device, available = trainer.strategy.root_device, hardware.cuda_available()
     used = device.type == "cuda"
     name = f", device {torch.cuda.get_device_name(device)}" if used else ""
     return f"GPU available: {available}{' (cuda)' if available else ''}, used: {used}{name}"

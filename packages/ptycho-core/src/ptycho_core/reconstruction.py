@@ -84,12 +84,19 @@ class Reconstruction:
         """Canvas coordinate (y, x) of index N/2 of each frame's window."""
         return self.positions_px - self.origin_px
 
-    def save(self, directory: str | Path, *, figures: bool = True) -> dict[str, Path]:
+    def save(
+        self,
+        directory: str | Path,
+        *,
+        figures: bool = True,
+        phase_limits_rad: tuple[float | None, float | None] = (None, None),
+    ) -> dict[str, Path]:
         """Write the result files into `directory`, each under its final name only when complete.
 
         Args:
             directory: created if absent; files of an earlier run are replaced one by one.
             figures: also draw `amplitude.png`, `phase.png` and `overview.png`.
+            phase_limits_rad: phases that are black and white there; found from the image where None.
         Returns:
             File name -> path of everything written.
         Raises:
@@ -118,7 +125,7 @@ class Reconstruction:
         if figures:
             from ptycho_core.figures import write_figures
 
-            files |= write_figures(self, root)
+            files |= write_figures(self, root, phase_limits_rad=phase_limits_rad)
         write_json(files[RUN_FILE], self.run_record())
         return files
 

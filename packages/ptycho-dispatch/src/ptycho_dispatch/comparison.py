@@ -13,8 +13,9 @@ from ptycho_dispatch.table import print_table
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction
+    from ptycho_core.metrics import Comparison
 
-__all__ = ["EXAMPLES", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "draw_comparison", "run"]
 
 EXAMPLES = (
     "ptycho compare reconstruction scan.npz",
@@ -40,21 +41,28 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [(name, f"{value:.4g}") for name, value in comparison.values.items()]
     print_table(f"{arguments.first} compared with {arguments.second}", ("score", "value"), rows)
     if arguments.output_dir:
-        from ptycho_core.figures import write_comparison
         from ptycho_core.io import make_directory, write_json
 
         directory = make_directory(arguments.output_dir)
         write_json(directory / "comparison.json", comparison.values)
-        picture = write_comparison(
-            directory / "comparison.png",
-            first=comparison.aligned,
-            second=comparison.truth,
-            seen=comparison.region,
-            names=(Path(arguments.first).name, Path(arguments.second).name),
-            frc=comparison.ring_correlation,
-        )
+        names = (Path(arguments.first).name, Path(arguments.second).name)
+        picture = draw_comparison(comparison, directory / "comparison.png", names)
         print(f"picture: {picture}")
     return 0
+
+
+def draw_comparison(comparison: Comparison, path: Path, names: tuple[str, str]) -> Path:
+    """Draw two objects side by side, their difference and how their detail agrees."""
+    from ptycho_core.figures import write_comparison
+
+    return write_comparison(
+        path,
+        first=comparison.aligned,
+        second=comparison.truth,
+        seen=comparison.region,
+        names=names,
+        frc=comparison.ring_correlation,
+    )
 
 
 def _second(source: str) -> Reconstruction | np.ndarray:

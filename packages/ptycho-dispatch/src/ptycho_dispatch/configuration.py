@@ -10,12 +10,17 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.execution import (
+    EXECUTION,
+    PyTorchExecutionConfig,
+    SolverExecutionConfig,
+    TensorFlowExecutionConfig,
+)
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import (
+    CANONICAL,
     Config,
     InferenceConfig,
-    ModelConfig,
     RunConfig,
     SolverConfig,
     TrainingConfig,
@@ -52,16 +57,7 @@ class _Inference(InferenceConfig):
 
 
 #: The models whose schema is printed.
-MODELS: tuple[type[Config], ...] = (
-    RunConfig,
-    SolverConfig,
-    SolverExecutionConfig,
-    ModelConfig,
-    TrainingConfig,
-    InferenceConfig,
-    PyTorchExecutionConfig,
-    TensorFlowExecutionConfig,
-)
+MODELS: tuple[type[Config], ...] = (*CANONICAL, *EXECUTION)
 #: Every setting that a file, the environment or a command line can set.
 PARTS: tuple[Part[Any], ...] = (
     Part(RunConfig, title="Input and output"),

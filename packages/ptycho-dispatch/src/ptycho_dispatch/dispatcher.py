@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_dispatch.processes import follows
-from ptycho_dispatch.torch_policy import refuse_absent_gpu
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -93,7 +93,7 @@ def _run(
     core = get_backend(backend)
     a_follower = False
     if isinstance(execution_config, PyTorchExecutionConfig):
-        refuse_absent_gpu(execution_config)
+        hardware.refuse_absent_gpu(execution_config.accelerator)
         # Asked before training, at whose end Lightning takes the numbers of the processes away.
         a_follower = follows(execution_config)
     scan = orientation.applied_to(_opened(train))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import time
 from dataclasses import replace
@@ -12,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError
+from ptycho_config import hardware
+from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, DataError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import InferenceConfig, RunConfig
 from ptycho_config.naming import Part
 from ptycho_config.sources import load_parts
+from ptycho_dispatch import training
 from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
 from ptycho_dispatch.network_record import NetworkRecord
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.torch_policy import announce_execution, refuse_absent_gpu, runs_by_default
+from ptycho_dispatch.torch_policy import announce_execution, runs_by_default
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -54,6 +57,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of all models, and `--config`."""
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings; flags and environment win")
     add_flags(parser, *PARTS)
+    shown = parser.add_argument_group("What is shown and kept besides")
+    shown.add_argument(
+        "--comparison-plot",
+        "--comparison_plot",
+        action="store_true",
+        help="draw comparison_plot.png against the true object of the scan",
+    )
+    for name, colour in (("min", "black"), ("max", "white")):
+        shown.add_argument(
+            f"--phase-v{name}",
+            f"--phase_v{name}",
+            type=float,
+            metavar="RADIANS",
+            help=f"phase that is {colour} in the pictures; found from the image when not given",
+        )
+    shown.add_argument(
+        "--debug-dump",
+        "--debug_dump",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write the scan as it was imaged to DIR/frames.npz; DIR is debug_dump in the results when bare",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,24 +93,36 @@ def run(arguments: argparse.Namespace) -> int:
 
     with held_warnings() as warned:
         inference, execution, run_config = load_parts(
-            PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
+            PARTS,
+            flags=given_flags(arguments),
+            env=os.environ,
+            yaml=arguments.config,
+            also=training.PARTS,
         )
     config = inference.config
+    _check_limits(arguments.phase_vmin, arguments.phase_vmax)
     if config.backend not in (None, "pytorch"):
         raise BackendUnavailableError(
             f"The backend `{config.backend}` cannot infer in this version. Use `--backend pytorch`."
         )
-    refuse_absent_gpu(execution.config)
+    hardware.refuse_absent_gpu(execution.config.accelerator)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
         announce_execution(execution, warned)
-        prepare(
-            config,
-            None if runs_by_default(execution) else execution.config,
-            defaults=lambda: execution.config,
-        )
+        # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
+        chosen = None if runs_by_default(execution) else execution.config
+        prepare(config, chosen, defaults=lambda: execution.config)
         record = NetworkRecord({"inference": inference, "run": run_config}, execution, warned)
-        return _infer(config, execution.config, run_config.config, directory, screen, record)
+        return _infer(config, execution.config, run_config.config, directory, screen, record, arguments)
+
+
+def _check_limits(lowest: float | None, highest: float | None) -> None:
+    given = [value for value in (lowest, highest) if value is not None]
+    if not all(map(math.isfinite, given)) or given != sorted(set(given)):
+        raise ConfigError(
+            f"`--phase-vmin` {lowest} and `--phase-vmax` {highest} are no limits. Expected radians, the "
+            "first smaller than the second."
+        )
 
 
 def _infer(
@@ -94,10 +132,12 @@ def _infer(
     directory: Path,
     screen: Any,
     record: NetworkRecord,
+    arguments: argparse.Namespace,
 ) -> int:
     from ptycho_core import open_scan
     from ptycho_core.backend import get_backend
     from ptycho_core.grouping import choose_frames
+    from ptycho_core.io import make_directory, save_scan
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
@@ -117,6 +157,11 @@ def _infer(
         dc=run_config.dc,
         probe_file=run_config.probe_file,
     )
+    if arguments.comparison_plot and scan.ground_truth is None:
+        raise DataError(
+            f"{scan.name} holds no true object (`objectGuess`) to compare with. "
+            "Leave `--comparison-plot` out."
+        )
     if config.n_subsample is not None:
         # 0 where nobody chose, as in training: the same command gives the same image.
         chosen = choose_frames(scan.n_frames, config.n_subsample, seed=config.subsample_seed or 0)
@@ -128,10 +173,25 @@ def _infer(
         screen.console = None
         provenance = dict(result.provenance) | record.provenance(scan) | {"bundle": str(config.model_path)}
         result = replace(result, provenance=provenance)
-        files = result.save(directory)
-        legacy = write_legacy_pictures(files, directory)
-    _report(scan, result, directory, [*files, *legacy, LOG_FILE], began)
+        files = result.save(directory, phase_limits_rad=(arguments.phase_vmin, arguments.phase_vmax))
+        more = write_legacy_pictures(files, directory)
+        if arguments.comparison_plot:
+            more.append(_compared(result, scan, directory))
+    if arguments.debug_dump is not None:
+        dump = Path(arguments.debug_dump or directory / "debug_dump").expanduser()
+        logger.info("The scan as it was imaged is %s.", save_scan(scan, make_directory(dump) / "frames.npz"))
+    _report(scan, result, directory, [*files, *more, LOG_FILE], began)
     return EXIT_INTERRUPTED if interrupt.asked else 0
+
+
+def _compared(result: Reconstruction, scan: Scan, directory: Path) -> str:
+    """Draw the image beside the true object; the name of the picture."""
+    from ptycho_core.metrics import compare
+    from ptycho_dispatch.comparison import draw_comparison
+
+    comparison = compare(result, np.asarray(scan.ground_truth))
+    logger.info("Object error against the true object: %.4g.", comparison.values["object_error"])
+    return draw_comparison(comparison, directory / "comparison_plot.png", ("network", "true object")).name
 
 
 def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str], began: float) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ptycho_config import hardware
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.sources import Loaded
 
-__all__ = ["announce_execution", "refuse_absent_gpu", "runs_by_default"]
+__all__ = ["announce_execution", "runs_by_default"]
 
 logger = logging.getLogger("ptycho")
 
@@ -31,13 +30,3 @@ def announce_execution(execution: Loaded[PyTorchExecutionConfig], warned: Sequen
             "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
             "(auto-detects CUDA if available, else CPU). CPU-only users should pass --torch-accelerator cpu."
         )
-
-
-def refuse_absent_gpu(execution: PyTorchExecutionConfig) -> None:
-    """Refuse a GPU that somebody asked for and this host lacks; call it before any data is read.
-
-    Raises:
-        PolicyError: POLICY-001.
-    """
-    if execution.accelerator in ("cuda", "gpu"):
-        hardware.require_accelerator(execution.accelerator, cuda_available=hardware.cuda_available())

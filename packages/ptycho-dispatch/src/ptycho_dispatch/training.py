@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho_config import hardware
 from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
@@ -22,7 +23,7 @@ from ptycho_dispatch.network_record import NetworkRecord, TrainingPlan, sha256_o
 from ptycho_dispatch.processes import follows
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.torch_policy import announce_execution, refuse_absent_gpu, runs_by_default
+from ptycho_dispatch.torch_policy import announce_execution, runs_by_default
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -81,17 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise BackendUnavailableError(
             f"The backend `{config.backend}` cannot train in this version. Use `--backend pytorch`."
         )
-    refuse_absent_gpu(execution.config)
+    hardware.refuse_absent_gpu(execution.config.accelerator)
     if follows(execution.config):
         return _follow(config, execution.config, run_config.config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
         announce_execution(execution, warned)
-        prepare(
-            config,
-            None if runs_by_default(execution) else execution.config,
-            defaults=lambda: execution.config,
-        )
+        # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
+        chosen = None if runs_by_default(execution) else execution.config
+        prepare(config, chosen, defaults=lambda: execution.config)
         record = NetworkRecord({"training": training, "run": run_config}, execution, warned)
         return _lead(config, execution.config, run_config.config, directory, screen, record)
 

@@ -8,6 +8,7 @@ from ptycho_config.models.solver import SolverConfig
 from ptycho_config.models.training import TrainingConfig
 
 __all__ = [
+    "CANONICAL",
     "Architecture",
     "CanonicalConfig",
     "Config",
@@ -17,3 +18,12 @@ __all__ = [
     "SolverConfig",
     "TrainingConfig",
 ]
+
+CANONICAL: tuple[type[CanonicalConfig], ...] = (
+    RunConfig,
+    SolverConfig,
+    ModelConfig,
+    TrainingConfig,
+    InferenceConfig,
+)
+"""What to compute; where and how fast is said by `ptycho_config.execution.EXECUTION` alone (CONFIG-002)."""

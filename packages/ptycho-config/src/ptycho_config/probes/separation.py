@@ -8,32 +8,22 @@ from pydantic import ValidationError
 
 from ptycho_config.errors import PolicyError
 from ptycho_config.execution import (
+    EXECUTION,
     SHARED_WITH_TRAINING,
     ExecutionConfig,
     PyTorchExecutionConfig,
-    SolverExecutionConfig,
     TensorFlowExecutionConfig,
 )
 from ptycho_config.legacy import KEY_MAPPINGS, LegacyParams, update_legacy_dict
 from ptycho_config.models import (
+    CANONICAL,
     Config,
-    InferenceConfig,
-    ModelConfig,
-    RunConfig,
-    SolverConfig,
     TrainingConfig,
 )
 from ptycho_config.probes.evidence import Evidence, demand, refused
 from ptycho_config.sources import load
 
 __all__ = ["execution_stays_apart", "metrics_go_to_csv"]
-
-CANONICAL: tuple[type[Config], ...] = (ModelConfig, TrainingConfig, InferenceConfig, SolverConfig, RunConfig)
-EXECUTION: tuple[type[ExecutionConfig], ...] = (
-    PyTorchExecutionConfig,
-    TensorFlowExecutionConfig,
-    SolverExecutionConfig,
-)
 
 
 def execution_stays_apart() -> Evidence:

@@ -36,18 +36,25 @@ FIGURE_FILES = ("amplitude.png", "phase.png", "overview.png")
 _UNRELIABLE = "The data cannot carry an image:\ntoo few photons for any object\nto be told from noise."
 
 
-def write_figures(reconstruction: Reconstruction, directory: str | Path) -> dict[str, Path]:
+def write_figures(
+    reconstruction: Reconstruction,
+    directory: str | Path,
+    *,
+    phase_limits_rad: tuple[float | None, float | None] = (None, None),
+) -> dict[str, Path]:
     """Draw the object's amplitude, its phase, and everything at a glance.
 
     Where the run found that the data cannot carry an image, the pictures say so instead of showing one.
 
+    Args:
+        phase_limits_rad: phases that are black and white; those of the well-lit part where None.
     Returns:
         File name -> path of the three PNG files, each written completely or not at all.
     Raises:
         OutputError: the directory cannot be written or the disk is full.
     """
     root = Path(directory)
-    view = _View(reconstruction)
+    view = _View(reconstruction, phase_limits_rad)
     pages = (_single(view, "amplitude"), _single(view, "phase"), _overview(view))
     return {name: write_page(page, root / name) for name, page in zip(FIGURE_FILES, pages, strict=True)}
 
@@ -64,7 +71,11 @@ def write_overview(reconstruction: Reconstruction, path: str | Path) -> Path:
 class _View:
     """What all three pictures share: the seen part of the object, prepared once."""
 
-    def __init__(self, reconstruction: Reconstruction) -> None:
+    def __init__(
+        self,
+        reconstruction: Reconstruction,
+        phase_limits_rad: tuple[float | None, float | None] = (None, None),
+    ) -> None:
         self.result = reconstruction
         seen = covered_region(reconstruction.coverage)
         box = covered_box(seen)
@@ -74,6 +85,9 @@ class _View:
         self.images = {"amplitude": np.abs(obj), "phase": phase_without_ramp(obj, self.seen)}
         # The rim is shown fainter coverage included, but the limits are those of the well-lit part.
         self.limits = {name: robust_limits(image[self.seen]) for name, image in self.images.items()}
+        lowest, highest = self.limits["phase"]
+        black, white = phase_limits_rad
+        self.limits["phase"] = (lowest if black is None else black, highest if white is None else white)
         dark = covered_region(self.coverage, fraction=0.02)
         self.images = {name: np.where(dark, image, np.nan) for name, image in self.images.items()}
 

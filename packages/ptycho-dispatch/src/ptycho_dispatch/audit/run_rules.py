@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from typing import Any
 
 from ptycho_config import hardware
 from ptycho_config.errors import BundleError, BundleNotFoundError
-from ptycho_config.execution import SHARED_WITH_TRAINING
-from ptycho_config.probes.separation import CANONICAL, EXECUTION
+from ptycho_config.execution import EXECUTION, SHARED_WITH_TRAINING
+from ptycho_config.models import CANONICAL
 from ptycho_dispatch.audit.run_record import RunRecord
+from ptycho_dispatch.network_record import sha256_of
 
 __all__ = [
     "Found",
@@ -180,7 +180,7 @@ def bundle(run: RunRecord) -> Found:
     if strays:
         return Found(False, f"the bundle's configuration holds {', '.join(sorted(strays))}")
     declared = run.everything.get("bundle_sha256")
-    if run.kind == "training" and declared != hashlib.sha256(path.read_bytes()).hexdigest():
+    if run.kind == "training" and declared != sha256_of(path):
         return Found(False, f"{BUNDLE_FILE} is not the file that this run wrote: its sha256 differs")
     return Found(True, f"{BUNDLE_FILE} reads back, every checksum is right, {len(read.weights)} tensors")
 
