@@ -11,7 +11,10 @@ import lightning as L
 import torch
 from ptycho_config import guards
 from ptycho_config.errors import TrainingError
+from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
+from ptycho_core.learning.advice import not_finite_advice, smaller_batch_advice
+from ptycho_core.learning.recipe import batch_size_of, clip_value_of
 from ptycho_core_torch.clipping import clip_adaptively
 from ptycho_core_torch.distributed import largest
 from ptycho_core_torch.losses import (
@@ -21,10 +24,9 @@ from ptycho_core_torch.losses import (
     poisson_deviance,
     total_variation,
 )
-from ptycho_core_torch.memory import is_out_of_memory, smaller_batch_advice
+from ptycho_core_torch.memory import is_out_of_memory
 from ptycho_core_torch.network import Batch, PtychoNetwork
 from ptycho_core_torch.optimisers import optimiser_for
-from ptycho_core_torch.recipe import batch_size_of, clip_value_of
 from ptycho_core_torch.schedules import (
     WARM_UP_STEPS,
     exponential,
@@ -46,6 +48,7 @@ class PtychoLightning(L.LightningModule):
         self,
         network: PtychoNetwork,
         config: TrainingConfig,
+        execution: PyTorchExecutionConfig,
         *,
         learning_rate: float,
         mean_counts_per_pixel: float,
@@ -64,7 +67,7 @@ class PtychoLightning(L.LightningModule):
             monitor: the loss whose plateau `ReduceLROnPlateau` waits for.
         """
         super().__init__()
-        self.network, self.config = network, config
+        self.network, self.config, self._execution = network, config, execution
         self._learning_rate, self._monitor = learning_rate, monitor
         self._steps_per_epoch, self._n_epochs, self._epochs_before = steps_per_epoch, n_epochs, epochs_before
         self._mean_counts = mean_counts_per_pixel
@@ -104,12 +107,9 @@ class PtychoLightning(L.LightningModule):
             trouble, cause = _NO_MEMORY, error
         trouble, self._elapsed = largest(self.trainer, trouble, time.monotonic() - self._began)
         if trouble == _NO_MEMORY:
-            raise TrainingError(smaller_batch_advice(batch_size_of(self.config))) from cause
+            raise TrainingError(smaller_batch_advice(batch_size_of(self.config), self._execution)) from cause
         if trouble == _NOT_FINITE or losses is None:
-            raise TrainingError(
-                f"The loss is not finite at step {self.global_step + 1}; "
-                "lower `--torch-learning-rate`, or set `--torch-gradient-clip-val 1`."
-            )
+            raise TrainingError(self._why_not_finite())
         loss, residual, nll = losses
         self.log_dict(
             {"train_loss": loss, "train_residual": residual, "train_nll": nll},
@@ -126,6 +126,15 @@ class PtychoLightning(L.LightningModule):
         loss, residual, _ = self._losses(batch)
         self.log_dict(
             {"val_loss": loss, "val_residual": residual}, batch_size=len(batch.counts), sync_dist=True
+        )
+
+    def _why_not_finite(self) -> str:
+        patches = self._last_patches
+        return not_finite_advice(
+            self.global_step + 1,
+            self._execution,
+            weights_finite=all(bool(torch.isfinite(weight).all()) for weight in self.parameters()),
+            patches_finite=bool(torch.isfinite(patches.real).all() and torch.isfinite(patches.imag).all()),
         )
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ptycho_config.models import ModelConfig
 from ptycho_core.architectures import check_network, unet_channels
+from ptycho_core.learning.frames import FrameBatch
 from ptycho_core.normalisation import probe_in_gauge
 from ptycho_core_torch.forward import back_project, detector_intensity, move_probe
 from ptycho_core_torch.networks.unet import Unet
@@ -43,6 +44,11 @@ class Batch:
     rests_px: Tensor
     good: Tensor | None = None
     truth: Tensor | None = None
+
+    @classmethod
+    def of(cls, frames: FrameBatch) -> Batch:
+        """Share the memory of frames on the host."""
+        return cls(*(None if part is None else torch.from_numpy(part) for part in frames))  # pyright: ignore[reportArgumentType]
 
     def to(self, device: torch.device | str) -> Batch:
         """Move everything to a device."""

@@ -9,7 +9,7 @@ import numpy as np
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_config.probes.evidence import Evidence, demand, refused
-from ptycho_core_torch.labels import needs_truth
+from ptycho_core.learning.labels import needs_truth
 from ptycho_core_torch.probes import training
 
 __all__ = ["labels_are_asked_for_before_training"]
