@@ -10,6 +10,7 @@ import numpy as np
 
 from ptycho_config.models import ModelConfig
 from ptycho_core.architectures import check_network, unet_channels
+from ptycho_core.learning.frames import FrameBatch
 from ptycho_core.normalisation import probe_in_gauge
 from ptycho_core_tf.forward import back_project, detector_intensity, move_probe
 from ptycho_core_tf.framework import tf
@@ -41,6 +42,11 @@ class Batch(NamedTuple):  # a tuple, which tf.function, tf.data and strategies t
     rests_px: tf.Tensor
     good: tf.Tensor | None = None
     truth: tf.Tensor | None = None
+
+    @classmethod
+    def of(cls, frames: FrameBatch) -> Batch:
+        """Copy frames of the host."""
+        return cls(*(None if part is None else tf.convert_to_tensor(part) for part in frames))
 
     def to(self, device: str) -> Batch:
         """Copy everything to a device."""
@@ -89,13 +95,24 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
 
     def with_probe(self, probe: np.ndarray) -> PtychoNetwork:
         """Return the same network around another probe (P, N, N)."""
-        dtype = self.log_scale.dtype.name
-        other = PtychoNetwork(self.model, probe, 1.0, dtype=dtype)
-        write_weights(other.network, read_weights(self.network))
-        other.compute_dtype = self.compute_dtype
-        other.log_scale.assign(self.log_scale)
-        other.back_projection_std.assign(self.back_projection_std)
+        other = PtychoNetwork(self.model, probe, 1.0, dtype=self.log_scale.dtype.name)
+        fitting = tf.convert_to_tensor(other.probe)
+        other.take(self)
+        other.probe.assign(fitting)
         return other
+
+    def copied(self) -> PtychoNetwork:
+        """Return the same network on a device of its own, whatever devices hold this one."""
+        other = PtychoNetwork(self.model, self.probe.numpy(), 1.0, dtype=self.log_scale.dtype.name)
+        other.take(self)
+        return other
+
+    def take(self, other: PtychoNetwork) -> None:
+        """Take weights, probe and scales of another network of the same model."""
+        write_weights(self.network, read_weights(other.network))
+        self.compute_dtype = other.compute_dtype
+        for name in ("log_scale", "back_projection_std", "probe"):
+            getattr(self, name).assign(getattr(other, name).numpy())
 
     def calibrate(self, amplitude: tf.Tensor) -> None:
         """Set the scale of the back-projection from some frames (B, N, N) of unit amplitude."""

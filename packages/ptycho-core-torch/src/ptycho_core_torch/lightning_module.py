@@ -14,6 +14,7 @@ from ptycho_config.errors import TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core.learning.advice import not_finite_advice, smaller_batch_advice
+from ptycho_core.learning.course import Course
 from ptycho_core.learning.recipe import batch_size_of, clip_value_of
 from ptycho_core_torch.clipping import clip_adaptively
 from ptycho_core_torch.distributed import largest
@@ -27,13 +28,7 @@ from ptycho_core_torch.losses import (
 from ptycho_core_torch.memory import is_out_of_memory
 from ptycho_core_torch.network import Batch, PtychoNetwork
 from ptycho_core_torch.optimisers import optimiser_for
-from ptycho_core_torch.schedules import (
-    WARM_UP_STEPS,
-    exponential,
-    our_course,
-    scheduler_for,
-    warm_up_and_cosine,
-)
+from ptycho_core_torch.schedules import WARM_UP_STEPS, scheduler_for
 from torch import Tensor
 
 __all__ = ["PtychoLightning"]
@@ -69,10 +64,12 @@ class PtychoLightning(L.LightningModule):
         super().__init__()
         self.network, self.config, self._execution = network, config, execution
         self._learning_rate, self._monitor = learning_rate, monitor
-        self._steps_per_epoch, self._n_epochs, self._epochs_before = steps_per_epoch, n_epochs, epochs_before
+        self._course = Course(
+            config, steps_per_epoch=steps_per_epoch, n_epochs=n_epochs, epochs_before=epochs_before
+        )
         self._mean_counts = mean_counts_per_pixel
         self._supervised = config.model.model_type == "supervised"
-        self._began, self._elapsed = time.monotonic(), 0.0
+        self._began = time.monotonic()
         # Labels say nothing of the counts, and a parameter without a gradient would stop several processes.
         network.log_scale.requires_grad_(config.intensity_scale_trainable and not self._supervised)
 
@@ -83,12 +80,12 @@ class PtychoLightning(L.LightningModule):
     @property
     def epochs_done(self) -> float:
         """Epochs of the whole run that are done, the earlier ones included; fractions count."""
-        return self._epochs_after(self.global_step)
+        return self._course.epochs_after(self.global_step)
 
     @property
     def progress(self) -> float:
         """Part of the run that is done, by steps or by the time budget, whichever is further; 0 to 1."""
-        return self._progress_after(self.global_step)
+        return self._course.progress_after(self.global_step)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a neighbourhood.
@@ -105,7 +102,7 @@ class PtychoLightning(L.LightningModule):
             if not is_out_of_memory(error):
                 raise
             trouble, cause = _NO_MEMORY, error
-        trouble, self._elapsed = largest(self.trainer, trouble, time.monotonic() - self._began)
+        trouble, self._course.elapsed_s = largest(self.trainer, trouble, time.monotonic() - self._began)
         if trouble == _NO_MEMORY:
             raise TrainingError(smaller_batch_advice(batch_size_of(self.config), self._execution)) from cause
         if trouble == _NOT_FINITE or losses is None:
@@ -176,7 +173,7 @@ class PtychoLightning(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule of the configuration."""
         optimizer = optimiser_for(self.config, self.parameters(), self._learning_rate)
-        schedule = scheduler_for(optimizer, self.config, self._factor, monitor=self._monitor)
+        schedule = scheduler_for(optimizer, self.config, self._course.factor, monitor=self._monitor)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def configure_gradient_clipping(
@@ -192,21 +189,3 @@ class PtychoLightning(L.LightningModule):
                 clip_adaptively(self.parameters(), limit)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def _epochs_after(self, step: int) -> float:
-        return self._epochs_before + step / self._steps_per_epoch
-
-    def _progress_after(self, step: int) -> float:
-        done = 0.0 if self._n_epochs is None else self._epochs_after(step) / self._n_epochs
-        if self.config.max_time is not None:
-            done = max(done, self._elapsed / self.config.max_time)
-        return min(1.0, done)
-
-    def _factor(self, step: int) -> float:
-        """Factor of the learning rate after so many steps of this run."""
-        epochs, progress = self._epochs_after(step), self._progress_after(step)
-        if self.config.scheduler == "Exponential":
-            return exponential(epochs)
-        if self.config.scheduler == "WarmupCosine":
-            return warm_up_and_cosine(epochs, progress, self.config, self._n_epochs)
-        return our_course(step, progress)

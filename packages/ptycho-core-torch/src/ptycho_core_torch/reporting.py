@@ -10,8 +10,8 @@ import lightning as L
 
 import torch
 from ptycho_core.learning.report import TrainingReport
+from ptycho_core.learning.termination import Termination
 from ptycho_core_torch.distributed import any_of, raise_together
-from ptycho_core_torch.termination import Termination
 from torch import nn
 
 __all__ = ["Reporter"]
@@ -36,6 +36,9 @@ class Reporter(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Announce the run."""
+        # Lightning's own handler, which this one takes the place of, talks to the other processes from
+        # wherever the signal finds it; in the middle of a sum over all of them that ends in waiting for
+        # ever. Lightning puts the former handler back when its run is over.
         self._termination.listen()
         self._keep(pl_module.network)
         with self._held(trainer):

@@ -10,7 +10,7 @@ __all__ = ["flag_prefix", "not_finite_advice", "smaller_batch_advice", "smaller_
 
 def flag_prefix(execution: NetworkExecution) -> str:
     """Return how the flags of an execution begin on the command line."""
-    return "--torch-" if isinstance(execution, PyTorchExecutionConfig) else "--tf-"
+    return "--torch-" if isinstance(execution, PyTorchExecutionConfig) else "--tensorflow-"
 
 
 def smaller_batch_advice(batch_size: int, execution: NetworkExecution) -> str:

@@ -69,6 +69,10 @@ class Shuffled:
         self._seed, self._epoch = seed, 0
         self._rank, self._n_ranks = rank, n_ranks
 
+    def of_all(self) -> Shuffled:
+        """Return the order of all processes together, for one that does the work of all."""
+        return Shuffled(self._n_items, self._n_batches * self._n_ranks, size=self._size, seed=self._seed)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; the loop may call this."""
         self._epoch = epoch
