@@ -79,10 +79,10 @@ class TensorFlowBackend:
                 "Install it: pip install 'ptycho-dispatch[tf]'."
             )
         from ptycho_config import hardware
-        from ptycho_core_tf.devices import gpu_available
+        from ptycho_core_tf.devices import FLAG, gpu_available
 
         execution = TensorFlowExecutionConfig() if execution is None else execution
-        hardware.require_accelerator(execution.accelerator, cuda_available=gpu_available())
+        hardware.require_accelerator(execution.accelerator, cuda_available=gpu_available(), flag=FLAG)
         return execution
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ptycho_config.errors import BundleError, ConfigError
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_core.learning.bundles import SCALARS, read_stored, write_stored
+from ptycho_core_tf.devices import place_run
 from ptycho_core_tf.network import PtychoNetwork
 from ptycho_core_tf.trained import TrainedNetwork
 from ptycho_core_tf.weights import read_weights, write_weights
@@ -53,6 +54,7 @@ def load_network(path: str | Path, execution: TensorFlowExecutionConfig) -> Trai
         network=network,
         training=stored.training,
         execution=execution,
+        placement=place_run(execution, stacklevel=3),
         scaling=bundle.scaling,
         probe_given=bundle.probe_given,
         history=bundle.history,

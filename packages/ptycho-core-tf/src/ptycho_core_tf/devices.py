@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
@@ -10,8 +10,9 @@ from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.hardware import Resolution
 from ptycho_core_tf.framework import quietly, tf
 
-__all__ = ["Placement", "compute_dtype", "device_in_use", "gpu_available", "place_run"]
+__all__ = ["FLAG", "Placement", "compute_dtype", "device_in_use", "gpu_available", "place_run"]
 
+FLAG = "--tensorflow-accelerator"
 _HALF = {"32-true": "float32", "16-mixed": "float16", "bf16-mixed": "bfloat16"}
 
 
@@ -26,6 +27,13 @@ class Placement(NamedTuple):
     strategy: tf.distribute.Strategy
     device: str
     resolution: Resolution
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says of it: what became of `auto`, and the warning where there was one."""
+        fell_back = self.resolution.fell_back
+        warned = [str(hardware.fallback_warning(self.resolution, FLAG))] if fell_back else []
+        return {"execution": self.resolution._asdict(), "policy_warnings": warned}
 
     @property
     def n_devices(self) -> int:
@@ -56,8 +64,8 @@ def place_run(execution: TensorFlowExecutionConfig, *, stacklevel: int = 2) -> P
     resolution = hardware.resolve_accelerator(
         execution.accelerator, cuda_available=available, why_not="" if available else "TensorFlow sees none"
     )
-    hardware.announce(resolution, stacklevel=stacklevel + 1)
-    hardware.require_accelerator(resolution.resolved, cuda_available=available)
+    hardware.announce(resolution, stacklevel=stacklevel + 1, flag=FLAG)
+    hardware.require_accelerator(resolution.resolved, cuda_available=available, flag=FLAG)
     kind = "CPU" if resolution.resolved == "cpu" else "GPU"
     names = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices(kind)]
     wanted = len(names) if execution.devices == "auto" else execution.devices

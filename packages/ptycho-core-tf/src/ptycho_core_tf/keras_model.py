@@ -166,7 +166,9 @@ class PtychoKeras(keras.Model):
             "spread": tf.stop_gradient(tf.reduce_mean(_deviation(patches)) / tf.reduce_mean(moduli)),
         }
 
-    def _objective(self, patches: tf.Tensor, rate: tf.Tensor, amplitude: tf.Tensor, batch: Batch) -> tf.Tensor:
+    def _objective(
+        self, patches: tf.Tensor, rate: tf.Tensor, amplitude: tf.Tensor, batch: Batch
+    ) -> tf.Tensor:
         config = self.settings
         if self._supervised and batch.truth is not None:
             loss = complex_mae(patches, batch.truth, self._physics.weights)

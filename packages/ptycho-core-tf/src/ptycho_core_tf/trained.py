@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_core.learning.frames import FrameBatch
 from ptycho_core.learning.trained import Trained
-from ptycho_core_tf.devices import compute_dtype, place_run
+from ptycho_core_tf.devices import Placement, compute_dtype
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.memory import is_out_of_memory
 from ptycho_core_tf.network import Batch, PtychoNetwork
@@ -28,13 +29,8 @@ class TrainedNetwork(Trained):
 
     network: PtychoNetwork
     execution: TensorFlowExecutionConfig
-    device: str = field(default="")
-    """Where it images; resolved by its execution (POLICY-001) when not given."""
-
-    def __post_init__(self) -> None:
-        """Resolve the device once; copies keep it."""
-        if not self.device:
-            object.__setattr__(self, "device", place_run(self.execution, stacklevel=4).device)
+    placement: Placement
+    """Where it images."""
 
     @property
     def n_parameters(self) -> int:
@@ -48,8 +44,8 @@ class TrainedNetwork(Trained):
         return save_network(self, path)
 
     @property
-    def _framework(self) -> Mapping[str, str]:
-        return {"tensorflow": version("tensorflow")}
+    def _framework(self) -> Mapping[str, Any]:
+        return {"tensorflow": version("tensorflow"), **self.placement.record}
 
     @property
     def _probe(self) -> np.ndarray:
@@ -63,11 +59,11 @@ class TrainedNetwork(Trained):
         return replace(self, network=self.network.with_probe(probe))
 
     def _on_gpu(self) -> bool:
-        return "CPU" not in self.device
+        return "CPU" not in self.placement.device
 
     def _imager(self) -> Imager:
         self.network.compute_dtype = compute_dtype(self.execution)
-        return Imager(self.network, self.device)
+        return Imager(self.network, self.placement.device)
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         return is_out_of_memory(error)

@@ -157,7 +157,7 @@ class _Run:
             probe_given=frames.scan.probe,
             history=joined(() if self.start is None else self.start.history, history),
             interrupted=interrupted,
-            device=self.placement.device,
+            placement=self.placement,
         )
 
 

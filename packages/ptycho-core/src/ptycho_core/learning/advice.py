@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_core.learning.recipe import NetworkExecution
+from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
 
 __all__ = ["flag_prefix", "not_finite_advice", "smaller_batch_advice", "smaller_inference_advice"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ptycho_config.errors import ConfigError
+from ptycho_config.execution import NetworkExecution
 from ptycho_core.learning.advice import flag_prefix
-from ptycho_core.learning.recipe import NetworkExecution
 
 __all__ = ["metric_to_watch"]
 

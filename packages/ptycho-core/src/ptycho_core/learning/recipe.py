@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from ptycho_config.errors import ConfigError
-from ptycho_config.execution import SHARED_WITH_TRAINING, PyTorchExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.execution import SHARED_WITH_TRAINING, NetworkExecution
 from ptycho_config.models import TrainingConfig
 from ptycho_core.learning.frames import Frames
 
 __all__ = [
-    "NetworkExecution",
     "batch_size_of",
     "clip_value_of",
     "learning_rate_of",
@@ -18,7 +17,6 @@ __all__ = [
     "view_share_of",
 ]
 
-NetworkExecution = PyTorchExecutionConfig | TensorFlowExecutionConfig
 
 #: Learning rate of `unet` where nobody chose one.
 _UNET_RATE = 2e-3

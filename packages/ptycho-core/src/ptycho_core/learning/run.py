@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import ConfigError
+from ptycho_config.execution import NetworkExecution
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core.bundle import ProbeMask, Scaling
 from ptycho_core.callbacks import CallbackList, RunEvent
 from ptycho_core.grouping import choose_frames
 from ptycho_core.learning.frames import Frames
 from ptycho_core.learning.labels import needs_truth
-from ptycho_core.learning.recipe import NetworkExecution, batch_size_of, settled, view_share_of
+from ptycho_core.learning.recipe import batch_size_of, settled, view_share_of
 from ptycho_core.learning.resume import check_frame_size, continued
 from ptycho_core.learning.without_effect import settings_without_effect
 from ptycho_core.scan import Scan

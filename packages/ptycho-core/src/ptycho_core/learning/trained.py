@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ptycho_config.errors import ConfigError, TrainingError
-from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.execution import NetworkExecution, SolverExecutionConfig
 from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_core.assemble import make_reconstruction
 from ptycho_core.bundle import Scaling
@@ -28,7 +28,6 @@ from ptycho_core.callbacks import (
 from ptycho_core.grouping import group_frames
 from ptycho_core.learning.advice import smaller_inference_advice
 from ptycho_core.learning.frames import FrameBatch, Frames
-from ptycho_core.learning.recipe import NetworkExecution
 from ptycho_core.normalisation import intensity_scale, physical_probe
 from ptycho_core.probe_refinement import refine_probe, same_probe
 from ptycho_core.reconstruction import Reconstruction
@@ -100,8 +99,8 @@ class Trained(ABC):
 
     @property
     @abstractmethod
-    def _framework(self) -> Mapping[str, str]:
-        """Name and version of what computes."""
+    def _framework(self) -> Mapping[str, Any]:
+        """Version of what computes, and what it made of the execution where it resolves that itself."""
 
     @property
     @abstractmethod

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ptycho_config.execution import NetworkExecution
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core.learning.advice import flag_prefix
-from ptycho_core.learning.recipe import NetworkExecution
 
 __all__ = ["settings_without_effect"]
 
