@@ -163,6 +163,11 @@ class PtychoLightning(L.LightningModule):
             loss = loss + config.realspace_weight * config.realspace_mae_weight * distance
         return loss
 
+    def end_epoch(self) -> None:
+        """Take a probe that is trained back to its gauge."""
+        if self.network.probe_parts.requires_grad:
+            self.network.rescale_probe()
+
     def check_collapse(self) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
         if self.global_step > 10 * WARM_UP_STEPS:

@@ -72,6 +72,7 @@ class Reporter(L.Callback):
         with self._held(trainer):
             self._report.epoch({key: float(value) for key, value in trainer.callback_metrics.items()})
         pl_module.check_collapse()
+        pl_module.end_epoch()
         self._keep(pl_module.network)
         with self._held(trainer):
             self._report.keep()

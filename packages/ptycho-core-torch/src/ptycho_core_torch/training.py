@@ -27,7 +27,7 @@ from ptycho_core.learning.metrics import metric_to_watch
 from ptycho_core.learning.recipe import batch_size_of, learning_rate_of
 from ptycho_core.learning.report import TrainingReport
 from ptycho_core.learning.resume import joined
-from ptycho_core.learning.run import Earlier, Prepared, announce, calibration_frames, prepare, scaling_of
+from ptycho_core.learning.run import Prepared, announce, calibration_frames, prepare, scaling_of
 from ptycho_core.scan import Scan
 from ptycho_core_torch.checkpoints import Checkpoints
 from ptycho_core_torch.lightning_module import PtychoLightning
@@ -71,7 +71,7 @@ def train_network(
         TrainingError: the loss is not finite, the network collapsed, or the memory does not suffice.
     """
     _check_accumulation(scan, config, execution)
-    earlier = None if start is None else Earlier(start.training, start.history)
+    earlier = None if start is None else start.earlier
     prepared = prepare(scan, config, execution, test_scan=test_scan, earlier=earlier)
     config, frames = prepared.config, prepared.frames
     run = _Run(_network(prepared, start), prepared, execution, start)
@@ -144,8 +144,10 @@ class _Run:
     def present(self, history: Sequence[Mapping[str, Any]], *, interrupted: bool) -> TrainedNetwork:
         """Return the network as it is now, after these epochs."""
         config, frames = self.prepared.config, self.prepared.frames
+        network = copy.deepcopy(self.network).cpu().eval()
+        network.hold_probe()
         return TrainedNetwork(
-            network=copy.deepcopy(self.network).cpu().eval(),
+            network=network,
             training=config,
             execution=self.execution,
             scaling=scaling_of(config.model, frames, output_scale=math.exp(self.network.log_scale.item())),
@@ -176,6 +178,10 @@ def _network(prepared: Prepared, start: TrainedNetwork | None) -> PtychoNetwork:
         network.calibrate(torch.from_numpy(calibration_frames(frames)))
     else:
         network.load_state_dict(start.network.state_dict())
+        if prepared.keeps_probe:
+            network.hold_probe(start.network.probe_parts.detach().cpu().clone())
+    if prepared.trains_probe:
+        network.train_probe()
     return network
 
 

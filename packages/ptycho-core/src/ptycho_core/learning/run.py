@@ -19,6 +19,7 @@ from ptycho_core.learning.labels import needs_truth
 from ptycho_core.learning.recipe import batch_size_of, settled, view_share_of
 from ptycho_core.learning.resume import check_frame_size, continued
 from ptycho_core.learning.without_effect import settings_without_effect
+from ptycho_core.probe_refinement import same_probe
 from ptycho_core.scan import Scan
 from ptycho_core.views import Views
 
@@ -31,10 +32,16 @@ _PASSES_IN_DIM_LIGHT = 3
 
 @dataclass(frozen=True)
 class Earlier:
-    """A training to go on with: its settings, and one row for each epoch that is done."""
+    """A training to go on with.
+
+    Attributes:
+        history: one row for each epoch that is done.
+        probes: (P, N, N) each: the one that its scan came with, and the one that it ended with.
+    """
 
     training: TrainingConfig
     history: Sequence[Mapping[str, Any]]
+    probes: Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Prepared:
         config: settled; its batch size, frame size and loss are those that run.
         with_truth: the loss looks at the true object.
         epochs_before: that an earlier run has done.
+        keeps_probe: whether the network to go on with knows a better probe of this scan than the scan does.
         n_epochs: of this run; None where the time budget alone ends it.
     """
 
@@ -53,6 +61,12 @@ class Prepared:
     with_truth: bool
     epochs_before: int
     n_epochs: int | None
+    keeps_probe: bool = False
+
+    @property
+    def trains_probe(self) -> bool:
+        """Whether the optimiser changes the probe; labels say nothing of it."""
+        return self.config.probe_trainable and self.config.model.model_type == "pinn"
 
     @property
     def seed(self) -> int:
@@ -112,7 +126,15 @@ def prepare(
         update={"model": model, "batch_size": batch_size_of(config), "view_share": share}
     )
     before = 0 if earlier is None else len(earlier.history)
-    return Prepared(config, frames, with_truth, before, None if timed else config.nepochs - before)
+    known = () if earlier is None else earlier.probes
+    return Prepared(
+        config,
+        frames,
+        with_truth,
+        epochs_before=before,
+        n_epochs=None if timed else config.nepochs - before,
+        keeps_probe=any(same_probe(scan.probe, probe) for probe in known),
+    )
 
 
 def _fitting(config: TrainingConfig, scan: Scan) -> ModelConfig:

@@ -28,6 +28,7 @@ from ptycho_core.callbacks import (
 from ptycho_core.grouping import group_frames
 from ptycho_core.learning.advice import smaller_inference_advice
 from ptycho_core.learning.frames import FrameBatch, Frames
+from ptycho_core.learning.run import Earlier
 from ptycho_core.normalisation import intensity_scale, physical_probe
 from ptycho_core.probe_refinement import refine_probe, same_probe
 from ptycho_core.reconstruction import Reconstruction
@@ -87,6 +88,11 @@ class Trained(ABC):
     history: tuple[Mapping[str, Any], ...] = ()
     interrupted: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def earlier(self) -> Earlier:
+        """This, as a training to go on with."""
+        return Earlier(self.training, self.history, (self.probe_given, self._probe))
 
     @property
     @abstractmethod

@@ -14,7 +14,7 @@ from ptycho_core.learning.advice import flag_prefix
 
 __all__ = ["settings_without_effect"]
 
-_TRAINING = ("mae_weight", "nll_weight", "positions_provided", "probe_trainable")
+_TRAINING = ("mae_weight", "nll_weight", "positions_provided")
 _EXECUTION = (
     "recon_log_every_n_epochs",
     "recon_log_num_patches",
