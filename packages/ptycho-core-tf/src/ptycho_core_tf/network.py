@@ -13,6 +13,7 @@ from ptycho_core.architectures import check_network, unet_channels
 from ptycho_core.normalisation import probe_in_gauge
 from ptycho_core_tf.forward import back_project, detector_intensity, move_probe
 from ptycho_core_tf.framework import tf
+from ptycho_core_tf.networks.fused import compiled_parts
 from ptycho_core_tf.networks.unet import Unet
 from ptycho_core_tf.overlap import cut, merge, place
 from ptycho_core_tf.weights import named_variables, read_weights, write_weights
@@ -68,6 +69,8 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         self.model = model
         self.compute_dtype = dtype
         """What the network itself computes in; half precision is allowed, the physics keeps its own."""
+        import os
+        self.jit_compile="auto" if os.environ.get("FUSED","1")=="1" else False
         self.network = _build(model, dtype)
         self.probe = tf.Variable(_in_gauge(probe, model, dtype), trainable=False, name="probe")
         self.back_projection_std = tf.Variable(
@@ -130,10 +133,10 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
             image: what the frames agreed on in the pass before, (B, N, N).
         """
         if self.by_frame:
-            return self.network(self._narrowed(self.inputs(batch, image)))[:, 0]
+            return self._seen(self.inputs(batch, image))[:, 0]
         n = batch.amplitude.shape[-1]
         groups = tf.reshape(batch.amplitude, [-1, self.model.gridsize**2, n, n])
-        return tf.reshape(self.network(self._narrowed(groups)), [-1, n, n])
+        return tf.reshape(self._seen(groups), [-1, n, n])
 
     @property
     def by_frame(self) -> bool:
@@ -192,8 +195,9 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
     def _standardised(self, back: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.math.real(back) / self.back_projection_std, tf.math.imag(back) / self.back_projection_std
 
-    def _narrowed(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(images, self.compute_dtype)
+    def _seen(self, images: tf.Tensor) -> tf.Tensor:
+        with compiled_parts(self.jit_compile == "auto"):
+            return self.network(tf.cast(images, self.compute_dtype))
 
 
 def _in_gauge(probe: np.ndarray, model: ModelConfig, dtype: str) -> np.ndarray:
