@@ -112,15 +112,21 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         Where frames are seen more than once, (B, 5, N, N): the back-projection from the image so far, and
         that image, as real and imaginary part of (B, N, N) minus 1; it is transparent at first.
         """
+        return self._inputs(batch, image)
+
+    def _inputs(
+        self, batch: Batch, image: tf.Tensor | None = None, probes: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Do so with `probes` as `_moved` gives them, where they are known already."""
         if self.model.input_channels == "amplitude":
             return batch.amplitude[:, None]
-        probe = tf.convert_to_tensor(self.probe)
         if self.model.unet_passes == 1:
-            back = self._standardised(back_project(batch.amplitude, probe))
+            back = self._standardised(back_project(batch.amplitude, tf.convert_to_tensor(self.probe)))
             return tf.stack([batch.amplitude, *back], 1)
         if image is None:
-            image = tf.ones_like(batch.amplitude, dtype=probe.dtype)
-        back = self._standardised(back_project(batch.amplitude, move_probe(probe, batch.rests_px), image))
+            image = tf.ones_like(batch.amplitude, dtype=self.probe.dtype)
+        probes = self._moved(batch.rests_px) if probes is None else probes
+        back = self._standardised(back_project(batch.amplitude, probes, image))
         return tf.stack([batch.amplitude, *back, tf.math.real(image) - 1, tf.math.imag(image)], 1)
 
     def patches(self, batch: Batch, image: tf.Tensor | None = None) -> tf.Tensor:
@@ -132,8 +138,14 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         Args:
             image: what the frames agreed on in the pass before, (B, N, N).
         """
+        return self._patches(batch, image)
+
+    def _patches(
+        self, batch: Batch, image: tf.Tensor | None = None, probes: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Do so with `probes` as `_moved` gives them, where they are known already."""
         if self.by_frame:
-            return self._seen(self.inputs(batch, image))[:, 0]
+            return self._seen(self._inputs(batch, image, probes))[:, 0]
         n = batch.amplitude.shape[-1]
         groups = tf.reshape(batch.amplitude, [-1, self.model.gridsize**2, n, n])
         return tf.reshape(self._seen(groups), [-1, n, n])
@@ -165,8 +177,14 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
 
     def rate(self, patches: tf.Tensor, rests_px: tf.Tensor) -> tf.Tensor:
         """Counts that the detector would see of the patches: (B, N, N)."""
-        probes = move_probe(tf.convert_to_tensor(self.probe), rests_px)
+        return self._rate(patches, self._moved(rests_px))
+
+    def _rate(self, patches: tf.Tensor, probes: tf.Tensor) -> tf.Tensor:
         return tf.exp(2 * self.log_scale) * detector_intensity(probes, patches)
+
+    def _moved(self, rests_px: tf.Tensor) -> tf.Tensor:
+        """Give each frame its own probe modes, (B, P, N, N)."""
+        return move_probe(tf.convert_to_tensor(self.probe), rests_px)
 
     def passes(self, batch: Batch) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Give the patches and the rates they predict after each pass; see `__call__`.
@@ -174,13 +192,13 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         A pass takes the image of the one before as it is: nothing is learned through it.
         """
         lonely = self.model.overlap_constraint == "group" and self.model.gridsize == 1
-        image = None
+        image, probes = None, self._moved(batch.rests_px)
         for _ in range(self.model.unet_passes):
-            patches = self.patches(batch, image)
+            patches = self._patches(batch, image, probes)
             if self.model.overlap_constraint != "none" and not lonely:
                 patches = self.agreed(patches, batch.corners)
             image = tf.stop_gradient(patches)
-            yield patches, self.rate(patches, batch.rests_px)
+            yield patches, self._rate(patches, probes)
 
     def __call__(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the patches as their overlap constraint leaves them, and the rates they predict."""

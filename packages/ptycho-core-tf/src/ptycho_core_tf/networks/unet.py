@@ -84,10 +84,10 @@ class Block(tf.Module):
         if skip is None:
             first = self.conv1(x)
         else:
-            kernel, known = tf.cast(self.conv1.weight, x.dtype), x.shape[-1]
-            first = tf.nn.conv2d(skip, kernel[:, :, known:], 1, "SAME")
-            first = tf.nn.bias_add(first, tf.cast(self.conv1.bias, x.dtype))
-            first = first + up_convolved(x, kernel[:, :, :known])
+            kernel = tf.cast(self.conv1.weight, x.dtype)
+            of_x, of_skip = tf.split(kernel, [x.shape[-1], skip.shape[-1]], 2)
+            first = tf.nn.bias_add(tf.nn.conv2d(skip, of_skip, 1, "SAME"), tf.cast(self.conv1.bias, x.dtype))
+            first = first + up_convolved(x, of_x)
         return normalised_gelu(self.norm, self.conv2(gelu(first)))
 
 
