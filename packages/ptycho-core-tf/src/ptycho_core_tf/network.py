@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -75,10 +75,11 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         self.model = model
         self.compute_dtype = dtype
         """What the network itself computes in; half precision is allowed, the physics keeps its own."""
-        import os
-
-        self.jit_compile = "auto" if os.environ.get("FUSED", "1") == "1" else False
+        self.jit_compile: bool | Literal["auto"] = "auto"
+        """What XLA compiles: the network, nothing, or what it makes faster: on a CPU, what lies between the
+        convolutions."""
         self.network = _build(model, dtype)
+        self._compiled = tf.function(self.network.__call__, jit_compile=True, autograph=False)
         self.probe = tf.Variable(_in_gauge(probe, model, dtype), trainable=False, name="probe")
         self.back_projection_std = tf.Variable(
             tf.ones((), dtype), trainable=False, name="back_projection_std"
@@ -114,7 +115,7 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
     def take(self, other: PtychoNetwork) -> None:
         """Take weights, probe and scales of another network of the same model."""
         write_weights(self.network, read_weights(other.network))
-        self.compute_dtype = other.compute_dtype
+        self.compute_dtype, self.jit_compile = other.compute_dtype, other.jit_compile
         for name in ("log_scale", "back_projection_std", "probe"):
             getattr(self, name).assign(getattr(other, name).numpy())
 
@@ -232,8 +233,11 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         return tf.math.real(back) / self.back_projection_std, tf.math.imag(back) / self.back_projection_std
 
     def _seen(self, images: tf.Tensor) -> tf.Tensor:
-        with compiled_parts(self.jit_compile == "auto"):
-            return self.network(tf.cast(images, self.compute_dtype))
+        narrowed = tf.cast(images, self.compute_dtype)
+        if self.jit_compile is True:
+            return self._compiled(narrowed)
+        with compiled_parts(self.jit_compile == "auto" and not tf.config.list_logical_devices("GPU")):
+            return self.network(narrowed)
 
 
 def _in_gauge(probe: np.ndarray, model: ModelConfig, dtype: str) -> np.ndarray:
