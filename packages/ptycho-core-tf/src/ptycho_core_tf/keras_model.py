@@ -69,7 +69,8 @@ class PtychoKeras(keras.Model):
         """Learn from the batches of one device; nothing is learned where the loss is not finite."""
         batches = _taken_apart(data)
         factor = 1.0 if self._loss_scale is None else self._loss_scale.value
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.learned)
             losses = [self._told(batch) for batch in batches]
             loss = tf.add_n([each["loss"] for each in losses]) / len(losses)
             scaled = loss * factor
@@ -113,6 +114,11 @@ class PtychoKeras(keras.Model):
         return not_finite_advice(
             step, self.execution, weights_finite=finite, patches_finite=logs["patches_finite"] > 0.5
         )
+
+    def end_epoch(self) -> None:
+        """Take a probe that is trained back to its gauge."""
+        if any(variable is self._physics.probe_parts for variable in self.learned):
+            self._physics.rescale_probe()
 
     def check_collapse(self, step: int, spread: float) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""

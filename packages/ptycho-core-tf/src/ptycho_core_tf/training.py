@@ -19,7 +19,7 @@ from ptycho_core.learning.metrics import metric_to_watch
 from ptycho_core.learning.recipe import batch_size_of, learning_rate_of
 from ptycho_core.learning.report import TrainingReport
 from ptycho_core.learning.resume import joined
-from ptycho_core.learning.run import Earlier, Prepared, announce, calibration_frames, prepare, scaling_of
+from ptycho_core.learning.run import Prepared, announce, calibration_frames, prepare, scaling_of
 from ptycho_core.scan import Scan
 from ptycho_core_tf.checkpoints import Checkpoints
 from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, place_run
@@ -64,7 +64,7 @@ def train_network(
         PolicyError: POLICY-001.
         TrainingError: the loss is not finite, the network collapsed, or the memory does not suffice.
     """
-    earlier = None if start is None else Earlier(start.training, start.history)
+    earlier = None if start is None else start.earlier
     prepared = prepare(scan, config, execution, test_scan=test_scan, earlier=earlier)
     placement = place_run(execution, stacklevel=3)
     config, frames = prepared.config, prepared.frames
@@ -172,7 +172,10 @@ def _network(
     if start is None:
         network.calibrate(tf.constant(calibration_frames(frames)))
     else:
-        network.take(start.network)
+        network.take(start.network, probe=prepared.keeps_probe)
+        network.compute_dtype = compute_dtype(execution)
+    if prepared.trains_probe:
+        network.train_probe()
     return network
 
 
