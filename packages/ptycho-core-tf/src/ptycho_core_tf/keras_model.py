@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ptycho_config import guards
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.models import TrainingConfig
-from ptycho_core.learning.advice import not_finite_advice
+from ptycho_core.learning.advice import gradients_not_finite_advice, not_finite_advice
 from ptycho_core.learning.recipe import clip_value_of
 from ptycho_core.schedules import WARM_UP_STEPS
 from ptycho_core_tf.clipping import clip_adaptively
@@ -22,10 +22,10 @@ from ptycho_core_tf.losses import (
 )
 from ptycho_core_tf.network import Batch, PtychoNetwork
 
-__all__ = ["EXTRAS", "PtychoKeras"]
+__all__ = ["EXTRAS", "LossScale", "PtychoKeras"]
 
-#: What a step tells beside its metrics; 1 or 0 for the first two, none of it is for the log.
-EXTRAS = ("finite", "patches_finite", "step_residual", "spread")
+#: What a step tells beside its metrics; 1 or 0 for the first three, none of it is for the log.
+EXTRAS = ("finite", "loss_finite", "patches_finite", "step_residual", "spread")
 Tensors = Mapping[str, tf.Tensor]
 
 
@@ -58,7 +58,7 @@ class PtychoKeras(keras.Model):
         """What the optimiser changes."""
         self._means = {name: keras.metrics.Mean(name) for name in ("loss", "residual", "nll")}
         self.built = True  # its variables are there already
-        self._loss_scale = _LossScale() if execution.precision == "16-mixed" else None
+        self.loss_scale = LossScale() if execution.precision == "16-mixed" else None
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -68,7 +68,7 @@ class PtychoKeras(keras.Model):
     def train_step(self, data: Tensors) -> dict[str, tf.Tensor]:
         """Learn from the batches of one device; no device learns where the loss of one is not finite."""
         batches = _taken_apart(data)
-        factor = 1.0 if self._loss_scale is None else self._loss_scale.value
+        factor = tf.constant(1.0) if self.loss_scale is None else tf.convert_to_tensor(self.loss_scale.value)
         with tf.GradientTape() as tape:
             losses = [self._told(batch) for batch in batches]
             loss = tf.add_n([each["loss"] for each in losses]) / len(losses)
@@ -80,19 +80,20 @@ class PtychoKeras(keras.Model):
         if replica.num_replicas_in_sync > 1:
             gradients = replica.all_reduce("MEAN", gradients)
             finite = replica.all_reduce("SUM", tf.cast(finite, tf.float32)) >= replica.num_replicas_in_sync
-        taken = finite
-        if self._loss_scale is not None:
+        taken = goes_on = finite
+        if self.loss_scale is not None:
             # Before they are clipped: what overflowed would be a number again.
             fits = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
             taken = finite & fits
-            self._loss_scale.update(fits)
+            self.loss_scale.update(fits)
             # Where nothing is left to lower, it was not the scale.
-            finite = finite & (fits | (factor >= 1))
+            goes_on = finite & (fits | (factor >= 1))
         self._apply_if(taken, self._clipped(gradients))
         self._count(told)
         means = {f"train_{name}": mean.result() for name, mean in self._means.items()}
         return means | {
-            "finite": tf.cast(finite, tf.float32),
+            "finite": tf.cast(goes_on, tf.float32),
+            "loss_finite": tf.cast(finite, tf.float32),
             "patches_finite": told["patches_finite"],
             "step_residual": told["residual"],
             "spread": told["spread"],
@@ -105,7 +106,9 @@ class PtychoKeras(keras.Model):
         return {name: self._means[name].result() for name in ("loss", "residual")}
 
     def why_not_finite(self, step: int, logs: Mapping[str, float]) -> str:
-        """Say where a loss that is not finite comes from, and what to try."""
+        """Say where a loss or gradients that are not finite come from, and what to try."""
+        if logs["loss_finite"] > 0.5:
+            return gradients_not_finite_advice(step, self.execution)
         finite = all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.learned)
         return not_finite_advice(
             step, self.execution, weights_finite=finite, patches_finite=logs["patches_finite"] > 0.5
@@ -193,7 +196,7 @@ class PtychoKeras(keras.Model):
         return loss
 
 
-class _LossScale:
+class LossScale:
     """Keeps the gradients of float16 within its range: the loss is multiplied by as much as it bears."""
 
     _FIRST, _GOOD_STEPS, _FACTOR = 2.0**15, 2000, 2.0

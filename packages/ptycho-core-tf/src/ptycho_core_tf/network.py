@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -74,7 +74,10 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         self.model = model
         self.compute_dtype = dtype
         """What the network itself computes in; half precision is allowed, the physics keeps its own."""
+        self.jit_compile: bool | Literal["auto"] = "auto"
+        """Whether XLA compiles the network; `auto`: it does not. The physics has shapes that XLA cannot know."""
         self.network = _build(model, dtype)
+        self._compiled = tf.function(self.network.__call__, jit_compile=True, autograph=False)
         self.probe = tf.Variable(_in_gauge(probe, model, dtype), trainable=False, name="probe")
         self.back_projection_std = tf.Variable(
             tf.ones((), dtype), trainable=False, name="back_projection_std"
@@ -110,7 +113,7 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
     def take(self, other: PtychoNetwork) -> None:
         """Take weights, probe and scales of another network of the same model."""
         write_weights(self.network, read_weights(other.network))
-        self.compute_dtype = other.compute_dtype
+        self.compute_dtype, self.jit_compile = other.compute_dtype, other.jit_compile
         for name in ("log_scale", "back_projection_std", "probe"):
             getattr(self, name).assign(getattr(other, name).numpy())
 
@@ -147,10 +150,10 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
             image: what the frames agreed on in the pass before, (B, N, N).
         """
         if self.by_frame:
-            return self.network(self._narrowed(self.inputs(batch, image)))[:, 0]
+            return self._seen(self.inputs(batch, image))[:, 0]
         n = batch.amplitude.shape[-1]
         groups = tf.reshape(batch.amplitude, [-1, self.model.gridsize**2, n, n])
-        return tf.reshape(self.network(self._narrowed(groups)), [-1, n, n])
+        return tf.reshape(self._seen(groups), [-1, n, n])
 
     @property
     def by_frame(self) -> bool:
@@ -209,8 +212,9 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
     def _standardised(self, back: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.math.real(back) / self.back_projection_std, tf.math.imag(back) / self.back_projection_std
 
-    def _narrowed(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(images, self.compute_dtype)
+    def _seen(self, images: tf.Tensor) -> tf.Tensor:
+        narrowed = tf.cast(images, self.compute_dtype)
+        return self._compiled(narrowed) if self.jit_compile is True else self.network(narrowed)
 
 
 def _in_gauge(probe: np.ndarray, model: ModelConfig, dtype: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from ptycho_core.learning.resume import joined
 from ptycho_core.learning.run import Earlier, Prepared, announce, calibration_frames, prepare, scaling_of
 from ptycho_core.scan import Scan
 from ptycho_core_tf.checkpoints import Checkpoints
-from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, place_run
+from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, jit_compile, place_run
 from ptycho_core_tf.first_weights import seeded
 from ptycho_core_tf.framework import keras, quietly, tf
 from ptycho_core_tf.keras_model import PtychoKeras
@@ -101,7 +101,7 @@ def train_on(
     written = directory if execution.enable_checkpointing else None
     watched = metric_to_watch(execution, tested=test_scan is not None)
     with quietly(), placement.strategy.scope():
-        run = _Run(_network(prepared, start, execution), prepared, execution, start, placement)
+        run = _Run(_network(prepared, start, execution, placement), prepared, execution, start, placement)
         loader = make_loader(frames, config, prepared.seed + prepared.epochs_before, together=together)
         module = PtychoKeras(
             run.network, config, execution, mean_counts_per_pixel=prepared.mean_counts_per_pixel
@@ -189,17 +189,21 @@ class _Run:
 
 
 def _network(
-    prepared: Prepared, start: TrainedNetwork | None, execution: TensorFlowExecutionConfig
+    prepared: Prepared,
+    start: TrainedNetwork | None,
+    execution: TensorFlowExecutionConfig,
+    placement: Placement,
 ) -> PtychoNetwork:
     """Make the network that learns, with its first weights or those to go on from."""
     frames = prepared.frames
     with seeded(prepared.seed):
         network = PtychoNetwork(prepared.config.model, frames.scan.probe, frames.intensity_scale)
-    network.compute_dtype = compute_dtype(execution)
     if start is None:
         network.calibrate(tf.constant(calibration_frames(frames)))
     else:
         network.take(start.network)
+    network.compute_dtype = compute_dtype(execution)
+    network.jit_compile = jit_compile(execution, placement)
     return network
 
 
