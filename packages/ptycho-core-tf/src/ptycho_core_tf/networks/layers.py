@@ -11,6 +11,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from ptycho_core_tf.first_weights import uniform
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.weights import KERNEL
 
@@ -41,8 +42,8 @@ class Convolution(tf.Module):
         super().__init__()
         limit = 1 / math.sqrt(channels_in * side_px**2)
         shape = (side_px, side_px, channels_in, channels_out)
-        self.weight = tf.Variable(tf.random.uniform(shape, -limit, limit, dtype), name=KERNEL)
-        self.bias = tf.Variable(tf.random.uniform(shape[-1:], -limit, limit, dtype), name="bias")
+        self.weight = tf.Variable(uniform(shape, limit, dtype), name=KERNEL)
+        self.bias = tf.Variable(uniform(shape[-1:], limit, dtype), name="bias")
 
     def __call__(self, features: Float[tf.Tensor, "group h w before"]) -> Float[tf.Tensor, "group h w after"]:
         """Return features of the same size."""
