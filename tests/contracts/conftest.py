@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
@@ -30,20 +32,22 @@ EXECUTIONS: dict[str, type[NetworkExecution]] = {
 }
 #: A network that trains in moments; what is tested with it holds whatever the architecture.
 QUICK = {"architecture": "fno", "fno_width": 4, "fno_blocks": 1, "fno_cnn_blocks": 1, "fno_modes": 4}
-#: More numbers than any machine can hold.
-_NUMBERS = 2**42
+#: More numbers than any machine has, less than a 64-bit address.
+_NUMBERS = 2**56
 
 
-def _too_much_for_torch(patches: Any) -> Any:
+def _too_much_for_torch(tensor: Any) -> Any:
     import torch
 
-    return patches + torch.zeros(_NUMBERS).sum()
+    return tensor + torch.empty(_NUMBERS).sum()
 
 
-def _too_much_for_tensorflow(patches: Any) -> Any:
+def _too_much_for_tensorflow(tensor: Any) -> Any:
     from ptycho_core_tf.framework import tf
 
-    return patches + tf.cast(tf.reduce_sum(tf.fill([_NUMBERS], 0.0)), patches.dtype)
+    # Its own allocator asks again for ten seconds before it gives up; that of the host says no at once.
+    with tf.control_dependencies([tf.numpy_function(lambda: np.empty(_NUMBERS), [], tf.float64)]):
+        return tf.identity(tensor)
 
 
 #: What asks a framework, in the middle of a step, for memory that no machine has.
@@ -98,14 +102,13 @@ class Core:
     def load(self, bundle: Path, **settings: Any) -> Trained:
         return self.backend.load(bundle, self.execution(**settings))
 
-    def network_class(self) -> type:
-        """The class whose methods every core names alike."""
-        package = type(self.backend).__module__.partition(".")[0]
-        return import_module(f"{package}.network").PtychoNetwork
+    def network(self) -> ModuleType:
+        """The module of its network; what stands in it has the same names in every core."""
+        return import_module(f"{type(self.backend).__module__.partition('.')[0]}.network")
 
     @property
     def asking_for_too_much(self) -> Callable[[Any], Any]:
-        """Return patches that cost more memory than any machine has."""
+        """Return a tensor as it is, but ask for more memory than any machine has on the way."""
         return OUT_OF_MEMORY[self.name]
 
 

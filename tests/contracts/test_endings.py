@@ -120,10 +120,20 @@ def test_a_network_that_always_answers_the_same_is_stopped(core, scan: Scan, tmp
     assert is_usable(kept, scan)
 
 
+def greedy(monkeypatch: pytest.MonkeyPatch, core, owner: object, name: str) -> None:
+    """Let what a function returns cost more memory than there is, and the core's framework say so."""
+    real, too_much = getattr(owner, name), core.asking_for_too_much
+
+    def asking(*given: object) -> object:
+        return too_much(real(*given))
+
+    monkeypatch.setattr(owner, name, asking)
+
+
 def test_where_memory_gives_out_in_training_half_the_batch_is_advised(
     core, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    greedily(core, monkeypatch)
+    greedy(monkeypatch, core, core.network(), "detector_intensity")
     with pytest.raises(TrainingError, match=r"^Out of memory with `--batch-size 8`\. Try `--batch-size 4`\.$"):
         core.train(scan, directory=tmp_path, nepochs=1, batch_size=8)
     assert not (tmp_path / "wts.h5.zip").exists()
@@ -133,17 +143,7 @@ def test_where_memory_gives_out_in_imaging_half_as_many_frames_are_advised(
     core, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = core.train(scan, nepochs=1)
-    greedily(core, monkeypatch)
+    greedy(monkeypatch, core, core.network().PtychoNetwork, "patches")
     advice = f"Out of memory with `{core.flags}inference-batch-size 32`. "
     with pytest.raises(TrainingError, match=rf"^{advice}Try `{core.flags}inference-batch-size 16`\.$"):
         trained.reconstruct(scan)
-
-
-def greedily(core, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every network ask for more memory than there is, and its framework say so."""
-    network, too_much = core.network_class(), core.asking_for_too_much
-    real = network.patches
-    for name in ("patches", "_patches"):
-        if hasattr(network, name):
-            real = getattr(network, name)
-            monkeypatch.setattr(network, name, lambda *given, real=real: too_much(real(*given)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ptycho_config.models import TrainingConfig
 from ptycho_core.schedules import WARM_UP_STEPS, exponential, our_course, warm_up_and_cosine
-from ptycho_core_tf.framework import keras
+from ptycho_core_tf.framework import keras, tf
 
 __all__ = ["WARM_UP_STEPS", "Plateau", "exponential", "our_course", "scheduler_for", "warm_up_and_cosine"]
 
@@ -91,4 +91,4 @@ class _Wait(keras.callbacks.Callback):
 
 def _rate_of(optimizer: keras.optimizers.Optimizer) -> float:
     """Read the learning rate, whatever devices hold it."""
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return float(tf.convert_to_tensor(optimizer.learning_rate).numpy())
