@@ -20,8 +20,6 @@ BACKENDS = discover_backends()
 #: Which cores the environment was made with, comma-separated; the sessions of noxfile.py say it.
 EXPECTED = os.environ.get("PTYCHO_TEST_BACKENDS")
 
-#: How each backend runs on the CPU of a test.
-EXECUTIONS = {"pytorch": lambda: PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")}
 
 each_backend = pytest.mark.parametrize("name", sorted(BACKENDS))
 

@@ -63,18 +63,19 @@ def check_accumulation_fits(accum_steps: int, n_batches: int) -> None:
         )
 
 
-def check_collapse(relative_spread: float) -> None:
+def check_collapse(relative_spread: float, *, flags: str = "--torch-") -> None:
     """Stop a network that gives the same patch for every frame.
 
     Args:
         relative_spread: spread of the predicted patches across frames over their mean modulus.
+        flags: how the flags of the core that trained it begin.
 
     Raises:
         TrainingError: TRAIN-COLLAPSE-001, the spread is below `COLLAPSED`.
     """
     if relative_spread < COLLAPSED:
         raise TrainingError(
-            "The network gives the same patch for every frame. Use a lower `--torch-learning-rate`, or "
+            f"The network gives the same patch for every frame. Use a lower `{flags}learning-rate`, or "
             "`--torch-loss-mode mae`, and train again.",
             finding="TRAIN-COLLAPSE-001",
         )

@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from ptycho_config import guards
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.models import TrainingConfig
-from ptycho_core.learning.advice import gradients_not_finite_advice, not_finite_advice
+from ptycho_core.learning.advice import (
+    check_scale,
+    flag_prefix,
+    gradients_not_finite_advice,
+    not_finite_advice,
+)
 from ptycho_core.learning.recipe import clip_value_of
 from ptycho_core.schedules import WARM_UP_STEPS
 from ptycho_core_tf.clipping import clip_adaptively
@@ -123,7 +128,11 @@ class PtychoKeras(keras.Model):
     def check_collapse(self, step: int, spread: float) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
         if step > 10 * WARM_UP_STEPS:
-            guards.check_collapse(spread)
+            guards.check_collapse(spread, flags=flag_prefix(self.execution))
+
+    def check_scale(self, step: int) -> None:
+        """Stop a network whose scale of the counts is no number any more."""
+        check_scale(float(self._physics.log_scale.numpy()), step, self.execution)
 
     def _apply_if(self, taken: tf.Tensor, gradients: list[tf.Tensor]) -> None:
         """Let the optimiser take its step, or leave weights, moments and step number as they are.

@@ -8,6 +8,7 @@ import numpy as np
 
 from ptycho_config.errors import TrainingError
 from ptycho_core.learning.course import Course
+from ptycho_core.learning.last_good import LastGood
 from ptycho_core.learning.order import Shuffled
 from ptycho_core.learning.report import TrainingReport
 from ptycho_core.learning.termination import Termination
@@ -35,14 +36,14 @@ class Reporter(keras.callbacks.Callback):
         super().__init__()
         self._report, self._network, self._course, self._order = report, network, course, order
         self._frames_per_step = frames_per_step
-        self._good: list[np.ndarray] = []
+        self._good: LastGood[list[np.ndarray]] = LastGood([])
         self._steps, self._epoch, self._spread = 0, 0, float("inf")
         self._termination = Termination()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Announce the run."""
         self._termination.listen()
-        self._keep()
+        self._good = LastGood(self._weights())
         self._report.start(int(self.params["steps"]))
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -65,6 +66,7 @@ class Reporter(keras.callbacks.Callback):
         self._course.elapsed_s = self._report.elapsed_s
         if told["finite"] < 1:
             raise TrainingError(self.model.why_not_finite(self._steps, told))
+        self._good.end_step()
         self._spread = told["spread"]
         asked = self._report.step(
             self._epoch + 1,
@@ -86,14 +88,17 @@ class Reporter(keras.callbacks.Callback):
             logs.pop(name, None)
         self._report.epoch({name: float(value) for name, value in logs.items()})
         self.model.check_collapse(self._steps, self._spread)
+        self.model.check_scale(self._steps)
         self.model.end_epoch()
-        self._keep()
+        self._good.end_epoch(self._weights(), len(self._report.history))
         self._report.keep()
 
     def restore_last_good(self) -> None:
-        """Put the weights of the last finite epoch back."""
-        for variable, value in zip(self._network.parameters, self._good, strict=True):
-            variable.assign(value)
+        """Put the last good weights back, and forget the epochs after them."""
+        if self._good.weights:
+            for variable, value in zip(self._network.parameters, self._good.weights, strict=True):
+                variable.assign(value)
+        del self._report.history[self._good.n_epochs :]
 
-    def _keep(self) -> None:
-        self._good = [np.array(variable.numpy()) for variable in self._network.parameters]
+    def _weights(self) -> list[np.ndarray]:
+        return [np.array(variable.numpy()) for variable in self._network.parameters]

@@ -13,7 +13,12 @@ from ptycho_config import guards
 from ptycho_config.errors import TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
-from ptycho_core.learning.advice import not_finite_advice, smaller_batch_advice
+from ptycho_core.learning.advice import (
+    check_scale,
+    flag_prefix,
+    not_finite_advice,
+    smaller_batch_advice,
+)
 from ptycho_core.learning.course import Course
 from ptycho_core.learning.recipe import batch_size_of, clip_value_of
 from ptycho_core_torch.clipping import clip_adaptively
@@ -173,7 +178,11 @@ class PtychoLightning(L.LightningModule):
         if self.global_step > 10 * WARM_UP_STEPS:
             patches = self._last_patches
             spread = float(patches.std(0).mean() / patches.abs().mean())
-            guards.check_collapse(*largest(self.trainer, spread))
+            guards.check_collapse(*largest(self.trainer, spread), flags=flag_prefix(self._execution))
+
+    def check_scale(self) -> None:
+        """Stop a network whose scale of the counts is no number any more."""
+        check_scale(self.network.log_scale.item(), self.global_step, self._execution)
 
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule of the configuration."""

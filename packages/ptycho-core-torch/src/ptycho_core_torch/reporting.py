@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 import torch
+from ptycho_core.learning.last_good import LastGood
 from ptycho_core.learning.report import TrainingReport
 from ptycho_core.learning.termination import Termination
 from ptycho_core_torch.distributed import any_of, raise_together
@@ -26,7 +27,7 @@ class Reporter(L.Callback):
 
     def __init__(self, report: TrainingReport) -> None:
         self._report = report
-        self._good: dict[str, torch.Tensor] = {}
+        self._good: LastGood[dict[str, torch.Tensor]] = LastGood({})
         self._failure: Exception | None = None
         self._termination = Termination()
 
@@ -40,7 +41,7 @@ class Reporter(L.Callback):
         # wherever the signal finds it; in the middle of a sum over all of them that ends in waiting for
         # ever. Lightning puts the former handler back when its run is over.
         self._termination.listen()
-        self._keep(pl_module.network)
+        self._good = LastGood(_weights(pl_module.network))
         with self._held(trainer):
             self._report.start(int(trainer.num_training_batches))
 
@@ -48,6 +49,7 @@ class Reporter(L.Callback):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Report a step; end the run when somebody wants it to end."""
+        self._good.end_step()
         asked = False
         with self._held(trainer):
             asked = self._report.step(
@@ -72,8 +74,9 @@ class Reporter(L.Callback):
         with self._held(trainer):
             self._report.epoch({key: float(value) for key, value in trainer.callback_metrics.items()})
         pl_module.check_collapse()
+        pl_module.check_scale()
         pl_module.end_epoch()
-        self._keep(pl_module.network)
+        self._good.end_epoch(_weights(pl_module.network), len(self._report.history))
         with self._held(trainer):
             self._report.keep()
         raise_together(trainer, self._failure)
@@ -89,8 +92,11 @@ class Reporter(L.Callback):
             self._failure = error
 
     def restore_last_good(self, network: nn.Module) -> None:
-        """Put the weights of the last finite epoch back."""
-        network.load_state_dict(self._good)
+        """Put the last good weights back, and forget the epochs after them."""
+        if self._good.weights:
+            network.load_state_dict(self._good.weights)
+        del self._report.history[self._good.n_epochs :]
 
-    def _keep(self, network: nn.Module) -> None:
-        self._good = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from ptycho_config.errors import TrainingError
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
 
 __all__ = [
+    "check_scale",
     "flag_prefix",
     "gradients_not_finite_advice",
     "not_finite_advice",
     "smaller_batch_advice",
     "smaller_inference_advice",
 ]
+
+#: Of the logarithm of a scale whose square is still a number in float32.
+_LARGEST_LOG_SCALE = 44.0
 
 
 def flag_prefix(execution: NetworkExecution) -> str:
@@ -66,3 +71,17 @@ def gradients_not_finite_advice(step: int, execution: NetworkExecution) -> str:
         f"The gradients are not finite at step {step}, however small the loss is made: the network overflows "
         f"in half precision; use `{flag_prefix(execution)}precision 32-true`."
     )
+
+
+def check_scale(log_scale: float, step: int, execution: NetworkExecution) -> None:
+    """Stop a training whose scale of the counts has left what numbers can hold.
+
+    Args:
+        step: that was the last one.
+    Raises:
+        TrainingError: the loss of the next step cannot be finite; says what to try.
+    """
+    if not abs(log_scale) <= _LARGEST_LOG_SCALE:  # not a number is no less
+        raise TrainingError(
+            not_finite_advice(step + 1, execution, weights_finite=False, patches_finite=True)
+        )
