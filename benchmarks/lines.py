@@ -1,6 +1,6 @@
 """The lines object of the training literature: a network learns one, and images another.
 
-    nox -s bench -- lines [--epochs 24] [--passes 2] [--only measured-like:2] [--write-docs]
+    nox -s bench -- lines [--epochs 30] [--passes 2] [--only measured-like:2] [--write-docs]
 
 N = 64, 512 frames at random places on objects of 392 x 392 px, 1e9 photons a frame, `n_groups` 512. The network sees
 the first object's frames only; the second object's image is judged, on the pixels that are lit to a tenth of the
@@ -36,7 +36,7 @@ PUBLISHED = {
     ("measured-like", 2): 0.968,
 }
 #: Gridsize -> epochs: groups of four are four times as many frames an epoch.
-EPOCHS = {1: 60, 2: 24}
+EPOCHS = {1: 30, 2: 15}
 EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
 
 
@@ -98,7 +98,7 @@ def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int, passes: in
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=int, help="60 of single frames and 24 of groups when not given")
+    parser.add_argument("--epochs", type=int, help="30 of single frames and 15 of groups when not given")
     parser.add_argument("--passes", type=int, default=2, help="how often the network sees each frame")
     parser.add_argument("--only", nargs="+", help="rows to measure, such as `measured-like:2`")
     parser.add_argument("--write-docs", action="store_true")

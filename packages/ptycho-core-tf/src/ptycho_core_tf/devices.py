@@ -86,8 +86,17 @@ def place_run(execution: TensorFlowExecutionConfig, *, stacklevel: int = 2) -> P
         strategy: tf.distribute.Strategy = tf.distribute.OneDeviceStrategy(devices[0])
     else:
         with quietly():
-            strategy = tf.distribute.MirroredStrategy(devices)
+            strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=_sums_over(kind))
     return Placement(strategy, devices[0], resolution)
+
+
+def _sums_over(kind: str) -> tf.distribute.CrossDeviceOps:
+    """Choose how devices add up their gradients.
+
+    Not the collective operations, which are TensorFlow's own choice: a process that trains a second network of
+    other sizes would find the numbers of the first one's still taken.
+    """
+    return tf.distribute.NcclAllReduce() if kind == "GPU" else tf.distribute.ReductionToOneDevice()
 
 
 def compute_dtype(execution: TensorFlowExecutionConfig) -> str:

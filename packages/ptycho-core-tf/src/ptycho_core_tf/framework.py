@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from ptycho_config.errors import BackendUnavailableError
 
-__all__ = ["check_keras", "keras", "quietly", "tf"]
+__all__ = ["check_keras", "hints_to_log", "keras", "quietly", "tf"]
 
 logger = logging.getLogger("ptycho.tensorflow")
 #: The attribute of a log record that keeps it from the screen; the command line's log knows it.
@@ -52,6 +52,22 @@ def quietly() -> Iterator[None]:
                     logger.info("%s", line.rstrip(), extra=_FILE_ONLY)
     finally:
         os.close(before)
+
+
+@contextmanager
+def hints_to_log() -> Iterator[None]:
+    """Give the log what TensorFlow's own logger says meanwhile, such as that a graph was made once more."""
+
+    def to_log(record: logging.LogRecord) -> bool:
+        logger.info("%s", record.getMessage(), extra=_FILE_ONLY)
+        return False
+
+    theirs = tf.get_logger()
+    theirs.addFilter(to_log)
+    try:
+        yield
+    finally:
+        theirs.removeFilter(to_log)
 
 
 def check_keras(backend: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_core.learning.frames import FrameBatch
 from ptycho_core.learning.trained import Trained
 from ptycho_core_tf.devices import Placement, compute_dtype, jit_compile
-from ptycho_core_tf.framework import tf
+from ptycho_core_tf.framework import hints_to_log, tf
 from ptycho_core_tf.memory import is_out_of_memory
 from ptycho_core_tf.network import Batch, PtychoNetwork
 from ptycho_core_tf.overlap import add_patches, cut
 
 __all__ = ["Imager", "TrainedNetwork"]
+
+WeightedPatches = Callable[[Batch, tf.Tensor | None], tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,7 +67,12 @@ class TrainedNetwork(Trained):
     def _imager(self) -> Imager:
         self.network.compute_dtype = compute_dtype(self.execution)
         self.network.jit_compile = jit_compile(self.execution, self.placement)
-        return Imager(self.network, self.placement.device)
+        return Imager(self.placement.device, self._weighted)
+
+    @cached_property
+    def _weighted(self) -> WeightedPatches:
+        """`_weighted_patches` of this network as a graph, which is made once and not for every scan."""
+        return tf.function(partial(_weighted_patches, self.network), reduce_retracing=True)
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         return is_out_of_memory(error)
@@ -73,10 +81,14 @@ class TrainedNetwork(Trained):
 class Imager:
     """A network on its device, and the canvas on which it averages the patches of one scan."""
 
-    def __init__(self, network: PtychoNetwork, device: str) -> None:
-        self._network, self._device = network, device
+    def __init__(self, device: str, weighted: WeightedPatches) -> None:
+        """Hold what makes patches.
+
+        Args:
+            weighted: gives the weighted patches of all frames and the weights, (B, N, N) complex and real.
+        """
+        self._device, self._weighted = device, weighted
         self._seen: tf.Tensor | None = None
-        self._patches = tf.function(self._of_frames, reduce_retracing=True)
 
     def begin(self, shape: tuple[int, int]) -> None:
         """Take an empty canvas (H, W); what was averaged before is the image that frames are seen beside."""
@@ -91,10 +103,10 @@ class Imager:
             batch: B frames, group by group.
             corners: (B, 2) top-left pixels of their windows on the canvas.
         """
-        with tf.device(self._device):
+        with tf.device(self._device), hints_to_log():
             here = tf.constant(corners, tf.int64)
             seen = None if self._seen is None else cut(self._seen, here, batch.amplitude.shape[-1])
-            patches, weights = self._patches(Batch.of(batch), seen)
+            patches, weights = self._weighted(Batch.of(batch), seen)
             add_patches(self._total, patches, here)
             add_patches(self._covered, weights, here)
 
@@ -112,11 +124,13 @@ class Imager:
             raise RuntimeError("no pass has ended")
         return self._seen.numpy()
 
-    def _of_frames(self, batch: Batch, seen: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Weighted patches of all frames, and the weights: (B, N, N) complex and real."""
-        network = self._network
-        patches = network.patches(batch, seen)
-        if not (network.by_frame or network.model.object_big):
-            patches = network.agreed(patches, batch.corners)
-        weights = tf.broadcast_to(network.weights, tf.shape(patches))
-        return patches * tf.cast(weights, patches.dtype), weights
+
+def _weighted_patches(
+    network: PtychoNetwork, batch: Batch, seen: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Weighted patches of all frames, and the weights: (B, N, N) complex and real."""
+    patches = network.patches(batch, seen)
+    if not (network.by_frame or network.model.object_big):
+        patches = network.agreed(patches, batch.corners)
+    weights = tf.broadcast_to(network.weights, tf.shape(patches))
+    return patches * tf.cast(weights, patches.dtype), weights

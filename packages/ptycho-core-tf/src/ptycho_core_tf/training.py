@@ -24,7 +24,7 @@ from ptycho_core.scan import Scan
 from ptycho_core_tf.checkpoints import Checkpoints
 from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, jit_compile, place_run
 from ptycho_core_tf.first_weights import seeded
-from ptycho_core_tf.framework import keras, quietly, tf
+from ptycho_core_tf.framework import hints_to_log, keras, quietly, tf
 from ptycho_core_tf.keras_model import PtychoKeras
 from ptycho_core_tf.loaders import make_loader
 from ptycho_core_tf.logs import metric_loggers
@@ -225,7 +225,8 @@ def _fit(
     epochs = _ENDLESS if n_epochs is None else n_epochs
     options = {"verbose": 0, "shuffle": False}
     try:
-        module.fit(data, epochs=epochs, callbacks=list(listeners), validation_data=test_data, **options)
+        with hints_to_log():
+            module.fit(data, epochs=epochs, callbacks=list(listeners), validation_data=test_data, **options)
     except Exception as error:
         if isinstance(error, TrainingError) or not is_out_of_memory(error):
             raise

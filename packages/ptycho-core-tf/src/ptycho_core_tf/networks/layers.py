@@ -131,12 +131,16 @@ def up_convolved(
 
     Of four equal pixels a kernel of 3 x 3 sees one, two or all at once. What it makes of them is what a
     transposed convolution makes of the one pixel, with less than half the multiplications.
+
+    Args:
+        kernel: in any number type.
     """
     (_, height, width, before), after = features.shape, kernel.shape[-1]
     spread = tf.constant(np.kron(_SPREAD, _SPREAD), kernel.dtype)
     transposed = tf.reshape(tf.matmul(spread, tf.reshape(kernel, [9, -1])), [4, 4, before, after])
+    transposed = tf.cast(tf.transpose(transposed, [0, 1, 3, 2]), features.dtype)
     shape = tf.stack([tf.shape(features)[0], 2 * height, 2 * width, after])
-    return tf.nn.conv2d_transpose(features, tf.transpose(transposed, [0, 1, 3, 2]), shape, 2, "SAME")
+    return tf.nn.conv2d_transpose(features, transposed, shape, 2, "SAME")
 
 
 def doubled(features: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group h2 w2 c"]:

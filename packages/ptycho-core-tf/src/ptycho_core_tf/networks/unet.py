@@ -81,14 +81,13 @@ class Block(tf.Module):
             skip: further channels, after those of `x`, which is drawn twice as large to fit. A convolution of
                 both is the sum of one of each.
         """
-        if skip is None:
-            first = self.conv1(x)
-        else:
-            kernel = tf.cast(self.conv1.weight, x.dtype)
-            of_x, of_skip = tf.split(kernel, [x.shape[-1], skip.shape[-1]], 2)
-            first = tf.nn.bias_add(tf.nn.conv2d(skip, of_skip, 1, "SAME"), tf.cast(self.conv1.bias, x.dtype))
-            first = first + up_convolved(x, of_x)
+        first = self.conv1(x) if skip is None else self._of_both(x, skip)
         return normalised_gelu(self.norm, self.conv2(gelu(first)))
+
+    def _of_both(self, x: tf.Tensor, skip: tf.Tensor) -> tf.Tensor:
+        of_x, of_skip = tf.split(self.conv1.weight, [x.shape[-1], skip.shape[-1]], 2)
+        bias, of_skip = (tf.cast(part, skip.dtype) for part in (self.conv1.bias, of_skip))
+        return tf.nn.bias_add(tf.nn.conv2d(skip, of_skip, 1, "SAME"), bias) + up_convolved(x, of_x)
 
 
 def _unshuffled(images: tf.Tensor) -> tf.Tensor:
