@@ -1,7 +1,7 @@
 """Legacy import surface: one module for each path that older programs import. It loads no framework.
 
-Older programs reach `ptycho.probe`, `ptycho.params` and others as attributes after they imported a single one of
-them, so the modules are imported when they are asked for.
+Older programs reach `ptycho.probe`, `ptycho.params` and others as attributes after they imported a single one
+of them, so the modules are imported when they are asked for.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def run_example(
     execution: Any,
     log: logging.Logger,
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Train with one backend and, where it is wanted, reconstruct; the network is what `model_manager` saves."""
+    """Train with one backend and, where wanted, reconstruct; the network is what `model_manager` saves."""
     _work.available(backend)
     labelled = config.model.model_type == "supervised" or config.realspace_mae_weight > 0
     scan = orientation.applied_to(_work.scan_of(train_data, labelled=labelled))
@@ -65,7 +65,7 @@ def run_example(
 
 
 def _directory(config: TrainingConfig) -> Path | None:
-    """Return where results go: what somebody chose, unless it is `Path()`, by which the client means nowhere."""
+    """Return where results go: what somebody chose; `Path()`, which the client sends, means nowhere."""
     chosen = "output_dir" in config.model_fields_set and config.output_dir != Path()
     return config.output_dir if chosen else None
 
@@ -77,7 +77,9 @@ def _columns(history: Any) -> dict[str, list[Any]]:
 
 
 def _patches(result: Reconstruction) -> dict[str, np.ndarray]:
-    """Return the object patch of every frame, (n, N, N, 1), and where it lies, (n, 1, 2, 1) in the order (x, y)."""
+    """Return the object patch of every frame, (n, N, N, 1), and where it lies, (n, 1, 2, 1) in the order (x,
+    y).
+    """
     pixels = np.floor(result.positions_on_canvas_px() + 0.5).astype(np.int64)
     patches = cut_patches(result.object, pixels, result.frame_px).astype(np.complex64)[..., None]
     return {"obj_tensor_full": patches, "global_offsets": result.positions_px[:, None, ::-1, None].copy()}

@@ -59,7 +59,8 @@ class PtychoModel:
     def predict(self, inputs: Sequence[Any], **_: Any) -> np.ndarray:
         """Return the object patch of each group, (G, N, N, 1) complex64, centred on the group.
 
-        Patches are cut from the object on which all frames agreed, so that those which overlap are equal there.
+        Patches are cut from the object on which all frames agreed, so that those which overlap are equal
+        there.
 
         Args:
             inputs: `X` times `params.get('intensity_scale')`, (G, N, N, C), and the offsets of its container.
@@ -84,8 +85,8 @@ class PtychoModel:
         x, offsets = np.asarray(inputs[0], np.float32), inputs[1]
         if x.ndim != 4 or x.shape[1] != x.shape[2] or len(x) != len(offsets):
             raise DataError(
-                f"`predict` got arrays of shape {x.shape} and {np.shape(offsets)}; expected (groups, N, N, members) "
-                "and the offsets of as many groups."
+                f"`predict` got arrays of shape {x.shape} and {np.shape(offsets)}; expected (groups, N, N, "
+                "members) and the offsets of as many groups."
             )
         if not np.isfinite(x).all():
             raise DataError("`predict` got values that are not finite.")
@@ -102,7 +103,7 @@ class PtychoModel:
 
 
 def _as_measured(x: np.ndarray, origin: Origin) -> tuple[Scan, np.ndarray]:
-    """Return the scan with these frames in place of its own, in its own unit, and the groups' centres (y, x)."""
+    """Return the scan with these frames for its own, in its own unit, and the groups' centres (y, x)."""
     indices = origin.groups.indices
     used, first = np.unique(indices.ravel(), return_index=True)
     frames = np.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:3])[first] / np.float32(origin.alpha)
@@ -118,8 +119,8 @@ def _alone(x: np.ndarray) -> tuple[Scan, np.ndarray]:
     """
     if x.shape[-1] > 1:
         raise ConfigError(
-            "`predict` needs the offsets of a container (`container.local_offsets`) where groups have several "
-            "members; plain arrays do not say where these were measured."
+            "`predict` needs the offsets of a container (`container.local_offsets`) where groups have "
+            "several members; plain arrays do not say where these were measured."
         )
     n, columns = x.shape[1], int(np.ceil(np.sqrt(len(x))))
     number = np.arange(len(x))

@@ -1,7 +1,7 @@
 """From the settings of an older program to those that a core is trained with.
 
-A value that equals the client's own default is one that nobody chose, and ours holds instead; any other is taken as
-it is. Settings that would give nonsense are refused here, before any data are read.
+A value that equals the client's own default is one that nobody chose, and ours holds instead; any other is
+taken as it is. Settings that would give nonsense are refused here, before any data are read.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def time_budget(
     if n_epochs != DEFAULT_EPOCHS:
         return None
     log.info(
-        "Training ends after %d epochs or %.0f s, whichever comes first; another number of epochs is trained to its "
-        "end, and %s sets another time.",
+        "Training ends after %d epochs or %.0f s, whichever comes first; another number of epochs is trained "
+        "to its end, and %s sets another time.",
         n_epochs,
         DEFAULT_SECONDS,
         TIME_VARIABLE,
@@ -171,13 +171,13 @@ def _settle_loss(config: TrainingConfig, fields: dict[str, Any]) -> None:
     """
     if config.model.model_type == "pinn" and not (config.nll_weight or config.mae_weight):
         raise ConfigError(
-            "`nll_weight` and `mae_weight` are both 0, so there is nothing to learn from the diffraction. Set one of "
-            "them above 0; the client's default is `nll_weight` 1."
+            "`nll_weight` and `mae_weight` are both 0, so there is nothing to learn from the diffraction. "
+            "Set one of them above 0; the client's default is `nll_weight` 1."
         )
     if config.realspace_mae_weight and not config.realspace_weight:
         raise ConfigError(
-            f"`realspace_mae_weight` is {config.realspace_mae_weight:g} and `realspace_weight` 0, which switches it "
-            "off. Set `realspace_weight` above 0, or both to 0."
+            f"`realspace_mae_weight` is {config.realspace_mae_weight:g} and `realspace_weight` 0, which "
+            "switches it off. Set `realspace_weight` above 0, or both to 0."
         )
     if "torch_loss_mode" not in config.model_fields_set and config.mae_weight > config.nll_weight:
         fields["torch_loss_mode"] = "mae"

@@ -1,11 +1,12 @@
 """A client that waits for its child is told when the child dies.
 
-Ptychodus runs every call in a child process and waits on a queue without end. A child that is killed, by the system
-when memory runs out or by somebody, sends nothing more, and the client would wait for ever. So a small process looks
-on: when the child ends in any other way than by itself, it puts the error on the queue that the child could not.
+Ptychodus runs every call in a child process and waits on a queue without end. A child that is killed, by the
+system when memory runs out or by somebody, sends nothing more, and the client would wait for ever. So a small
+process looks on: when the child ends in any other way than by itself, it puts the error on the queue that the
+child could not.
 
-The queue is that of the handler through which the client forwards log records; without such a handler nothing is
-watched. The watcher imports the standard library alone and ends with the child.
+The queue is that of the handler through which the client forwards log records; without such a handler nothing
+is watched. The watcher imports the standard library alone and ends with the child.
 """
 
 from __future__ import annotations

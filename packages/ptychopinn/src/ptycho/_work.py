@@ -1,7 +1,8 @@
 """The work behind the legacy calls: train a network on what older programs hand over, and open stored ones.
 
-Both backends are reached through `ptycho_core.backend` alone. A network is only as good as its probe, and the client
-has no place for a refined one: so the probe is refined before training, kept with the network, and used with it.
+Both backends are reached through `ptycho_core.backend` alone. A network is only as good as its probe, and the
+client has no place for a refined one: so the probe is refined before training, kept with the network, and
+used with it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ __all__ = ["Stored", "Training", "network", "open_network", "scan_of", "train"]
 
 #: More frames teach nothing new about the probe.
 _PROBE_FRAMES = 1000
-#: Frames of a test scan whose loss is watched; those nearest to its middle, since training must not wait for them.
+#: Frames of a test scan whose loss is watched; those nearest to its middle, since training must not wait for
+#: them.
 _TEST_FRAMES = 64
 #: A bundle is stored, not packed; one that would grow more than so many times is no bundle.
 _RATIO = 200
@@ -87,7 +89,8 @@ def scan_of(source: Any, *, labelled: bool = False) -> Scan:
     if isinstance(source, str | Path):
         return open_scan(source)
     raise ConfigError(
-        f"expected `RawData`, a container of `ptycho.loader.load`, a scan or its file; found {type(source).__name__}."
+        "expected `RawData`, a container of `ptycho.loader.load`, a scan or its file; found "
+        f"{type(source).__name__}."
     )
 
 
@@ -168,7 +171,7 @@ def open_network(
 
 
 def execution_for(backend: str, given: Any = None) -> Any:
-    """Return how a backend runs: as somebody chose, or with the first device that the host has (POLICY-001)."""
+    """Return how a backend runs: as somebody chose, or on the GPU that the host has (POLICY-001)."""
     if given is not None:
         return given
     if backend == "pytorch":
@@ -208,14 +211,14 @@ def available(name: str) -> Backend:
 
 @contextmanager
 def inner_bundle(path: Path) -> Iterator[Path]:
-    """Give the bundle itself where a zip holds one: such is what the client saves, and what a checkpoint is."""
+    """Give the bundle itself where a zip holds one: what the client saves is such, and a checkpoint."""
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary) / BUNDLE_FILE
         yield target if _extracted(path, target) else path
 
 
 def _extracted(path: Path, target: Path) -> bool:
-    """Copy the bundle out of the zip around it; False where there is none, and the reader of bundles judges."""
+    """Copy the bundle out of the zip around it; False where there is none, for the reader to judge."""
     if not path.is_file():
         return False
     try:
@@ -256,8 +259,8 @@ def _refuse_flat_truth(scan: Scan) -> None:
     truth = scan.ground_truth
     if truth is not None and np.abs(truth - truth.flat[0]).max() <= 1e-6 * max(1.0, abs(truth.flat[0])):
         raise ConfigError(
-            "supervised training needs a true object, and `objectGuess` is the same everywhere. Put a reconstructed "
-            "object into the product that the training data are exported from, or train without labels "
-            "(`PINN`, `Unsupervised`).",
+            "supervised training needs a true object, and `objectGuess` is the same everywhere. Put a "
+            "reconstructed object into the product that the training data are exported from, or train "
+            "without labels (`PINN`, `Unsupervised`).",
             finding="DATA-SUP-001",
         )

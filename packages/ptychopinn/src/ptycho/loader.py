@@ -19,7 +19,8 @@ __all__ = ["Offsets", "PtychoDataContainer", "load"]
 class Offsets(np.ndarray):
     """Offsets (x, y) that know where they come from.
 
-    A prediction and a stitched object need the scan and the canvas, and the client hands on nothing but these.
+    A prediction and a stitched object need the scan and the canvas, and the client hands on nothing but
+    these.
     """
 
     origin: Origin | None
@@ -118,9 +119,8 @@ def load(
 
 def _part(value: Any, part: slice) -> Any:
     """Cut an array along its groups; the object and other things stay whole."""
-    from ptycho.raw_data import Origin
 
-    if not isinstance(value, np.ndarray) or value.ndim == 1 or np.iscomplexobj(value) and value.ndim == 2:
+    if not isinstance(value, np.ndarray) or value.ndim == 1 or (np.iscomplexobj(value) and value.ndim == 2):
         return value
     cut = value[part]
     if isinstance(value, Offsets) and value.origin is not None:

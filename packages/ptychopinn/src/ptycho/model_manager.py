@@ -1,4 +1,4 @@
-"""`ptycho.model_manager` under its legacy path: the network trained last in this process, saved and opened."""
+"""`ptycho.model_manager` under its legacy path: the network trained last, saved and opened."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """`RawData` under its legacy path: the arrays of a scan by their old names, over one checked `Scan`.
 
-Two constructors mean two things. `from_coords_without_pc` is the client's: the frames are counts whatever their type,
-positions count pixel centres, the shape of `objectGuess` is the canvas of the result, and samples are counted per
-scan point. All others follow the rules of scan files (`docs/reference/scan-format.md`) and count groups in total.
-Positions and offsets are (x, y) here, and nowhere below.
+Two constructors mean two things. `from_coords_without_pc` is the client's: the frames are counts whatever
+their type, positions count pixel centres, the shape of `objectGuess` is the canvas of the result, and samples
+are counted per scan point. All others follow the rules of scan files (`docs/reference/scan-format.md`) and
+count groups in total. Positions and offsets are (x, y) here, and nowhere below.
 """
 
 from __future__ import annotations
@@ -193,14 +193,15 @@ class RawData:
         scan = self.scan
         if scan.frame_px != N:
             raise ConfigError(
-                f"`N` is {N} and the frames are {scan.frame_px} px wide. Use frames of `N` px, or another model."
+                f"`N` is {N} and the frames are {scan.frame_px} px wide. Use frames of `N` px, or another "
+                "model."
             )
         gridsize = _registered("gridsize", 1) if gridsize is None else gridsize
         members = gridsize**2
         if members > 1 and members > K + 1:
             raise ConfigError(
-                f"`K` (number of nearest neighbours) is {K} and gridsize {gridsize} needs {members - 1} neighbours "
-                f"beside each frame. Set it to {members - 1} or more, or gridsize to 1."
+                f"`K` (number of nearest neighbours) is {K} and gridsize {gridsize} needs {members - 1} "
+                f"neighbours beside each frame. Set it to {members - 1} or more, or gridsize to 1."
             )
         chosen = None
         if n_subsample is not None:

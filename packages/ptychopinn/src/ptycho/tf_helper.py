@@ -1,4 +1,6 @@
-"""`ptycho.tf_helper` under its legacy path: patches put together to the whole object. No TensorFlow is needed."""
+"""`ptycho.tf_helper` under its legacy path: patches put together to the whole object. No TensorFlow is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,10 @@ _OUTSIDE = 1e-3
 def reassemble_position(obj_tensor: Any, global_offsets: Any, M: int = 10) -> np.ndarray:
     """Average patches at their positions.
 
-    Offsets of the client's data know the canvas: the result has its shape, (rows, columns), pixel for pixel, is made
-    of the middles of the patches and, where these leave gaps, of the rest of the patches, and is 1 where no frame
-    looks. Other offsets give the older square canvas about the centre of mass, (side, side, 1), 0 where no middle is.
+    Offsets of the client's data know the canvas: the result has its shape, (rows, columns), pixel for pixel,
+    is made of the middles of the patches and, where these leave gaps, of the rest of the patches, and is 1
+    where no frame looks. Other offsets give the older square canvas about the centre of mass, (side, side,
+    1), 0 where no middle is.
 
     Args:
         obj_tensor: patches (n, N, N, 1), complex.
@@ -36,7 +39,8 @@ def reassemble_position(obj_tensor: Any, global_offsets: Any, M: int = 10) -> np
     positions = np.asarray(global_offsets, np.float64).reshape(-1, 2)[:, ::-1]
     if len(positions) != len(patches):
         raise DataError(
-            f"{len(patches)} patches and {len(positions)} positions cannot be put together; give one for each."
+            f"{len(patches)} patches and {len(positions)} positions cannot be put together; give one for "
+            "each."
         )
     canvas = global_offsets.canvas_shape if isinstance(global_offsets, Offsets) else None
     if canvas is None:

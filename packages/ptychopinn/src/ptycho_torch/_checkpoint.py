@@ -1,7 +1,8 @@
-"""The client's one file for a trained model, `model.ckpt`: a zip with our bundle and the client's settings beside it.
+"""The client's one file for a trained model, `model.ckpt`: a zip with our bundle and the client's settings
+beside it.
 
-Nothing in it can run: the settings are JSON, the bundle is one. A plain bundle under that ending is taken as well; a
-checkpoint of another program, which is a pickle, is refused (BUNDLE-001).
+Nothing in it can run: the settings are JSON, the bundle is one. A plain bundle under that ending is taken as
+    well; a checkpoint of another program, which is a pickle, is refused (BUNDLE-001).
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _is_pickle(path: Path) -> bool:
 
 def _older(path: Path) -> BundleError:
     return BundleError(
-        f"{path}: this checkpoint is a pickle of another program, which could run anything when it is opened. Train "
-        "again: the checkpoint is then one that can be read safely.",
+        f"{path}: this checkpoint is a pickle of another program, which could run anything when it is "
+        "opened. Train again: the checkpoint is then one that can be read safely.",
         finding="BUNDLE-001",
     )

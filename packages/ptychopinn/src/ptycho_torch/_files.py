@@ -22,8 +22,8 @@ _FEWEST = 32
 def scans_in(directory: Path, log: logging.Logger) -> tuple[Scan, Scan | None]:
     """Open the scan to train on and the one to test on.
 
-    The files `*.npz` of the directory itself; each frame is used once. `test_data.npz` is for the test where there
-    is something else to train on. Several files to train on are one scan whose parts do not touch.
+    The files `*.npz` of the directory itself; each frame is used once. `test_data.npz` is for the test where
+    there is something else to train on. Several files to train on are one scan whose parts do not touch.
 
     Raises:
         DataError: there is no file, one is no scan, or their frames have different sizes.
@@ -72,7 +72,8 @@ def _joined(scans: list[Scan], log: logging.Logger) -> Scan:
     sizes = {scan.frame_px for scan in scans}
     if len(sizes) > 1:
         raise DataError(
-            f"the files have frames of {', '.join(f'{size} px' for size in sorted(sizes))}; train on one size at a time."
+            f"the files have frames of {', '.join(f'{size} px' for size in sorted(sizes))}; train on one "
+            "size at a time."
         )
     log.warning("%d files are trained on together, with the probe of %s.", len(scans), first.name)
     frames, positions, masks, left = [], [], [], 0.0

@@ -85,13 +85,13 @@ def gridsize_of(data: DataConfig) -> int:
     rows, columns = data.grid_size
     if rows != columns or not 1 <= rows <= 5:
         raise ConfigError(
-            f"`grid_size` is {data.grid_size}; expected a square from (1, 1) to (5, 5). Set both sides to 1, or both "
-            "to 2."
+            f"`grid_size` is {data.grid_size}; expected a square from (1, 1) to (5, 5). Set both sides to 1, "
+            "or both to 2."
         )
     if rows * columns != data.C:
         raise ConfigError(
-            f"`C` (number of channels) is {data.C} and `grid_size` {data.grid_size} has {rows * columns} frames. Set "
-            f"`C` to {rows * columns}."
+            f"`C` (number of channels) is {data.C} and `grid_size` {data.grid_size} has {rows * columns} "
+            f"frames. Set `C` to {rows * columns}."
         )
     return rows
 

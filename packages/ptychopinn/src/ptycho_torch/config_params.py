@@ -1,8 +1,9 @@
-"""The configuration classes of the PyTorch side under their legacy path, with the client's names and defaults.
+"""The configuration classes of the PyTorch side under their legacy path, with the client's names and
+defaults.
 
-Building, assigning, pickling and unpickling them asks no hardware and imports no framework. Texts are free here, as
-they are to the client; what is wrong with them, or what has no counterpart, is said where training starts
-(`ptycho_torch.config_bridge`).
+Building, assigning, pickling and unpickling them asks no hardware and imports no framework. Texts are free
+here, as they are to the client; what is wrong with them, or what has no counterpart, is said where training
+starts (`ptycho_torch.config_bridge`).
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class TrainingConfig(Config):
 
 
 class InferenceConfig(Config):
-    """How patches are put together; whole patches are, weighted by the light of the probe, whatever is set."""
+    """How patches are put together: always whole, weighted by the light of the probe."""
 
     batch_size: PositiveInteger = 1000
     middle_trim: NonNegativeInteger = 32

@@ -1,4 +1,5 @@
-"""The dispatcher under its legacy path. What it calls is looked up here and in `ptycho_torch` when it is called.
+"""The dispatcher under its legacy path. What it calls is looked up here and in `ptycho_torch` when it is
+called.
 
 So a program that replaces `update_legacy_dict` in this module, or `run_cdi_example_torch` in
 `ptycho_torch.workflows.components`, sees its own called.
@@ -41,7 +42,8 @@ def run_cdi_example_with_backend(
     do_stitching: bool = False,
     torch_execution_config: PyTorchExecutionConfig | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Train with the backend of the config, `PTYCHO_BACKEND`, or TensorFlow; with `do_stitching` reconstruct too.
+    """Train with the backend of the config, `PTYCHO_BACKEND`, or TensorFlow; with `do_stitching` reconstruct
+    too.
 
     Returns:
         Amplitude and phase, None without stitching, and a dict; `backend` in it names what ran.

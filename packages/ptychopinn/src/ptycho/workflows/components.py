@@ -107,8 +107,8 @@ def train_cdi_model(train_data: Any, test_data: Any, config: TrainingConfig) -> 
 def load_inference_bundle(bundle_dir: str | Path) -> tuple[Any, dict[str, Any]]:
     """Open a stored network: its `wts.h5.zip`, the directory that holds it, or where it was unpacked.
 
-    The factor for `X` is in the registry afterwards. What a typed config wrote there stays; where none did, the
-    settings that the network was trained with are restored.
+    The factor for `X` is in the registry afterwards. What a typed config wrote there stays; where none did,
+    the settings that the network was trained with are restored.
 
     Returns:
         The network, with `predict`, and the settings it was trained with.

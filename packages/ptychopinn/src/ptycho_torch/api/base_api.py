@@ -1,7 +1,7 @@
 """The interface that the client drives, under its legacy path: configs, data, network, training, inference.
 
-Training runs on one device in this very process, whatever the strategy asks for: the client's callback is made inside
-a function and can go nowhere else.
+Training runs on one device in this very process, whatever the strategy asks for: the client's callback is
+    made inside a function and can go nowhere else.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class ConfigManager:
         network = model.model.network if model.model is not None else None
         if network is not None and network.frame_px != self.data_config.N:
             raise ConfigError(
-                f"`N` is {self.data_config.N} in the settings and {network.frame_px} in the model. Train again."
+                f"`N` is {self.data_config.N} in the settings and {network.frame_px} in the model. Train "
+                "again."
             )
 
     @property
@@ -116,8 +117,8 @@ class PtychoDataLoader:
         config_bridge.gridsize_of(data)
         if self.scan.frame_px != data.N:
             raise ConfigError(
-                f"`N` (model size) is {data.N} and the frames of {self.scan.name} are {self.scan.frame_px} px wide. "
-                f"Set `N` to {self.scan.frame_px}, or crop the frames to {data.N} px."
+                f"`N` (model size) is {data.N} and the frames of {self.scan.name} are {self.scan.frame_px} "
+                f"px wide. Set `N` to {self.scan.frame_px}, or crop the frames to {data.N} px."
             )
         self.scan = _files.inside_bounds(self.scan, data.x_bounds, data.y_bounds, _LOG)
 
@@ -129,7 +130,8 @@ class PtychoDataLoader:
         positions: np.ndarray,
         config_manager: ConfigManager,
     ) -> PtychoDataLoader:
-        """Take what the client has in memory: counts, DC in the centre, and positions (y, x) of pixel centres.
+        """Take what the client has in memory: counts, DC in the centre, and positions (y, x) of pixel
+        centres.
 
         Raises:
             DataError: the arrays make no scan.
@@ -269,7 +271,8 @@ class InferenceEngine:
         """Reconstruct: every frame, averaged by the light of the probe.
 
         Returns:
-            (rows, columns) complex64: as many pixels as the positions span, and a window more, about their middle.
+            (rows, columns) complex64: as many pixels as the positions span, and a window more, about their
+            middle.
         Raises:
             ConfigError: the frames have another size than those of the training.
         """
@@ -279,8 +282,8 @@ class InferenceEngine:
 def about_the_middle(result: Reconstruction) -> np.ndarray:
     """Lay an object onto the canvas that the client makes for the same positions.
 
-    Its sides are the span of the positions, rounded up, and a window more; its middle, between two pixels where a
-    side is even, is the middle between the outermost positions.
+    Its sides are the span of the positions, rounded up, and a window more; its middle, between two pixels
+    where a side is even, is the middle between the outermost positions.
     """
     low, high = result.positions_px.min(axis=0), result.positions_px.max(axis=0)
     rows, columns = (math.ceil(span) + result.frame_px for span in (high - low).tolist())

@@ -1,4 +1,4 @@
-"""The workflow on PyTorch under its legacy path; `ptycho.workflows.backend_selector` calls what stands here."""
+"""The workflow on PyTorch under its legacy path, which `ptycho.workflows.backend_selector` calls."""
 
 from __future__ import annotations
 
