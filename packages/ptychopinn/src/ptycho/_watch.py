@@ -23,6 +23,8 @@ from multiprocessing.queues import Queue
 __all__ = ["watch_over_this_process"]
 
 _watched = False
+#: What the watcher sends: the error, and the end.
+_MESSAGES = 2
 
 #: Waits for the end of a pipe; its arguments are the pipe's descriptor, the queue's, and the child's number.
 _WATCHER = """
@@ -55,6 +57,9 @@ def watch_over_this_process() -> None:
     # Not inherited by any process but the watcher: the pipe must end when this process does.
     writer: int = queue._writer.fileno()  # type: ignore[attr-defined] # no public way leads to it
     command = [sys.executable, "-I", "-c", _WATCHER, str(ours), str(writer), str(os.getpid())]
+    for _ in range(_MESSAGES):
+        # The client gives one back for each message that it gets; those of the watcher are taken beforehand.
+        queue._sem.acquire(block=False)  # type: ignore[attr-defined]
     with contextlib.suppress(OSError):  # a host without another process or descriptor works on, unwatched
         subprocess.Popen(command, pass_fds=(ours, writer), stdin=subprocess.DEVNULL)
     os.close(ours)

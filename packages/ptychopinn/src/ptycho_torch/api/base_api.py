@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho import _watch, _work
+from ptycho import _client, _watch, _work
 from ptycho.tf_helper import on_canvas
 from ptycho_config.errors import ConfigError
 from ptycho_core.reconstruction import Reconstruction
@@ -229,13 +229,10 @@ class Trainer:
             _LOG,
             counts=loader.scan.measurement == "counts",
         )
+        with _client.spoken_warnings(_LOG):
+            execution = config_bridge.execution_config(configs.training_config, _LOG)
         done = _work.train(
-            loader.scan,
-            loader.test_scan,
-            config,
-            backend="pytorch",
-            execution=config_bridge.execution_config(configs.training_config, _LOG),
-            log=_LOG,
+            loader.scan, loader.test_scan, config, backend="pytorch", execution=execution, log=_LOG
         )
         if self._model.model is not None:
             self._model.model.network = done.model
