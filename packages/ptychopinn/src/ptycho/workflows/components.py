@@ -190,7 +190,7 @@ def create_ptycho_data_container(data: Any, config: TrainingConfig) -> PtychoDat
     wanted = _SCRIPT_GROUPS if config.n_groups is None else config.n_groups
     members = config.model.gridsize**2
     grouped = raw.generate_grouped_data(
-        config.model.N or raw.scan.frame_px,
+        (config.model.N if "N" in config.model.model_fields_set else 0) or raw.scan.frame_px,
         K=max(config.neighbor_count, members - 1),
         nsamples=wanted if config.enable_oversampling else min(wanted, raw.scan.n_frames),
         seed=config.subsample_seed,
