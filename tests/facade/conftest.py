@@ -1,4 +1,4 @@
-"""Ground of the facade's tests: a small scan as the client hands it over, and one training on each backend."""
+"""Ground of the facade's tests: a small scan as the client has it, and one training on each backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dispatcher under its legacy path: what is replaced there takes effect, and nothing falls back silently."""
+"""The dispatcher under its legacy path: what is replaced there takes effect, and nothing falls back."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ def test_a_stand_in_for_torch_decides_the_accelerator_and_nothing_else(
     config = TrainingConfig(model=ModelConfig(N=64), backend="pytorch")
     backend_selector.run_cdi_example_with_backend(None, None, config)
     assert run.calls[0][1]["execution_config"].accelerator == accelerator
-    assert f"auto-instantiated PyTorchExecutionConfig with accelerator='{accelerator}' (POLICY-001" in caplog.text
+    assert (
+        f"auto-instantiated PyTorchExecutionConfig with accelerator='{accelerator}' (POLICY-001"
+        in caplog.text
+    )
 
 
 def test_training_alone_and_opening_go_through_their_modules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,9 @@ def layouts(bundle: Path, folder: Path) -> dict[str, Path]:
     }
 
 
-def test_every_layout_of_the_bundle_gives_the_same_object(trained, client_scan, tmp_path, monkeypatch) -> None:
+def test_every_layout_of_the_bundle_gives_the_same_object(
+    trained, client_scan, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setenv("PTYCHO_BACKEND", trained.backend)
     images = {}
     for name, place in layouts(trained.output / "wts.h5.zip", tmp_path).items():

@@ -188,7 +188,7 @@ def test_the_canvas_is_the_client_s_own() -> None:
     assert image.shape == (10 + 16, 35 + 16)
     weight = image.imag.astype(np.float64)
     top = [(weight.sum(1) @ np.arange(26)) / weight.sum(), (weight.sum(0) @ np.arange(51)) / weight.sum()]
-    # Pixel centres: position c lies at c - 1/2 for the client, and its canvas has its middle at (side - 1) / 2.
+    # The client puts position c at c - 1/2, and the middle of its canvas at (side - 1) / 2.
     middle = (positions.min(0) + positions.max(0) - 1) / 2
     expected = np.array(place) - middle + (np.array(image.shape) - 1) / 2
     assert top == pytest.approx(expected.tolist(), abs=0.05)

@@ -1,4 +1,6 @@
-"""The commands `ptycho_train` and `ptycho_inference`: `ptycho train` and `ptycho infer`, which know the older flags."""
+"""The commands `ptycho_train` and `ptycho_inference`, for `ptycho train` and `ptycho infer`.
+These know the older flags.
+"""
 
 from __future__ import annotations
 
