@@ -34,6 +34,7 @@ BELOW_THE_CORES = {
     "door_takes_metres": {"DATA-001"},
     "corner_taken_for_the_centre": {"DATA-001"},
     "counts_taken_for_amplitude": {"DATA-001"},
+    "labels_are_not_asked_for": {"DATA-SUP-001"},
     "manual_guard_always_allows": {"EXEC-ACCUM-001"},
     "epoch_guard_always_allows": {"EXEC-ACCUM-002"},
     "collapse_guard_always_allows": {"TRAIN-COLLAPSE-001"},
@@ -84,9 +85,7 @@ def test_an_honest_installation_without_cores_passes() -> None:
     code, record, errors = audit(hide_cores=True)
     assert failed(record) == set()
     assert code == 0, errors
-    outcomes = {finding["id"]: finding["outcome"] for finding in record["findings"]}
-    assert outcomes.pop("DATA-SUP-001") == "not installed"
-    assert set(outcomes.values()) == {"passed"}
+    assert {finding["outcome"] for finding in record["findings"]} == {"passed"}
 
 
 @pytest.mark.parametrize("sabotage", BELOW_THE_CORES)

@@ -87,7 +87,7 @@ class Pair:
             for part in ("weight", "bias"):
                 torch.nn.init.normal_(state[f"output.{part}"], std=0.01)
         write_weights(self.tensorflow.network, {name: tensor.numpy() for name, tensor in state.items()})
-        self.torch.probe = torch.from_numpy(self.tensorflow.probe.numpy())
+        self.torch.hold_probe(torch.view_as_real(torch.from_numpy(self.tensorflow.probe.numpy())))
         self.tensorflow.log_scale.assign(self.torch.log_scale.detach().numpy())
         counts = random.poisson(random.uniform(1, 30, (frames, n, n))).astype(precision)
         parts = (

@@ -13,8 +13,9 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
+from ptycho_core.learning.advice import smaller_batch_advice
 from ptycho_core.simulate import simulate_scan
-from ptycho_core_torch.memory import is_out_of_memory, smaller_batch_advice
+from ptycho_core_torch.memory import is_out_of_memory
 from ptycho_core_torch.network import PtychoNetwork
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
@@ -105,8 +106,8 @@ def test_other_errors_stay_what_they_are(scan: Scan, monkeypatch: pytest.MonkeyP
 
 
 def test_the_smallest_batch_leads_to_other_advice() -> None:
-    assert "--batch-size 1`" in smaller_batch_advice(2)
-    assert "--batch-size" not in smaller_batch_advice(1)
+    assert "--batch-size 1`" in smaller_batch_advice(2, CPU)
+    assert "--batch-size" not in smaller_batch_advice(1, CPU)
 
 
 @pytest.mark.gpu

@@ -14,10 +14,11 @@ from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
+from ptycho_core.learning.frames import Frames
+from ptycho_core.learning.order import Neighbourhoods
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch.forward import back_project, detector_intensity
-from ptycho_core_torch.frames import Frames, Neighbourhoods
-from ptycho_core_torch.network import PtychoNetwork
+from ptycho_core_torch.network import Batch, PtychoNetwork
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 
@@ -61,7 +62,7 @@ def test_back_projection_from_the_true_object_leaves_nothing() -> None:
 def test_a_pass_starts_from_the_image_of_the_one_before(scan: Scan) -> None:
     frames = Frames(scan)
     network = PtychoNetwork(ModelConfig(N=32, unet_passes=3), scan.probe, frames.intensity_scale)
-    batch = frames.batch(np.arange(8))
+    batch = Batch.of(frames.batch(np.arange(8)))
     network.calibrate(batch.amplitude)
     torch.nn.init.normal_(network.network.output.weight, std=0.05)
     seen = []
@@ -131,7 +132,7 @@ def test_only_the_groups_that_are_wanted_are_learned_from(scan: Scan) -> None:
     assert len(nearest) == 3
     counts = frames.batch(np.unique(groups)).counts
     for item in range(3):
-        seen = nearest[item].counts
+        seen = nearest[(item,)].counts
         assert len(seen) == 4
         assert all((counts == frame).all((1, 2)).any() for frame in seen)
 

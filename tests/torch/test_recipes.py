@@ -16,12 +16,12 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
+from ptycho_core.learning.frames import Frames
+from ptycho_core.learning.recipe import clip_value_of, learning_rate_of, settled
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch import reporting
 from ptycho_core_torch.clipping import clip_adaptively
-from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.optimisers import optimiser_for
-from ptycho_core_torch.recipe import clip_value_of, learning_rate_of, settled
 from ptycho_core_torch.schedules import exponential, our_course, warm_up_and_cosine
 from torch import nn
 

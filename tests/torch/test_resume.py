@@ -15,9 +15,9 @@ from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
+from ptycho_core.learning import report
+from ptycho_core.learning.resume import continued, joined
 from ptycho_core.simulate import simulate_scan
-from ptycho_core_torch import reporting
-from ptycho_core_torch.resume import continued, joined
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 
@@ -138,7 +138,7 @@ def test_histories_are_joined_end_to_end() -> None:
 def test_the_network_is_written_on_the_way(
     scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "_SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(report, "_SECONDS_BETWEEN_WRITES", 0.0)
     seen: list[int] = []
 
     class Watch(Callback):

@@ -20,8 +20,8 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
+from ptycho_core.learning.order import Shuffled
 from ptycho_core.simulate import simulate_scan
-from ptycho_core_torch.frames import Shuffled
 
 PROGRAM = Path(__file__).parent / "train_together.py"
 

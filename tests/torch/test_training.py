@@ -15,7 +15,6 @@ from ptycho_core import Scan, architectures, normalisation, schedules
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
-from ptycho_core_torch.frames import Frames
 from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.network import PtychoNetwork
 
@@ -141,10 +140,11 @@ def test_a_setting_without_effect_is_said(scan: Scan) -> None:
 def test_every_setting_is_read_or_named_as_without_effect() -> None:
     """A setting that nobody reads and nobody names would be a flag that lies."""
     import ptycho_core_torch
-    from ptycho_core_torch import without_effect
+    from ptycho_core import learning
+    from ptycho_core.learning import without_effect
 
-    root = Path(ptycho_core_torch.__file__).parent
-    sources = [file for file in root.rglob("*.py") if file.stem != "without_effect"]
+    roots = [Path(package.__file__).parent for package in (ptycho_core_torch, learning)]
+    sources = [file for root in roots for file in root.rglob("*.py") if file.stem != "without_effect"]
     #: What both cores read in the same way.
     sources += [Path(module.__file__) for module in (architectures, normalisation, schedules)]
     code = "".join(file.read_text() for file in sources)
@@ -269,21 +269,6 @@ def test_groups_of_a_batch_never_meet(scan: Scan) -> None:
     for count in (60, 64, 68):
         together = network.agreed(patches[:count], corners[:count])
         assert torch.allclose(together, alone[:count], atol=1e-6)
-
-
-def test_thinned_frames_have_the_statistics_of_a_dim_measurement(scan: Scan) -> None:
-    frames = Frames(scan, thin_to=300.0, seed=1)
-    batches = [frames.batch(np.arange(60)) for _ in range(20)]
-    full = Frames(scan).batch(np.arange(60))
-    assert all(torch.equal(batch.counts, full.counts) for batch in batches)
-    seen = torch.stack([(batch.amplitude / frames.alpha).square() for batch in batches])
-    dim = seen * (300.0 / frames.mean_counts)  # in thinned counts again
-    assert torch.allclose(dim, dim.round(), atol=1e-3)
-    assert float(dim.sum((2, 3)).mean()) == pytest.approx(300, rel=0.02)
-    bright = full.counts.mean(0) > full.counts.mean()
-    variance_over_mean = dim.var(0).mean(0)[bright] / dim.mean((0, 1))[bright]
-    assert float(variance_over_mean.mean()) == pytest.approx(1, abs=0.1)
-    assert not torch.equal(batches[0].amplitude, batches[1].amplitude)
 
 
 def test_a_network_for_a_low_dose_learns_from_bright_frames(scan: Scan) -> None:

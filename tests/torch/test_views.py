@@ -11,9 +11,9 @@ from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback
+from ptycho_core.learning.frames import Frames
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.views import Views
-from ptycho_core_torch.frames import Frames
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 
@@ -84,7 +84,7 @@ def test_batches_of_views_are_thinned_draws_of_what_must_be_explained(bright: Sc
     measured = Frames(bright, thin_to=2000.0).batch(members)
     assert not np.allclose(one.counts, measured.counts)
     assert not np.allclose(one.counts, other.counts)
-    seen = one.amplitude.square().sum((1, 2)) / one.counts.sum((1, 2))
+    seen = np.square(one.amplitude).sum((1, 2)) / one.counts.sum((1, 2))
     unit = 1 / frames.intensity_scale**2
     # 2000 photons a frame: the energy that is seen varies by some two per cent from frame to frame.
     assert np.allclose(seen, unit, rtol=0.15)

@@ -145,10 +145,16 @@ def counts_taken_for_amplitude() -> None:
 # DATA-SUP-001
 
 
-def core_asks_for_no_labels() -> None:
-    from ptycho_core_torch import training
+def labels_are_not_asked_for() -> None:
+    from ptycho_core.learning import labels
 
-    training.needs_truth = lambda config, scans: False
+    labels.needs_truth = lambda config, scans: False
+
+
+def core_asks_for_no_labels() -> None:
+    from ptycho_core.learning import run
+
+    run.needs_truth = lambda config, scans: False
 
 
 # EXEC-ACCUM-001, EXEC-ACCUM-002, TRAIN-COLLAPSE-001

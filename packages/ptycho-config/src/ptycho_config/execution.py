@@ -35,6 +35,7 @@ __all__ = [
     "EXECUTION",
     "SHARED_WITH_TRAINING",
     "ExecutionConfig",
+    "NetworkExecution",
     "PyTorchExecutionConfig",
     "SolverExecutionConfig",
     "TensorFlowExecutionConfig",
@@ -229,6 +230,9 @@ class SolverExecutionConfig(ExecutionConfig):
         default=None, description="threads on the CPU; as many as it has cores when not given"
     )
 
+
+NetworkExecution = PyTorchExecutionConfig | TensorFlowExecutionConfig
+"""How a core that trains networks runs."""
 
 EXECUTION: tuple[type[ExecutionConfig], ...] = (
     SolverExecutionConfig,

@@ -21,6 +21,7 @@ __all__ = [
     "Resolution",
     "announce",
     "cuda_available",
+    "fallback_warning",
     "nvidia_driver_present",
     "refuse_absent_gpu",
     "require_accelerator",
@@ -34,6 +35,7 @@ Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 ACCELERATORS: tuple[str, ...] = get_args(Accelerator)
 _GPU = ("cuda", "gpu")
 
+TORCH_FLAG = "--torch-accelerator"
 NO_CUDA = "No CUDA device detected"
 """Opens every reason for a fallback to the CPU; programs look for these words in the warning."""
 
@@ -89,17 +91,20 @@ def resolve_accelerator(requested: str, *, cuda_available: bool, why_not: str = 
     return Resolution("auto", "cpu", f"{NO_CUDA} ({why_not})" if why_not else NO_CUDA)
 
 
-def announce(resolution: Resolution, *, stacklevel: int = 2) -> None:
+def announce(resolution: Resolution, *, stacklevel: int = 2, flag: str = TORCH_FLAG) -> None:
     """Warn once, under POLICY-001, when `auto` fell back to the CPU; otherwise say nothing."""
     if resolution.fell_back:
-        warnings.warn(
-            PolicyWarning(
-                f"{resolution.reason}; running on the CPU. "
-                "Ask for it with `--torch-accelerator cpu` to silence this.",
-                finding="POLICY-001",
-            ),
-            stacklevel=stacklevel + 1,
-        )
+        warnings.warn(fallback_warning(resolution, flag), stacklevel=stacklevel + 1)
+
+
+def fallback_warning(resolution: Resolution, flag: str = TORCH_FLAG) -> PolicyWarning:
+    """Return what is said when `auto` became the CPU.
+
+    Args:
+        flag: with which the CPU is asked for.
+    """
+    text = f"{resolution.reason}; running on the CPU. Ask for it with `{flag} cpu` to silence this."
+    return PolicyWarning(text, finding="POLICY-001")
 
 
 def torch_installed() -> bool:
@@ -115,12 +120,13 @@ def cuda_available() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def require_accelerator(accelerator: str, *, cuda_available: bool) -> None:
+def require_accelerator(accelerator: str, *, cuda_available: bool, flag: str = TORCH_FLAG) -> None:
     """Refuse an explicit `cuda` or `gpu` on a host without one; call it before any data is read.
 
     Args:
         accelerator: the resolved choice.
         cuda_available: the answer of the hardware, usually `hardware.cuda_available()`.
+        flag: with which an accelerator is asked for.
 
     Raises:
         PolicyError: POLICY-001, the host lacks the GPU that was asked for.
@@ -128,7 +134,7 @@ def require_accelerator(accelerator: str, *, cuda_available: bool) -> None:
     if accelerator in _GPU and not cuda_available:
         raise PolicyError(
             f"accelerator {accelerator!r} was asked for, but {NO_CUDA[0].lower()}{NO_CUDA[1:]}. "
-            "Use `--torch-accelerator auto` to take what the host has, or `cpu`.",
+            f"Use `{flag} auto` to take what the host has, or `cpu`.",
             finding="POLICY-001",
         )
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from ptycho_config.models import ModelConfig
 from ptycho_core.architectures import check_network, unet_channels
+from ptycho_core.learning.frames import FrameBatch
 from ptycho_core.normalisation import probe_in_gauge
 from ptycho_core_tf.forward import back_project, detector_intensity, move_probe
 from ptycho_core_tf.framework import tf
+from ptycho_core_tf.networks.fused import compiled_parts
 from ptycho_core_tf.networks.unet import Unet
 from ptycho_core_tf.overlap import cut, merge, place
 from ptycho_core_tf.weights import named_variables, read_weights, write_weights
@@ -42,6 +44,11 @@ class Batch(NamedTuple):  # a tuple, which tf.function, tf.data and strategies t
     good: tf.Tensor | None = None
     truth: tf.Tensor | None = None
 
+    @classmethod
+    def of(cls, frames: FrameBatch) -> Batch:
+        """Copy frames of the host."""
+        return cls(*(None if part is None else tf.convert_to_tensor(part) for part in frames))
+
     def to(self, device: str) -> Batch:
         """Copy everything to a device."""
         with tf.device(device):
@@ -68,6 +75,8 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         self.model = model
         self.compute_dtype = dtype
         """What the network itself computes in; half precision is allowed, the physics keeps its own."""
+        import os
+        self.jit_compile="auto" if os.environ.get("FUSED","1")=="1" else False
         self.network = _build(model, dtype)
         self.probe = tf.Variable(_in_gauge(probe, model, dtype), trainable=False, name="probe")
         self.back_projection_std = tf.Variable(
@@ -89,13 +98,24 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
 
     def with_probe(self, probe: np.ndarray) -> PtychoNetwork:
         """Return the same network around another probe (P, N, N)."""
-        dtype = self.log_scale.dtype.name
-        other = PtychoNetwork(self.model, probe, 1.0, dtype=dtype)
-        write_weights(other.network, read_weights(self.network))
-        other.compute_dtype = self.compute_dtype
-        other.log_scale.assign(self.log_scale)
-        other.back_projection_std.assign(self.back_projection_std)
+        other = PtychoNetwork(self.model, probe, 1.0, dtype=self.log_scale.dtype.name)
+        fitting = tf.convert_to_tensor(other.probe)
+        other.take(self)
+        other.probe.assign(fitting)
         return other
+
+    def copied(self) -> PtychoNetwork:
+        """Return the same network on a device of its own, whatever devices hold this one."""
+        other = PtychoNetwork(self.model, self.probe.numpy(), 1.0, dtype=self.log_scale.dtype.name)
+        other.take(self)
+        return other
+
+    def take(self, other: PtychoNetwork) -> None:
+        """Take weights, probe and scales of another network of the same model."""
+        write_weights(self.network, read_weights(other.network))
+        self.compute_dtype = other.compute_dtype
+        for name in ("log_scale", "back_projection_std", "probe"):
+            getattr(self, name).assign(getattr(other, name).numpy())
 
     def calibrate(self, amplitude: tf.Tensor) -> None:
         """Set the scale of the back-projection from some frames (B, N, N) of unit amplitude."""
@@ -109,15 +129,21 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         Where frames are seen more than once, (B, 5, N, N): the back-projection from the image so far, and
         that image, as real and imaginary part of (B, N, N) minus 1; it is transparent at first.
         """
+        return self._inputs(batch, image)
+
+    def _inputs(
+        self, batch: Batch, image: tf.Tensor | None = None, probes: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Do so with `probes` as `_moved` gives them, where they are known already."""
         if self.model.input_channels == "amplitude":
             return batch.amplitude[:, None]
-        probe = tf.convert_to_tensor(self.probe)
         if self.model.unet_passes == 1:
-            back = self._standardised(back_project(batch.amplitude, probe))
+            back = self._standardised(back_project(batch.amplitude, tf.convert_to_tensor(self.probe)))
             return tf.stack([batch.amplitude, *back], 1)
         if image is None:
-            image = tf.ones_like(batch.amplitude, dtype=probe.dtype)
-        back = self._standardised(back_project(batch.amplitude, move_probe(probe, batch.rests_px), image))
+            image = tf.ones_like(batch.amplitude, dtype=self.probe.dtype)
+        probes = self._moved(batch.rests_px) if probes is None else probes
+        back = self._standardised(back_project(batch.amplitude, probes, image))
         return tf.stack([batch.amplitude, *back, tf.math.real(image) - 1, tf.math.imag(image)], 1)
 
     def patches(self, batch: Batch, image: tf.Tensor | None = None) -> tf.Tensor:
@@ -129,11 +155,17 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         Args:
             image: what the frames agreed on in the pass before, (B, N, N).
         """
+        return self._patches(batch, image)
+
+    def _patches(
+        self, batch: Batch, image: tf.Tensor | None = None, probes: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Do so with `probes` as `_moved` gives them, where they are known already."""
         if self.by_frame:
-            return self.network(self._narrowed(self.inputs(batch, image)))[:, 0]
+            return self._seen(self._inputs(batch, image, probes))[:, 0]
         n = batch.amplitude.shape[-1]
         groups = tf.reshape(batch.amplitude, [-1, self.model.gridsize**2, n, n])
-        return tf.reshape(self.network(self._narrowed(groups)), [-1, n, n])
+        return tf.reshape(self._seen(groups), [-1, n, n])
 
     @property
     def by_frame(self) -> bool:
@@ -162,8 +194,14 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
 
     def rate(self, patches: tf.Tensor, rests_px: tf.Tensor) -> tf.Tensor:
         """Counts that the detector would see of the patches: (B, N, N)."""
-        probes = move_probe(tf.convert_to_tensor(self.probe), rests_px)
+        return self._rate(patches, self._moved(rests_px))
+
+    def _rate(self, patches: tf.Tensor, probes: tf.Tensor) -> tf.Tensor:
         return tf.exp(2 * self.log_scale) * detector_intensity(probes, patches)
+
+    def _moved(self, rests_px: tf.Tensor) -> tf.Tensor:
+        """Give each frame its own probe modes, (B, P, N, N)."""
+        return move_probe(tf.convert_to_tensor(self.probe), rests_px)
 
     def passes(self, batch: Batch) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Give the patches and the rates they predict after each pass; see `__call__`.
@@ -171,13 +209,13 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         A pass takes the image of the one before as it is: nothing is learned through it.
         """
         lonely = self.model.overlap_constraint == "group" and self.model.gridsize == 1
-        image = None
+        image, probes = None, self._moved(batch.rests_px)
         for _ in range(self.model.unet_passes):
-            patches = self.patches(batch, image)
+            patches = self._patches(batch, image, probes)
             if self.model.overlap_constraint != "none" and not lonely:
                 patches = self.agreed(patches, batch.corners)
             image = tf.stop_gradient(patches)
-            yield patches, self.rate(patches, batch.rests_px)
+            yield patches, self._rate(patches, probes)
 
     def __call__(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the patches as their overlap constraint leaves them, and the rates they predict."""
@@ -192,8 +230,9 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
     def _standardised(self, back: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.math.real(back) / self.back_projection_std, tf.math.imag(back) / self.back_projection_std
 
-    def _narrowed(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(images, self.compute_dtype)
+    def _seen(self, images: tf.Tensor) -> tf.Tensor:
+        with compiled_parts(self.jit_compile == "auto"):
+            return self.network(tf.cast(images, self.compute_dtype))
 
 
 def _in_gauge(probe: np.ndarray, model: ModelConfig, dtype: str) -> np.ndarray:

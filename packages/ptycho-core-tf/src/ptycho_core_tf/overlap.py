@@ -11,7 +11,7 @@ from typing import Any
 
 from ptycho_core_tf.framework import tf
 
-__all__ = ["cut", "merge", "place"]
+__all__ = ["add_patches", "cut", "merge", "place"]
 
 #: A canvas' (height, width): known numbers, or tensors where it follows from the positions of a batch.
 Shape = tuple[Any, Any]
@@ -53,6 +53,17 @@ def merge(
     covered = place(tf.ensure_shape(each, patches.shape), corners, shape)
     total = place(patches * tf.cast(weights, patches.dtype), corners, shape)
     return total / tf.cast(tf.where(covered > 0, covered, tf.ones_like(covered)), total.dtype), covered
+
+
+def add_patches(canvas: tf.Variable, patches: tf.Tensor, corners: tf.Tensor) -> None:
+    """Add patches (B, n, n) into a canvas (H, W) that is there already, without a gradient."""
+    side = patches.shape[-1]
+    along = tf.range(side, dtype=tf.int64)
+    rows, columns = corners[:, 0, None] + along, corners[:, 1, None] + along
+    shape = tf.concat([tf.shape(corners)[:1], [side, side]], 0)
+    rows = tf.broadcast_to(rows[:, :, None], shape)
+    columns = tf.broadcast_to(columns[:, None, :], shape)
+    canvas.scatter_nd_add(tf.stack([rows, columns], -1), patches)
 
 
 def _add(patches: tf.Tensor, corners: tf.Tensor, shape: Shape) -> tf.Tensor:

@@ -15,31 +15,14 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import torch
-from ptycho_config.errors import ConfigError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_core.io.writes import atomic_path, make_directory
 from ptycho_core_torch.distributed import any_of, raise_together
 
-__all__ = ["Checkpoints", "metric_to_watch"]
+__all__ = ["Checkpoints"]
 
-_TRAIN = ("train_loss", "train_residual", "train_nll")
-_TEST = ("val_loss", "val_residual")
 #: Times the last writing took that pass before the next; most of a run of short epochs would be writing.
 _WAIT = 40.0
-
-
-def metric_to_watch(execution: PyTorchExecutionConfig, *, tested: bool) -> str:
-    """Return the metric that ranks the checkpoints: without a test scan a test metric's twin in training.
-
-    Raises:
-        ConfigError: there is no such metric; lists those there are.
-    """
-    name = execution.checkpoint_monitor_metric
-    if name not in (*_TRAIN, *_TEST):
-        raise ConfigError(
-            f"`--torch-checkpoint-monitor-metric {name}` is not one of {', '.join((*_TEST, *_TRAIN))}."
-        )
-    return name if tested else name.replace("val_", "train_")
 
 
 class Checkpoints(ModelCheckpoint):

@@ -11,7 +11,11 @@ import lightning as L
 import torch
 from ptycho_config import guards
 from ptycho_config.errors import TrainingError
+from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
+from ptycho_core.learning.advice import not_finite_advice, smaller_batch_advice
+from ptycho_core.learning.course import Course
+from ptycho_core.learning.recipe import batch_size_of, clip_value_of
 from ptycho_core_torch.clipping import clip_adaptively
 from ptycho_core_torch.distributed import largest
 from ptycho_core_torch.losses import (
@@ -21,17 +25,10 @@ from ptycho_core_torch.losses import (
     poisson_deviance,
     total_variation,
 )
-from ptycho_core_torch.memory import is_out_of_memory, smaller_batch_advice
+from ptycho_core_torch.memory import is_out_of_memory
 from ptycho_core_torch.network import Batch, PtychoNetwork
 from ptycho_core_torch.optimisers import optimiser_for
-from ptycho_core_torch.recipe import batch_size_of, clip_value_of
-from ptycho_core_torch.schedules import (
-    WARM_UP_STEPS,
-    exponential,
-    our_course,
-    scheduler_for,
-    warm_up_and_cosine,
-)
+from ptycho_core_torch.schedules import WARM_UP_STEPS, scheduler_for
 from torch import Tensor
 
 __all__ = ["PtychoLightning"]
@@ -46,6 +43,7 @@ class PtychoLightning(L.LightningModule):
         self,
         network: PtychoNetwork,
         config: TrainingConfig,
+        execution: PyTorchExecutionConfig,
         *,
         learning_rate: float,
         mean_counts_per_pixel: float,
@@ -64,12 +62,14 @@ class PtychoLightning(L.LightningModule):
             monitor: the loss whose plateau `ReduceLROnPlateau` waits for.
         """
         super().__init__()
-        self.network, self.config = network, config
+        self.network, self.config, self._execution = network, config, execution
         self._learning_rate, self._monitor = learning_rate, monitor
-        self._steps_per_epoch, self._n_epochs, self._epochs_before = steps_per_epoch, n_epochs, epochs_before
+        self._course = Course(
+            config, steps_per_epoch=steps_per_epoch, n_epochs=n_epochs, epochs_before=epochs_before
+        )
         self._mean_counts = mean_counts_per_pixel
         self._supervised = config.model.model_type == "supervised"
-        self._began, self._elapsed = time.monotonic(), 0.0
+        self._began = time.monotonic()
         # Labels say nothing of the counts, and a parameter without a gradient would stop several processes.
         network.log_scale.requires_grad_(config.intensity_scale_trainable and not self._supervised)
 
@@ -80,12 +80,12 @@ class PtychoLightning(L.LightningModule):
     @property
     def epochs_done(self) -> float:
         """Epochs of the whole run that are done, the earlier ones included; fractions count."""
-        return self._epochs_after(self.global_step)
+        return self._course.epochs_after(self.global_step)
 
     @property
     def progress(self) -> float:
         """Part of the run that is done, by steps or by the time budget, whichever is further; 0 to 1."""
-        return self._progress_after(self.global_step)
+        return self._course.progress_after(self.global_step)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a neighbourhood.
@@ -102,14 +102,11 @@ class PtychoLightning(L.LightningModule):
             if not is_out_of_memory(error):
                 raise
             trouble, cause = _NO_MEMORY, error
-        trouble, self._elapsed = largest(self.trainer, trouble, time.monotonic() - self._began)
+        trouble, self._course.elapsed_s = largest(self.trainer, trouble, time.monotonic() - self._began)
         if trouble == _NO_MEMORY:
-            raise TrainingError(smaller_batch_advice(batch_size_of(self.config))) from cause
+            raise TrainingError(smaller_batch_advice(batch_size_of(self.config), self._execution)) from cause
         if trouble == _NOT_FINITE or losses is None:
-            raise TrainingError(
-                f"The loss is not finite at step {self.global_step + 1}; "
-                "lower `--torch-learning-rate`, or set `--torch-gradient-clip-val 1`."
-            )
+            raise TrainingError(self._why_not_finite())
         loss, residual, nll = losses
         self.log_dict(
             {"train_loss": loss, "train_residual": residual, "train_nll": nll},
@@ -126,6 +123,15 @@ class PtychoLightning(L.LightningModule):
         loss, residual, _ = self._losses(batch)
         self.log_dict(
             {"val_loss": loss, "val_residual": residual}, batch_size=len(batch.counts), sync_dist=True
+        )
+
+    def _why_not_finite(self) -> str:
+        patches = self._last_patches
+        return not_finite_advice(
+            self.global_step + 1,
+            self._execution,
+            weights_finite=all(bool(torch.isfinite(weight).all()) for weight in self.parameters()),
+            patches_finite=bool(torch.isfinite(patches.real).all() and torch.isfinite(patches.imag).all()),
         )
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,6 +163,11 @@ class PtychoLightning(L.LightningModule):
             loss = loss + config.realspace_weight * config.realspace_mae_weight * distance
         return loss
 
+    def end_epoch(self) -> None:
+        """Take a probe that is trained back to its gauge."""
+        if self.network.probe_parts.requires_grad:
+            self.network.rescale_probe()
+
     def check_collapse(self) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
         if self.global_step > 10 * WARM_UP_STEPS:
@@ -167,7 +178,7 @@ class PtychoLightning(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule of the configuration."""
         optimizer = optimiser_for(self.config, self.parameters(), self._learning_rate)
-        schedule = scheduler_for(optimizer, self.config, self._factor, monitor=self._monitor)
+        schedule = scheduler_for(optimizer, self.config, self._course.factor, monitor=self._monitor)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def configure_gradient_clipping(
@@ -183,21 +194,3 @@ class PtychoLightning(L.LightningModule):
                 clip_adaptively(self.parameters(), limit)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def _epochs_after(self, step: int) -> float:
-        return self._epochs_before + step / self._steps_per_epoch
-
-    def _progress_after(self, step: int) -> float:
-        done = 0.0 if self._n_epochs is None else self._epochs_after(step) / self._n_epochs
-        if self.config.max_time is not None:
-            done = max(done, self._elapsed / self.config.max_time)
-        return min(1.0, done)
-
-    def _factor(self, step: int) -> float:
-        """Factor of the learning rate after so many steps of this run."""
-        epochs, progress = self._epochs_after(step), self._progress_after(step)
-        if self.config.scheduler == "Exponential":
-            return exponential(epochs)
-        if self.config.scheduler == "WarmupCosine":
-            return warm_up_and_cosine(epochs, progress, self.config, self._n_epochs)
-        return our_course(step, progress)

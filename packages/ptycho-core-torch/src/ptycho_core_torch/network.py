@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from ptycho_config.models import ModelConfig
 from ptycho_core.architectures import check_network, unet_channels
-from ptycho_core.normalisation import probe_in_gauge
+from ptycho_core.learning.frames import FrameBatch
+from ptycho_core.normalisation import probe_back_in_gauge, probe_in_gauge
 from ptycho_core_torch.forward import back_project, detector_intensity, move_probe
 from ptycho_core_torch.networks.unet import Unet
 from ptycho_core_torch.overlap import cut, merge, place
@@ -44,6 +45,11 @@ class Batch:
     good: Tensor | None = None
     truth: Tensor | None = None
 
+    @classmethod
+    def of(cls, frames: FrameBatch) -> Batch:
+        """Share the memory of frames on the host."""
+        return cls(*(None if part is None else torch.from_numpy(part) for part in frames))  # pyright: ignore[reportArgumentType]
+
     def to(self, device: torch.device | str) -> Batch:
         """Move everything to a device."""
         moved = {
@@ -55,11 +61,14 @@ class Batch:
 class PtychoNetwork(nn.Module):
     """Object patches from diffraction patterns, and the way back to the detector.
 
-    The probe is held in the gauge of the configuration, (P, N, N) complex; `log_scale` is the logarithm of
-    the factor from unit amplitude to the root of counts.
+    The probe is held in the gauge of the configuration; `log_scale` is the logarithm of the factor from unit
+    amplitude to the root of counts.
+
+    Attributes:
+        probe_parts: (P, N, N, 2), real and imaginary part of the probe; a parameter where it is trained.
     """
 
-    probe: Tensor
+    probe_parts: Tensor
     back_projection_std: Tensor
 
     def __init__(self, model: ModelConfig, probe: np.ndarray, intensity_scale: float) -> None:
@@ -67,25 +76,49 @@ class PtychoNetwork(nn.Module):
         check_network(model, probe.shape[-1])
         self.model = model
         self.network = _build(model)
-        self.register_buffer("probe", _in_gauge(probe, model), persistent=False)
+        self.register_buffer("probe_parts", _parts(probe_in_gauge(probe, model)), persistent=False)
         self.register_buffer("back_projection_std", torch.ones(()))
         self.log_scale = nn.Parameter(torch.tensor(math.log(intensity_scale)))
 
     @property
+    def probe(self) -> Tensor:
+        """The probe (P, N, N) complex; it shares the memory of its parts."""
+        return torch.view_as_complex(self.probe_parts)
+
+    @property
     def weights(self) -> Tensor:
         """Weight (N, N) of each pixel of a patch where patches are averaged: the light it got."""
-        light = (self.probe.real.square() + self.probe.imag.square()).sum(0)
+        light = self.probe_parts.detach().square().sum((0, 3))
         return light / light.max() + _WEIGHT_FLOOR
 
     def with_probe(self, probe: np.ndarray) -> PtychoNetwork:
         """Return the same network around another probe (P, N, N)."""
         other = copy.deepcopy(self)
-        other.probe = _in_gauge(probe, self.model).to(self.probe.device)
+        other.hold_probe(_parts(probe_in_gauge(probe, self.model)).to(self.probe_parts.device))
         return other
+
+    def train_probe(self) -> None:
+        """Let the optimiser change the probe too."""
+        parts = self.probe_parts
+        del self.probe_parts
+        self.probe_parts = nn.Parameter(parts.clone())
+
+    def hold_probe(self, parts: Tensor | None = None) -> None:
+        """Hold the probe still, as it is, or with other parts (P, N, N, 2)."""
+        parts = self.probe_parts.detach() if parts is None else parts
+        del self.probe_parts
+        self.register_buffer("probe_parts", parts, persistent=False)
+
+    @torch.no_grad()
+    def rescale_probe(self) -> None:
+        """Take a probe that was trained back to its gauge; `log_scale` makes up for it, so that rates stay."""
+        fitting, factor = probe_back_in_gauge(self.probe.detach().cpu().numpy(), self.model)
+        self.probe_parts.copy_(_parts(fitting))
+        self.log_scale -= math.log(factor)
 
     def calibrate(self, amplitude: Tensor) -> None:
         """Set the scale of the back-projection from some frames (B, N, N) of unit amplitude."""
-        back = back_project(amplitude, self.probe)
+        back = back_project(amplitude, self.probe.detach())
         spread = (back.real.square().mean() + back.imag.square().mean()) / 2
         self.back_projection_std.copy_(spread.sqrt().clamp_min(1e-12))
 
@@ -97,12 +130,13 @@ class PtychoNetwork(nn.Module):
         """
         if self.model.input_channels == "amplitude":
             return batch.amplitude[:, None]
+        probe = self.probe.detach()  # it learns from what it explains, not from what it shows the network
         if self.model.unet_passes == 1:
-            back = back_project(batch.amplitude, self.probe) / self.back_projection_std
+            back = back_project(batch.amplitude, probe) / self.back_projection_std
             return torch.stack([batch.amplitude, back.real, back.imag], 1)
         if image is None:
-            image = torch.ones_like(batch.amplitude, dtype=self.probe.dtype)
-        probes = move_probe(self.probe, batch.rests_px)
+            image = torch.ones_like(batch.amplitude, dtype=probe.dtype)
+        probes = move_probe(probe, batch.rests_px)
         back = back_project(batch.amplitude, probes, image) / self.back_projection_std
         return torch.stack([batch.amplitude, back.real, back.imag, image.real - 1, image.imag], 1)
 
@@ -167,8 +201,8 @@ class PtychoNetwork(nn.Module):
         return list(self.passes(batch))[-1]
 
 
-def _in_gauge(probe: np.ndarray, model: ModelConfig) -> Tensor:
-    return torch.from_numpy(probe_in_gauge(probe, model).astype(np.complex64))
+def _parts(probe: np.ndarray) -> Tensor:
+    return torch.view_as_real(torch.from_numpy(probe.astype(np.complex64))).contiguous()
 
 
 def _build(model: ModelConfig) -> nn.Module:

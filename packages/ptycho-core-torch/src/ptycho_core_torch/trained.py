@@ -1,72 +1,37 @@
-"""A trained network: reconstruct scans with it, save it, load it."""
+"""A trained network on PyTorch: what images scans with it, and how it is saved."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import torch
-from ptycho_config.errors import ConfigError, TrainingError
-from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
-from ptycho_config.models import InferenceConfig, TrainingConfig
-from ptycho_core.assemble import make_reconstruction
-from ptycho_core.bundle import Scaling
-from ptycho_core.callbacks import (
-    Callback,
-    CallbackList,
-    EpochReport,
-    LevelPlan,
-    RunEvent,
-    RunStart,
-    StepReport,
-)
-from ptycho_core.grouping import group_frames
-from ptycho_core.normalisation import intensity_scale, physical_probe
-from ptycho_core.probe_refinement import refine_probe, same_probe
-from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.scan import Scan
-from ptycho_core_torch.frames import Frames
-from ptycho_core_torch.memory import is_out_of_memory, smaller_inference_advice
-from ptycho_core_torch.network import PtychoNetwork
+from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_core.learning.frames import FrameBatch
+from ptycho_core.learning.trained import Trained
+from ptycho_core_torch.memory import is_out_of_memory
+from ptycho_core_torch.network import Batch, PtychoNetwork
 from ptycho_core_torch.overlap import add_patches, cut
 
-__all__ = ["TrainedNetwork"]
-
-_MARGIN_PX = 4
-#: Frames from the middle of a scan that are enough to refine its probe.
-_PROBE_FRAMES = 150
-#: Frames of one inference step where nobody chose it: what fits the caches of a CPU, and what fills a GPU.
-_FRAMES_AT_ONCE = {"cpu": 32, "other": 256}
+__all__ = ["Imager", "TrainedNetwork"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TrainedNetwork:
-    """Weights, probe and scales of a network, ready for scans of the same frame size."""
+class TrainedNetwork(Trained):
+    """Weights, probe and scales of a network on PyTorch."""
 
     network: PtychoNetwork
-    training: TrainingConfig
     execution: PyTorchExecutionConfig
-    scaling: Scaling
-    probe_given: np.ndarray
-    history: tuple[Mapping[str, Any], ...] = ()
-    interrupted: bool = False
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_parameters(self) -> int:
         """Number of trained numbers."""
         return sum(weight.numel() for weight in self.network.parameters())
-
-    def with_given_probe(self, probe: np.ndarray) -> TrainedNetwork:
-        """Return the network with a note of the probe that its scan came with, before any refinement."""
-        return replace(self, probe_given=probe)
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle: a path that ends in `.zip` is the file, anything else its directory."""
@@ -74,157 +39,81 @@ class TrainedNetwork:
 
         return save_network(self, path)
 
-    def reconstruct(
-        self,
-        scan: Scan,
-        config: InferenceConfig | None = None,
-        *,
-        callbacks: Sequence[Callback] = (),
-    ) -> Reconstruction:
-        """Give each frame to the network once and average the patches by the light they got.
+    @property
+    def _framework(self) -> Mapping[str, str]:
+        return {"torch": version("torch")}
 
-        Raises:
-            ConfigError: the frames have another size than those the network was trained on.
-            TrainingError: the memory does not suffice; names the batch to try.
+    @property
+    def _probe(self) -> np.ndarray:
+        return self.network.probe.cpu().numpy()
+
+    @property
+    def _output_scale(self) -> float:
+        return math.exp(self.network.log_scale.item())
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device({"gpu": "cuda"}.get(self.execution.accelerator, self.execution.accelerator))
+
+    def _with_probe(self, probe: np.ndarray) -> TrainedNetwork:
+        return replace(self, network=self.network.with_probe(probe))
+
+    def _on_gpu(self) -> bool:
+        return self._device.type != "cpu"
+
+    def _imager(self) -> Imager:
+        return Imager(self.network.to(self._device).eval(), self.execution.precision)
+
+    def _is_out_of_memory(self, error: Exception) -> bool:
+        return is_out_of_memory(error)
+
+
+class Imager:
+    """A network on its device, and the canvas on which it averages the patches of one scan."""
+
+    def __init__(self, network: PtychoNetwork, precision: str) -> None:
+        """Hold the network.
+
+        Args:
+            precision: in which its layers work, as in training.
         """
-        if scan.frame_px != self.network.model.N:
-            raise ConfigError(
-                f"The network was trained on frames of {self.network.model.N} px and {scan.name} has "
-                f"frames of {scan.frame_px} px. Train one for this size, or use `--method solver`."
-            )
-        began = time.perf_counter()
-        listeners = CallbackList(callbacks)
-        device = torch.device({"gpu": "cuda"}.get(self.execution.accelerator, self.execution.accelerator))
-        scan, members = _members(scan, self.training, None if config is None else config.n_groups)
-        frames = Frames(scan)
-        network = self._network_for(scan, listeners).to(device).eval()
-        size = self.execution.inference_batch_size or _FRAMES_AT_ONCE.get(
-            device.type, _FRAMES_AT_ONCE["other"]
-        )
-        n_passes, n_batches = network.model.unet_passes, -(-len(members) // size)
-        plan = LevelPlan(scan.frame_px, n_passes, n_batches)
-        listeners.on_start(
-            RunStart("network", scan.name, scan.n_frames, scan.frame_px, (plan,), n_passes * n_batches)
-        )
-        corners = frames.corners + _MARGIN_PX
-        batches = np.array_split(members, n_batches)
-        try:
-            with torch.inference_mode(), _precision(self.execution.precision, device):
-                image, interrupted = _one_pass(network, frames, corners, batches, None, listeners, 1)
-                for number in range(2, n_passes + 1):
-                    if interrupted:
-                        break
-                    image, interrupted = _one_pass(
-                        network, frames, corners, batches, image, listeners, number
-                    )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(smaller_inference_advice(size)) from error
-        seconds = time.perf_counter() - began
-        probe = physical_probe(
-            network.probe.cpu().numpy(),
-            output_scale=math.exp(network.log_scale.item()),
-            s=intensity_scale(self.scaling.nphotons, scan.frame_px),
-            alpha=frames.alpha,
-        )
-        origin = scan.positions_px.min(axis=0) - _MARGIN_PX - scan.frame_px // 2
-        result = make_reconstruction(
-            scan,
-            obj=image.cpu().numpy(),
-            probe=probe.astype(np.complex64),
-            origin_px=origin.astype(np.float64),
-            method="network",
-        )
-        side = scan.frame_px
-        row = {"level": 1, "size_px": side, "epoch": 1, "residual": result.data_residual, "seconds": seconds}
-        listeners.on_epoch(
-            EpochReport(1, 1, side, 1, 1, result.data_residual, scan.n_frames / seconds, seconds, 0.0)
-        )
-        return replace(
-            result,
-            history=({**row, "stepped_back": False},),
-            timings={"network": seconds, "total": time.perf_counter() - began},
-            interrupted=interrupted,
-            provenance=dict(self.provenance) | {"torch": version("torch")},
-        )
+        self._network = network
+        self._device = network.probe.device
+        self._weights = network.weights
+        self._half = torch.float16 if precision == "16-mixed" else torch.bfloat16
+        self._mixed = precision != "32-true"
+        self._seen: torch.Tensor | None = None
 
-    def _network_for(self, scan: Scan, listeners: CallbackList) -> PtychoNetwork:
-        """Return the network, with the probe of this scan where it is another than the one trained with."""
-        known = (self.probe_given, self.network.probe.cpu().numpy())
-        if scan.probe_source == "estimated" or any(same_probe(scan.probe, probe) for probe in known):
-            return self.network
-        execution = SolverExecutionConfig(arrays="numpy", accelerator="cpu")
-        probe = refine_probe(scan, most_frames=_PROBE_FRAMES, execution=execution).probe
-        listeners.on_event(
-            RunEvent(
-                "probe",
-                f"The probe of {scan.name} is not the one that the network was trained with; the solver "
-                "refined it from frames around the middle.",
-            )
-        )
-        return self.network.with_probe(probe)
+    def begin(self, shape: tuple[int, int]) -> None:
+        """Take an empty canvas (H, W); what was averaged before is the image that frames are seen beside."""
+        self._total = torch.zeros(shape, dtype=torch.complex64, device=self._device)
+        self._covered = torch.zeros(shape, device=self._device)
 
+    @torch.inference_mode()
+    def add(self, batch: FrameBatch, corners: np.ndarray) -> None:
+        """Show frames to the network and add their patches.
 
-def _precision(precision: str, device: torch.device) -> torch.autocast:
-    """The precision in which the layers of a network work: that of the execution, as in training."""
-    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=precision != "32-true")
+        Args:
+            batch: B frames, group by group.
+            corners: (B, 2) top-left pixels of their windows on the canvas.
+        """
+        frames, here = Batch.of(batch).to(self._device), torch.from_numpy(corners).to(self._device)
+        seen = None if self._seen is None else cut(self._seen, here, batch.amplitude.shape[-1])
+        with torch.autocast(self._device.type, self._half, enabled=self._mixed):
+            patches = self._network.patches(frames, seen)
+            if len(patches) < len(corners):
+                patches = self._network.agreed(patches, frames.corners)
+        add_patches(self._total, patches * self._weights, here)
+        add_patches(self._covered, self._weights.expand(len(corners), -1, -1), here)
 
+    @torch.inference_mode()
+    def end(self) -> None:
+        """Average; where no frame looked the image stays what it was, 1 in the first pass."""
+        before = torch.ones_like(self._total) if self._seen is None else self._seen
+        self._seen = torch.where(self._covered > 0, self._total / self._covered.clamp_min(1e-12), before)
 
-def _one_pass(
-    network: PtychoNetwork,
-    frames: Frames,
-    corners: torch.Tensor,
-    batches: Sequence[np.ndarray],
-    image: torch.Tensor | None,
-    listeners: CallbackList,
-    number: int,
-) -> tuple[torch.Tensor, bool]:
-    """Show all frames to the network and average the patches.
-
-    Args:
-        corners: (J, 2) of the windows on the canvas.
-        batches: members (G, C) of groups.
-        image: the canvas (H, W) after the pass before; None in the first.
-        number: of this pass.
-    Returns:
-        The canvas on the network's device, 1 where no frame looks, and whether somebody wanted to stop.
-    """
-    side, device = frames.scan.frame_px, network.probe.device
-    height, width = (corners.amax(0) + side + _MARGIN_PX).tolist()
-    total = torch.zeros((height, width), dtype=torch.complex64, device=device)
-    covered = torch.zeros((height, width), device=device)
-    weights, done, interrupted = network.weights, 0, False
-    for step, chosen in enumerate(batches, 1):
-        members = chosen.reshape(-1)
-        batch, here = frames.batch(members).to(device), corners[members].to(device)
-        seen = None if image is None else cut(image, here, side)
-        patches = network.patches(batch, seen)
-        if len(patches) < chosen.size:
-            patches = network.agreed(patches, batch.corners)
-        add_patches(total, patches * weights, here)
-        add_patches(covered, weights.expand(len(members), -1, -1), here)
-        done = min(frames.scan.n_frames, done + len(chosen))
-        listeners.on_step(StepReport(1, side, number, step, len(batches), float("nan"), done))
-        if listeners.should_stop():
-            interrupted = True
-            listeners.on_event(RunEvent("stopped", f"Stopped on request after {done} frames."))
-            break
-    before = torch.ones_like(total) if image is None else image
-    return torch.where(covered > 0, total / covered.clamp_min(1e-12), before), interrupted
-
-
-def _members(scan: Scan, training: TrainingConfig, n_groups: int | None) -> tuple[Scan, np.ndarray]:
-    """One group for each frame, or the first so many; the frames they use, and their members (G, C)."""
-    gridsize = 1 if training.model.architecture == "unet" else training.model.gridsize
-    members = group_frames(
-        scan.positions_px,
-        gridsize,
-        neighbor_count=max(training.neighbor_count, gridsize**2 - 1),
-        sequential=True,
-    ).indices[:n_groups]
-    used = np.unique(members)
-    if len(used) < scan.n_frames:
-        scan, members = scan.select(used), np.searchsorted(used, members)
-    return scan, members
+    def image(self) -> np.ndarray:
+        """Return the image (H, W) complex64 of the last pass that ended."""
+        if self._seen is None:
+            raise RuntimeError("no pass has ended")
+        return self._seen.cpu().numpy()

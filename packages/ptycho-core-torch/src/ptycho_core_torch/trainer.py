@@ -17,9 +17,9 @@ from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
+from ptycho_core.learning.recipe import clip_value_of
 from ptycho_core_torch.checkpoints import Checkpoints
 from ptycho_core_torch.distributed import check_processes, check_strategy
-from ptycho_core_torch.recipe import clip_value_of
 
 __all__ = ["device_in_use", "make_trainer", "quiet_lightning"]
 

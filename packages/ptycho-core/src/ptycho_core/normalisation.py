@@ -126,6 +126,21 @@ def probe_in_gauge(
     return scale_probe(probe, model.probe_gauge, probe_scale=model.probe_scale, mask=mask)
 
 
+def probe_back_in_gauge(
+    probe: Complex[np.ndarray, "mode n n"], model: ModelConfig
+) -> tuple[Complex128[np.ndarray, "mode n n"], float]:
+    """Scale a probe that was trained, and take away what it grew where the mask of the model is 0.
+
+    Returns:
+        The probe, and the factor by which it was multiplied.
+    """
+    if model.probe_mask:
+        mask = soft_mask(model.N, sigma_px=model.probe_mask_sigma, diameter_px=model.probe_mask_diameter)
+        probe = probe * (mask > 0)
+    fitting = scale_probe(probe, model.probe_gauge, probe_scale=model.probe_scale)
+    return fitting, float(np.linalg.norm(fitting) / np.linalg.norm(probe))
+
+
 def scale_probe_to_counts(
     probe: Complex[np.ndarray, "*mode n n"], mean_counts: float | int
 ) -> Complex128[np.ndarray, "*mode n n"]:

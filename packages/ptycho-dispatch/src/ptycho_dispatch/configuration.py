@@ -6,16 +6,11 @@ import argparse
 import json
 import os
 import sys
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from ptycho_config.execution import (
-    EXECUTION,
-    PyTorchExecutionConfig,
-    SolverExecutionConfig,
-    TensorFlowExecutionConfig,
-)
+from ptycho_config.execution import EXECUTION, SolverExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import (
     CANONICAL,
@@ -28,6 +23,7 @@ from ptycho_config.models import (
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_config.values import FilePath
+from ptycho_dispatch.execution_parts import execution_parts, unresolved
 from ptycho_dispatch.log import held_warnings
 from ptycho_dispatch.table import print_table
 
@@ -38,15 +34,6 @@ EXAMPLES = (
     "ptycho config show --config settings.yaml",
     "ptycho config schema",
 )
-
-
-class _Execution(PyTorchExecutionConfig):
-    """Execution as asked for: looking for a GPU costs the import of PyTorch, and a warning without one."""
-
-    @model_validator(mode="after")
-    def _resolve(self) -> Self:
-        """Leave `auto` to the run."""
-        return self
 
 
 class _Inference(InferenceConfig):
@@ -65,8 +52,7 @@ PARTS: tuple[Part[Any], ...] = (
     Part(SolverExecutionConfig, title="Solver: where it runs"),
     Part(TrainingConfig, title="Network: model and training"),
     Part(_Inference, exclude=frozenset({"model", "debug"}), title="Network: inference"),
-    Part(_Execution, prefix="torch_", title="Execution on PyTorch"),
-    Part(TensorFlowExecutionConfig, prefix="tensorflow_", title="Execution on TensorFlow"),
+    *unresolved(execution_parts()),
 )
 
 

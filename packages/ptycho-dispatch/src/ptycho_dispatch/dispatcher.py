@@ -27,7 +27,7 @@ import numpy as np
 
 from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
-from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_dispatch.processes import follows
@@ -138,7 +138,7 @@ def run_cdi_example_with_backend(
     transpose: bool = False,
     M: int = 20,
     do_stitching: bool = False,
-    torch_execution_config: PyTorchExecutionConfig | None = None,
+    torch_execution_config: NetworkExecution | None = None,
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
     runners: Mapping[str, Callable[..., Images]] = RUNNERS,
@@ -152,7 +152,8 @@ def run_cdi_example_with_backend(
         transpose: swap the two axes of frames and probe.
         M: side of the window that older scripts cut from every patch. Patches are weighted by the light of
             the probe here, which leaves no gaps, so it has no influence.
-        torch_execution_config: where and how PyTorch runs; GPU first when not given (POLICY-001).
+        torch_execution_config: where and how the backend runs; GPU first when not given (POLICY-001). That
+            of PyTorch has no effect on another backend, as older scripts expect.
         update_registry: brings the legacy registry up to date (CONFIG-001).
         runners: what runs each backend, called with `execution_config=`.
     Returns:
@@ -183,7 +184,7 @@ def train_cdi_model_with_backend(
     train: Source,
     test: Source | None,
     config: TrainingConfig,
-    torch_execution_config: PyTorchExecutionConfig | None = None,
+    torch_execution_config: NetworkExecution | None = None,
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
     runners: Mapping[str, Callable[..., Images]] = RUNNERS,
@@ -206,7 +207,7 @@ def train_cdi_model_with_backend(
 def load_inference_bundle_with_backend(
     directory: str | Path,
     config: InferenceConfig | TrainingConfig,
-    torch_execution_config: PyTorchExecutionConfig | None = None,
+    torch_execution_config: NetworkExecution | None = None,
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
 ) -> tuple[TrainedModel, dict[str, Any]]:
@@ -227,11 +228,11 @@ def load_inference_bundle_with_backend(
 
 def prepare(
     config: TrainingConfig | InferenceConfig,
-    execution: PyTorchExecutionConfig | None = None,
+    execution: NetworkExecution | None = None,
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
     backends: Collection[str] = RUNNERS,
-    defaults: Callable[[], PyTorchExecutionConfig] = PyTorchExecutionConfig,
+    defaults: Callable[[], NetworkExecution] = PyTorchExecutionConfig,
 ) -> tuple[str, Any]:
     """Take the steps that come before any backend is asked: check, update the registry, resolve.
 
@@ -248,6 +249,13 @@ def prepare(
     if backend not in backends:
         raise ConfigError(f"Unknown backend `{backend}`; choose one of {', '.join(sorted(backends))}.")
     update_registry(params, config)
+    if backend != "pytorch" and isinstance(execution, PyTorchExecutionConfig):
+        logger.info("Backend dispatcher: the backend `%s` takes no PyTorchExecutionConfig.", backend)
+        execution = None
+    if backend == "pytorch" and isinstance(execution, TensorFlowExecutionConfig):
+        raise ConfigError(
+            "the backend `pytorch` takes a PyTorchExecutionConfig and was given a TensorFlowExecutionConfig."
+        )
     if backend == "pytorch" and execution is None:
         execution = defaults()
         logger.info(

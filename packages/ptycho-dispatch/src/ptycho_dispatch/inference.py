@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptycho_config import hardware
-from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, DataError
-from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError
+from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
+from ptycho_config.flags import add_flags
 from ptycho_config.models import InferenceConfig, RunConfig
 from ptycho_config.naming import Part
-from ptycho_config.sources import load_parts
 from ptycho_dispatch import training
+from ptycho_dispatch.execution_parts import ForBackend, check_core, execution_parts, load_for_backend
+from ptycho_dispatch.execution_policy import announce_execution, runs_by_default
 from ptycho_dispatch.legacy_pictures import write_legacy_pictures
-from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
+from ptycho_dispatch.log import LOG_FILE, logging_to
 from ptycho_dispatch.network_record import NetworkRecord
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.torch_policy import announce_execution, runs_by_default
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -43,12 +41,7 @@ _RUN_FIELDS = {"measurement", "dc", "probe_file", "console_level"}
 _EXECUTION_FIELDS = {"accelerator", "devices", "num_workers", "inference_batch_size", "precision"}
 PARTS: tuple[Part[Any], ...] = (
     Part(InferenceConfig, exclude=frozenset({"model", "debug"}), title="Inference: network and scan"),
-    Part(
-        PyTorchExecutionConfig,
-        prefix="torch_",
-        exclude=frozenset(PyTorchExecutionConfig.model_fields) - _EXECUTION_FIELDS,
-        title="Execution on PyTorch",
-    ),
+    *execution_parts(_EXECUTION_FIELDS),
     Part(RunConfig, exclude=frozenset(RunConfig.model_fields) - _RUN_FIELDS, title="How to read the scan"),
 )
 
@@ -91,29 +84,19 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ptycho_dispatch.dispatcher import prepare
 
-    with held_warnings() as warned:
-        inference, execution, run_config = load_parts(
-            PARTS,
-            flags=given_flags(arguments),
-            env=os.environ,
-            yaml=arguments.config,
-            also=training.PARTS,
-        )
-    config = inference.config
+    told = load_for_backend(PARTS, arguments, also=training.PARTS)
+    inference, run_config = told.others
+    config, execution = inference.config, told.execution.config
     _check_limits(arguments.phase_vmin, arguments.phase_vmax)
-    if config.backend not in (None, "pytorch"):
-        raise BackendUnavailableError(
-            f"The backend `{config.backend}` cannot infer in this version. Use `--backend pytorch`."
-        )
-    hardware.refuse_absent_gpu(execution.config.accelerator)
+    check_core(told)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
-        announce_execution(execution, warned)
+        announce_execution(told)
         # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
-        chosen = None if runs_by_default(execution) else execution.config
-        prepare(config, chosen, defaults=lambda: execution.config)
-        record = NetworkRecord({"inference": inference, "run": run_config}, execution, warned)
-        return _infer(config, execution.config, run_config.config, directory, screen, record, arguments)
+        chosen = None if runs_by_default(told.execution) else execution
+        prepare(config, chosen, defaults=lambda: execution)
+        record = NetworkRecord({"inference": inference, "run": run_config}, told.execution, told.warned)
+        return _infer(config, told, run_config.config, directory, screen, record, arguments)
 
 
 def _check_limits(lowest: float | None, highest: float | None) -> None:
@@ -127,7 +110,7 @@ def _check_limits(lowest: float | None, highest: float | None) -> None:
 
 def _infer(
     config: InferenceConfig,
-    execution: PyTorchExecutionConfig,
+    told: ForBackend,
     run_config: RunConfig,
     directory: Path,
     screen: Any,
@@ -142,14 +125,9 @@ def _infer(
     from ptycho_dispatch.progress import progress_for
 
     began = time.perf_counter()
-    trained = get_backend(config.backend or "pytorch").load(config.model_path, execution)
-    logger.info("PyTorch model moved to device: %s", execution.accelerator)
-    logger.info(
-        "accelerator=%s, num_workers=%d, inference_batch_size=%s",
-        execution.accelerator,
-        execution.num_workers,
-        execution.inference_batch_size,
-    )
+    execution = told.execution.config
+    trained = get_backend(told.backend).load(config.model_path, execution)
+    _say_where(execution)
     logger.info("Opening %s.", config.test_data_file)
     scan = open_scan(
         str(config.test_data_file),
@@ -171,7 +149,11 @@ def _infer(
         with shown:
             result = trained.reconstruct(scan, config, callbacks=(progress, interrupt))
         screen.console = None
-        provenance = dict(result.provenance) | record.provenance(scan) | {"bundle": str(config.model_path)}
+        provenance = (
+            dict(result.provenance)
+            | record.provenance(scan, result.provenance)
+            | {"bundle": str(config.model_path)}
+        )
         result = replace(result, provenance=provenance)
         files = result.save(directory, phase_limits_rad=(arguments.phase_vmin, arguments.phase_vmax))
         more = write_legacy_pictures(files, directory)
@@ -182,6 +164,23 @@ def _infer(
         logger.info("The scan as it was imaged is %s.", save_scan(scan, make_directory(dump) / "frames.npz"))
     _report(scan, result, directory, [*files, *more, LOG_FILE], began)
     return EXIT_INTERRUPTED if interrupt.asked else 0
+
+
+def _say_where(execution: NetworkExecution) -> None:
+    if isinstance(execution, PyTorchExecutionConfig):
+        logger.info("PyTorch model moved to device: %s", execution.accelerator)
+        logger.info(
+            "accelerator=%s, num_workers=%d, inference_batch_size=%s",
+            execution.accelerator,
+            execution.num_workers,
+            execution.inference_batch_size,
+        )
+    else:
+        logger.info(
+            "TensorFlow model: accelerator=%s, inference_batch_size=%s",
+            execution.accelerator,
+            execution.inference_batch_size,
+        )
 
 
 def _compared(result: Reconstruction, scan: Scan, directory: Path) -> str:

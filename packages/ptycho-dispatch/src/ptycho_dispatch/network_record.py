@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.sources import Loaded
 from ptycho_core.callbacks import Callback, RunStart
 
@@ -32,20 +31,26 @@ class NetworkRecord:
     """
 
     settings: Mapping[str, Loaded[Any]]
-    execution: Loaded[PyTorchExecutionConfig]
+    execution: Loaded[Any]
     warned: Sequence[str]
 
-    def provenance(self, scan: Scan) -> dict[str, Any]:
-        """Return the entries of `run.json`."""
+    def provenance(self, scan: Scan, core: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entries of `run.json`.
+
+        Args:
+            core: what the core recorded; `execution` where it resolved `auto` itself.
+        """
         from ptycho_core.provenance import run_provenance
 
-        resolution = self.execution.config.resolution
+        resolution = getattr(self.execution.config, "resolution", None)
+        resolved = core.get("execution") if resolution is None else resolution._asdict()
+        warned = [*self.warned, *core.get("policy_warnings", ())]
         every = {**self.settings, "execution": self.execution}
         return {
             **run_provenance(scan),
             "settings": {name: loaded.provenance() for name, loaded in every.items()},
-            "execution": None if resolution is None else resolution._asdict(),
-            "policy_events": policy_events(self.warned),
+            "execution": resolved,
+            "policy_events": policy_events(warned),
         }
 
 

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config import hardware
-from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, TrainingError
-from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, TrainingError
+from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
+from ptycho_config.flags import add_flags
 from ptycho_config.models import RunConfig, TrainingConfig
 from ptycho_config.naming import Part
-from ptycho_config.sources import load_parts
+from ptycho_dispatch.execution_parts import check_core, execution_parts, load_for_backend
+from ptycho_dispatch.execution_policy import announce_execution, runs_by_default
 from ptycho_dispatch.legacy_pictures import write_legacy_pictures
-from ptycho_dispatch.log import LOG_FILE, held_warnings, logging_to
+from ptycho_dispatch.log import LOG_FILE, logging_to
 from ptycho_dispatch.network_record import NetworkRecord, TrainingPlan, sha256_of
 from ptycho_dispatch.processes import follows
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.torch_policy import announce_execution, runs_by_default
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -51,7 +49,7 @@ _RUN_FIELDS = {
 }
 PARTS: tuple[Part[Any], ...] = (
     Part(TrainingConfig, title="Training: data, loss and length"),
-    Part(PyTorchExecutionConfig, prefix="torch_", title="Execution on PyTorch"),
+    *execution_parts(),
     Part(RunConfig, exclude=frozenset(RunConfig.model_fields) - _RUN_FIELDS, title="How to read the scan"),
 )
 
@@ -71,33 +69,27 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ptycho_dispatch.dispatcher import prepare
 
-    with held_warnings() as warned:
-        training, execution, run_config = load_parts(
-            PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
-        )
-    config = training.config
+    told = load_for_backend(PARTS, arguments)
+    training, run_config = told.others
+    config, execution = training.config, told.execution.config
     if config.train_data_file is None:
         raise ConfigError("`--train-data-file` is missing: a scan file, or a name such as siemens-star.")
-    if config.backend != "pytorch":
-        raise BackendUnavailableError(
-            f"The backend `{config.backend}` cannot train in this version. Use `--backend pytorch`."
-        )
-    hardware.refuse_absent_gpu(execution.config.accelerator)
-    if follows(execution.config):
-        return _follow(config, execution.config, run_config.config)
+    check_core(told)
+    if isinstance(execution, PyTorchExecutionConfig) and follows(execution):
+        return _follow(config, execution, run_config.config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
-        announce_execution(execution, warned)
+        announce_execution(told)
         # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
-        chosen = None if runs_by_default(execution) else execution.config
-        prepare(config, chosen, defaults=lambda: execution.config)
-        record = NetworkRecord({"training": training, "run": run_config}, execution, warned)
-        return _lead(config, execution.config, run_config.config, directory, screen, record)
+        chosen = None if runs_by_default(told.execution) else execution
+        prepare(config, chosen, defaults=lambda: execution)
+        record = NetworkRecord({"training": training, "run": run_config}, told.execution, told.warned)
+        return _lead(config, execution, run_config.config, directory, screen, record)
 
 
 def _lead(
     config: TrainingConfig,
-    execution: PyTorchExecutionConfig,
+    execution: NetworkExecution,
     run_config: RunConfig,
     directory: Path,
     screen: Any,
@@ -112,7 +104,7 @@ def _lead(
     scans = _opened(config, run_config)
     start = _stored(backend, directory, execution) if run_config.resume else None
     shown, progress = progress_for(screen)
-    if screen.console is not None:
+    if screen.console is not None and isinstance(execution, PyTorchExecutionConfig):
         # Two bars on one terminal would write over each other.
         execution = execution.model_copy(update={"enable_progress_bar": False})
     with Interruptible() as interrupt:
@@ -125,7 +117,7 @@ def _lead(
         logger.info("The bundle is %s.", bundle)
         imaged = scans.test or scans.train
         result = trained.reconstruct(imaged)
-        provenance = dict(result.provenance) | record.provenance(imaged)
+        provenance = dict(result.provenance) | record.provenance(imaged, result.provenance)
         provenance |= {"batches_per_epoch": plan.batches_per_epoch, "bundle_sha256": sha256_of(bundle)}
         result = replace(result, history=trained.history or result.history, provenance=provenance)
         files = result.save(directory)
@@ -193,7 +185,7 @@ def _trained(
     backend: Backend,
     scans: _Scans,
     config: TrainingConfig,
-    execution: PyTorchExecutionConfig,
+    execution: NetworkExecution,
     directory: Path,
     start: TrainedModel | None,
     callbacks: tuple[Callback, ...],
@@ -209,7 +201,7 @@ def _trained(
     )
 
 
-def _stored(backend: Backend, directory: Path, execution: PyTorchExecutionConfig) -> TrainedModel:
+def _stored(backend: Backend, directory: Path, execution: NetworkExecution) -> TrainedModel:
     """Open the bundle to go on with."""
     from ptycho_config.errors import BundleNotFoundError
 

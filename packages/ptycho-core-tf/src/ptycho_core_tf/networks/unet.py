@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from ptycho_core_tf.framework import tf
-from ptycho_core_tf.networks.layers import Convolution, GroupNorm, at_least_float32, doubled, gelu
+from ptycho_core_tf.networks.fused import gelu, normalised_gelu
+from ptycho_core_tf.networks.layers import Convolution, GroupNorm, at_least_float32, up_convolved
 
 __all__ = ["LARGEST_AMPLITUDE", "Unet"]
 
@@ -57,7 +58,7 @@ class Unet(tf.Module):
             x = tf.nn.avg_pool2d(x, 2, 2, "VALID")
         x = self.middle(x)
         for block, skip in zip(self.up, reversed(kept), strict=True):
-            x = block(doubled(x), skip)
+            x = block(x, skip)
         amplitude, phase = tf.split(at_least_float32(_shuffled(self.output(x))), 2, axis=1)
         amplitude = LARGEST_AMPLITUDE * tf.sigmoid(amplitude + _AMPLITUDE_BIAS)
         phase = math.pi * tf.tanh(phase)
@@ -77,11 +78,17 @@ class Block(tf.Module):
         """Return features of the same size.
 
         Args:
-            skip: further channels, after those of `x`.
+            skip: further channels, after those of `x`, which is drawn twice as large to fit. A convolution of
+                both is the sum of one of each.
         """
-        if skip is not None:
-            x = tf.concat([x, skip], -1)
-        return gelu(self.norm(self.conv2(gelu(self.conv1(x)))))
+        if skip is None:
+            first = self.conv1(x)
+        else:
+            kernel = tf.cast(self.conv1.weight, x.dtype)
+            of_x, of_skip = tf.split(kernel, [x.shape[-1], skip.shape[-1]], 2)
+            first = tf.nn.bias_add(tf.nn.conv2d(skip, of_skip, 1, "SAME"), tf.cast(self.conv1.bias, x.dtype))
+            first = first + up_convolved(x, of_x)
+        return normalised_gelu(self.norm, self.conv2(gelu(first)))
 
 
 def _unshuffled(images: tf.Tensor) -> tf.Tensor:

@@ -12,6 +12,7 @@ PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "BUNDLE-001": ("ptycho_core.probes.bundles.bundles_hold_no_code",),
         "DATA-001": ("ptycho_core.probes.scans.scans_are_checked_at_the_door",),
+        "DATA-SUP-001": ("ptycho_core.probes.labels.labels_are_asked_for",),
         "FORMAT-001": ("ptycho_core.probes.layouts.the_frame_axis_is_found_and_announced",),
         "NORMALIZATION-001": ("ptycho_core.probes.scales.scales_are_never_mixed",),
         "OVERSAMPLING-001": ("ptycho_core.probes.groups.more_groups_than_frames_are_a_decision",),

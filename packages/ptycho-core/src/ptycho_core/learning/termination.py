@@ -10,11 +10,7 @@ __all__ = ["Termination"]
 
 
 class Termination:
-    """Hears the signal while Lightning trains, and passes it on to the handler that was there before.
-
-    Lightning's own handler, which this one takes the place of, talks to the other processes from wherever the
-    signal finds it; in the middle of a sum over all of them that ends in waiting for ever. Lightning puts the
-    former handler back when its run is over.
+    """Hears the signal during a training, and passes it on to the handler that was there before.
 
     Attributes:
         heard: somebody wants this process to end.
@@ -25,9 +21,14 @@ class Termination:
         self._before = signal.getsignal(signal.SIGTERM)
 
     def listen(self) -> None:
-        """Begin, once Lightning has set its handlers; only the main thread may."""
+        """Begin; only the main thread may, others hear nothing."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._hear)
+
+    def end(self) -> None:
+        """Put the former handler back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.heard = True

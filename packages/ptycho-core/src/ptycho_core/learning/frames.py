@@ -1,32 +1,47 @@
-"""Tensors of a scan's frames, gathered for the frames of a batch only."""
+"""A scan's frames as a network takes them, gathered for the frames of a batch only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import KDTree
-from torch.utils.data import Dataset, Sampler
+from jaxtyping import Complex64, Float32, Int, Int64
 
-import torch
 from ptycho_config.errors import ConfigError
 from ptycho_core.normalisation import intensity_scale, unit_factor_from_mean_energy
 from ptycho_core.physics import cut_patches, whole_and_rest
 from ptycho_core.scan import Scan
 from ptycho_core.views import Views
-from ptycho_core_torch.forward import split_positions
-from ptycho_core_torch.network import Batch
 
-__all__ = ["Frames", "GroupBatches", "Neighbourhoods", "Shuffled"]
+__all__ = ["FrameBatch", "Frames"]
 
 
 #: While frames are new nothing teaches as much as they do; a network that knows them learns their habits.
 _NEW_UNTIL, _KNOWN_AFTER = 5.0, 15.0
 
 
+class FrameBatch(NamedTuple):
+    """Frames that are solved together; B frames, n = N pixels.
+
+    Attributes:
+        amplitude: (B, n, n) unit amplitude, mean energy (N/2)^2 over the scan, zero frequency in the centre.
+        counts: (B, n, n) measured counts.
+        corners: (B, 2) top-left pixel (y, x) of each window on a canvas.
+        rests_px: (B, 2) what is left of the positions, which moves the probe.
+        good: (B or 1, n, n) 1 where the detector works, None where it works everywhere.
+        truth: (B, n, n) the true object patches, None where nobody asked for them.
+    """
+
+    amplitude: Float32[np.ndarray, "frame n n"]
+    counts: Float32[np.ndarray, "frame n n"]
+    corners: Int64[np.ndarray, "frame 2"]
+    rests_px: Float32[np.ndarray, "frame 2"]
+    good: Float32[np.ndarray, "some n n"] | None = None
+    truth: Complex64[np.ndarray, "frame n n"] | None = None
+
+
 class Frames:
-    """A scan as batches of tensors. Holds the scan and a few numbers, no copy of the frames.
+    """A scan as batches of frames. Holds the scan and a few numbers, no copy of the frames.
 
     Attributes:
         corners: (J, 2) top-left pixel of each window, (y, x), counted from the smallest position.
@@ -66,13 +81,12 @@ class Frames:
         self._views, self._view_share, self._given = views, view_share, 0
         self._random = np.random.default_rng(seed)
         self.intensity_scale = intensity_scale(self.nphotons, scan.frame_px)
-        positions = torch.from_numpy(scan.positions_px - scan.positions_px.min(axis=0))
-        whole, rests = split_positions(positions)
-        self.corners, self._rests = whole, rests.to(torch.float32)
+        self.corners, rests = whole_and_rest(scan.positions_px - scan.positions_px.min(axis=0))
+        self._rests = rests.astype(np.float32)
         good = scan.good_pixels() if scan.bad_pixels is not None else None
-        self._good = None if good is None or good.all() else torch.from_numpy(good.astype(np.float32))
+        self._good = None if good is None or good.all() else good.astype(np.float32)
 
-    def batch(self, indices: np.ndarray) -> Batch:
+    def batch(self, indices: Int[np.ndarray, " frame"]) -> FrameBatch:
         """Gather some frames."""
         amplitude, seen = self._amplitudes(indices)
         good = self._good if self._good is None or self._good.ndim == 2 else self._good[indices]
@@ -80,26 +94,25 @@ class Frames:
             amplitude, seen = amplitude * good, seen * good
         good = good[None] if good is not None and good.ndim == 2 else good
         truth = self._truth(indices) if self._with_truth else None
-        counts = (amplitude * (self.alpha * self.intensity_scale)).square()
+        counts = np.square(amplitude * np.float32(self.alpha * self.intensity_scale))
         brighter = 1.0 if self.kept is None else self.kept**-0.5
-        unit = seen * (self.alpha * brighter)
-        return Batch(unit, counts, self.corners[indices], self._rests[indices], good, truth)
+        unit = seen * np.float32(self.alpha * brighter)
+        return FrameBatch(unit, counts, self.corners[indices], self._rests[indices], good, truth)
 
-    def _amplitudes(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def _amplitudes(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the network must explain, and what it sees: amplitudes (B, n, n), measured or of a view."""
+        amplitude = self.scan.amplitude(indices)
         if self.kept is None:
-            amplitude = torch.from_numpy(self.scan.amplitude(indices))
             return amplitude, amplitude
         share = self._share_of_views()
         self._given += len(indices)
         if self._views is not None and self._random.random() < share:
             expected = self._views.counts(self.scan.positions_px[indices], self._random)
             drawn = self._random.poisson(expected * self.kept)
-            return torch.from_numpy(np.sqrt(expected)), torch.from_numpy(np.sqrt(drawn, dtype=np.float32))
-        amplitude = self.scan.amplitude(indices)
+            return np.sqrt(expected), np.sqrt(drawn, dtype=np.float32)
         counts = np.rint(amplitude.astype(np.float64) ** 2).astype(np.int64)
         thinned = self._random.binomial(counts, self.kept)
-        return torch.from_numpy(amplitude), torch.from_numpy(np.sqrt(thinned, dtype=np.float32))
+        return amplitude, np.sqrt(thinned, dtype=np.float32)
 
     def _share_of_views(self) -> float:
         """Part of the batches that show views by now: none while the frames are new."""
@@ -120,80 +133,9 @@ class Frames:
             )
         return thin_to / self.mean_counts
 
-    def _truth(self, indices: np.ndarray) -> torch.Tensor:
+    def _truth(self, indices: np.ndarray) -> np.ndarray:
         scan = self.scan
         if scan.patch_truth is not None:
-            return torch.from_numpy(np.ascontiguousarray(scan.patch_truth[indices]))
+            return np.ascontiguousarray(scan.patch_truth[indices])
         whole, _ = whole_and_rest(scan.positions_px[indices])
-        return torch.from_numpy(
-            cut_patches(np.asarray(scan.ground_truth), whole, scan.frame_px).astype(np.complex64)
-        )
-
-
-class Neighbourhoods(Dataset[Batch]):
-    """Item i: the frames nearest to the middle of group i, as one batch."""
-
-    def __init__(self, frames: Frames, groups: np.ndarray, size: int) -> None:
-        """Index the frames that are members of any group.
-
-        Args:
-            groups: members (G, C).
-            size: of a batch, in groups.
-        """
-        self._frames, self._groups = frames, groups
-        self._used = np.unique(groups)
-        self._size = min(size * groups.shape[1], len(self._used))
-        self._tree = KDTree(frames.scan.positions_px[self._used])
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __getitem__(self, index: int) -> Batch:
-        middle = self._frames.scan.positions_px[self._groups[index]].mean(axis=0)
-        _, nearest = self._tree.query(middle, k=self._size)
-        return self._frames.batch(self._used[np.atleast_1d(nearest)])
-
-
-class GroupBatches(Dataset[Batch]):
-    """Item (i, j, …): the members of these groups, group by group, as one batch."""
-
-    def __init__(self, frames: Frames, groups: np.ndarray) -> None:
-        """Hold the members (G, C) of every group."""
-        self._frames, self._groups = frames, groups
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __getitem__(self, chosen: tuple[int, ...]) -> Batch:
-        return self._frames.batch(self._groups[list(chosen)].reshape(-1))
-
-
-class Shuffled(Sampler[Any]):
-    """Items of a data set in a new order every epoch, seeded.
-
-    One at a time, or `size` at once as a tuple; an epoch has `n_batches` of them. Where several processes
-    train together, each takes every `n_ranks`-th batch of one order: what they take at the same time is
-    what one process takes one after the other.
-    """
-
-    def __init__(
-        self, n_items: int, n_batches: int, *, size: int = 1, seed: int = 0, rank: int = 0, n_ranks: int = 1
-    ) -> None:
-        self._n_items, self._n_batches, self._size = n_items, n_batches, size
-        self._seed, self._epoch = seed, 0
-        self._rank, self._n_ranks = rank, n_ranks
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch; Lightning calls this."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[Any]:
-        random = np.random.default_rng([self._seed, self._epoch])
-        self._epoch += 1
-        length = self._n_batches * self._n_ranks * self._size
-        order = np.resize(random.permutation(self._n_items), length).reshape(-1, self._size)
-        for batch in order[self._rank :: self._n_ranks].tolist():
-            yield batch[0] if self._size == 1 else tuple(batch)
-
-    def __len__(self) -> int:
-        return self._n_batches
+        return cut_patches(np.asarray(scan.ground_truth), whole, scan.frame_px).astype(np.complex64)

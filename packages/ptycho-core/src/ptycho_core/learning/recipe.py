@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 from ptycho_config.errors import ConfigError
-from ptycho_config.execution import SHARED_WITH_TRAINING, PyTorchExecutionConfig
+from ptycho_config.execution import SHARED_WITH_TRAINING, NetworkExecution
 from ptycho_config.models import TrainingConfig
-from ptycho_core_torch.frames import Frames
+from ptycho_core.learning.frames import Frames
 
-__all__ = ["batch_size_of", "clip_value_of", "learning_rate_of", "settled", "view_share_of"]
+__all__ = [
+    "batch_size_of",
+    "clip_value_of",
+    "learning_rate_of",
+    "settled",
+    "view_share_of",
+]
+
 
 #: Learning rate of `unet` where nobody chose one.
 _UNET_RATE = 2e-3
@@ -21,7 +28,7 @@ _VIEW_SHARE = 0.75
 _MANY_COUNTS_PER_PIXEL = 10.0
 
 
-def settled(config: TrainingConfig, execution: PyTorchExecutionConfig, frames: Frames) -> TrainingConfig:
+def settled(config: TrainingConfig, execution: NetworkExecution, frames: Frames) -> TrainingConfig:
     """Return the configuration with loss, optimiser and the settings of the execution that win over it.
 
     What is settled here is stored with the network, so that a training that goes on does so by the same
@@ -46,7 +53,7 @@ def batch_size_of(config: TrainingConfig) -> int:
     return max(1, _UNET_FRAMES // config.model.gridsize**2) if _is_unet(config) else _CLASSIC_BATCH
 
 
-def learning_rate_of(config: TrainingConfig, execution: PyTorchExecutionConfig) -> float:
+def learning_rate_of(config: TrainingConfig, execution: NetworkExecution) -> float:
     """First learning rate."""
     chosen = "learning_rate" in execution.model_fields_set
     return execution.learning_rate if chosen or not _is_unet(config) else _UNET_RATE

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ptycho_config.execution import PyTorchExecutionConfig
+from ptycho_config.execution import NetworkExecution
 from ptycho_config.models import ModelConfig, TrainingConfig
+from ptycho_core.learning.advice import flag_prefix
 
 __all__ = ["settings_without_effect"]
 
-_TRAINING = ("mae_weight", "nll_weight", "positions_provided", "probe_trainable")
+_TRAINING = ("mae_weight", "nll_weight", "positions_provided")
 _EXECUTION = (
     "recon_log_every_n_epochs",
     "recon_log_num_patches",
@@ -37,7 +38,7 @@ _ONLY_WITH = {
 }
 
 
-def settings_without_effect(config: TrainingConfig, execution: PyTorchExecutionConfig) -> list[str]:
+def settings_without_effect(config: TrainingConfig, execution: NetworkExecution) -> list[str]:
     """List the settings that somebody chose, other than the default, and that nothing here reads.
 
     Args:
@@ -46,7 +47,7 @@ def settings_without_effect(config: TrainingConfig, execution: PyTorchExecutionC
     chosen = [
         *_chosen(config, _TRAINING, "--"),
         *_chosen(config.model, _MODEL, "--"),
-        *_chosen(execution, _EXECUTION, "--torch-"),
+        *_chosen(execution, _EXECUTION, flag_prefix(execution)),
     ]
     for (name, value), readers in _ONLY_WITH.items():
         if getattr(config, name) != value:
@@ -55,8 +56,9 @@ def settings_without_effect(config: TrainingConfig, execution: PyTorchExecutionC
 
 
 def _chosen(
-    part: TrainingConfig | ModelConfig | PyTorchExecutionConfig, names: tuple[str, ...], prefix: str
+    part: TrainingConfig | ModelConfig | NetworkExecution, names: tuple[str, ...], prefix: str
 ) -> Iterator[str]:
+    fields = type(part).model_fields
     for name in names:
-        if getattr(part, name) != type(part).model_fields[name].get_default(call_default_factory=True):
+        if name in fields and getattr(part, name) != fields[name].get_default(call_default_factory=True):
             yield prefix + name.replace("_", "-")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from typing import Any
 
-from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.sources import Loaded
+from ptycho_dispatch.execution_parts import ForBackend
 
 __all__ = ["announce_execution", "runs_by_default"]
 
 logger = logging.getLogger("ptycho")
 
 
-def runs_by_default(execution: Loaded[PyTorchExecutionConfig]) -> bool:
+def runs_by_default(execution: Loaded[Any]) -> bool:
     """Tell whether nobody chose how to run: no `--torch-*` flag, and no accelerator by any other way."""
     return execution.source_of("accelerator") == "default" and not any(
         setting.source == "flag" and setting.origin.startswith("`--torch-")
@@ -21,11 +21,15 @@ def runs_by_default(execution: Loaded[PyTorchExecutionConfig]) -> bool:
     )
 
 
-def announce_execution(execution: Loaded[PyTorchExecutionConfig], warned: Sequence[str]) -> None:
+def announce_execution(told: ForBackend) -> None:
     """Log the warnings that came with the configuration, and that the defaults hold where they do."""
-    for text in warned:
+    for text in told.warned:
         logger.warning("%s", text)
-    if runs_by_default(execution):
+    if told.foreign:
+        logger.warning(
+            "Without effect with the backend `%s`: %s.", told.backend, ", ".join(sorted(told.foreign))
+        )
+    if told.backend == "pytorch" and runs_by_default(told.execution):
         logger.info(
             "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
             "(auto-detects CUDA if available, else CPU). CPU-only users should pass --torch-accelerator cpu."

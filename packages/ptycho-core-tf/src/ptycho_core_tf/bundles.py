@@ -1,0 +1,62 @@
+"""Between a trained network and the bundle on disk; what every core does with it is in `ptycho_core`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ptycho_config.errors import BundleError, ConfigError
+from ptycho_config.execution import TensorFlowExecutionConfig
+from ptycho_core.learning.bundles import SCALARS, read_stored, write_stored
+from ptycho_core_tf.devices import place_run
+from ptycho_core_tf.network import PtychoNetwork
+from ptycho_core_tf.trained import TrainedNetwork
+from ptycho_core_tf.weights import read_weights, write_weights
+
+__all__ = ["load_network", "save_network"]
+
+
+def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
+    """Write `wts.h5.zip`; tensors carry the canonical names of their architecture."""
+    network = trained.network
+    weights = {name: array.astype(np.float32) for name, array in read_weights(network.network).items()}
+    scalars = {name: np.asarray(getattr(network, name).numpy(), np.float32) for name in SCALARS}
+    return write_stored(
+        path,
+        trained,
+        weights=weights | scalars,
+        probe=network.probe.numpy(),
+        backend="tensorflow",
+        versions={"tensorflow": version("tensorflow")},
+    )
+
+
+def load_network(path: str | Path, execution: TensorFlowExecutionConfig) -> TrainedNetwork:
+    """Read a bundle of any core and put its weights into the same network here.
+
+    Raises:
+        BundleError: the bundle is refused, or its tensors are not those of its architecture.
+    """
+    stored = read_stored(path)
+    bundle = stored.bundle
+    try:
+        network = PtychoNetwork(stored.model, bundle.probe, bundle.scaling.intensity_scale)
+    except ConfigError as error:
+        raise BundleError(f"{path}: {error}") from error
+    stored.check({name: array.shape for name, array in read_weights(network.network).items()})
+    write_weights(network.network, stored.tensors)
+    network.probe.assign(bundle.probe)
+    for name, value in stored.scalars.items():
+        getattr(network, name).assign(value)
+    return TrainedNetwork(
+        network=network,
+        training=stored.training,
+        execution=execution,
+        placement=place_run(execution, stacklevel=3),
+        scaling=bundle.scaling,
+        probe_given=bundle.probe_given,
+        history=bundle.history,
+        provenance=dict(bundle.provenance),
+    )

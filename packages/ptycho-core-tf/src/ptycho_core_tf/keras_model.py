@@ -1,0 +1,217 @@
+"""One training step, as Keras calls it, and what it tells of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ptycho_config import guards
+from ptycho_config.execution import TensorFlowExecutionConfig
+from ptycho_config.models import TrainingConfig
+from ptycho_core.learning.advice import not_finite_advice
+from ptycho_core.learning.recipe import clip_value_of
+from ptycho_core.schedules import WARM_UP_STEPS
+from ptycho_core_tf.clipping import clip_adaptively
+from ptycho_core_tf.framework import keras, tf
+from ptycho_core_tf.losses import (
+    amplitude_mae,
+    complex_mae,
+    negative_log_likelihood,
+    poisson_deviance,
+    total_variation,
+)
+from ptycho_core_tf.network import Batch, PtychoNetwork
+
+__all__ = ["EXTRAS", "PtychoKeras"]
+
+#: What a step tells beside its metrics; 1 or 0 for the first two, none of it is for the log.
+EXTRAS = ("finite", "patches_finite", "step_residual", "spread")
+Tensors = Mapping[str, tf.Tensor]
+
+
+class PtychoKeras(keras.Model):
+    """Trains a `PtychoNetwork` on measured diffraction alone."""
+
+    def __init__(
+        self,
+        network: PtychoNetwork,
+        config: TrainingConfig,
+        execution: TensorFlowExecutionConfig,
+        *,
+        mean_counts_per_pixel: float,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            mean_counts_per_pixel: the loss is divided by it, so that doses can be compared.
+        """
+        super().__init__()
+        self.settings, self.execution = config, execution
+        self._physics = network
+        self._mean_counts = mean_counts_per_pixel
+        self._supervised = config.model.model_type == "supervised"
+        # Labels say nothing of the counts.
+        scaled = config.intensity_scale_trainable and not self._supervised
+        self.learned = [
+            variable for variable in network.parameters if scaled or variable is not network.log_scale
+        ]
+        """What the optimiser changes."""
+        self._means = {name: keras.metrics.Mean(name) for name in ("loss", "residual", "nll")}
+        self.built = True  # its variables are there already
+        self._loss_scale = _LossScale() if execution.precision == "16-mixed" else None
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The means over an epoch, which Keras sets back between epochs."""
+        return list(self._means.values())
+
+    def train_step(self, data: Tensors) -> dict[str, tf.Tensor]:
+        """Learn from the batches of one device; nothing is learned where the loss is not finite."""
+        batches = _taken_apart(data)
+        factor = 1.0 if self._loss_scale is None else self._loss_scale.value
+        with tf.GradientTape() as tape:
+            losses = [self._told(batch) for batch in batches]
+            loss = tf.add_n([each["loss"] for each in losses]) / len(losses)
+            scaled = loss * factor
+        gradients = [None if g is None else g / factor for g in tape.gradient(scaled, self.learned)]
+        told = {name: tf.add_n([each[name] for each in losses]) / len(losses) for name in losses[0]}
+        finite = tf.math.is_finite(loss)
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync > 1:
+            gradients = replica.all_reduce("MEAN", gradients)
+            finite = replica.all_reduce("SUM", tf.cast(finite, tf.float32)) >= replica.num_replicas_in_sync
+        weights = self._clipped(gradients)
+        if replica.num_replicas_in_sync > 1:
+            # Keras sums over the devices once more.
+            weights = [g / replica.num_replicas_in_sync for g in weights]
+        good = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in weights])
+        if self._loss_scale is None:
+            self._apply_if(finite, weights)
+        else:
+            self._apply_if(finite & good, weights)
+            self._loss_scale.update(good)
+            # A step that overflowed is taken again smaller; the loss itself tells whether all is lost.
+            finite = finite | (self._loss_scale.value >= 1)
+        self._count(told)
+        means = {f"train_{name}": mean.result() for name, mean in self._means.items()}
+        return means | {
+            "finite": tf.cast(finite, tf.float32),
+            "patches_finite": told["patches_finite"],
+            "step_residual": told["residual"],
+            "spread": told["spread"],
+        }
+
+    def test_step(self, data: Tensors) -> dict[str, tf.Tensor]:
+        """Return the same loss on the test scan."""
+        for batch in _taken_apart(data):
+            self._count(self._told(batch))
+        return {name: self._means[name].result() for name in ("loss", "residual")}
+
+    def why_not_finite(self, step: int, logs: Mapping[str, float]) -> str:
+        """Say where a loss that is not finite comes from, and what to try."""
+        finite = all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.learned)
+        return not_finite_advice(
+            step, self.execution, weights_finite=finite, patches_finite=logs["patches_finite"] > 0.5
+        )
+
+    def check_collapse(self, step: int, spread: float) -> None:
+        """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
+        if step > 10 * WARM_UP_STEPS:
+            guards.check_collapse(spread)
+
+    def _apply_if(self, finite: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+        """Change the weights where all is finite.
+
+        By a factor, not by a branch: devices that wait for each other may not take different ways.
+        """
+        safe = [tf.where(finite, g, tf.zeros_like(g)) for g in gradients]
+        self.optimizer.apply(safe, self.learned)
+
+    def _clipped(self, gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
+        known = [
+            tf.zeros_like(variable) if gradient is None else gradient
+            for gradient, variable in zip(gradients, self.learned, strict=True)
+        ]
+        limit = clip_value_of(self.settings)
+        if not limit:
+            return known
+        if self.settings.gradient_clip_algorithm == "agc":
+            return [g for g in clip_adaptively(self.learned, known, limit) if g is not None]
+        if self.settings.gradient_clip_algorithm == "value":
+            return [tf.clip_by_value(g, -limit, limit) for g in known]
+        # As torch clips: nothing is made longer, and the norm never divides by zero.
+        factor = tf.minimum(1.0, limit / (tf.linalg.global_norm(known) + 1e-6))
+        return [g * tf.cast(factor, g.dtype) for g in known]
+
+    def _count(self, told: Tensors) -> None:
+        for name, mean in self._means.items():
+            mean.update_state(told[name])
+
+    def _told(self, batch: Batch) -> dict[str, tf.Tensor]:
+        amplitude = tf.sqrt(batch.counts)
+        passes = list(self._physics.passes(batch))
+        loss = tf.add_n([self._objective(patches, rate, amplitude, batch) for patches, rate in passes]) / len(
+            passes
+        )
+        patches, rate = passes[-1]
+        misfit = tf.abs(tf.sqrt(rate) - amplitude)
+        if batch.good is not None:
+            misfit = misfit * batch.good
+        moduli = tf.abs(patches)
+        return {
+            "loss": loss,
+            "residual": tf.stop_gradient(tf.reduce_sum(misfit) / tf.reduce_sum(amplitude)),
+            "nll": tf.stop_gradient(negative_log_likelihood(rate, batch.counts, batch.good)),
+            "patches_finite": tf.cast(tf.reduce_all(tf.math.is_finite(moduli)), tf.float32),
+            "spread": tf.stop_gradient(tf.reduce_mean(_deviation(patches)) / tf.reduce_mean(moduli)),
+        }
+
+    def _objective(
+        self, patches: tf.Tensor, rate: tf.Tensor, amplitude: tf.Tensor, batch: Batch
+    ) -> tf.Tensor:
+        config = self.settings
+        if self._supervised and batch.truth is not None:
+            loss = complex_mae(patches, batch.truth, self._physics.weights)
+        elif config.torch_loss_mode == "mae":
+            loss = amplitude_mae(rate, amplitude, batch.good) / math.sqrt(self._mean_counts)
+        else:
+            loss = poisson_deviance(rate, batch.counts, batch.good) / self._mean_counts
+        if config.realspace_weight and config.tv_weight:
+            loss = loss + config.realspace_weight * config.tv_weight * total_variation(patches)
+        if config.realspace_mae_weight and batch.truth is not None:
+            distance = complex_mae(patches, batch.truth, self._physics.weights)
+            loss = loss + config.realspace_weight * config.realspace_mae_weight * distance
+        return loss
+
+
+class _LossScale:
+    """Keeps the gradients of float16 within its range: the loss is multiplied by as much as it bears."""
+
+    _FIRST, _GOOD_STEPS, _FACTOR = 2.0**15, 2000, 2.0
+
+    def __init__(self) -> None:
+        aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.value = tf.Variable(self._FIRST, trainable=False, aggregation=aggregation)
+        self._good = tf.Variable(0, trainable=False, aggregation=aggregation)
+
+    def update(self, good: tf.Tensor) -> None:
+        """Lower it after a step that overflowed, raise it after many that did not."""
+        good_steps = tf.where(good, self._good + 1, 0)
+        raised = good_steps >= self._GOOD_STEPS
+        kept = tf.where(raised, self.value * self._FACTOR, tf.identity(self.value))
+        self.value.assign(tf.where(good, kept, self.value / self._FACTOR))
+        self._good.assign(tf.where(raised, 0, good_steps))
+
+
+def _taken_apart(data: Tensors) -> list[Batch]:
+    """The batches of one device, from tensors (together, B, …)."""
+    count = data["counts"].shape[0] or 1
+    return [Batch(**{name: part[number] for name, part in data.items()}) for number in range(count)]
+
+
+def _deviation(patches: tf.Tensor) -> tf.Tensor:
+    """Standard deviation over the frames (B, n, n) -> (n, n) real, of B - 1 as torch has it."""
+    away = patches - tf.reduce_mean(patches, 0)
+    squares = tf.square(tf.math.real(away)) + tf.square(tf.math.imag(away))
+    count = tf.cast(tf.shape(patches)[0], squares.dtype)
+    return tf.sqrt(tf.reduce_sum(squares, 0) / (count - 1))

@@ -1,0 +1,54 @@
+"""What to try where something gave out: the next thing to type, in the flags of the core that ran."""
+
+from __future__ import annotations
+
+from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
+
+__all__ = ["flag_prefix", "not_finite_advice", "smaller_batch_advice", "smaller_inference_advice"]
+
+
+def flag_prefix(execution: NetworkExecution) -> str:
+    """Return how the flags of an execution begin on the command line."""
+    return "--torch-" if isinstance(execution, PyTorchExecutionConfig) else "--tensorflow-"
+
+
+def smaller_batch_advice(batch_size: int, execution: NetworkExecution) -> str:
+    """Say how large the batches of a training were and what to try next."""
+    flags = flag_prefix(execution)
+    if batch_size == 1:
+        return (
+            f"Out of memory with one frame or group a batch. Try `{flags}precision bf16-mixed`, or "
+            f"`{flags}accelerator cpu`."
+        )
+    return f"Out of memory with `--batch-size {batch_size}`. Try `--batch-size {batch_size // 2}`."
+
+
+def smaller_inference_advice(batch_size: int, execution: NetworkExecution) -> str:
+    """Say how many frames or groups one step of inference had, and what to try next."""
+    flags = flag_prefix(execution)
+    if batch_size == 1:
+        return f"Out of memory with one frame or group at a time. Try `{flags}accelerator cpu`."
+    flag = f"{flags}inference-batch-size"
+    return f"Out of memory with `{flag} {batch_size}`. Try `{flag} {batch_size // 2}`."
+
+
+def not_finite_advice(
+    step: int, execution: NetworkExecution, *, weights_finite: bool, patches_finite: bool
+) -> str:
+    """Say at which step the loss was not finite, where that began, and what to try next.
+
+    Args:
+        weights_finite: whether the weights still are, before the step.
+        patches_finite: whether what the network made of its input is.
+    """
+    flags = flag_prefix(execution)
+    calmer = f"lower `{flags}learning-rate`, or set `--gradient-clip-val 1`"
+    if not weights_finite:
+        cause, cure = "the step before left weights that are not", calmer
+    elif patches_finite:
+        cause, cure = "the patches are, and what the detector would see of them is not", calmer
+    elif execution.precision != "32-true":
+        cause, cure = "the network overflows in half precision", f"use `{flags}precision 32-true`"
+    else:
+        cause, cure = "the network overflows", calmer
+    return f"The loss is not finite at step {step}: {cause}; {cure}."

@@ -1,0 +1,126 @@
+"""How a command reads where its network runs: the settings of one core, once it is known which one runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Self
+
+from pydantic import model_validator
+
+from ptycho_config import hardware
+from ptycho_config.execution import PyTorchExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.flags import given_flags
+from ptycho_config.naming import Part
+from ptycho_config.sources import Loaded, load_parts
+from ptycho_dispatch.log import held_warnings
+
+__all__ = ["ForBackend", "check_core", "execution_parts", "load_for_backend", "unresolved"]
+
+#: Backend -> prefix of the settings of its core, the model, and its heading.
+_CORES: dict[str, tuple[str, type[NetworkExecution], str]] = {
+    "pytorch": ("torch_", PyTorchExecutionConfig, "Execution on PyTorch"),
+    "tensorflow": ("tensorflow_", TensorFlowExecutionConfig, "Execution on TensorFlow"),
+}
+_PREFIXES = {prefix for prefix, _, _ in _CORES.values()}
+
+
+class _Unresolved(PyTorchExecutionConfig):
+    """Execution as asked for: looking for a GPU costs the import of PyTorch, and a warning without one."""
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        """Leave `auto` to the run."""
+        return self
+
+
+def execution_parts(fields: Iterable[str] | None = None) -> tuple[Part[Any], ...]:
+    """Return the settings of both cores under their prefixes.
+
+    Args:
+        fields: those that the command offers; all when not given.
+    """
+    offered = None if fields is None else frozenset(fields)
+    return tuple(
+        Part(
+            model,
+            prefix=prefix,
+            exclude=frozenset() if offered is None else frozenset(model.model_fields) - offered,
+            title=title,
+        )
+        for prefix, model, title in _CORES.values()
+    )
+
+
+def unresolved(parts: Sequence[Part[Any]]) -> tuple[Part[Any], ...]:
+    """Return the same parts, none of which looks for a GPU."""
+    return tuple(
+        Part(_Unresolved, part.prefix, part.rename, part.exclude, part.title)
+        if part.model_class is PyTorchExecutionConfig
+        else part
+        for part in parts
+    )
+
+
+class ForBackend(NamedTuple):
+    """What a command was told, and for which core.
+
+    Attributes:
+        backend: the core that runs.
+        execution: the settings of that core.
+        others: the other models, in the order of the parts.
+        warned: the warnings that came with the configuration.
+        foreign: flags for another core that were given.
+    """
+
+    backend: str
+    execution: Loaded[Any]
+    others: tuple[Loaded[Any], ...]
+    warned: list[str]
+    foreign: list[str]
+
+
+def check_core(told: ForBackend) -> None:
+    """Refuse what cannot run here, before any directory is made.
+
+    Raises:
+        BackendUnavailableError: the core is not installed, or its framework is not.
+        PolicyError: POLICY-001, a GPU that PyTorch was asked to use is absent.
+    """
+    from ptycho_core.backend import get_backend
+
+    get_backend(told.backend)
+    if isinstance(told.execution.config, PyTorchExecutionConfig):
+        hardware.refuse_absent_gpu(told.execution.config.accelerator)
+
+
+def load_for_backend(
+    parts: Sequence[Part[Any]], arguments: argparse.Namespace, *, also: Iterable[Part[Any]] = ()
+) -> ForBackend:
+    """Build the models of a command; PyTorch is asked for a GPU only where it is the core that runs.
+
+    Args:
+        parts: the first names the backend in its field `backend`, PyTorch where that is None.
+        also: models that a YAML file may configure although this command does not use them.
+    Raises:
+        ConfigError: as for `load_parts`.
+    """
+    sources = {"flags": given_flags(arguments), "env": os.environ, "yaml": arguments.config, "also": also}
+    with held_warnings():  # the second reading says them
+        backend = load_parts(unresolved(parts), **sources)[0].config.backend or "pytorch"
+    read = parts if backend == "pytorch" else unresolved(parts)
+    with held_warnings() as warned:
+        every = load_parts(read, **sources)
+    named = list(zip(parts, every, strict=True))
+    executions = {part.prefix: loaded for part, loaded in named if part.prefix in _PREFIXES}
+    own = _CORES[backend][0]
+    foreign = [
+        setting.origin.strip("`")
+        for prefix, loaded in executions.items()
+        if prefix != own
+        for setting in loaded.settings.values()
+        if setting.source == "flag" and setting.name.startswith(prefix)
+    ]
+    others = tuple(loaded for part, loaded in named if part.prefix not in _PREFIXES)
+    return ForBackend(backend, executions[own], others, warned, foreign)
