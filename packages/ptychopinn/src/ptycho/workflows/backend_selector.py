@@ -57,9 +57,10 @@ def run_cdi_example_with_backend(
         turned = (flip_x, flip_y, transpose, M, do_stitching)
         return run(train, test, config, *turned, execution_config=execution_config)
 
-    def tensorflow(train: Any, test: Any, config: Any, **_: Any) -> Any:
+    def tensorflow(train: Any, test: Any, config: Any, *, execution_config: Any, **_: Any) -> Any:
         run = importlib.import_module(_TENSORFLOW).run_cdi_example_tensorflow
-        return run(train, test, config, flip_x, flip_y, transpose, M, do_stitching)
+        turned = (flip_x, flip_y, transpose, M, do_stitching)
+        return run(train, test, config, *turned, execution_config=execution_config)
 
     return dispatcher.run_cdi_example_with_backend(
         train_data,
@@ -92,9 +93,9 @@ def train_cdi_model_with_backend(
         run = importlib.import_module(_TORCH).train_cdi_model_torch
         return None, None, run(train, test, config, execution_config=execution_config)
 
-    def tensorflow(train: Any, test: Any, config: Any, **_: Any) -> Any:
+    def tensorflow(train: Any, test: Any, config: Any, *, execution_config: Any, **_: Any) -> Any:
         run = importlib.import_module(_TENSORFLOW).run_cdi_example_tensorflow
-        return None, None, run(train, test, config)[2]
+        return None, None, run(train, test, config, execution_config=execution_config)[2]
 
     return dispatcher.train_cdi_model_with_backend(
         train_data,
