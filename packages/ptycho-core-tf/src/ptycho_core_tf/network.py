@@ -76,7 +76,8 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         self.compute_dtype = dtype
         """What the network itself computes in; half precision is allowed, the physics keeps its own."""
         import os
-        self.jit_compile="auto" if os.environ.get("FUSED","1")=="1" else False
+
+        self.jit_compile = "auto" if os.environ.get("FUSED", "1") == "1" else False
         self.network = _build(model, dtype)
         self.probe = tf.Variable(_in_gauge(probe, model, dtype), trainable=False, name="probe")
         self.back_projection_std = tf.Variable(

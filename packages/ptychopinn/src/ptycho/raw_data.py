@@ -196,11 +196,11 @@ class RawData:
                 f"`N` is {N} and the frames are {scan.frame_px} px wide. Use frames of `N` px, or another "
                 "model."
             )
-        gridsize = _registered("gridsize", 1) if gridsize is None else gridsize
-        members = gridsize**2
+        side: int = _registered("gridsize", 1) if gridsize is None else gridsize
+        members = side**2
         if members > 1 and members > K + 1:
             raise ConfigError(
-                f"`K` (number of nearest neighbours) is {K} and gridsize {gridsize} needs {members - 1} "
+                f"`K` (number of nearest neighbours) is {K} and gridsize {side} needs {members - 1} "
                 f"neighbours beside each frame. Set it to {members - 1} or more, or gridsize to 1."
             )
         chosen = None
@@ -214,7 +214,7 @@ class RawData:
             wanted = min(wanted, scan.n_frames)  # the same frame again says nothing new
         groups = group_frames(
             scan.positions_px,
-            gridsize,
+            side,
             neighbor_count=max(1, K),
             n_groups=wanted,
             seed=seed,

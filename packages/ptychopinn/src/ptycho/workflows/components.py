@@ -254,6 +254,6 @@ def setup_configuration(args: argparse.Namespace, yaml_path: str | Path | None =
         elif name in TrainingConfig.model_fields:
             fields[name] = value
     try:
-        return TrainingConfig(**fields, model=model)
+        return TrainingConfig.model_validate({**fields, "model": model})
     except ValidationError as error:
         raise config_error(error, model_class=TrainingConfig) from error
