@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
-for needed in ("ptycho_core_torch", "torch", "lightning"):
-    pytest.importorskip(needed, reason=f"{needed} is not installed")
+from ptycho_core.backend import discover_backends
+
+CORES = {name: core.availability() for name, core in discover_backends().items()}
 
 
+@pytest.mark.parametrize("backend", ["pytorch", "tensorflow"])
 @pytest.mark.parametrize(("method", "said"), [("network", "network"), ("both", "network, then solver")])
 def test_the_time_of_the_run_includes_the_training(
-    ptycho, scan_file: Path, tmp_path: Path, method: str, said: str
+    ptycho, scan_file: Path, tmp_path: Path, method: str, said: str, backend: str
 ) -> None:
+    if backend not in CORES or not CORES[backend].installed:
+        pytest.skip(f"the core of the backend {backend} cannot work here")
     words = ("reconstruct", scan_file, "--method", method, "--max-time", "6s", "--accelerator", "cpu")
+    words += ("--backend", backend)
     done = ptycho(*words, "--output-dir", "out")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "run.json").read_text())

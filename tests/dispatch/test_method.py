@@ -33,7 +33,7 @@ def test_a_network_comes_first_where_photons_are_few(
     photons: float, goes_on: bool, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "ptycho"):
-        assert choose_method(scan_of(photons), goes_on=goes_on) == method
+        assert choose_method(scan_of(photons), backend="pytorch", goes_on=goes_on) == method
     assert "Method: " in caplog.text and "`auto`" in caplog.text
 
 
@@ -42,7 +42,7 @@ def test_without_a_network_the_solver_does_it_and_says_what_is_missed(
 ) -> None:
     monkeypatch.setattr("ptycho_core.backend.discover_backends", dict)
     with caplog.at_level(logging.INFO, "ptycho"):
-        assert choose_method(scan_of(300.0), goes_on=False) == "solver"
+        assert choose_method(scan_of(300.0), backend="pytorch", goes_on=False) == "solver"
     assert "pip install 'ptycho-dispatch[torch]'" in caplog.text
     assert caplog.records[-1].levelname == "WARNING"
 
@@ -51,7 +51,7 @@ def test_frames_that_are_no_counts_go_to_the_solver() -> None:
     made = scan_of(300.0)
     amplitudes = made.amplitude(slice(None)) * 0.37
     scan = Scan.from_arrays(amplitudes, made.positions_px, made.probe, measurement="amplitude", dc="center")
-    assert choose_method(scan, goes_on=False) == "solver"
+    assert choose_method(scan, backend="pytorch", goes_on=False) == "solver"
 
 
 def test_a_dim_scan_is_reconstructed_with_or_without_a_network(ptycho, tmp_path: Path) -> None:

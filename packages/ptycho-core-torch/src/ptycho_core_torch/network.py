@@ -111,7 +111,7 @@ class PtychoNetwork(nn.Module):
 
     @torch.no_grad()
     def rescale_probe(self) -> None:
-        """Take a probe that was trained back to its gauge; `log_scale` makes up for it, so that rates stay."""
+        """Take a probe that was trained back to its gauge; `log_scale` makes up for it, and rates stay."""
         fitting, factor = probe_back_in_gauge(self.probe.detach().cpu().numpy(), self.model)
         self.probe_parts.copy_(_parts(fitting))
         self.log_scale -= math.log(factor)

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
+from ptycho_config.execution import (
+    PyTorchExecutionConfig,
+    SolverExecutionConfig,
+    TensorFlowExecutionConfig,
+)
 from ptycho_config.models import ModelConfig, SolverConfig, TrainingConfig
 from ptycho_dispatch.log import held_warnings
-from ptycho_dispatch.network_record import policy_events
+from ptycho_dispatch.network_record import resolved_execution
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -32,13 +36,14 @@ def by_network(
     execution: SolverExecutionConfig,
     callbacks: Sequence[Callback],
     *,
+    backend: str,
     refine_probe: bool,
     then_solver: bool,
 ) -> Reconstruction:
     """Train on the scan, image every frame once, and let the solver go on from there if it is wanted.
 
     Raises:
-        BackendUnavailableError: the PyTorch core or what it needs is not installed.
+        BackendUnavailableError: the core or what it needs is not installed.
     """
     from ptycho_core import solve
     from ptycho_core.backend import get_backend
@@ -48,9 +53,11 @@ def by_network(
     from ptycho_dispatch.probe import with_refined_probe
 
     began = time.perf_counter()
-    backend = get_backend("pytorch")
+    core = get_backend(backend)
+    core.availability()  # imports the framework, which belongs to the time that is spent
+    kind = PyTorchExecutionConfig if backend == "pytorch" else TensorFlowExecutionConfig
     with held_warnings() as warned:
-        torch_execution = PyTorchExecutionConfig(accelerator=execution.accelerator, logger_backend=None)
+        where = kind(accelerator=execution.accelerator, logger_backend=None)
     for text in warned:
         logger.warning("%s", text)
     if refine_probe:
@@ -60,15 +67,14 @@ def by_network(
         share = _TRAINING_SHARE if then_solver else 1.0
         seconds = max(1.0, share * (solver.max_time - (time.perf_counter() - began)))
     logger.info("Training a network on %s for %.0f s.", scan.name, seconds)
-    config = TrainingConfig(model=ModelConfig(N=scan.frame_px), max_time=seconds, seed=solver.seed)
-    prepare(config, torch_execution)
-    record = {
-        "configuration": {"training": config.model_dump(mode="json")},
-        "execution": None if torch_execution.resolution is None else torch_execution.resolution._asdict(),
-        "policy_events": policy_events(warned),
-    }
-    trained = backend.train(scan, config, torch_execution, callbacks=callbacks)
+    config = TrainingConfig(
+        model=ModelConfig(N=scan.frame_px), max_time=seconds, seed=solver.seed, backend=backend
+    )
+    prepare(config, where)
+    trained = core.train(scan, config, where, callbacks=callbacks)
     result = trained.reconstruct(scan)
+    record = {"configuration": {"training": config.model_dump(mode="json")}}
+    record |= resolved_execution(where, warned, result.provenance)
     known = {**result.provenance, **run_provenance(scan), "network": record}
     result = replace(result, history=trained.history, interrupted=trained.interrupted, provenance=known)
     if not then_solver or trained.interrupted:

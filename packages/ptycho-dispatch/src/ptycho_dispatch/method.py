@@ -17,26 +17,30 @@ logger = logging.getLogger("ptycho")
 _DIM_FLOOR = 0.35
 
 
-def require_network() -> None:
+_EXTRAS = {"pytorch": "torch", "tensorflow": "tf"}
+
+
+def require_network(backend: str) -> None:
     """Refuse before any work where no network can be trained.
 
     Raises:
-        BackendUnavailableError: the PyTorch core or what it needs is not installed.
+        BackendUnavailableError: the core or what it needs is not installed.
     """
     from ptycho_core.backend import get_backend
 
-    found = get_backend("pytorch").availability()
+    found = get_backend(backend).availability()
     if not found.installed:
         raise BackendUnavailableError(
-            f"A network needs PyTorch and Lightning, and {found.reason}. "
-            "Install them: pip install 'ptycho-dispatch[torch]'."
+            f"The network of the backend `{backend}` cannot be trained here: {found.reason}. "
+            f"Install what it needs: pip install 'ptycho-dispatch[{_EXTRAS.get(backend, backend)}]'."
         )
 
 
-def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "both"]:
+def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver", "both"]:
     """Choose the solver, or where photons are few a network before it; says which and why.
 
     Args:
+        backend: core of the network.
         goes_on: there is a result to start from.
     """
     from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
@@ -53,7 +57,7 @@ def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver", "both"]:
         return "solver"
     why = f"the noise floor of R is {floor:.2f}"
     try:
-        require_network()
+        require_network(backend)
     except BackendUnavailableError as missing:
         logger.warning(
             "Method: solver (`auto`): %s, where a network before it gives a better image. %s", why, missing

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho_config.execution import NetworkExecution
 from ptycho_config.sources import Loaded
 from ptycho_core.callbacks import Callback, RunStart
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
 
-__all__ = ["NetworkRecord", "TrainingPlan", "policy_events", "sha256_of"]
+__all__ = ["NetworkRecord", "TrainingPlan", "policy_events", "resolved_execution", "sha256_of"]
 
 _FINDING = re.compile(r"([A-Z]+(?:-[A-Z]+)*-\d{3}): ")
 
@@ -42,16 +43,28 @@ class NetworkRecord:
         """
         from ptycho_core.provenance import run_provenance
 
-        resolution = getattr(self.execution.config, "resolution", None)
-        resolved = core.get("execution") if resolution is None else resolution._asdict()
-        warned = [*self.warned, *core.get("policy_warnings", ())]
         every = {**self.settings, "execution": self.execution}
         return {
             **run_provenance(scan),
             "settings": {name: loaded.provenance() for name, loaded in every.items()},
-            "execution": resolved,
-            "policy_events": policy_events(warned),
+            **resolved_execution(self.execution.config, self.warned, core),
         }
+
+
+def resolved_execution(
+    execution: NetworkExecution, warned: Sequence[str], core: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Say what became of `auto`, and which policies spoke.
+
+    Args:
+        warned: the warnings that came with the configuration.
+        core: what the core recorded; `execution` and `policy_warnings` where it resolved `auto` itself.
+    """
+    resolution = getattr(execution, "resolution", None)
+    return {
+        "execution": core.get("execution") if resolution is None else resolution._asdict(),
+        "policy_events": policy_events([*warned, *core.get("policy_warnings", ())]),
+    }
 
 
 def policy_events(warned: Sequence[str]) -> list[dict[str, str]]:

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments)
     run_config = settings.run.config
     if run_config.method in ("network", "both"):
-        require_network()
+        require_network(run_config.backend)
         if run_config.start is not None or run_config.resume:
             raise ConfigError(
                 f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "
@@ -100,7 +100,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":
-        method = choose_method(scan, goes_on=start is not None)
+        method = choose_method(scan, backend=run_config.backend, goes_on=start is not None)
     shown, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
@@ -112,6 +112,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
                     settings.solver.config,
                     settings.execution.config,
                     callbacks,
+                    backend=run_config.backend,
                     refine_probe=run_config.probe_refinement,
                     then_solver=method == "both",
                 )

@@ -19,6 +19,9 @@ class RunConfig(CanonicalConfig):
     method: Literal["auto", "solver", "network", "both"] = Field(
         default="auto", description="how to reconstruct"
     )
+    backend: Literal["pytorch", "tensorflow"] = Field(
+        default="pytorch", description="core of the network, where the method has one"
+    )
     output_dir: FilePath = Field(default=Path("reconstruction"), description="directory of the results")
     resume: bool = Field(default=False, description="go on from the result in the output directory")
     start: FilePath | None = Field(

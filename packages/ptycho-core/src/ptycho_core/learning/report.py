@@ -51,6 +51,7 @@ class TrainingReport:
         self._asked = CallbackList(callbacks)
         self._scan, self._n_epochs, self._max_time_s = scan, n_epochs, max_time_s
         self._write = keep
+        self._frames_done = 0
         self._written = self._began = self._epoch_began = time.monotonic()
 
     @property
@@ -88,6 +89,7 @@ class TrainingReport:
         Args:
             epoch, step: count from 1.
         """
+        self._frames_done = min(self._scan.n_frames, frames_done)
         self._heard.on_step(
             StepReport(
                 level=1,
@@ -96,7 +98,7 @@ class TrainingReport:
                 step=step,
                 n_steps_in_epoch=n_steps,
                 residual=residual,
-                frames_done=min(self._scan.n_frames, frames_done),
+                frames_done=self._frames_done,
             )
         )
         return self._asked.should_stop()
@@ -134,7 +136,7 @@ class TrainingReport:
                 epoch=epoch,
                 n_epochs=self._n_epochs or max(epoch, round(epoch + left / max(seconds, 1e-6))),
                 residual=row["residual"],
-                frames_per_second=self._scan.n_frames / seconds if seconds > 0 else 0.0,
+                frames_per_second=self._frames_done / seconds if seconds > 0 else 0.0,
                 elapsed_s=elapsed,
                 remaining_s=left,
             )
