@@ -125,7 +125,7 @@ def load_inference_bundle_with_backend(
     """
     from ptycho import _work
 
-    _check_model_name(model_name)
+    check_model_name(model_name)
     named = _settings.backend_of(config, _LOG, default="")
     if named:
         config = config.model_copy(update={"backend": named})
@@ -153,6 +153,11 @@ def _with_backend(config: TrainingConfig) -> TrainingConfig:
     return config.model_copy(update={"backend": backend})
 
 
-def _check_model_name(name: str) -> None:
+def check_model_name(name: str) -> None:
+    """Refuse a name other than those of the two networks that older programs know.
+
+    Raises:
+        ConfigError: lists them.
+    """
     if name not in _MODELS:
         raise ConfigError(f"`model_name` is {name!r}; expected one of {', '.join(_MODELS)}.")

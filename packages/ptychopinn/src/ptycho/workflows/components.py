@@ -104,12 +104,16 @@ def train_cdi_model(train_data: Any, test_data: Any, config: TrainingConfig) -> 
     return run_cdi_example(train_data, test_data, config)[2]
 
 
-def load_inference_bundle(bundle_dir: str | Path) -> tuple[Any, dict[str, Any]]:
+def load_inference_bundle(
+    bundle_dir: str | Path, model_name: str = "diffraction_to_obj"
+) -> tuple[Any, dict[str, Any]]:
     """Open a stored network: its `wts.h5.zip`, the directory that holds it, or where it was unpacked.
 
     The factor for `X` is in the registry afterwards. What a typed config wrote there stays; where none did,
     the settings that the network was trained with are restored.
 
+    Args:
+        model_name: `autoencoder` or `diffraction_to_obj`; both are the same network.
     Returns:
         The network, with `predict`, and the settings it was trained with.
     Raises:
@@ -117,6 +121,7 @@ def load_inference_bundle(bundle_dir: str | Path) -> tuple[Any, dict[str, Any]]:
         BackendUnavailableError: the backend that it names cannot work here; with the ways out.
     """
     _watch.watch_over_this_process()
+    backend_selector.check_model_name(model_name)
     stored = _work.open_network(bundle_dir, log=_LOG)
     trained_with = {**stored.bundle.training, "model": stored.bundle.model, "output_dir": Path()}
     # `architecture` is in the registry since a typed config was written, and not before.
