@@ -111,6 +111,20 @@ def test_every_layout_of_the_bundle_gives_the_same_object(
         assert np.array_equal(image, first), name
 
 
+def test_a_model_of_one_core_gives_the_same_object_in_the_other(trained, client_scan, monkeypatch) -> None:
+    from ptycho_core.backend import discover_backends
+
+    other = {"pytorch": "tensorflow", "tensorflow": "pytorch"}[trained.backend]
+    core = discover_backends().get(other)
+    if core is None or not core.availability().installed:
+        pytest.skip(f"{other}: {core.availability().reason if core else 'not installed'}")
+    images = []
+    for backend in (trained.backend, other):
+        monkeypatch.setenv("PTYCHO_BACKEND", backend)
+        images.append(reconstruct(trained.output, client_scan))
+    assert np.abs(images[0] - images[1]).max() < 1e-4 * np.abs(images[0]).max()
+
+
 def test_the_intensity_scale_is_applied_once_whatever_it_is(trained, client_scan, monkeypatch) -> None:
     monkeypatch.setenv("PTYCHO_BACKEND", trained.backend)
     images = [reconstruct(trained.output, client_scan, scale=scale) for scale in (None, 1.0, 31.25)]
