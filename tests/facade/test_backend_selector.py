@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,7 @@ from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionC
 from ptycho.workflows import backend_selector, components
 from ptycho_config.errors import BackendUnavailableError, ConfigError
 from ptycho_core.backend import Availability
+from ptycho_dispatch.dispatcher import Orientation
 
 pytestmark = pytest.mark.filterwarnings("ignore:POLICY-001:UserWarning")
 
@@ -204,3 +206,39 @@ print(sorted({"torch", "lightning", "tensorflow", "keras"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("output_dir", "groups"), [("run", 512), (None, 512), (".", None)])
+def test_scripts_mean_512_groups_and_the_client_all_frames(
+    output_dir: str | None, groups: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ptycho import _example
+    from ptycho_core.scan import Scan
+
+    class Enough(Exception):
+        """What is looked at has been seen."""
+
+    def train(given: Any, test: Any, config: Any, **_: Any) -> Any:
+        assert config.n_groups == groups
+        raise Enough
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_work, "available", lambda _: Present())
+    monkeypatch.setattr(_work, "train", train)
+    rng = np.random.default_rng(0)
+    scan = Scan.from_arrays(
+        rng.poisson(3.0, (600, 32, 32)), rng.random((600, 2)) * 40, np.ones((32, 32), complex)
+    )
+    chosen = {} if output_dir is None else {"output_dir": Path(output_dir)}
+    config = TrainingConfig(model=ModelConfig(N=32), nepochs=1, **chosen)
+    with pytest.raises(Enough):
+        _example.run_example(
+            scan,
+            None,
+            config,
+            backend="pytorch",
+            orientation=Orientation(),
+            do_stitching=False,
+            execution=PyTorchExecutionConfig(accelerator="cpu"),
+            log=logging.getLogger("ptychopinn"),
+        )

@@ -8,6 +8,7 @@ import os
 import pickle
 import queue
 import signal
+from logging.handlers import QueueHandler
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are watche
 class Handler(logging.Handler):
     """Forwards records as the client's own handler does."""
 
+    __module__ = "ptychodus.model.processing"
+
     def __init__(self, messages: Any) -> None:
         super().__init__()
         self._result_queue = messages
@@ -30,7 +33,8 @@ class Handler(logging.Handler):
 
 def child(messages: Any, end: str) -> None:
     """What runs in the client's child: the entry of the facade, and then an end."""
-    logging.getLogger().addHandler(Handler(messages))
+    handler = Handler(messages) if end != "another program" else QueueHandler(messages)
+    logging.getLogger().addHandler(handler)
     from ptycho_torch.api.base_api import ConfigManager
 
     ConfigManager()
@@ -67,6 +71,10 @@ def test_a_child_that_dies_is_reported(end: str) -> None:
 
 def test_a_child_that_ends_by_itself_says_nothing_more() -> None:
     assert [message[0] for message in heard("normal")] == ["log"]
+
+
+def test_queues_of_other_programs_are_left_alone() -> None:
+    assert [type(message) for message in heard("another program")] == [logging.LogRecord]
 
 
 def test_errors_of_ours_survive_the_way_to_the_parent() -> None:

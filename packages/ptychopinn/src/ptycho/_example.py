@@ -14,7 +14,10 @@ from ptycho_core.physics import cut_patches
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_dispatch.dispatcher import Orientation
 
-__all__ = ["run_example"]
+__all__ = ["SCRIPT_GROUPS", "run_example"]
+
+#: Groups that older scripts mean where they name no number; the client means all.
+SCRIPT_GROUPS = 512
 
 
 def run_example(
@@ -34,6 +37,9 @@ def run_example(
     scan = orientation.applied_to(_work.scan_of(train_data, labelled=labelled))
     test = None if test_data is None else orientation.applied_to(_work.scan_of(test_data, labelled=labelled))
     settings = _settings.training_settings(config, log, counts=scan.measurement == "counts")
+    if config.n_groups is None and not _by_the_client(config) and scan.n_frames > SCRIPT_GROUPS:
+        log.info("`n_groups` is not given: %d of %d frames are trained on.", SCRIPT_GROUPS, scan.n_frames)
+        settings = settings.model_copy(update={"n_groups": SCRIPT_GROUPS})
     done = _work.train(
         scan,
         test,
@@ -64,9 +70,14 @@ def run_example(
     return amplitude, phase, results
 
 
+def _by_the_client(config: TrainingConfig) -> bool:
+    """Tell the client, which sends `Path()` for what it does not use, from a script."""
+    return "output_dir" in config.model_fields_set and config.output_dir == Path()
+
+
 def _directory(config: TrainingConfig) -> Path | None:
     """Return where results go: what somebody chose; `Path()`, which the client sends, means nowhere."""
-    chosen = "output_dir" in config.model_fields_set and config.output_dir != Path()
+    chosen = "output_dir" in config.model_fields_set and not _by_the_client(config)
     return config.output_dir if chosen else None
 
 

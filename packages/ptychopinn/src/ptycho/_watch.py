@@ -23,6 +23,7 @@ from multiprocessing.queues import Queue
 __all__ = ["watch_over_this_process"]
 
 _watched = False
+_CLIENT = "ptychodus"
 #: What the watcher sends: the error, and the end.
 _MESSAGES = 2
 
@@ -77,7 +78,8 @@ def _queue_of_the_client() -> Queue | None:
     if multiprocessing.parent_process() is None:
         return None
     for handler in logging.getLogger().handlers:
-        for value in vars(handler).values():
-            if isinstance(value, Queue):
-                return value
+        # Other programs send log records through queues too, and expect nothing else on them.
+        if type(handler).__module__.split(".")[0] == _CLIENT:
+            queues = [value for value in vars(handler).values() if isinstance(value, Queue)]
+            return queues[0] if queues else None
     return None

@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("ptychopinn")
-#: Groups that older scripts mean where they name no number.
-_SCRIPT_GROUPS = 512
 
 
 def run_cdi_example(
@@ -192,7 +190,7 @@ def create_ptycho_data_container(data: Any, config: TrainingConfig) -> PtychoDat
     if isinstance(data, PtychoDataContainer):
         return data
     raw = data if isinstance(data, RawData) else RawData.from_scan(_work.scan_of(data))
-    wanted = _SCRIPT_GROUPS if config.n_groups is None else config.n_groups
+    wanted = _example.SCRIPT_GROUPS if config.n_groups is None else config.n_groups
     members = config.model.gridsize**2
     grouped = raw.generate_grouped_data(
         (config.model.N if "N" in config.model.model_fields_set else 0) or raw.scan.frame_px,
