@@ -33,7 +33,7 @@ BENCHMARKS = {
     "lines": "all",
     "curves": "all",
     "gpu": "torch",
-    "imports": "base",
+    "imports": "all",
 }
 #: The client, installed without its dependencies, and those of them that it imports without a window.
 CLIENT = "ptychodus==1.7.0"
