@@ -216,3 +216,18 @@ def test_older_clients_reach_modules_as_attributes() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set_probe_guess reassemble_position True set()"
+
+
+def test_frames_to_test_on_have_the_size_of_those_to_train_on(client_scan) -> None:
+    from dataclasses import replace
+
+    from ptycho import _work
+    from ptycho_config.models import TrainingConfig
+
+    scan = client_scan.raw().scan
+    other = replace(scan, name="other", frames=np.ones((len(client_scan.x), 16, 16)))
+    with pytest.raises(
+        ConfigError, match="the frames of other, to test on, are 16 px wide and those of scan"
+    ):
+        log = logging.getLogger("ptychopinn")
+        _work.train(scan, other, TrainingConfig(), backend="pytorch", execution=None, log=log)
