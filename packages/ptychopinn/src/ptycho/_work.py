@@ -119,8 +119,8 @@ def train(
         _refuse_flat_truth(given)
     if test is not None and test.frame_px != given.frame_px:
         raise ConfigError(
-            f"the frames of {test.name}, to test on, are {test.frame_px} px wide and those of {given.name}, to "
-            f"train on, {given.frame_px} px. Use frames of one size."
+            f"the frames of {test.name}, to test on, are {test.frame_px} px wide and those of {given.name}, "
+            f"to train on, {given.frame_px} px. Use frames of one size."
         )
     with _client.spoken_warnings(log):
         scan = _with_refined_probe(given, log)
