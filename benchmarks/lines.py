@@ -1,6 +1,6 @@
 """The lines object of the training literature: a network learns one, and images another.
 
-    nox -s bench -- lines [--epochs 60] [--only measured-like:2] [--write-docs]
+    nox -s bench -- lines [--epochs 24] [--passes 2] [--only measured-like:2] [--write-docs]
 
 N = 64, 512 frames at random places on objects of 392 x 392 px, 1e9 photons a frame, `n_groups` 512. The network sees
 the first object's frames only; the second object's image is judged, on the pixels that are lit to a tenth of the
@@ -35,6 +35,8 @@ PUBLISHED = {
     ("ideal", 2): 0.952,
     ("measured-like", 2): 0.968,
 }
+#: Gridsize -> epochs: groups of four are four times as many frames an epoch.
+EPOCHS = {1: 60, 2: 24}
 EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
 
 
@@ -71,10 +73,12 @@ def lines(probe: np.ndarray, seed: int) -> tuple[Scan, np.ndarray]:
     return scan, obj
 
 
-def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int) -> dict[str, Any]:
+def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int, passes: int) -> dict[str, Any]:
     """Train on the first object and judge the image of the second."""
     (learned, _), (unseen, truth) = lines(probe, TRAIN), lines(probe, TEST)
-    config = TrainingConfig(nepochs=epochs, n_groups=FRAMES, model=ModelConfig(gridsize=gridsize))
+    config = TrainingConfig(
+        nepochs=epochs, n_groups=FRAMES, model=ModelConfig(gridsize=gridsize, unet_passes=passes)
+    )
     began = time.perf_counter()
     trained = get_backend("pytorch").train(learned, config, EXECUTION)
     minutes = (time.perf_counter() - began) / 60
@@ -83,6 +87,7 @@ def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int) -> dict[st
     return {
         "probe": name,
         "gridsize": gridsize,
+        "epochs": epochs,
         "amplitude": values["amplitude_ssim"],
         "phase": values["phase_ssim"],
         "published": PUBLISHED[name, gridsize],
@@ -93,7 +98,8 @@ def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, help="60 of single frames and 24 of groups when not given")
+    parser.add_argument("--passes", type=int, default=2, help="how often the network sees each frame")
     parser.add_argument("--only", nargs="+", help="rows to measure, such as `measured-like:2`")
     parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
@@ -102,14 +108,17 @@ def main() -> None:
         for name, probe in (("ideal", ideal_probe()), ("measured-like", measured_probe())):
             if arguments.only and f"{name}:{gridsize}" not in arguments.only:
                 continue
-            rows.append(measure(name, probe, gridsize, arguments.epochs))
+            epochs = arguments.epochs or EPOCHS[gridsize]
+            rows.append(measure(name, probe, gridsize, epochs, arguments.passes))
             print(rows[-1], flush=True)
     only = f" --only {' '.join(arguments.only)}" if arguments.only else ""
-    flags = f"--epochs {arguments.epochs}{only}" + (" --write-docs" if arguments.write_docs else "")
+    epochs = f" --epochs {arguments.epochs}" if arguments.epochs else ""
+    flags = f"--passes {arguments.passes}{epochs}{only}{' --write-docs' if arguments.write_docs else ''}"
     table = [
         [
             row["probe"],
             str(row["gridsize"]),
+            str(row["epochs"]),
             f"{row['amplitude']:.3f}",
             f"{row['published']:.3f}",
             f"{row['phase']:.3f}",
@@ -121,6 +130,7 @@ def main() -> None:
     header = [
         "probe",
         "gridsize",
+        "epochs",
         "amplitude SSIM",
         "published",
         "phase SSIM",
@@ -131,8 +141,9 @@ def main() -> None:
 
 `nox -s bench -- lines {flags}`, on {host()}.
 
-N = 64, 512 groups, {arguments.epochs} epochs on the frames of one lines object; judged is the image of another one,
-which the network never saw. "Published" are the figures of the method's literature, with far more frames. The solver
+N = 64, 512 groups of the frames of one lines object; judged is the image of another one, which the network never
+saw. The network sees each frame {"once" if arguments.passes == 1 else f"{arguments.passes} times"}
+(`--unet-passes`), each time beside the image that all frames agreed on before. "Published" are the figures of the method's literature, with far more frames. The solver
 gets the unseen scan itself.
 
 {markdown_table(header, table)}

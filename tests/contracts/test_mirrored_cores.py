@@ -20,6 +20,7 @@ TENSORFLOW_ALONE = {
     "framework.py": "imports TensorFlow without its chatter; torch has none",
     "weights.py": "names and layout of weights, which are those of torch's state dict",
     "networks/layers.py": "the layers of torch.nn",
+    "networks/fused.py": "what XLA makes one loop of; torch has such kernels",
 }
 #: Modules that only the PyTorch core has, for good.
 TORCH_ALONE = {

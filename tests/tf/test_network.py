@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,54 @@ def test_half_precision_is_of_the_network_alone() -> None:
     assert (half_patches.dtype, half_rate.dtype) == (tf.complex64, tf.float32)
     assert 0 < np.abs(half_patches.numpy() - patches.numpy()).max() < 0.1
     assert np.abs(half_rate.numpy() - rate.numpy()).max() < 0.2 * rate.numpy().max()
+
+
+def compiled_nodes(wrapped: PtychoNetwork) -> set[str]:
+    """What XLA compiles of a step: the names of functions, without their numbers."""
+    graph = tf.function(lambda *parts: wrapped.patches(Batch(*parts)), autograph=False)
+    function = graph.get_concrete_function(*batch(4)[:4]).graph.as_graph_def()
+    nodes = [*function.node, *(node for part in function.library.function for node in part.node_def)]
+    compiled = [node for node in nodes if "_XlaMustCompile" in node.attr and node.attr["_XlaMustCompile"].b]
+    names = (node.attr["f"].func.name.removeprefix("__inference_") for node in compiled)
+    return {re.sub(r"_\d+$", "", name) for name in names}
+
+
+def test_what_is_compiled_is_what_jit_compile_says() -> None:
+    wrapped = network()
+    by_hand = {"_gelu", "_values", "_squares", "_scaled_gelu"}
+    for jit_compile, expected in ((False, set()), ("auto", by_hand), (True, {"__call__"})):
+        wrapped.jit_compile = jit_compile
+        assert compiled_nodes(wrapped) == expected
+
+
+@pytest.mark.parametrize("settings", [{}, {"architecture": "fno"}, {"architecture": "ffno"}], ids=str)
+def test_however_much_is_compiled_the_patches_are_the_same(settings: dict[str, Any]) -> None:
+    wrapped, given = network(**settings), batch(4)
+    wrapped = loud(wrapped) if wrapped.model.architecture == "unet" else wrapped
+    patches = []
+    for jit_compile in (False, "auto", True):
+        wrapped.jit_compile = jit_compile
+        patches.append(wrapped.patches(given).numpy())
+    for compiled in patches[1:]:
+        assert np.abs(compiled - patches[0]).max() <= 1e-5 * np.abs(patches[0]).max()
+
+
+def test_another_probe_leaves_what_computes_and_how() -> None:
+    wrapped = network()
+    wrapped.jit_compile, wrapped.compute_dtype = False, "bfloat16"
+    other = wrapped.with_probe(probe())
+    assert (other.jit_compile, other.compute_dtype) == (False, "bfloat16")
+
+
+def test_passes_are_the_steps_that_can_be_taken_by_hand() -> None:
+    wrapped, given = loud(network(unet_passes=2)), batch(4)
+    image = None
+    for patches, rate in wrapped.passes(given):
+        by_hand = wrapped.agreed(wrapped.patches(given, image), given.corners)
+        image = patches
+        assert np.abs(by_hand - patches).max() <= 1e-6 * np.abs(patches).max()
+        expected = wrapped.rate(patches, given.rests_px).numpy()
+        assert np.abs(rate.numpy() - expected).max() <= 1e-6 * expected.max()
 
 
 def test_a_batch_moves_as_one() -> None:

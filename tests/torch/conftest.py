@@ -14,7 +14,7 @@ collect_ignore = (
         "test_forward.py",
         "test_memory.py",
         "test_passes.py",
-        "test_probe_training.py",
+        "test_probe_gauge.py",
         "test_recipes.py",
         "test_resume.py",
         "test_several_processes.py",

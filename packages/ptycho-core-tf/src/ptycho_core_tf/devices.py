@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
@@ -10,7 +10,7 @@ from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.hardware import Resolution
 from ptycho_core_tf.framework import quietly, tf
 
-__all__ = ["FLAG", "Placement", "compute_dtype", "device_in_use", "gpu_available", "place_run"]
+__all__ = ["FLAG", "Placement", "compute_dtype", "device_in_use", "gpu_available", "jit_compile", "place_run"]
 
 FLAG = "--tensorflow-accelerator"
 _HALF = {"32-true": "float32", "16-mixed": "float16", "bf16-mixed": "bfloat16"}
@@ -34,6 +34,11 @@ class Placement(NamedTuple):
         fell_back = self.resolution.fell_back
         warned = [str(hardware.fallback_warning(self.resolution, FLAG))] if fell_back else []
         return {"execution": self.resolution._asdict(), "policy_warnings": warned}
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes."""
+        return "CPU" not in self.device
 
     @property
     def n_devices(self) -> int:
@@ -88,6 +93,11 @@ def place_run(execution: TensorFlowExecutionConfig, *, stacklevel: int = 2) -> P
 def compute_dtype(execution: TensorFlowExecutionConfig) -> str:
     """Return the number type in which the layers of a network compute."""
     return _HALF[execution.precision]
+
+
+def jit_compile(execution: TensorFlowExecutionConfig, placement: Placement) -> bool | Literal["auto"]:
+    """Say whether XLA compiles the layers of a network: `auto` is yes on a GPU, and on a CPU left to them."""
+    return True if execution.jit_compile == "auto" and placement.on_gpu else execution.jit_compile
 
 
 def device_in_use(placement: Placement) -> str:

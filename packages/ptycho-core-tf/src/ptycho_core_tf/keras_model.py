@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ptycho_config import guards
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.models import TrainingConfig
-from ptycho_core.learning.advice import not_finite_advice
+from ptycho_core.learning.advice import gradients_not_finite_advice, not_finite_advice
 from ptycho_core.learning.recipe import clip_value_of
 from ptycho_core.schedules import WARM_UP_STEPS
 from ptycho_core_tf.clipping import clip_adaptively
@@ -22,10 +22,10 @@ from ptycho_core_tf.losses import (
 )
 from ptycho_core_tf.network import Batch, PtychoNetwork
 
-__all__ = ["EXTRAS", "PtychoKeras"]
+__all__ = ["EXTRAS", "LossScale", "PtychoKeras"]
 
-#: What a step tells beside its metrics; 1 or 0 for the first two, none of it is for the log.
-EXTRAS = ("finite", "patches_finite", "step_residual", "spread")
+#: What a step tells beside its metrics; 1 or 0 for the first three, none of it is for the log.
+EXTRAS = ("finite", "loss_finite", "patches_finite", "step_residual", "spread")
 Tensors = Mapping[str, tf.Tensor]
 
 
@@ -58,7 +58,7 @@ class PtychoKeras(keras.Model):
         """What the optimiser changes."""
         self._means = {name: keras.metrics.Mean(name) for name in ("loss", "residual", "nll")}
         self.built = True  # its variables are there already
-        self._loss_scale = _LossScale() if execution.precision == "16-mixed" else None
+        self.loss_scale = LossScale() if execution.precision == "16-mixed" else None
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -66,36 +66,35 @@ class PtychoKeras(keras.Model):
         return list(self._means.values())
 
     def train_step(self, data: Tensors) -> dict[str, tf.Tensor]:
-        """Learn from the batches of one device; nothing is learned where the loss is not finite."""
+        """Learn from the batches of one device; no device learns where the loss of one is not finite."""
         batches = _taken_apart(data)
-        factor = 1.0 if self._loss_scale is None else self._loss_scale.value
-        with tf.GradientTape() as tape:
+        factor = tf.constant(1.0) if self.loss_scale is None else tf.convert_to_tensor(self.loss_scale.value)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.learned)
             losses = [self._told(batch) for batch in batches]
             loss = tf.add_n([each["loss"] for each in losses]) / len(losses)
             scaled = loss * factor
-        gradients = [None if g is None else g / factor for g in tape.gradient(scaled, self.learned)]
+        gradients = [g / factor for g in tape.gradient(scaled, self.learned, unconnected_gradients="zero")]
         told = {name: tf.add_n([each[name] for each in losses]) / len(losses) for name in losses[0]}
         finite = tf.math.is_finite(loss)
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
             gradients = replica.all_reduce("MEAN", gradients)
             finite = replica.all_reduce("SUM", tf.cast(finite, tf.float32)) >= replica.num_replicas_in_sync
-        weights = self._clipped(gradients)
-        if replica.num_replicas_in_sync > 1:
-            # Keras sums over the devices once more.
-            weights = [g / replica.num_replicas_in_sync for g in weights]
-        good = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in weights])
-        if self._loss_scale is None:
-            self._apply_if(finite, weights)
-        else:
-            self._apply_if(finite & good, weights)
-            self._loss_scale.update(good)
-            # A step that overflowed is taken again smaller; the loss itself tells whether all is lost.
-            finite = finite | (self._loss_scale.value >= 1)
+        taken = goes_on = finite
+        if self.loss_scale is not None:
+            # Before they are clipped: what overflowed would be a number again.
+            fits = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+            taken = finite & fits
+            self.loss_scale.update(fits)
+            # Where nothing is left to lower, it was not the scale.
+            goes_on = finite & (fits | (factor >= 1))
+        self._apply_if(taken, self._clipped(gradients))
         self._count(told)
         means = {f"train_{name}": mean.result() for name, mean in self._means.items()}
         return means | {
-            "finite": tf.cast(finite, tf.float32),
+            "finite": tf.cast(goes_on, tf.float32),
+            "loss_finite": tf.cast(finite, tf.float32),
             "patches_finite": told["patches_finite"],
             "step_residual": told["residual"],
             "spread": told["spread"],
@@ -108,40 +107,59 @@ class PtychoKeras(keras.Model):
         return {name: self._means[name].result() for name in ("loss", "residual")}
 
     def why_not_finite(self, step: int, logs: Mapping[str, float]) -> str:
-        """Say where a loss that is not finite comes from, and what to try."""
+        """Say where a loss or gradients that are not finite come from, and what to try."""
+        if logs["loss_finite"] > 0.5:
+            return gradients_not_finite_advice(step, self.execution)
         finite = all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.learned)
         return not_finite_advice(
             step, self.execution, weights_finite=finite, patches_finite=logs["patches_finite"] > 0.5
         )
+
+    def end_epoch(self) -> None:
+        """Take a probe that is trained back to its gauge."""
+        if any(variable is self._physics.probe_parts for variable in self.learned):
+            self._physics.rescale_probe()
 
     def check_collapse(self, step: int, spread: float) -> None:
         """Stop a network that gave the same patch for every frame of the last batch (TRAIN-COLLAPSE-001)."""
         if step > 10 * WARM_UP_STEPS:
             guards.check_collapse(spread)
 
-    def _apply_if(self, finite: tf.Tensor, gradients: list[tf.Tensor]) -> None:
-        """Change the weights where all is finite.
+    def _apply_if(self, taken: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+        """Let the optimiser take its step, or leave weights, moments and step number as they are.
 
-        By a factor, not by a branch: devices that wait for each other may not take different ways.
+        Args:
+            taken: the same on all devices.
+            gradients: the same on all devices.
         """
-        safe = [tf.where(finite, g, tf.zeros_like(g)) for g in gradients]
-        self.optimizer.apply(safe, self.learned)
 
-    def _clipped(self, gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
-        known = [
-            tf.zeros_like(variable) if gradient is None else gradient
-            for gradient, variable in zip(gradients, self.learned, strict=True)
-        ]
+        def apply(gradients: list[tf.Tensor]) -> None:
+            # Keras sums over the devices once more.
+            count = tf.distribute.get_replica_context().num_replicas_in_sync
+            self.optimizer.apply([g / count for g in gradients] if count > 1 else gradients, self.learned)
+
+        def of_all(strategy: tf.distribute.Strategy, taken: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+            first = strategy.experimental_local_results(taken)[0]
+            tf.cond(
+                first,
+                lambda: strategy.extended.call_for_each_replica(apply, args=(gradients,)),
+                lambda: None,
+            )
+
+        # Devices wait for each other within the step, so that the way is chosen for all of them at once.
+        tf.distribute.get_replica_context().merge_call(of_all, args=(taken, gradients))
+
+    def _clipped(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         limit = clip_value_of(self.settings)
         if not limit:
-            return known
+            return gradients
         if self.settings.gradient_clip_algorithm == "agc":
-            return [g for g in clip_adaptively(self.learned, known, limit) if g is not None]
+            return [g for g in clip_adaptively(self.learned, gradients, limit) if g is not None]
         if self.settings.gradient_clip_algorithm == "value":
-            return [tf.clip_by_value(g, -limit, limit) for g in known]
+            return [tf.clip_by_value(g, -limit, limit) for g in gradients]
         # As torch clips: nothing is made longer, and the norm never divides by zero.
-        factor = tf.minimum(1.0, limit / (tf.linalg.global_norm(known) + 1e-6))
-        return [g * tf.cast(factor, g.dtype) for g in known]
+        factor = tf.minimum(1.0, limit / (tf.linalg.global_norm(gradients) + 1e-6))
+        return [g * tf.cast(factor, g.dtype) for g in gradients]
 
     def _count(self, told: Tensors) -> None:
         for name, mean in self._means.items():
@@ -184,7 +202,7 @@ class PtychoKeras(keras.Model):
         return loss
 
 
-class _LossScale:
+class LossScale:
     """Keeps the gradients of float16 within its range: the loss is multiplied by as much as it bears."""
 
     _FIRST, _GOOD_STEPS, _FACTOR = 2.0**15, 2000, 2.0

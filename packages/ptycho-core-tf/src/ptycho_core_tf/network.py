@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ptycho_config.models import ModelConfig
 from ptycho_core.architectures import check_network, unet_channels
 from ptycho_core.learning.frames import FrameBatch
-from ptycho_core.normalisation import probe_in_gauge
+from ptycho_core.normalisation import probe_back_in_gauge, probe_in_gauge
 from ptycho_core_tf.forward import back_project, detector_intensity, move_probe
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.fused import compiled_parts
@@ -58,8 +58,11 @@ class Batch(NamedTuple):  # a tuple, which tf.function, tf.data and strategies t
 class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weights`, `output` and `dtype`
     """Object patches from diffraction patterns, and the way back to the detector.
 
-    The probe is held in the gauge of the configuration, (P, N, N) complex; `log_scale` is the logarithm of
-    the factor from unit amplitude to the root of counts.
+    The probe is held in the gauge of the configuration; `log_scale` is the logarithm of the factor from unit
+    amplitude to the root of counts.
+
+    Attributes:
+        probe_parts: (P, N, N, 2), real and imaginary part of the probe; a parameter where it is trained.
     """
 
     def __init__(
@@ -75,35 +78,59 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         self.model = model
         self.compute_dtype = dtype
         """What the network itself computes in; half precision is allowed, the physics keeps its own."""
-        import os
-
-        self.jit_compile = "auto" if os.environ.get("FUSED", "1") == "1" else False
+        self.jit_compile: bool | Literal["auto"] = "auto"
+        """What XLA compiles: the network, nothing, or what it makes faster: on a CPU, what lies between the
+        convolutions."""
         self.network = _build(model, dtype)
-        self.probe = tf.Variable(_in_gauge(probe, model, dtype), trainable=False, name="probe")
+        self._compiled = tf.function(self.network.__call__, jit_compile=True, autograph=False)
+        self.probe_parts = tf.Variable(
+            _parts(probe_in_gauge(probe, model)), trainable=False, dtype=dtype, name="probe"
+        )
+        self._trains_probe = False
         self.back_projection_std = tf.Variable(
             tf.ones((), dtype), trainable=False, name="back_projection_std"
         )
         self.log_scale = tf.Variable(math.log(intensity_scale), dtype=dtype, name="log_scale")
 
     @property
+    def probe(self) -> tf.Tensor:
+        """The probe (P, N, N) complex."""
+        parts = tf.convert_to_tensor(self.probe_parts)
+        return tf.complex(parts[..., 0], parts[..., 1])
+
+    @property
     def weights(self) -> tf.Tensor:
         """Weight (N, N) of each pixel of a patch where patches are averaged: the light it got."""
-        probe = tf.convert_to_tensor(self.probe)
-        light = tf.reduce_sum(tf.square(tf.math.real(probe)) + tf.square(tf.math.imag(probe)), 0)
+        light = tf.reduce_sum(tf.square(tf.stop_gradient(tf.convert_to_tensor(self.probe_parts))), (0, 3))
         return light / tf.reduce_max(light) + _WEIGHT_FLOOR
 
     @property
     def parameters(self) -> list[tf.Variable]:
-        """What training changes: the weights of the network, and `log_scale`."""
-        return [*named_variables(self.network).values(), self.log_scale]
+        """What training changes: the network's weights, `log_scale`, and the probe where it is trained."""
+        probe = [self.probe_parts] if self._trains_probe else []
+        return [*named_variables(self.network).values(), self.log_scale, *probe]
 
     def with_probe(self, probe: np.ndarray) -> PtychoNetwork:
         """Return the same network around another probe (P, N, N)."""
         other = PtychoNetwork(self.model, probe, 1.0, dtype=self.log_scale.dtype.name)
-        fitting = tf.convert_to_tensor(other.probe)
-        other.take(self)
-        other.probe.assign(fitting)
+        other.take(self, probe=False)
         return other
+
+    def train_probe(self) -> None:
+        """Let the optimiser change the probe too."""
+        self._trains_probe = True
+
+    def hold_probe(self, parts: tf.Tensor | np.ndarray | None = None) -> None:
+        """Hold the probe still, as it is, or with other parts (P, N, N, 2)."""
+        self._trains_probe = False
+        if parts is not None:
+            self.probe_parts.assign(parts)
+
+    def rescale_probe(self) -> None:
+        """Take a probe that was trained back to its gauge; `log_scale` makes up for it, and rates stay."""
+        fitting, factor = probe_back_in_gauge(self.probe.numpy(), self.model)
+        self.probe_parts.assign(_parts(fitting))
+        self.log_scale.assign(self.log_scale.numpy() - math.log(factor))
 
     def copied(self) -> PtychoNetwork:
         """Return the same network on a device of its own, whatever devices hold this one."""
@@ -111,16 +138,16 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         other.take(self)
         return other
 
-    def take(self, other: PtychoNetwork) -> None:
-        """Take weights, probe and scales of another network of the same model."""
+    def take(self, other: PtychoNetwork, *, probe: bool = True) -> None:
+        """Take weights and scales of another network of the same model, and its probe unless told not to."""
         write_weights(self.network, read_weights(other.network))
-        self.compute_dtype = other.compute_dtype
-        for name in ("log_scale", "back_projection_std", "probe"):
+        self.compute_dtype, self.jit_compile = other.compute_dtype, other.jit_compile
+        for name in ("log_scale", "back_projection_std", *(["probe_parts"] if probe else [])):
             getattr(self, name).assign(getattr(other, name).numpy())
 
     def calibrate(self, amplitude: tf.Tensor) -> None:
         """Set the scale of the back-projection from some frames (B, N, N) of unit amplitude."""
-        back = back_project(amplitude, tf.convert_to_tensor(self.probe))
+        back = back_project(amplitude, self.probe)
         spread = tf.reduce_mean(tf.square(tf.math.real(back)) + tf.square(tf.math.imag(back))) / 2
         self.back_projection_std.assign(tf.maximum(tf.sqrt(spread), 1e-12))
 
@@ -139,11 +166,12 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         if self.model.input_channels == "amplitude":
             return batch.amplitude[:, None]
         if self.model.unet_passes == 1:
-            back = self._standardised(back_project(batch.amplitude, tf.convert_to_tensor(self.probe)))
+            back = self._standardised(back_project(batch.amplitude, tf.stop_gradient(self.probe)))
             return tf.stack([batch.amplitude, *back], 1)
         if image is None:
             image = tf.ones_like(batch.amplitude, dtype=self.probe.dtype)
-        probes = self._moved(batch.rests_px) if probes is None else probes
+        # It learns from what it explains, not from what it shows the network.
+        probes = tf.stop_gradient(self._moved(batch.rests_px) if probes is None else probes)
         back = self._standardised(back_project(batch.amplitude, probes, image))
         return tf.stack([batch.amplitude, *back, tf.math.real(image) - 1, tf.math.imag(image)], 1)
 
@@ -202,7 +230,7 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
 
     def _moved(self, rests_px: tf.Tensor) -> tf.Tensor:
         """Give each frame its own probe modes, (B, P, N, N)."""
-        return move_probe(tf.convert_to_tensor(self.probe), rests_px)
+        return move_probe(self.probe, rests_px)
 
     def passes(self, batch: Batch) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Give the patches and the rates they predict after each pass; see `__call__`.
@@ -232,12 +260,15 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         return tf.math.real(back) / self.back_projection_std, tf.math.imag(back) / self.back_projection_std
 
     def _seen(self, images: tf.Tensor) -> tf.Tensor:
-        with compiled_parts(self.jit_compile == "auto"):
-            return self.network(tf.cast(images, self.compute_dtype))
+        narrowed = tf.cast(images, self.compute_dtype)
+        if self.jit_compile is True:
+            return self._compiled(narrowed)
+        with compiled_parts(self.jit_compile == "auto" and not tf.config.list_logical_devices("GPU")):
+            return self.network(narrowed)
 
 
-def _in_gauge(probe: np.ndarray, model: ModelConfig, dtype: str) -> np.ndarray:
-    return probe_in_gauge(probe, model).astype(np.complex128 if dtype == "float64" else np.complex64)
+def _parts(probe: np.ndarray) -> np.ndarray:
+    return np.stack([probe.real, probe.imag], -1)
 
 
 def _build(model: ModelConfig, dtype: str) -> tf.Module:

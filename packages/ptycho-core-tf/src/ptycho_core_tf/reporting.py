@@ -86,6 +86,7 @@ class Reporter(keras.callbacks.Callback):
             logs.pop(name, None)
         self._report.epoch({name: float(value) for name, value in logs.items()})
         self.model.check_collapse(self._steps, self._spread)
+        self.model.end_epoch()
         self._keep()
         self._report.keep()
 

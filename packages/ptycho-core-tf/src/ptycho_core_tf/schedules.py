@@ -70,7 +70,7 @@ class _Course(keras.callbacks.Callback):
     def __init__(self, optimizer: keras.optimizers.Optimizer, factor: Callable[[int], float]) -> None:
         super().__init__()
         self._optimizer, self._factor, self._step = optimizer, factor, 0
-        self._first = float(optimizer.learning_rate)
+        self._first = _rate_of(optimizer)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._optimizer.learning_rate = self._first * self._factor(self._step)
@@ -85,5 +85,10 @@ class _Wait(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         # A run that is stopped within its first epoch has no loss of an epoch yet, and needs none.
         if logs and self._monitor in logs:
-            rate = float(self._optimizer.learning_rate)
-            self._optimizer.learning_rate = self._plateau.rate_after(float(logs[self._monitor]), rate)
+            loss = float(logs[self._monitor])
+            self._optimizer.learning_rate = self._plateau.rate_after(loss, _rate_of(self._optimizer))
+
+
+def _rate_of(optimizer: keras.optimizers.Optimizer) -> float:
+    """Read the learning rate, whatever devices hold it."""
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))

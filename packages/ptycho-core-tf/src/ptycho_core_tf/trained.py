@@ -14,7 +14,7 @@ import numpy as np
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_core.learning.frames import FrameBatch
 from ptycho_core.learning.trained import Trained
-from ptycho_core_tf.devices import Placement, compute_dtype
+from ptycho_core_tf.devices import Placement, compute_dtype, jit_compile
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.memory import is_out_of_memory
 from ptycho_core_tf.network import Batch, PtychoNetwork
@@ -59,10 +59,11 @@ class TrainedNetwork(Trained):
         return replace(self, network=self.network.with_probe(probe))
 
     def _on_gpu(self) -> bool:
-        return "CPU" not in self.placement.device
+        return self.placement.on_gpu
 
     def _imager(self) -> Imager:
         self.network.compute_dtype = compute_dtype(self.execution)
+        self.network.jit_compile = jit_compile(self.execution, self.placement)
         return Imager(self.network, self.placement.device)
 
     def _is_out_of_memory(self, error: Exception) -> bool:

@@ -19,10 +19,11 @@ from ptycho_core.learning.metrics import metric_to_watch
 from ptycho_core.learning.recipe import batch_size_of, learning_rate_of
 from ptycho_core.learning.report import TrainingReport
 from ptycho_core.learning.resume import joined
-from ptycho_core.learning.run import Earlier, Prepared, announce, calibration_frames, prepare, scaling_of
+from ptycho_core.learning.run import Prepared, announce, calibration_frames, prepare, scaling_of
 from ptycho_core.scan import Scan
 from ptycho_core_tf.checkpoints import Checkpoints
-from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, place_run
+from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, jit_compile, place_run
+from ptycho_core_tf.first_weights import seeded
 from ptycho_core_tf.framework import keras, quietly, tf
 from ptycho_core_tf.keras_model import PtychoKeras
 from ptycho_core_tf.loaders import make_loader
@@ -34,7 +35,7 @@ from ptycho_core_tf.reporting import Reporter
 from ptycho_core_tf.schedules import scheduler_for
 from ptycho_core_tf.trained import TrainedNetwork
 
-__all__ = ["train_network"]
+__all__ = ["train_network", "train_on"]
 
 #: The logger of the command line, which names no core and so listens to no logger of one.
 _LOG = logging.getLogger("ptycho")
@@ -64,17 +65,44 @@ def train_network(
         PolicyError: POLICY-001.
         TrainingError: the loss is not finite, the network collapsed, or the memory does not suffice.
     """
-    earlier = None if start is None else Earlier(start.training, start.history)
+    earlier = None if start is None else start.earlier
     prepared = prepare(scan, config, execution, test_scan=test_scan, earlier=earlier)
     placement = place_run(execution, stacklevel=3)
+    return train_on(
+        placement,
+        prepared,
+        execution,
+        together=placement.n_devices,
+        callbacks=callbacks,
+        test_scan=test_scan,
+        directory=directory,
+        start=start,
+    )
+
+
+def train_on(
+    placement: Placement,
+    prepared: Prepared,
+    execution: TensorFlowExecutionConfig,
+    *,
+    together: int,
+    callbacks: Sequence[Callback] = (),
+    test_scan: Scan | None = None,
+    directory: Path | None = None,
+    start: TrainedNetwork | None = None,
+) -> TrainedNetwork:
+    """Train on devices that are chosen already; see `train_network`.
+
+    Args:
+        together: batches of one step, shared out among the devices. The step of one device from two batches
+            is that of two devices from one each.
+    """
     config, frames = prepared.config, prepared.frames
     written = directory if execution.enable_checkpointing else None
     watched = metric_to_watch(execution, tested=test_scan is not None)
     with quietly(), placement.strategy.scope():
-        run = _Run(_network(prepared, start, execution), prepared, execution, start, placement)
-        loader = make_loader(
-            frames, config, prepared.seed + prepared.epochs_before, together=placement.n_devices
-        )
+        run = _Run(_network(prepared, start, execution, placement), prepared, execution, start, placement)
+        loader = make_loader(frames, config, prepared.seed + prepared.epochs_before, together=together)
         module = PtychoKeras(
             run.network, config, execution, mean_counts_per_pixel=prepared.mean_counts_per_pixel
         )
@@ -94,8 +122,7 @@ def train_network(
     report = TrainingReport(
         callbacks, scan=frames.scan, n_epochs=prepared.n_epochs, max_time_s=config.max_time, keep=keep
     )
-    frames_per_step = placement.n_devices * loader.frames_per_batch
-    reporter = Reporter(report, run.network, course, loader.order, frames_per_step)
+    reporter = Reporter(report, run.network, course, loader.order, together * loader.frames_per_batch)
     monitor = "train_loss" if test_scan is None else "val_loss"
     listeners: list[keras.callbacks.Callback] = [
         reporter,
@@ -107,7 +134,7 @@ def train_network(
         patience = execution.early_stop_patience
         listeners.append(keras.callbacks.EarlyStopping("val_loss", patience=patience))
         test_frames = prepared.test_frames(test_scan)
-        test_data = make_loader(test_frames, config, prepared.seed, together=placement.n_devices).dataset
+        test_data = make_loader(test_frames, config, prepared.seed, together=together).dataset
     if written is not None:
 
         def save(path: Path) -> Path:
@@ -162,17 +189,23 @@ class _Run:
 
 
 def _network(
-    prepared: Prepared, start: TrainedNetwork | None, execution: TensorFlowExecutionConfig
+    prepared: Prepared,
+    start: TrainedNetwork | None,
+    execution: TensorFlowExecutionConfig,
+    placement: Placement,
 ) -> PtychoNetwork:
     """Make the network that learns, with its first weights or those to go on from."""
     frames = prepared.frames
-    keras.utils.set_random_seed(prepared.seed)
-    network = PtychoNetwork(prepared.config.model, frames.scan.probe, frames.intensity_scale)
-    network.compute_dtype = compute_dtype(execution)
+    with seeded(prepared.seed):
+        network = PtychoNetwork(prepared.config.model, frames.scan.probe, frames.intensity_scale)
     if start is None:
         network.calibrate(tf.constant(calibration_frames(frames)))
     else:
-        network.take(start.network)
+        network.take(start.network, probe=prepared.keeps_probe)
+    if prepared.trains_probe:
+        network.train_probe()
+    network.compute_dtype = compute_dtype(execution)
+    network.jit_compile = jit_compile(execution, placement)
     return network
 
 

@@ -16,7 +16,7 @@ _NETWORKS = {"cnn": Cnn, "ffno": Ffno, "fno": Fno, "fno_vanilla": FnoVanilla}
 
 
 def classic_network(model: ModelConfig, *, dtype: str = "float32") -> tf.Module:
-    """Build the network that `architecture` names, with the initial weights that TensorFlow's seed gives.
+    """Build the network that `architecture` names, with the initial weights that `first_weights` draws.
 
     Every one maps float32 (B, C, N, N), unit amplitude with the DC in the centre and C = gridsize^2, to
     complex64 object patches (B, C, N, N), or (B, 1, N, N) where `object_big` is off; both wider in float64.

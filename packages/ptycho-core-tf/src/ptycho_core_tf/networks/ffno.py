@@ -11,8 +11,9 @@ from jaxtyping import Float
 from ptycho_config.models import ModelConfig
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.fno import OperatorNetwork
+from ptycho_core_tf.networks.fused import gelu
 from ptycho_core_tf.networks.heads import convolution
-from ptycho_core_tf.networks.layers import InstanceNorm, gelu
+from ptycho_core_tf.networks.layers import InstanceNorm
 from ptycho_core_tf.networks.spectral import SpectralPair
 
 __all__ = ["Ffno"]

@@ -12,8 +12,9 @@ from jaxtyping import Complex, Float
 
 from ptycho_config.models import ModelConfig
 from ptycho_core_tf.framework import tf
+from ptycho_core_tf.networks.fused import gelu
 from ptycho_core_tf.networks.heads import convolution, object_from_outputs, output_layers
-from ptycho_core_tf.networks.layers import gelu, standardised
+from ptycho_core_tf.networks.layers import standardised
 from ptycho_core_tf.networks.spectral import SpectralConvolution
 
 __all__ = ["Fno", "FnoVanilla", "Lifter", "OperatorNetwork"]

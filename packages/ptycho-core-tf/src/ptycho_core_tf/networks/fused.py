@@ -1,11 +1,11 @@
 """What lies between convolutions, as a few loops that XLA compiles instead of many that TensorFlow runs.
 
-Every operation of TensorFlow goes through memory once: GELU is five of them and its gradient ten more, which on
-a CPU takes half as long as the convolution before it. Compiled, each is one loop. Convolutions are left as they
-are: those of oneDNN are faster than XLA's.
+Every operation of TensorFlow goes through memory once. GELU is five of them and its gradient ten more; on a
+CPU that takes half as long as the convolution before it. Compiled, each of the two is one loop. Convolutions
+are left as they are: those of oneDNN are faster than XLA's.
 
-Nothing is compiled but within `compiled_parts`. The first call with each shape takes about a tenth of a second,
-and on a GPU XLA needs libraries that not every installation has.
+Nothing is compiled but within `compiled_parts`. The first call with each shape takes about a tenth of a
+second, and on a GPU XLA needs libraries that not every installation has.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ptycho_core_tf.networks.layers import (
     EPSILON,
     GroupNorm,
     at_least_float32,
-    mean_of_images,
+    mean_of_columns,
     mean_of_rows,
 )
 
@@ -60,7 +60,7 @@ def normalised_gelu(
 
     @tf.custom_gradient
     def result(features: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-        mean = norm.over_groups(mean_of_images(at_least_float32(features)))
+        mean = norm.over_groups(_average(_values, features))
         variance = norm.over_groups(_average(_squares, features, mean))
         one_over_std = tf.math.rsqrt(variance + EPSILON)
         factor = one_over_std * weight
@@ -68,7 +68,7 @@ def normalised_gelu(
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             inner = _run(_scaled_gelu_gradient, features, upstream, factor, summand)
-            by_bias = mean_of_images(at_least_float32(inner))
+            by_bias = _average(_values, inner)
             by_weight = _average(_products, features, inner, mean) * one_over_std
             # Normalising takes out of the gradient what shifts or scales all pixels of a group.
             slope = tf.square(one_over_std) * norm.over_groups(by_weight * weight)
@@ -128,12 +128,16 @@ def _scaled_gelu_gradient(
     return tf.cast(at_least_float32(upstream) * slope, x.dtype)
 
 
+def _values(x: tf.Tensor) -> tf.Tensor:
+    return mean_of_columns(at_least_float32(x))
+
+
 def _squares(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.square(at_least_float32(x) - mean), 2, keepdims=True)
+    return mean_of_columns(tf.square(at_least_float32(x) - mean))
 
 
 def _products(x: tf.Tensor, inner: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(at_least_float32(inner) * (at_least_float32(x) - mean), 2, keepdims=True)
+    return mean_of_columns(at_least_float32(inner) * (at_least_float32(x) - mean))
 
 
 def _combined(

@@ -13,6 +13,7 @@ from jaxtyping import Complex, Float
 
 from ptycho_config.models import ModelConfig
 from ptycho_core.architectures import amplitude_ceiling, object_channels
+from ptycho_core_tf.first_weights import uniform
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.layers import Convolution, at_least_float32
 
@@ -36,7 +37,7 @@ def convolution(
     """Make a convolution that keeps the size, with Glorot-uniform weights and zero bias."""
     layer = Convolution(channels_in, channels_out, side_px, dtype=dtype)
     limit = math.sqrt(6 / (side_px**2 * (channels_in + channels_out)))
-    layer.weight.assign(tf.random.uniform(layer.weight.shape, -limit, limit, dtype))
+    layer.weight.assign(uniform(tuple(layer.weight.shape), limit, dtype))
     layer.bias.assign(tf.zeros_like(layer.bias))
     return layer
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from jaxtyping import Float
 
+from ptycho_core_tf.first_weights import uniform
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.weights import KERNEL
 
@@ -21,7 +23,7 @@ __all__ = [
     "at_least_float32",
     "doubled",
     "gelu",
-    "mean_of_images",
+    "mean_of_columns",
     "mean_of_rows",
     "standardised",
     "up_convolved",
@@ -29,6 +31,8 @@ __all__ = [
 
 #: As in torch.nn.
 EPSILON = 1e-5
+#: Which taps of a kernel of 3 add up in each tap of the transposed one of 4.
+_SPREAD = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
 
 
 class Convolution(tf.Module):
@@ -38,8 +42,8 @@ class Convolution(tf.Module):
         super().__init__()
         limit = 1 / math.sqrt(channels_in * side_px**2)
         shape = (side_px, side_px, channels_in, channels_out)
-        self.weight = tf.Variable(tf.random.uniform(shape, -limit, limit, dtype), name=KERNEL)
-        self.bias = tf.Variable(tf.random.uniform(shape[-1:], -limit, limit, dtype), name="bias")
+        self.weight = tf.Variable(uniform(shape, limit, dtype), name=KERNEL)
+        self.bias = tf.Variable(uniform(shape[-1:], limit, dtype), name="bias")
 
     def __call__(self, features: Float[tf.Tensor, "group h w before"]) -> Float[tf.Tensor, "group h w after"]:
         """Return features of the same size."""
@@ -59,8 +63,8 @@ class GroupNorm(tf.Module):
     def __call__(self, features: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group h w c"]:
         """Return features of the same size."""
         wide = at_least_float32(features)
-        mean = self.over_groups(mean_of_images(wide))
-        variance = self.over_groups(mean_of_images(tf.square(wide - mean)))
+        mean = self.over_groups(_mean_of_images(wide))
+        variance = self.over_groups(_mean_of_images(tf.square(wide - mean)))
         # One factor and one summand for each image and channel: the features are gone through once.
         factor = tf.math.rsqrt(variance + EPSILON) * self.weight
         return tf.cast(wide * factor + (self.bias - mean * factor), features.dtype)
@@ -89,21 +93,26 @@ class InstanceNorm(tf.Module):
 
 def standardised(images: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group h w c"]:
     """Give each image and channel mean 0 and variance 1 (biased)."""
-    deviation = images - mean_of_images(images)
-    return deviation * tf.math.rsqrt(mean_of_images(tf.square(deviation)) + EPSILON)
+    deviation = images - _mean_of_images(images)
+    return deviation * tf.math.rsqrt(_mean_of_images(tf.square(deviation)) + EPSILON)
 
 
-def mean_of_images(images: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group 1 1 c"]:
+def _mean_of_images(images: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group 1 1 c"]:
     """Average over an image, first along its rows.
 
     Both axes at once are added up one pixel after the other, in float32 to four digits only.
     """
-    return mean_of_rows(tf.reduce_mean(images, 2, keepdims=True))
+    return mean_of_rows(mean_of_columns(images))
 
 
-def mean_of_rows(rows: Float[tf.Tensor, "group h 1 c"]) -> Float[tf.Tensor, "group 1 1 c"]:
-    """Average the means of rows."""
-    return tf.reduce_mean(rows, 1, keepdims=True)
+def mean_of_columns(images: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group h 1 c"]:
+    """Average along each row."""
+    return tf.reduce_mean(images, 2, keepdims=True)
+
+
+def mean_of_rows(images: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group 1 w c"]:
+    """Average along each column."""
+    return tf.reduce_mean(images, 1, keepdims=True)
 
 
 def gelu(features: Float[tf.Tensor, "*size"]) -> Float[tf.Tensor, "*size"]:
@@ -120,16 +129,14 @@ def up_convolved(
 ) -> Float[tf.Tensor, "group h2 w2 after"]:
     """Convolve what `doubled` draws, without drawing it.
 
-    Of four equal pixels a kernel of 3 x 3 sees one, two or all. What it makes of them is what a transposed
-    convolution makes of the one pixel before, with less than half the multiplications.
+    Of four equal pixels a kernel of 3 x 3 sees one, two or all at once. What it makes of them is what a
+    transposed convolution makes of the one pixel, with less than half the multiplications.
     """
-    spread = tf.constant([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], kernel.dtype)
-    transposed = tf.einsum("ys,xt,stio->yxoi", spread, spread, kernel)
-    batch, height, width = tf.unstack(tf.shape(features)[:3])
-    shape = tf.stack([batch, 2 * height, 2 * width, kernel.shape[-1]])
-    result = tf.nn.conv2d_transpose(features, transposed, shape, 2, "SAME")
-    _, height, width, _ = features.shape
-    return tf.ensure_shape(result, [None, 2 * height, 2 * width, kernel.shape[-1]])
+    (_, height, width, before), after = features.shape, kernel.shape[-1]
+    spread = tf.constant(np.kron(_SPREAD, _SPREAD), kernel.dtype)
+    transposed = tf.reshape(tf.matmul(spread, tf.reshape(kernel, [9, -1])), [4, 4, before, after])
+    shape = tf.stack([tf.shape(features)[0], 2 * height, 2 * width, after])
+    return tf.nn.conv2d_transpose(features, tf.transpose(transposed, [0, 1, 3, 2]), shape, 2, "SAME")
 
 
 def doubled(features: Float[tf.Tensor, "group h w c"]) -> Float[tf.Tensor, "group h2 w2 c"]:

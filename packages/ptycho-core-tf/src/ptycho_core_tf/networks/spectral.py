@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ptycho_config.errors import DataError
+from ptycho_core_tf.first_weights import uniform
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.layers import at_least_float32
 
@@ -141,7 +142,7 @@ def _real_matrix(
 def _glorot_weight(channels_in: int, channels_out: int, *shape: int, dtype: str) -> tf.Variable:
     """Draw complex weights of the given shape, with a last axis for (re, im)."""
     limit = math.sqrt(3 / (channels_in + channels_out))
-    return tf.Variable(tf.random.uniform((*shape, 2), -limit, limit, dtype), name="weight")
+    return tf.Variable(uniform((*shape, 2), limit, dtype), name="weight")
 
 
 def _check_side(images: Float[tf.Tensor, "batch h w channel"], modes: int) -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
 
-__all__ = ["flag_prefix", "not_finite_advice", "smaller_batch_advice", "smaller_inference_advice"]
+__all__ = [
+    "flag_prefix",
+    "gradients_not_finite_advice",
+    "not_finite_advice",
+    "smaller_batch_advice",
+    "smaller_inference_advice",
+]
 
 
 def flag_prefix(execution: NetworkExecution) -> str:
@@ -52,3 +58,11 @@ def not_finite_advice(
     else:
         cause, cure = "the network overflows", calmer
     return f"The loss is not finite at step {step}: {cause}; {cure}."
+
+
+def gradients_not_finite_advice(step: int, execution: NetworkExecution) -> str:
+    """Say that the gradients of a finite loss overflow in half precision, however small it is made."""
+    return (
+        f"The gradients are not finite at step {step}, however small the loss is made: the network overflows "
+        f"in half precision; use `{flag_prefix(execution)}precision 32-true`."
+    )
