@@ -33,8 +33,25 @@ BENCHMARKS = {
     "lines": "all",
     "curves": "all",
     "gpu": "torch",
-    "imports": "base",
+    "imports": "all",
 }
+#: The client, installed without its dependencies, and those of them that it imports without a window.
+CLIENT = "ptychodus==1.7.0"
+CLIENT_NEEDS = (
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "h5py",
+    "pydantic",
+    "httpx",
+    "pydantic-ai-slim[openai]>=1.0,<3",
+    "matplotlib",
+    "colorcet",
+    "watchdog",
+    "psutil",
+)
+#: What its program imports besides.
+CLIENT_PROGRAM_NEEDS = ("hdf5plugin", "mlflow-skinny", "pyyaml", "scikit-learn", "tifffile")
 PEER = ("torch==2.13.0", "numpy>=2.0", "scipy>=1.14")
 PEER_ALONE = ("ptychi==2.2.0",)
 #: The Python for which constraints.txt brings a CPU-only PyTorch.
@@ -55,6 +72,12 @@ def install(session: nox.Session, kind: str, *more: str) -> None:
     """Install our packages of one kind together, since their versions are pinned to each other."""
     packages = [f"./packages/{name}" for name in (*BASE, *EXTRA[kind])]
     session.install("-c", "constraints.txt", *packages, *more)
+
+
+def install_client(session: nox.Session, *more: str) -> None:
+    """Install Ptychodus without the windows and services that it declares."""
+    session.install("-c", "constraints.txt", *CLIENT_NEEDS, *more)
+    session.install("--no-deps", CLIENT)
 
 
 def use_data_beside(session: nox.Session) -> None:
@@ -83,7 +106,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite on this host, with every package."""
+    """The test suite on this host, with every package and the client Ptychodus."""
+    install_client(session)
     run_tests(session, "all", *(session.posargs or NOT_SLOW))
 
 
@@ -117,6 +141,14 @@ def tests_gpu(session: nox.Session) -> None:
 def tests_slow(session: nox.Session) -> None:
     """The checks that take minutes; there are none as long as the suite itself is quick."""
     run_tests(session, "all", "-m", "slow", *session.posargs, none_is_fine=True)
+
+
+@nox.session
+def ptychodus(session: nox.Session) -> None:
+    """Ptychodus itself through both of its libraries on the whole scan, and every call that it relies on."""
+    install_client(session, *CLIENT_PROGRAM_NEEDS)
+    session.env["PTYCHO_CLIENT"] = "whole"
+    run_tests(session, "all", "-rA", "tests/ptychodus", "tests/facade", *session.posargs)
 
 
 @nox.session

@@ -35,6 +35,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
 HEAVY = ("numpy", "scipy", "torch", "lightning", "tensorflow", "keras")
 _LOADED = f"import sys; sys.exit(', '.join(sorted({set(HEAVY)!r} & set(sys.modules))) or 0)"
 USE = "from ptycho_config import TrainingConfig, load; load(TrainingConfig, flags={'N': '128'})"
+LEGACY = "from ptycho.config.config import ModelConfig as M, TrainingConfig as T; T(model=M(N=0))"
+TORCH = "from ptycho_torch.config_params import *; DataConfig(), ModelConfig(), TrainingConfig()"
 HELP = "from ptycho_dispatch.cli import main; main(['--help'])"
 
 
@@ -46,6 +48,8 @@ def cases() -> list[tuple[str, tuple[str, ...], str, float | None]]:
         ("`python -c pass`", (*python, "pass"), "pass", None),
         ("`import ptycho_config`", (*python, "import ptycho_config"), "import ptycho_config", 0.3),
         ("a `TrainingConfig` loaded from flags", (*python, USE), USE, 0.3),
+        ("the client's configs, `ptycho`", (*python, LEGACY), LEGACY, 0.4),
+        ("the client's configs, `ptycho_torch`", (*python, TORCH), TORCH, 0.4),
         ("`ptycho --help`", (str(script), "--help"), HELP, 0.5),
     ]
 

@@ -30,7 +30,10 @@ def commands(block: str) -> list[list[str]]:
 
 
 #: Pages whose examples need a framework, and what they import.
-NEEDS = {"docs/how-to/networks.md": ("ptycho_core_torch", "torch", "lightning")}
+NEEDS = {
+    "docs/how-to/networks.md": ("ptycho_core_torch", "torch", "lightning"),
+    "docs/reference/legacy.md": ("ptycho",),
+}
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text("utf-8"))], ids=name)

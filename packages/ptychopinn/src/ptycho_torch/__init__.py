@@ -1,4 +1,5 @@
-"""Legacy path of the PyTorch calls. They train and apply networks, which are not part of this version.
+"""Legacy import surface of the PyTorch side: one module for each path that older programs import.
 
-Nothing is here yet, so that an old import fails where it stands; importing this package loads no framework.
+Importing any of them loads neither PyTorch nor Lightning; these are loaded when a network is trained or
+opened.
 """

@@ -1,0 +1,135 @@
+"""`ptycho.loader` under its legacy path: grouped arrays in a container, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ptycho_config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ptycho.raw_data import Origin
+
+__all__ = ["Offsets", "PtychoDataContainer", "load"]
+
+
+class Offsets(np.ndarray):
+    """Offsets (x, y) that know where they come from.
+
+    A prediction and a stitched object need the scan and the canvas, and the client hands on nothing but
+    these.
+    """
+
+    origin: Origin | None
+
+    @classmethod
+    def of(cls, values: np.ndarray, origin: Origin | None) -> Self:
+        """Make offsets out of values, float64."""
+        offsets = np.ascontiguousarray(values, np.float64).view(cls)
+        offsets.origin = origin
+        return offsets
+
+    @property
+    def canvas_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of the object that they lie on; None where there is none."""
+        return None if self.origin is None else self.origin.canvas
+
+    def __array_finalize__(self, obj: np.ndarray | None) -> None:
+        # A part of the groups, or a changed copy, is not what the origin describes.
+        same = isinstance(obj, Offsets) and obj.shape[:1] == self.shape[:1]
+        self.origin = getattr(obj, "origin", None) if same else None
+
+
+class PtychoDataContainer:
+    """Grouped arrays by the names that models and older programs use; images are (G, N, N, C).
+
+    Attributes:
+        X: amplitudes, mean energy (N/2)^2.
+        local_offsets, coords_nominal, coords_true: members relative to their group, (G, 1, 2, C).
+        global_offsets: centres of the groups, (G, 1, 2, 1) float64.
+        nn_indices: (G, C).
+        probe: as given.
+    """
+
+    def __init__(self, grouped: Mapping[str, Any], probe: Any) -> None:
+        """Take what `RawData.generate_grouped_data` returns."""
+        self._grouped = grouped
+        self.X: np.ndarray = grouped["X_full"]
+        self.local_offsets = self.coords_nominal = self.coords_true = grouped["coords_relative"]
+        self.global_offsets = grouped["coords_offsets"]
+        self.nn_indices = grouped["nn_indices"]
+        self.probe = probe
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def origin(self) -> Origin | None:
+        """The scan behind the arrays."""
+        return getattr(self.local_offsets, "origin", None)
+
+    @cached_property
+    def Y(self) -> np.ndarray:
+        """True patches, complex64; ones where nobody knows them."""
+        truth = self._grouped.get("Y")
+        return np.ones(self.X.shape, np.complex64) if truth is None else np.asarray(truth, np.complex64)
+
+    @cached_property
+    def Y_I(self) -> np.ndarray:
+        """Modulus of the true patches."""
+        return np.abs(self.Y).astype(np.float32)
+
+    @cached_property
+    def Y_phi(self) -> np.ndarray:
+        """Phase of the true patches."""
+        return np.angle(self.Y).astype(np.float32)
+
+    @cached_property
+    def norm_Y_I(self) -> float:
+        """Factor from `X` to the root of counts: sqrt(nphotons / mean energy)."""
+        from ptycho import params
+
+        energy = float(np.square(self.X, dtype=np.float64).sum() / (len(self.X) * self.X.shape[-1]))
+        return float(np.sqrt(params.get("nphotons") / energy))
+
+
+def load(
+    cb: Callable[[], Any], probeGuess: Any, which: str | None = None, create_split: bool = False
+) -> PtychoDataContainer:
+    """Put grouped data into a container.
+
+    Args:
+        cb: returns grouped data; with `create_split` the pair of it and the part to train on.
+        which: `train` or `test`, with `create_split`.
+    Raises:
+        ConfigError: `which` is neither.
+    """
+    if not create_split:
+        return PtychoDataContainer(cb(), probeGuess)
+    grouped, fraction = cb()
+    if which not in ("train", "test"):
+        raise ConfigError(f"`which` is {which!r}; with `create_split` expected 'train' or 'test'.")
+    end = int(len(grouped["X_full"]) * fraction)
+    part = slice(None, end) if which == "train" else slice(end, None)
+    return PtychoDataContainer({name: _part(value, part) for name, value in grouped.items()}, probeGuess)
+
+
+def _part(value: Any, part: slice) -> Any:
+    """Cut an array along its groups; the object and other things stay whole."""
+
+    if not isinstance(value, np.ndarray) or value.ndim == 1 or (np.iscomplexobj(value) and value.ndim == 2):
+        return value
+    cut = value[part]
+    if isinstance(value, Offsets) and value.origin is not None:
+        from dataclasses import replace
+
+        origin, groups = value.origin, value.origin.groups
+        indices = groups.indices[part]
+        smaller = type(groups)(
+            indices, groups.offsets[part], groups.relative[part], np.unique(indices).astype(np.int64)
+        )
+        return Offsets.of(np.asarray(cut), replace(origin, groups=smaller))
+    return cut

@@ -1,0 +1,1 @@
+"""Legacy path of the workflows: `ptycho.workflows.components` and `ptycho.workflows.backend_selector`."""

@@ -1,0 +1,1 @@
+"""Legacy path of the interface that the client drives: `ptycho_torch.api.base_api`."""

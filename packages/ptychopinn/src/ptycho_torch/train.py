@@ -1,0 +1,10 @@
+"""`python -m ptycho_torch.train`: `ptycho train` on PyTorch, which knows the older flags."""
+
+from __future__ import annotations
+
+import sys
+
+from ptycho_dispatch.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", "--backend", "pytorch", *sys.argv[1:]]))

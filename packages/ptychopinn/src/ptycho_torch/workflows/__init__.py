@@ -1,0 +1,1 @@
+"""Legacy path of the workflows: `ptycho_torch.workflows.components`."""
