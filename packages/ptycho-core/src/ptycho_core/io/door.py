@@ -107,7 +107,7 @@ def admit(
     """
     geometry = geometry or Geometry()
     _require_settings(arrays, measurement, dc)
-    notes = list(arrays.notes)
+    notes = list(arrays.notes) if arrays.format == "NPZ" else [f"The file is {arrays.format}.", *arrays.notes]
     frames, positions, moved = _frames_and_positions(arrays, notes)
     bad = _given_mask(arrays, frames.shape, moved=moved)
     probe = None if arrays.probe is None else np.asarray(arrays.probe)

@@ -13,13 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float64
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.values import Orientation
 from ptycho_core.lazy import ArraySource, LazyFrames
 
-__all__ = ["ORIENTATIONS", "FrameGeometry", "Geometry", "Orientation", "beam_center_px", "turned_positions"]
+__all__ = ["ORIENTATIONS", "FrameGeometry", "Geometry", "beam_center_px", "turned_positions"]
 
-Orientation = Literal[
-    "as-is", "flip-y", "flip-x", "rotate-180", "transpose", "rotate-90", "rotate-270", "anti-transpose"
-]
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 #: First rows and columns are exchanged or not, then y, then x is mirrored or not.
 _TURNS: dict[str, tuple[bool, bool, bool]] = {
@@ -49,7 +47,7 @@ class Geometry:
     """
 
     crop_px: int | None = None
-    beam_center_px: tuple[int, int] | None = None
+    beam_center_px: tuple[int, ...] | None = None
     rebin: int = 1
     frames_orientation: Orientation = "as-is"
     positions_orientation: Orientation = "as-is"
@@ -165,7 +163,7 @@ def plan(
         DataError: the square does not fit around the beam.
     """
     height, width = frames.shape[1:]
-    center = geometry.beam_center_px
+    center: tuple[int, ...] | None = geometry.beam_center_px
     crop = geometry.crop_px
     if center is None:
         center = _center(frames, bad, shifted=shifted, searched=crop is not None or height != width)

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.values import Orientation
 from ptycho_core import datasets  # the module, not its names: it writes files, so it imports this package
 from ptycho_core.io.door import Arrays, admit
 from ptycho_core.io.formats.reading import read_scan_file
 from ptycho_core.io.found import Keys
-from ptycho_core.io.geometry import Geometry, Orientation
+from ptycho_core.io.geometry import Geometry
 from ptycho_core.io.keys import collect, find_probe
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.units import length_factor
@@ -38,7 +39,7 @@ def open_scan(
     positions_orientation: Orientation = "as-is",
     frames_orientation: Orientation = "as-is",
     crop_px: int | None = None,
-    beam_center_px: tuple[int, int] | None = None,
+    beam_center_px: tuple[int, ...] | None = None,
     rebin: int = 1,
 ) -> Scan:
     """Open a scan and check it once.

@@ -15,9 +15,9 @@ from ptycho_core.io.hdf5 import Hdf5
 from ptycho_core.io.product import OBJECT, POSITION_X, POSITION_Y, PROBE, read_product
 from ptycho_core.lazy import LazyFrames
 
-__all__ = ["is_product", "matches", "read"]
+__all__ = ["RAW_DIFFRACTION", "is_product", "matches", "read"]
 
-_RAW = "raw_data/diffraction"
+RAW_DIFFRACTION = "raw_data/diffraction"
 _DIFFRACTION = "dp"
 
 
@@ -40,7 +40,7 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
     if not is_product(file):
         kind = "Ptychodus diffraction (or PtychoShelves)"
         return replace(named.read(file, name, keys), format=kind)
-    key = keys.frames or _RAW
+    key = keys.frames or RAW_DIFFRACTION
     if file.dataset(key) is None:
         raise DataError(
             f"{file.path.name}: this is a product, it holds object, probe and positions but no diffraction. "
