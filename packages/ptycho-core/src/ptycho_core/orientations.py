@@ -1,9 +1,9 @@
 """Which way round: the eight orientations of positions against frames, each tried by the solver.
 
 Stages and detectors seldom agree on what is up and what is left. Only the right orientation explains the
-overlap of neighbours, and a short reconstruction of some frames tells. One thing the frames alone cannot tell:
-positions, object and probe that are all mirrored through a point and conjugated give the very same patterns, so
-each orientation has a twin, half a turn away. A start probe that fits tells it from its twin, an estimated one
+overlap of neighbours, and a short reconstruction of some frames tells. One thing the frames cannot tell:
+positions, object and probe that are all mirrored through a point and conjugated give the same patterns, so
+each orientation has a twin, half a turn away. A start probe that fits tells the two apart, an estimated one
 does not.
 """
 

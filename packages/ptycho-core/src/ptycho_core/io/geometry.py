@@ -117,14 +117,17 @@ class FrameGeometry:
         return turned_frames(block, self.orientation)
 
     def _binned(self, block: np.ndarray) -> np.ndarray:
-        bins = self.side // self.rebin
-        parts = block.reshape(-1, bins, self.rebin, bins, self.rebin)
+        parts = [
+            block[:, y :: self.rebin, x :: self.rebin] for y in range(self.rebin) for x in range(self.rebin)
+        ]
         if self.combine == "any":
-            return parts.any(axis=(2, 4))
+            return np.logical_or.reduce(parts)
         dtype = self.dtype(block.dtype)
-        if self.combine == "sum":
-            return parts.sum(axis=(2, 4), dtype=dtype)
-        return np.sqrt(np.square(parts, dtype=dtype).sum(axis=(2, 4), dtype=dtype))
+        total = np.zeros(parts[0].shape, dtype)
+        for part in parts:
+            values = part.astype(dtype)
+            total += values if self.combine == "sum" else values * values
+        return total if self.combine == "sum" else np.sqrt(total, out=total)
 
 
 def turned_frames(block: np.ndarray, orientation: str) -> np.ndarray:
@@ -268,7 +271,7 @@ def beam_center_px(
 
 def changed_probe(
     probe: Complex[np.ndarray, "mode n n"], change: FrameGeometry, *, full_px: int
-) -> Complex[np.ndarray, "mode n n"]:
+) -> Complex[np.ndarray, "mode side side"]:
     """Bring a probe of the frames as stored to the grid of the frames that are left.
 
     Fewer detector pixels are fewer frequencies, so the pixel of the object grows; larger ones are a smaller

@@ -22,7 +22,7 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import energy_in_ev, length_factor
 
-__all__ = ["Hdf5", "Hdf5Source", "opened"]
+__all__ = ["Hdf5", "Hdf5Source", "opened", "translated"]
 
 MOST_OBJECTS = 20_000
 DEEPEST = 24
@@ -391,7 +391,8 @@ def _source(path: Path, item: h5py.Dataset) -> Hdf5Source:
             finding="DATA-001",
         )
     require_sound_storage(item, path)
-    return Hdf5Source(path, str(item.name), shape, item.dtype, leading, trailing)
+    # Behind an external link it is another file, in which the data set has another name.
+    return Hdf5Source(Path(item.file.filename), str(item.name), shape, item.dtype, leading, trailing)
 
 
 def require_sound_storage(item: h5py.Dataset, path: Path) -> None:
@@ -402,7 +403,7 @@ def require_sound_storage(item: h5py.Dataset, path: Path) -> None:
     """
     name = f"{path.name}: `{one_line(str(item.name), 80)}`"
     if item.is_virtual:
-        _require_sources(item, path, name)
+        _require_sources(item, name)
         return
     if item.external:
         raise DataError(f"{name} keeps its values as raw bytes in another file, which is not followed.")
@@ -425,11 +426,11 @@ def require_sound_storage(item: h5py.Dataset, path: Path) -> None:
         _require_bounded_chunks(item, chunk_bytes, name)
 
 
-def _require_sources(item: h5py.Dataset, path: Path, name: str) -> None:
+def _require_sources(item: h5py.Dataset, name: str) -> None:
     """A virtual data set whose source is missing reads as zeros, without a word."""
     for source in item.virtual_sources():
         if source.file_name != "." and "%" not in source.file_name:
-            file = path.parent / source.file_name
+            file = Path(item.file.filename).parent / source.file_name
             if not file.is_file():
                 raise DataError(
                     f"{name} is put together from other files, and `{one_line(source.file_name, 80)}` is not "

@@ -15,7 +15,7 @@ from ptycho_core.io.formats.named import find_positions
 from ptycho_core.io.formats.npy import mapped
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.found import Found, Keys
-from ptycho_core.io.hdf5 import opened
+from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.recognise import first_bytes, one_line
 from ptycho_core.io.units import length_factor
@@ -35,7 +35,7 @@ def with_positions(arrays: Arrays, path: Path, key: str | None) -> Arrays:
     if is_hdf5(path):
         from ptycho_core.io.formats import cxi, nexus, ptychodus, ptyd
 
-        with opened(path) as file:
+        with opened(path) as file, translated(path.name):
             if ptychodus.is_product(file) and key is None:
                 return _with_product(arrays, path)
             for module in (cxi, ptyd, nexus):

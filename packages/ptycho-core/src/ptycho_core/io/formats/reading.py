@@ -52,9 +52,9 @@ def read_scan_file(path: Path, name: str, keys: Keys) -> Arrays:
         return tiff.read(path, name)
     start = first_bytes(path)
     if is_hdf5(path):
-        from ptycho_core.io.hdf5 import opened
+        from ptycho_core.io.hdf5 import opened, translated
 
-        with opened(path) as file:
+        with opened(path) as file, translated(path.name):
             format_ = next(one for one in _hdf5_formats() if one.matches(file))
             return format_.read(file, name, keys)
     if start.startswith(_TIFF):

@@ -16,7 +16,17 @@ from ptycho_core.lazy import ChainedSource, FrameSource, LazyFrames
 
 __all__ = ["read"]
 
-_BROKEN = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError, OverflowError)
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+)
 _LARGEST_PAGE_BYTES = 1 << 28
 _MOST_FILES = 1_000_000
 
