@@ -43,7 +43,8 @@ def _values(schema: dict[str, Any]) -> SearchStrategy[Any]:
             allow_nan=False,
         )
     if kind == "array":
-        return st.lists(_values(schema["items"]), min_size=schema.get("minItems", 0), max_size=4)
+        low, high = schema.get("minItems", 0), schema.get("maxItems", 4)
+        return st.lists(_values(schema["items"]), min_size=low, max_size=high)
     return st.sampled_from(_PATHS if schema.get("format") == "path" else _TEXTS)
 
 

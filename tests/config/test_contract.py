@@ -32,6 +32,9 @@ from ptycho_config.models import CanonicalConfig, Config
 from ptycho_config.values import Accepts
 
 REQUIRED = object()
+ORIENTATIONS = (
+    "'as-is', 'flip-y', 'flip-x', 'rotate-180', 'transpose', 'rotate-90', 'rotate-270' or 'anti-transpose'"
+)
 CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
     ModelConfig: {
         "N": (64, "a multiple of 16 from 32 to 1024, or 0 for not known yet"),
@@ -132,6 +135,17 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "pixel_size_m": (None, "a number above 0, or none"),
         "energy_ev": (None, "a number above 0, or none"),
         "distance_m": (None, "a number above 0, or none"),
+        "detector_pixel_m": (None, "a number above 0, or none"),
+        "frames_key": (None, "text or none"),
+        "positions_key": (None, "text or none"),
+        "probe_key": (None, "text or none"),
+        "positions_file": (None, "a path, or none"),
+        "positions_unit": ("auto", "'auto', 'px', 'm', 'mm', 'um' or 'nm'"),
+        "positions_orientation": ("as-is", ORIENTATIONS),
+        "frames_orientation": ("as-is", ORIENTATIONS),
+        "crop_px": (None, "a whole number of 1 or more, or none"),
+        "beam_center_px": (None, "two whole numbers, y and x, such as 512,530, or none"),
+        "rebin": (1, "a whole number of 1 or more"),
         "console_level": ("INFO", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     },
     InferenceConfig: {

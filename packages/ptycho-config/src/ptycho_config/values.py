@@ -26,6 +26,8 @@ __all__ = [
     "NonNegativeInteger",
     "NonNegativeNumber",
     "Number",
+    "Orientation",
+    "PixelPlace",
     "PositiveInteger",
     "PositiveNumber",
     "ProperFraction",
@@ -163,6 +165,17 @@ Indices = Annotated[
     Accepts("frame numbers such as 0,5,9"),
 ]
 """Frame numbers, at least one."""
+PixelPlace = Annotated[
+    tuple[NonNegativeInteger, ...],
+    Field(min_length=2, max_length=2),
+    BeforeValidator(_split_list),
+    Accepts("two whole numbers, y and x, such as 512,530"),
+]
+"""A pixel, (y, x)."""
+Orientation = Literal[
+    "as-is", "flip-y", "flip-x", "rotate-180", "transpose", "rotate-90", "rotate-270", "anti-transpose"
+]
+"""The eight ways to lay a grid on itself: exchange rows and columns or not, then mirror y or x or both."""
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 Scheduler = Annotated[
     Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"],

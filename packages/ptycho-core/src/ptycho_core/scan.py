@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 
+from ptycho_core.lazy import LazyFrames
 from ptycho_core.survey import FrameSurvey, frame_chunks, survey_frames
 
 FrameIndices = slice | np.ndarray | list[int] | None
@@ -30,7 +31,8 @@ class Scan:
 
     Attributes:
         name: the data set's name or the file's stem, for messages and figures.
-        frames: (M, N, N) as stored, any real dtype, DC where `dc` says.
+        frames: (M, N, N) as stored, any real dtype, DC where `dc` says; read in blocks where the file cannot
+            be mapped.
         positions_px: (M, 2) float64 (y, x); index N/2 of a frame's window sits here.
         probe: (P, N, N) complex64 start probe, any scale.
         measurement: whether `frames` hold counts or their square root.
@@ -48,7 +50,7 @@ class Scan:
     """
 
     name: str
-    frames: np.ndarray
+    frames: np.ndarray | LazyFrames
     positions_px: Float64[np.ndarray, "frame 2"]
     probe: Complex64[np.ndarray, "mode n n"]
     measurement: Literal["amplitude", "counts"]
@@ -70,7 +72,7 @@ class Scan:
     @classmethod
     def from_arrays(
         cls,
-        frames: np.ndarray,
+        frames: np.ndarray | LazyFrames,
         positions_px: np.ndarray,
         probe: np.ndarray | None = None,
         *,
@@ -187,7 +189,7 @@ class Scan:
         bad = self.bad_pixels
         return replace(
             self,
-            frames=self.frames[chosen],
+            frames=self.frames.select(chosen) if isinstance(self.frames, LazyFrames) else self.frames[chosen],
             positions_px=self.positions_px[chosen],
             bad_pixels=bad[chosen] if bad is not None and bad.ndim == 3 else bad,
             patch_truth=None if self.patch_truth is None else self.patch_truth[chosen],

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Num
 
+from ptycho_core.lazy import LazyFrames
+
 CHUNK_BYTES = (
     4 << 20
 )  # small enough to stay in a processor's cache while several quantities are taken from it
@@ -67,7 +69,7 @@ def working_dtype(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
 
 
 def survey_frames(
-    frames: Num[np.ndarray, "frame height width"] | Bool[np.ndarray, "frame height width"],
+    frames: Num[np.ndarray, "frame height width"] | Bool[np.ndarray, "frame height width"] | LazyFrames,
     *,
     bad_pixels: np.ndarray | None = None,
     measurement: Literal["auto", "amplitude", "counts"] = "auto",
@@ -94,7 +96,9 @@ def survey_frames(
 class _Collector:
     """Running totals of `survey_frames`."""
 
-    def __init__(self, frames: np.ndarray, bad_pixels: np.ndarray | None, measurement: str) -> None:
+    def __init__(
+        self, frames: np.ndarray | LazyFrames, bad_pixels: np.ndarray | None, measurement: str
+    ) -> None:
         self.frames = frames
         self.bad_pixels = bad_pixels
         self.dtype = working_dtype(frames.dtype)

@@ -24,6 +24,7 @@ from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, logging_to
 from ptycho_dispatch.network_record import NetworkRecord
 from ptycho_dispatch.reconstruct import writable_directory
+from ptycho_dispatch.settings import DOOR_FIELDS, door_options
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ EXAMPLES = (
 )
 
 logger = logging.getLogger("ptycho")
-_RUN_FIELDS = {"measurement", "dc", "probe_file", "console_level"}
+_RUN_FIELDS = {*DOOR_FIELDS, "console_level"}
 _EXECUTION_FIELDS = {"accelerator", "devices", "num_workers", "inference_batch_size", "precision"}
 PARTS: tuple[Part[Any], ...] = (
     Part(InferenceConfig, exclude=frozenset({"model", "debug"}), title="Inference: network and scan"),
@@ -129,12 +130,7 @@ def _infer(
     trained = get_backend(told.backend).load(config.model_path, execution)
     _say_where(execution)
     logger.info("Opening %s.", config.test_data_file)
-    scan = open_scan(
-        str(config.test_data_file),
-        measurement=run_config.measurement,
-        dc=run_config.dc,
-        probe_file=run_config.probe_file,
-    )
+    scan = open_scan(str(config.test_data_file), **door_options(run_config))
     if arguments.comparison_plot and scan.ground_truth is None:
         raise DataError(
             f"{scan.name} holds no true object (`objectGuess`) to compare with. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.log import logging_to
-from ptycho_dispatch.settings import DOOR
-from ptycho_dispatch.table import print_rows
+from ptycho_dispatch.settings import DOOR, door_options
+from ptycho_dispatch.table import print_rows, print_table
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -25,6 +26,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = (
     "ptycho inspect siemens-star --picture scan.png",
     "ptycho inspect scan.npz --measurement counts",
+    "ptycho inspect scan.nxs --frames-key entry/data/data --orientations",
     "ptycho inspect reconstruction",
 )
 
@@ -35,6 +37,8 @@ _DIM, _BRIGHT = 0.2, 5.0
 #: So many pixels at the very highest value of the whole scan are no accident.
 _SATURATED_PIXELS = 20
 _BAD_RESIDUAL = 2.0
+#: Pixels between the beam and index N/2 that are no accident, as a share of N.
+_OFF_CENTRE = 1 / 16
 _FRAMES_AT_ONCE = 256
 
 Rows = list[tuple[str, str]]
@@ -44,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the file, the picture and the flags that say how to read a scan."""
     parser.add_argument("file", metavar="FILE", help="a scan, a data set's name, a result or a product file")
     parser.add_argument("--picture", metavar="PNG", help="also draw what is in it")
+    parser.add_argument(
+        "--orientations",
+        action="store_true",
+        help="try the eight orientations of the positions on some frames, and show which one is right",
+    )
     add_flags(parser, DOOR)
 
 
@@ -60,16 +69,36 @@ def run(arguments: argparse.Namespace) -> int:
 
             print(f"picture: {write_overview(result, arguments.picture)}")
         return 0
-    if path.suffix in (".h5", ".hdf5"):
+    if arguments.file not in _data_sets() and _is_product(path, given_flags(arguments)):
         from ptycho_core.io.product import read_product
 
         if arguments.picture:
             raise ConfigError(f"`--picture` draws scans and results, not product files such as {path.name}.")
         product = read_product(path)
         print_rows(product.name or str(path), _rows_of_product(product))
+        print(f"positions and probe for: ptycho reconstruct DIFFRACTION --positions-file {path}")
         return 0
     _inspect_scan(arguments)
     return 0
+
+
+def _data_sets() -> tuple[str, ...]:
+    from ptycho_core.datasets import dataset_names
+
+    return dataset_names()
+
+
+def _is_product(path: Path, flags: dict[str, str]) -> bool:
+    """Whether a file holds object, probe and positions, but no diffraction to reconstruct."""
+    from ptycho_core.io.formats.reading import is_hdf5
+
+    if not path.is_file() or "frames_key" in flags or not is_hdf5(path):
+        return False
+    from ptycho_core.io.formats.ptychodus import RAW_DIFFRACTION, is_product
+    from ptycho_core.io.hdf5 import opened
+
+    with opened(path) as file:
+        return is_product(file) and file.dataset(RAW_DIFFRACTION) is None
 
 
 def _is_result(path: Path) -> bool:
@@ -86,27 +115,65 @@ def _inspect_scan(arguments: argparse.Namespace) -> None:
     from ptycho_core import open_scan
 
     (door,) = load_parts((DOOR,), flags=given_flags(arguments), env=os.environ)
-    config = door.config
     with logging_to(None, "WARNING"):
-        scan = open_scan(
-            arguments.file,
-            measurement=config.measurement,
-            dc=config.dc,
-            probe_file=config.probe_file,
-            pixel_size_m=config.pixel_size_m,
-            energy_ev=config.energy_ev,
-            distance_m=config.distance_m,
-        )
+        scan = open_scan(arguments.file, **door_options(door.config))
         counts_per_frame, highest, n_highest = _survey(scan)
         rows = _rows_of_scan(scan, counts_per_frame, highest)
         rows += [("note", note) for note in scan.notes]
         rows += [("suspicious", text) for text in _suspicious(scan, counts_per_frame, highest, n_highest)]
         print_rows(scan.name, rows)
+        if arguments.orientations:
+            _try_orientations(scan, arguments)
+            return
+        print(f"reconstruct it: {_command(arguments.file, given_flags(arguments))}")
         if arguments.picture:
             from ptycho_core.figures import write_scan_picture
 
             picture = write_scan_picture(scan, arguments.picture, counts_per_frame=counts_per_frame)
             print(f"picture: {picture}")
+
+
+def _command(source: str, flags: dict[str, str]) -> str:
+    """Return the command that reconstructs what was looked at, read in the same way."""
+    words = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return shlex.join(["ptycho", "reconstruct", source, *words])
+
+
+def _try_orientations(scan: Scan, arguments: argparse.Namespace) -> None:
+    from ptycho_core.figures import write_orientations
+    from ptycho_core.orientations import explaining, neighbours, try_orientations
+
+    print(f"trying eight orientations on {len(neighbours(scan))} frames in the middle of the scan")
+    trials = try_orientations(scan)
+    rows = [(trial.orientation, f"{trial.residual:.4f}") for trial in trials]
+    print_table("", ("positions", "residual R"), rows)
+    right = explaining(trials)
+    if not right:
+        print(
+            "None stands out: the frames may be wrong in another way (centre, unit of the positions, order), "
+            "or the object shows too little."
+        )
+    else:
+        _advise(right, arguments.file, given_flags(arguments))
+    picture = arguments.picture or f"{scan.name}-orientations.png"
+    print(f"picture: {write_orientations(trials, picture, name=scan.name)}")
+
+
+def _advise(right: tuple[str, ...], source: str, flags: dict[str, str]) -> None:
+    """Say which orientation it is, and the command that uses it."""
+    print(f"{right[0]} explains the frames.")
+    if len(right) > 1:
+        print(
+            f"So does {right[1]}, its twin: the same image, turned by 180 degrees and its phase reversed. "
+            "Only a start probe that is known tells them apart."
+        )
+    before = flags.get("positions_orientation", "as-is")
+    if right[0] == "as-is":
+        print("The orientation is right as it is" + ("." if before == "as-is" else f" ({before})."))
+    elif before == "as-is":
+        print(f"reconstruct it: {_command(source, flags | {'positions_orientation': right[0]})}")
+    else:
+        print(f"Leave out `--positions-orientation {before}` and try again: the trials build on it.")
 
 
 def _survey(scan: Scan) -> tuple[np.ndarray, float, int]:
@@ -168,10 +235,23 @@ def _suspicious(scan: Scan, counts_per_frame: np.ndarray, highest: float, n_high
         found.append(f"frames with more than {_BRIGHT:g} times the usual counts: {_some(bright)}")
     if highest > 255 and n_highest >= _SATURATED_PIXELS:
         found.append(f"{n_highest} pixels have the highest value {highest:g}: the detector may be saturated")
+    found += _beam(scan)
     repeated = scan.n_frames - len(np.unique(scan.positions_px, axis=0))
     if repeated:
         found.append(f"{repeated} positions occur more than once")
     return found
+
+
+def _beam(scan: Scan) -> list[str]:
+    """Say where the beam is, if it is far from index N/2."""
+    from ptycho_core.io.geometry import beam_center_px
+
+    y, x = beam_center_px(scan.mean_pattern(), np.broadcast_to(scan.good_pixels([0]), (scan.frame_px,) * 2))
+    middle = scan.frame_px // 2
+    off = max(abs(y - middle), abs(x - middle))
+    if scan.dc == "corner" or off <= max(2, _OFF_CENTRE * scan.frame_px):
+        return []
+    return [f"the beam is at pixel ({y}, {x}), not at ({middle}, {middle}): crop with `--crop-px`"]
 
 
 def _some(chosen: np.ndarray) -> str:

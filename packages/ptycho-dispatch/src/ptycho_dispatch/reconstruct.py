@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, OutputError
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to
 from ptycho_dispatch.method import choose_method, require_network
-from ptycho_dispatch.settings import Settings, add_settings, read_settings
+from ptycho_dispatch.settings import Settings, add_settings, door_options, read_settings
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ EXAMPLES = (
     "ptycho reconstruct siemens-star --output-dir star",
     "ptycho reconstruct scan.npz --effort fast --max-time 90s",
     "ptycho reconstruct scan.npz --probe-modes 3 --pixel-size-m 8e-9",
+    "ptycho reconstruct diffraction.h5 --positions-file product.h5",
     "ptycho reconstruct scan.npz --start reconstruction --seed 7",
 )
 
@@ -33,7 +34,9 @@ _RESULT = "reconstruction.npz"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the scan and the flags of the models."""
-    parser.add_argument("scan", metavar="SCAN", help="an NPZ file, or a name such as siemens-star")
+    parser.add_argument(
+        "scan", metavar="SCAN", help="a file of any known format, or a name such as siemens-star"
+    )
     add_settings(parser)
 
 
@@ -88,15 +91,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
     start = _start(run_config.start, resume=run_config.resume, directory=directory)
     began = time.perf_counter()
     logger.info("Opening %s.", source)
-    scan = open_scan(
-        source,
-        measurement=run_config.measurement,
-        dc=run_config.dc,
-        probe_file=run_config.probe_file,
-        pixel_size_m=run_config.pixel_size_m,
-        energy_ev=run_config.energy_ev,
-        distance_m=run_config.distance_m,
-    )
+    scan = open_scan(source, **door_options(run_config))
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":

@@ -21,6 +21,7 @@ from ptycho_dispatch.log import LOG_FILE, logging_to
 from ptycho_dispatch.network_record import NetworkRecord, TrainingPlan, sha256_of
 from ptycho_dispatch.processes import follows
 from ptycho_dispatch.reconstruct import writable_directory
+from ptycho_dispatch.settings import DOOR_FIELDS, door_options
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ EXAMPLES = (
 logger = logging.getLogger("ptycho")
 
 _RUN_FIELDS = {
-    "measurement",
-    "dc",
-    "probe_file",
+    *DOOR_FIELDS,
     "probe_refinement",
     "console_level",
     "do_stitching",
@@ -169,11 +168,14 @@ def _opened(config: TrainingConfig, run_config: RunConfig) -> _Scans:
     from ptycho_dispatch.probe import with_refined_probe
 
     logger.info("Opening %s.", config.train_data_file)
-    door: dict[str, Any] = {"measurement": run_config.measurement, "dc": run_config.dc}
-    given = scan = open_scan(str(config.train_data_file), probe_file=run_config.probe_file, **door)
+    door = door_options(run_config)
+    given = scan = open_scan(str(config.train_data_file), **door)
     test_scan = None
     if config.test_data_file is not None and config.test_data_file != Path():
-        test_scan = open_scan(str(config.test_data_file), **door)
+        # Its positions and its probe are its own.
+        test_scan = open_scan(
+            str(config.test_data_file), **(door | {"positions_file": None, "probe_file": None})
+        )
     if run_config.probe_refinement and not run_config.resume:
         scan = with_refined_probe(scan)
         if test_scan is not None:

@@ -8,7 +8,14 @@ from typing import Literal
 from pydantic import Field
 
 from ptycho_config.models._base import CanonicalConfig
-from ptycho_config.values import FilePath, LogLevel, PositiveNumber
+from ptycho_config.values import (
+    FilePath,
+    LogLevel,
+    Orientation,
+    PixelPlace,
+    PositiveInteger,
+    PositiveNumber,
+)
 
 __all__ = ["RunConfig"]
 
@@ -47,4 +54,29 @@ class RunConfig(CanonicalConfig):
     distance_m: PositiveNumber | None = Field(
         default=None, description="sample to detector in m; the file's own when not given"
     )
+    detector_pixel_m: PositiveNumber | None = Field(
+        default=None, description="side of a detector pixel in m; the file's own when not given"
+    )
+    frames_key: str | None = Field(default=None, description="name of the frames in the file")
+    positions_key: str | None = Field(
+        default=None, description="name of the positions: (y, x) pairs, or two names, Y,X"
+    )
+    probe_key: str | None = Field(default=None, description="name of the start probe in the file")
+    positions_file: FilePath | None = Field(
+        default=None, description="file with the positions: CSV, NPY, NPZ, HDF5 or a product"
+    )
+    positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = Field(
+        default="auto", description="what the positions are counted in"
+    )
+    positions_orientation: Orientation = Field(
+        default="as-is", description="how the positions are turned; `ptycho inspect --orientations` tries all"
+    )
+    frames_orientation: Orientation = Field(default="as-is", description="how the frames are turned")
+    crop_px: PositiveInteger | None = Field(
+        default=None, description="keep a square of this side around the beam, in pixels as stored"
+    )
+    beam_center_px: PixelPlace | None = Field(
+        default=None, description="pixel (y, x) of the beam, as stored; found when not given"
+    )
+    rebin: PositiveInteger = Field(default=1, description="so many pixels along either axis become one")
     console_level: LogLevel = Field(default="INFO", description="least important lines shown on the screen")

@@ -12,6 +12,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.door import Arrays
+from ptycho_core.io.found import Keys
 from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.recognise import one_line
@@ -35,8 +36,11 @@ KNOWN_NAMES = (
 )
 
 
-def collect(archive: Archive, name: str) -> Arrays:
+def collect(archive: Archive, name: str, keys: Keys | None = None) -> Arrays:
     """Find the arrays of a scan in an archive. Frames are opened, everything else is read.
+
+    Args:
+        keys: names that go before the known ones.
 
     Raises:
         DataError: a required key is missing, damaged or pickled, or two keys contradict each other.
@@ -44,20 +48,22 @@ def collect(archive: Archive, name: str) -> Arrays:
     metadata = _read_metadata(archive, name)
     physical = metadata.get("physics_parameters")
     physical = physical if isinstance(physical, dict) else {}
-    frames_key = _frames_key(archive)
+    keys = keys or Keys()
+    frames_key = _frames_key(archive) if keys.frames is None else _named(archive, keys.frames)
     convention, declared = _conventions(archive, metadata, physical)
-    probe_key = _first(archive, PROBE)
+    probe_key = _first(archive, PROBE) if keys.probe is None else _named(archive, keys.probe)
     patch_key = _first(archive, PATCH_TRUTH)
     arrays = Arrays(
         name=name,
         frames=archive.open(frames_key),
-        positions_px=_positions(archive),
+        positions_px=_positions(archive, keys.positions, positions_elsewhere=keys.positions_elsewhere),
         probe=None if probe_key is None else archive.read(probe_key),
         bad_pixels=_bad_pixels(archive),
         position_convention=convention,
         ground_truth=archive.read(GROUND_TRUTH) if GROUND_TRUTH in archive.members else None,
         patch_truth=None if patch_key is None else archive.read(patch_key),
         pixel_size_m=_positive(physical, "pixel_size_m"),
+        detector_pixel_m=_positive(physical, "detector_pixel_m"),
         energy_ev=_positive(physical, "energy_ev"),
         distance_m=_positive(physical, "distance_m"),
         nphotons=_positive(physical, "nphotons"),
@@ -101,7 +107,31 @@ def _frames_key(archive: Archive) -> str:
     return key
 
 
-def _positions(archive: Archive) -> np.ndarray:
+def find_positions(archive: Archive, key: str | None) -> np.ndarray:
+    """Read the positions of an archive that need hold nothing else, as (y, x).
+
+    Raises:
+        DataError: there are none.
+    """
+    if key is not None:
+        names = [_named(archive, part.strip()) for part in key.split(",") if part.strip()]
+        if len(names) == 2:
+            return pair_coordinates(archive.read(names[1]), archive.read(names[0]), archive.path.name)
+        return archive.read(names[0] if names else _named(archive, key))
+    return _known_positions(archive)
+
+
+def _named(archive: Archive, key: str) -> str:
+    if key in archive.members:
+        return key
+    raise DataError(_missing(archive, f"`{one_line(key, 40)}`, which was asked for,"), finding="DATA-001")
+
+
+def _positions(archive: Archive, key: str | None, *, positions_elsewhere: bool) -> np.ndarray | None:
+    return None if positions_elsewhere else find_positions(archive, key)
+
+
+def _known_positions(archive: Archive) -> np.ndarray:
     have_x, have_y = POSITIONS_X in archive.members, POSITIONS_Y in archive.members
     if have_x and have_y:
         return pair_coordinates(archive.read(POSITIONS_X), archive.read(POSITIONS_Y), archive.path.name)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import DataError
+from ptycho_core.lazy import LazyFrames
 
 SMALLEST_FRAME_PX = 8
 
@@ -25,12 +26,12 @@ class ArrangedFrames:
         ambiguous: both readings fitted, frames-first was taken.
     """
 
-    frames: np.ndarray
+    frames: np.ndarray | LazyFrames
     moved: bool
     ambiguous: bool
 
 
-def require_real_numbers(array: np.ndarray, name: str, what: str) -> None:
+def require_real_numbers(array: np.ndarray | LazyFrames, name: str, what: str) -> None:
     """Raise DataError unless the array holds real numbers."""
     if array.dtype.kind in "biuf":
         return
@@ -50,21 +51,22 @@ def require_real_numbers(array: np.ndarray, name: str, what: str) -> None:
     )
 
 
-def arrange_frames(frames: np.ndarray, n_positions: int, name: str) -> ArrangedFrames:
+def arrange_frames(frames: np.ndarray | LazyFrames, n_positions: int, name: str) -> ArrangedFrames:
     """Bring frames into the layout (frame, y, x) by comparing with the number of positions (FORMAT-001).
 
     Accepts (M, N, N), (N, N, M), and either with further axes of length 1. When both ends of the shape fit
     the number of positions, frames-first, the documented layout, is taken.
 
     Raises:
-        DataError: neither reading fits, the frames are not square, or their side cannot be used.
+        DataError: neither reading fits.
     """
     require_real_numbers(frames, name, "the diffraction")
     given_shape = frames.shape
-    while frames.ndim > 3 and frames.shape[0] == 1:
-        frames = frames[0]
-    while frames.ndim > 3 and frames.shape[-1] == 1:
-        frames = frames[..., 0]
+    if isinstance(frames, np.ndarray):
+        while frames.ndim > 3 and frames.shape[0] == 1:
+            frames = frames[0]
+        while frames.ndim > 3 and frames.shape[-1] == 1:
+            frames = frames[..., 0]
     if frames.ndim != 3:
         raise DataError(
             f"{name}: the diffraction has shape {given_shape}. Expected (frames, N, N), one square pattern "
@@ -75,8 +77,9 @@ def arrange_frames(frames: np.ndarray, n_positions: int, name: str) -> ArrangedF
         raise DataError(f"{name}: the diffraction is empty, its shape is {given_shape}. Expected frames.")
     moved = _frame_axis_is_last(frames.shape, n_positions, given_shape, name)
     ambiguous = not moved and frames.shape[0] == frames.shape[2] == frames.shape[1] == n_positions
-    arranged = np.moveaxis(frames, 2, 0) if moved else frames
-    _require_usable_side(arranged.shape, name)
+    arranged = frames
+    if moved:
+        arranged = np.moveaxis(frames, 2, 0) if isinstance(frames, np.ndarray) else frames.frames_first()
     return ArrangedFrames(arranged, moved, ambiguous)
 
 
@@ -102,20 +105,25 @@ def _frame_axis_is_last(
     )
 
 
-def _require_usable_side(shape: tuple[int, ...], name: str) -> None:
+def require_usable_side(shape: tuple[int, ...], name: str) -> None:
+    """Refuse frames that are not square, or whose side is odd or very small.
+
+    Raises:
+        DataError: so it is; names the crop that helps.
+    """
     _, height, width = shape
     if height != width:
         side = min(height, width)
         raise DataError(
             f"{name}: the frames are {height} x {width} pixels. Expected square frames; crop them around the "
-            f"zero frequency to {side} x {side}, or pad them with bad pixels.",
+            f"beam with `--crop-px {side - side % 2}` or less.",
             finding="DATA-001",
         )
     if height % 2 or height < SMALLEST_FRAME_PX:
         raise DataError(
             f"{name}: the frames have a side of N = {height} pixels. Expected an even N of at least "
-            f"{SMALLEST_FRAME_PX}; crop or pad them around the zero frequency, for instance to "
-            f"{max(SMALLEST_FRAME_PX, height - height % 2)} pixels.",
+            f"{SMALLEST_FRAME_PX}; crop them around the beam, for instance with `--crop-px "
+            f"{max(SMALLEST_FRAME_PX, height - height % 2)}`.",
             finding="DATA-001",
         )
 

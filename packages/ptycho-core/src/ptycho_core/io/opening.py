@@ -8,11 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.values import Orientation
 from ptycho_core import datasets  # the module, not its names: it writes files, so it imports this package
 from ptycho_core.io.door import Arrays, admit
+from ptycho_core.io.formats.reading import read_scan_file
+from ptycho_core.io.found import Keys
+from ptycho_core.io.geometry import Geometry
 from ptycho_core.io.keys import collect, find_probe
 from ptycho_core.io.npz import Archive
+from ptycho_core.io.units import length_factor
 from ptycho_core.scan import Scan
 
 
@@ -25,19 +30,37 @@ def open_scan(
     pixel_size_m: float | None = None,
     energy_ev: float | None = None,
     distance_m: float | None = None,
+    detector_pixel_m: float | None = None,
+    frames_key: str | None = None,
+    positions_key: str | None = None,
+    probe_key: str | None = None,
+    positions_file: str | Path | None = None,
+    positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto",
+    positions_orientation: Orientation = "as-is",
+    frames_orientation: Orientation = "as-is",
+    crop_px: int | None = None,
+    beam_center_px: tuple[int, ...] | None = None,
+    rebin: int = 1,
 ) -> Scan:
     """Open a scan and check it once.
 
     Args:
-        source: an NPZ file (`.npz`, `.npz.bz2`), or the name of a data set such as "siemens-star", which is
-            fetched when it is not here yet.
+        source: a file of a known format (NPZ, `.npz.bz2`, NPY, TIFF or a directory of them, MATLAB 7.3, and
+            HDF5 as CXI, NeXus, PtyPy or Ptychodus write it), or the name of a data set such as
+            "siemens-star", which is fetched when it is not here yet.
         measurement: what the values are; "auto" decides by the rules of physics.md, section 1.
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
         probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
-        pixel_size_m, energy_ev, distance_m: override what the file's metadata says.
+        pixel_size_m, energy_ev, distance_m, detector_pixel_m: override what the file says.
+        frames_key, positions_key, probe_key: names in the file, before those that its format knows.
+            Positions are (y, x) pairs, or two names joined by a comma, that of y first.
+        positions_file: where the positions are, if not in `source`: a table, NPY, NPZ, HDF5 or a product.
+        positions_unit: what the positions are counted in; "auto" goes by the file.
+        positions_orientation, frames_orientation: one of eight ways to turn them.
+        crop_px, beam_center_px, rebin: see `ptycho_core.io.geometry.Geometry`.
 
     Returns:
-        The scan, its frames memory-mapped where the file allows. `Scan.notes` says what was decided.
+        The scan, its frames memory-mapped or read in blocks. `Scan.notes` says what was decided.
 
     Raises:
         DataError: the file is missing, damaged or no scan; one line says what to do.
@@ -48,24 +71,49 @@ def open_scan(
         >>> scan.n_frames, scan.frame_px
         (516, 128)
     """
-    given = {"pixel_size_m": pixel_size_m, "energy_ev": energy_ev, "distance_m": distance_m}
+    geometry = Geometry(
+        crop_px=crop_px,
+        beam_center_px=beam_center_px,
+        rebin=rebin,
+        frames_orientation=frames_orientation,
+        positions_orientation=positions_orientation,
+    )
+    elsewhere = positions_file is not None
+    keys = Keys(frames_key, None if elsewhere else positions_key, probe_key, elsewhere)
+    arrays = _read(source, keys)
+    if positions_file is not None:
+        from ptycho_core.io.positions import with_positions
+
+        arrays = with_positions(arrays, expanded(positions_file), positions_key)
+    arrays = _in_unit(arrays, positions_unit)
+    given = {
+        "pixel_size_m": pixel_size_m,
+        "energy_ev": energy_ev,
+        "distance_m": distance_m,
+        "detector_pixel_m": detector_pixel_m,
+    }
     changes: dict[str, Any] = {  # Any: fields of `Arrays`, of several types
         key: value for key, value in given.items() if value is not None
     }
+    if pixel_size_m is not None:
+        changes["pixel_size_asked"] = True
     if probe_file is not None:
         path = expanded(probe_file)
         changes |= {"probe": read_probe(path), "probe_source": "given"}
-        changes["notes"] = (f"The start probe was read from {path.name}.",)
-    data_set = _data_set(source)
-    if data_set is None:
-        path = expanded(source)
-        return admit(replace(_read(path, scan_name(path)), **changes), measurement=measurement, dc=dc)
-    path = datasets.fetch(data_set.name)
-    changes["known_sha256"] = data_set.sha256
-    # Its content was right when it was stored, so damage means that what is here now has to go.
-    cure = f"Remove {path} and type `ptycho data fetch {data_set.name}`."
-    arrays = collect(Archive(path, cure=cure), data_set.name)
-    return admit(replace(arrays, **changes), measurement=measurement, dc=dc)
+        changes["notes"] = (*arrays.notes, f"The start probe was read from {path.name}.")
+    return admit(replace(arrays, **changes), measurement=measurement, dc=dc, geometry=geometry)
+
+
+def _in_unit(arrays: Arrays, unit: str) -> Arrays:
+    """Let what somebody says about the unit of the positions go before what the file says."""
+    if unit == "auto":
+        return arrays
+    if unit == "px":
+        return replace(arrays, position_unit_m=None, position_unit_open=False)
+    factor = length_factor(unit)
+    if factor is None:
+        raise ConfigError(f"`positions_unit` is {unit!r}. Expected one of auto, px, m, mm, um, nm.")
+    return replace(arrays, position_unit_m=factor, position_unit_open=False)
 
 
 def expanded(path: str | Path) -> Path:
@@ -100,11 +148,19 @@ def _data_set(source: str | Path) -> datasets.DataSet | None:
     return None if data_set is None or Path(source).is_file() else data_set
 
 
-def _read(path: Path, name: str) -> Arrays:
+def _read(source: str | Path, keys: Keys) -> Arrays:
+    data_set = _data_set(source)
+    if data_set is not None:
+        path = datasets.fetch(data_set.name)
+        # Its content was right when it was stored, so damage means that what is here now has to go.
+        cure = f"Remove {path} and type `ptycho data fetch {data_set.name}`."
+        arrays = collect(Archive(path, cure=cure), data_set.name, keys)
+        return replace(arrays, known_sha256=data_set.sha256)
+    path = expanded(source)
     near = datasets.nearest_name(str(path))
     if near is not None and not path.exists():
         raise DataError(
             f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
             f"{', '.join(datasets.DATASETS)}."
         )
-    return collect(Archive(path), name)
+    return read_scan_file(path, scan_name(path), keys)

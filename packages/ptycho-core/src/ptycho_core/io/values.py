@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import DataError, PolicyWarning
+from ptycho_core.lazy import LazyFrames
 from ptycho_core.survey import FrameSurvey
 
 LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; in pixels, nobody steps by less than a hundredth in all
@@ -40,8 +41,9 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
     if positions_px.shape[0] > 1 and 0 < extent.max() < LARGEST_EXTENT_IN_METRES:
         raise DataError(
             f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, which is no scan; they "
-            "look like metres. Expected pixels: divide them by the object's pixel size in metres "
-            f"(wavelength x distance / (N x detector pixel)).",
+            "look like metres. Expected pixels, or the object's pixel in metres (`--pixel-size-m`; or "
+            "`--energy-ev`, `--distance-m` and `--detector-pixel-m`), by which they are then divided: "
+            "wavelength x distance / (N x detector pixel).",
             finding="DATA-001",
         )
     if not canvas_px <= LARGEST_CANVAS_PX:
@@ -102,7 +104,7 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
         )
 
 
-def measurement_reason(frames: np.ndarray, survey: FrameSurvey) -> str:
+def measurement_reason(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> str:
     """Say why the automatic rule took the values for counts or amplitude."""
     if frames.dtype.kind != "f":
         return f"the type is {frames.dtype}"

@@ -1,0 +1,50 @@
+"""MATLAB 7.3, which is HDF5 with its axes in reverse: what MATLAB calls (rows, columns, frames) is stored as
+(frames, columns, rows)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ptycho_core.io.door import Arrays
+from ptycho_core.io.formats import named
+from ptycho_core.io.found import Keys
+from ptycho_core.io.hdf5 import Hdf5
+from ptycho_core.lazy import LazyFrames
+
+__all__ = ["matches", "read"]
+
+
+def matches(file: Hdf5) -> bool:
+    """Whether MATLAB's block of text stands before the HDF5 file."""
+    with file.path.open("rb") as stream:
+        return file.file.userblock_size >= 512 and stream.read(6) == b"MATLAB"
+
+
+def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
+    """Read variables by known or given names, rows and columns put right."""
+    arrays = named.read(file, name, keys)
+    frames = arrays.frames
+    assert isinstance(frames, LazyFrames)
+    return replace(
+        arrays,
+        format="MATLAB 7.3",
+        frames=frames.swapaxes(1, 2),
+        positions_px=_columns(arrays.positions_px),
+        probe=_turned(arrays.probe),
+        bad_pixels=_turned(arrays.bad_pixels),
+        ground_truth=_turned(arrays.ground_truth),
+        notes=(*arrays.notes, "MATLAB stores columns first; rows and columns were exchanged back."),
+    )
+
+
+def _turned(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None or values.ndim < 2 else np.ascontiguousarray(np.swapaxes(values, -1, -2))
+
+
+def _columns(positions: np.ndarray | None) -> np.ndarray | None:
+    """Bring (2, M), as an (M, 2) variable is stored, back to (M, 2)."""
+    if positions is not None and positions.ndim == 2 and positions.shape[0] == 2 != positions.shape[1]:
+        return positions.T
+    return positions

@@ -1,0 +1,82 @@
+"""Which format a file has: by its first bytes, then, for HDF5, by what stands where in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptycho_core.io.door import Arrays
+from ptycho_core.io.found import Keys
+from ptycho_core.io.npz import Archive
+from ptycho_core.io.recognise import first_bytes
+
+if TYPE_CHECKING:
+    from ptycho_core.io.hdf5 import Hdf5
+
+__all__ = ["is_hdf5", "read_scan_file"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_NPY = b"\x93NUMPY"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class _Format:
+    matches: Callable[[Hdf5], bool]
+    read: Callable[[Hdf5, str, Keys], Arrays]
+
+
+def _hdf5_formats() -> tuple[_Format, ...]:
+    """The first that matches reads the file; the last takes any."""
+    from ptycho_core.io.formats import cxi, matlab, named, nexus, ptychodus, ptyd
+
+    return tuple(
+        _Format(module.matches, module.read) for module in (matlab, cxi, ptyd, ptychodus, nexus, named)
+    )
+
+
+def read_scan_file(path: Path, name: str, keys: Keys) -> Arrays:
+    """Read a scan from a file of any known format, or from a directory of TIFF files.
+
+    Frames stay in the file where it allows; everything else is read.
+
+    Raises:
+        DataError: the file is missing, damaged, of no known format, or holds no scan.
+    """
+    if path.is_dir() and any(child.suffix.lower() in _TIFF_SUFFIXES for child in path.iterdir()):
+        from ptycho_core.io.formats import tiff
+
+        return tiff.read(path, name)
+    start = first_bytes(path)
+    if is_hdf5(path):
+        from ptycho_core.io.hdf5 import opened, translated
+
+        with opened(path) as file, translated(path.name):
+            format_ = next(one for one in _hdf5_formats() if one.matches(file))
+            return format_.read(file, name, keys)
+    if start.startswith(_TIFF):
+        from ptycho_core.io.formats import tiff
+
+        return tiff.read(path, name)
+    if start.startswith(_NPY):
+        from ptycho_core.io.formats import npy
+
+        return npy.read(path, name)
+    from ptycho_core.io.keys import collect
+
+    return collect(Archive(path), name, keys)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5: its signature stands at the beginning, or behind a block of 512 bytes."""
+    start = first_bytes(path)
+    if start == _HDF5:
+        return True
+    if not start.startswith(b"MATLAB"):
+        return False
+    with path.open("rb") as file:
+        file.seek(512)
+        return file.read(8) == _HDF5

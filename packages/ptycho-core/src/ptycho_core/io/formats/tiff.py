@@ -1,0 +1,156 @@
+"""TIFF: the pages of one file, or the files of a directory in the order of their numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptycho_config.errors import DataError
+from ptycho_core.io.door import Arrays
+from ptycho_core.io.recognise import one_line
+from ptycho_core.lazy import ChainedSource, FrameSource, LazyFrames
+
+__all__ = ["read"]
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+)
+_LARGEST_PAGE_BYTES = 1 << 28
+_MOST_FILES = 1_000_000
+
+
+def read(path: Path, name: str) -> Arrays:
+    """Leave the frames of a TIFF file, or of a directory of them, where they are.
+
+    Raises:
+        DataError: no TIFF, or pages of several sizes.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted((f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff")), key=_natural)
+        if len(files) > _MOST_FILES:
+            raise DataError(f"{path.name}: more than {_MOST_FILES} TIFF files. Put them into one HDF5 file.")
+    sources = tuple(_source(file) for file in files)
+    first = sources[0]
+    odd = next((s for s in sources if s.shape[1:] != first.shape[1:]), None)
+    if odd is not None:
+        raise DataError(
+            f"{path.name}: {odd.path.name} has pages of {odd.shape[1:]} pixels, {first.path.name} of "
+            f"{first.shape[1:]}. Expected one size."
+        )
+    joined: FrameSource = ChainedSource(sources) if len(sources) > 1 else first
+    note = (
+        f"{joined.shape[0]} pages of {len(files)} TIFF file{'s' if len(files) > 1 else ''}, in their order."
+    )
+    return Arrays(
+        name=name, format="TIFF", frames=LazyFrames(joined), positions_px=None, source=files[0], notes=(note,)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TiffSource:
+    """The pages of a TIFF file."""
+
+    path: Path
+    stored_shape: tuple[int, int, int]
+    stored_dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.stored_shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.stored_dtype
+
+    def read(self, chosen: np.ndarray) -> np.ndarray:
+        def pages(tiff: Any) -> np.ndarray:
+            block = np.empty((chosen.size, *self.stored_shape[1:]), self.stored_dtype)
+            if len(tiff.pages) == self.stored_shape[0]:
+                for row, page in enumerate(chosen):
+                    block[row] = tiff.pages[int(page)].asarray().reshape(self.stored_shape[1:])
+                return block
+            # ImageJ's and others' hyperstacks: one page in the file, many frames behind it.
+            return tiff.series[0].asarray(out="memmap").reshape(self.stored_shape)[chosen]
+
+        return _with_tiff(self.path, pages)
+
+    def frames_first(self) -> TiffSource:
+        raise DataError(
+            f"{self.path.name}: its {self.stored_shape[0]} pages of {self.stored_shape[1:]} pixels do not "
+            "fit the number of positions. Expected one page per position.",
+            finding="FORMAT-001",
+        )
+
+
+def _source(path: Path) -> TiffSource:
+    def look(tiff: Any) -> TiffSource:
+        series = tiff.series[0]
+        shape = tuple(int(n) for n in series.shape)
+        dtype = np.dtype(series.dtype)
+        frames = (int(np.prod(shape[:-2], dtype=object)), *shape[-2:])
+        if len(shape) < 2 or dtype.kind not in "biuf" or 0 in shape:
+            raise ValueError(f"its pages are {dtype} {shape}, not grey values")
+        n_pages = len(tiff.pages)
+        frame_bytes = int(np.prod(shape[-2:], dtype=object)) * dtype.itemsize
+        if frame_bytes > _LARGEST_PAGE_BYTES:
+            raise ValueError(f"a page needs {frame_bytes / 2**20:.0f} MiB")
+        if n_pages == frames[0]:
+            for page in (tiff.pages[0], tiff.pages[n_pages - 1]):
+                if page.shape[-2:] != shape[-2:] or page.dtype != dtype:
+                    raise ValueError("its pages have several sizes")
+        elif tiff.pages[0].compression != 1 or frames[0] * frame_bytes > path.stat().st_size:
+            raise ValueError(f"it declares {frames[0]} frames and has {n_pages} pages")
+        return TiffSource(path, frames, dtype)
+
+    return _with_tiff(path, look)
+
+
+def _with_tiff(path: Path, work: Any) -> Any:
+    """Open a TIFF file for a moment and turn what damage provokes into one line."""
+    import logging
+
+    import tifffile
+
+    quiet = logging.getLogger("tifffile")
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL)  # it reports damage at length before it raises
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return work(tiff)
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path.name}: not enough memory to read it as TIFF.") from error
+    except Exception as error:
+        if not isinstance(error, _BROKEN) and type(error).__module__.split(".")[0] not in (
+            "tifffile",
+            "struct",
+            "zlib",
+        ):
+            raise
+        cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
+        raise DataError(
+            f"{path.name}: cannot be read as TIFF ({cause}). Expected grey pages of one size; copy or export "
+            "it again."
+        ) from error
+    finally:
+        quiet.setLevel(level)
+
+
+def _natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
+    """Order `frame_2` before `frame_10`."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts], path.name

@@ -1,0 +1,255 @@
+"""HDF5 and other files that are whole and wrong: links to nowhere, cycles, bombs, ranks and types."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from ptycho_config.errors import ConfigError, DataError
+from ptycho_core import open_scan
+
+Change = Callable[[h5py.File], None]
+
+
+@pytest.fixture
+def changed(tmp_path: Path, writers: Any, original: Any) -> Callable[..., Path]:
+    """Write a format, then change the file."""
+
+    def write(name: str, change: Change) -> Path:
+        path = writers[name](tmp_path, original).path
+        with h5py.File(path, "a") as file:
+            change(file)
+        return path
+
+    return write
+
+
+def _replace(key: str, value: Any) -> Change:
+    def change(file: h5py.File) -> None:
+        if key in file or file.get(key, getlink=True) is not None:
+            del file[key]
+        file[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.zeros((30, 32), np.uint16), "no stack of frames|shape"),
+        (np.zeros((30, 32, 32), np.complex64), "complex|no stack of frames"),
+        (np.zeros((0, 32, 32)), "shape"),
+        (np.full((30, 32, 32), np.nan, np.float32), "NaN"),
+        (np.full((30, 32, 32), b"x"), "S1|no stack"),
+        (np.float32(3), "no stack of frames|shape"),
+    ],
+)
+def test_frames_of_a_wrong_rank_or_type_are_refused(changed: Any, value: Any, said: str) -> None:
+    path = changed("ptychodus_raw", _replace("raw_data/diffraction", value))
+    with pytest.raises(DataError, match=said):
+        open_scan(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "said"),
+    [
+        ("cxi", "entry_1/sample_1/geometry_1/translation", np.zeros(30), "Expected \\(frames, 3\\)"),
+        ("cxi", "entry_1/instrument_1/detector_2/mask", np.zeros((32, 32)), "whole numbers"),
+        ("cxi", "entry_1/instrument_1/detector_2/mask", np.zeros((3, 3), int), "mask of pixels"),
+        ("ptyd", "chunks/1/data", np.zeros((10, 8, 8)), "several sizes"),
+        ("ptyd", "chunks/1/positions", np.zeros(10), "not every chunk"),
+        ("nexus", "entry/result/probe", np.zeros((5, 6)), "probe has shape"),
+        ("matlab", "ycoords", np.full(30, b"a"), "Expected real numbers"),
+        ("matlab", "ycoords", np.zeros(7), "differ"),
+    ],
+)
+def test_other_arrays_of_a_wrong_kind_are_refused(
+    changed: Any, name: str, key: str, value: Any, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        open_scan(changed(name, _replace(key, value)))
+
+
+@pytest.mark.filterwarnings("ignore:FORMAT-001")  # with its flat fields the NXtomo has 32 frames of 32 x 32
+@pytest.mark.parametrize("name", ["cxi", "ptychodus_raw", "ptyd", "nexus", "raster", "matlab"])
+def test_any_key_may_be_missing(name: str, tmp_path: Path, writers: Any, original: Any) -> None:
+    written = writers[name](tmp_path, original)
+    content = written.path.read_bytes()
+    keys: list[str] = []
+    with h5py.File(written.path) as file:
+        file.visit(keys.append)
+    for key in keys:
+        written.path.write_bytes(content)
+        with h5py.File(written.path, "a") as file:
+            del file[key]
+        try:
+            open_scan(written.path, **written.options)
+        except DataError as error:
+            assert written.path.name in str(error) or "scan" in str(error)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        h5py.SoftLink("/nowhere"),
+        h5py.ExternalLink("absent.h5", "/data"),
+        h5py.SoftLink("/entry/loop"),
+    ],
+    ids=["soft", "external", "itself"],
+)
+def test_a_link_to_nowhere_is_named(changed: Any, link: Any) -> None:
+    path = changed("nexus", _replace("entry/loop", link))
+    with pytest.raises(DataError, match="entry/loop"):
+        open_scan(path, frames_key="entry/loop")
+
+
+def test_cyclic_groups_end(changed: Any, original: Any) -> None:
+    def cycle(file: h5py.File) -> None:
+        file["entry/again"] = file["entry"]
+        file["entry/sample/up"] = h5py.SoftLink("/entry")
+        file["entry/other"] = h5py.ExternalLink(Path(file.filename).name, "/entry")
+
+    scan = open_scan(changed("nexus", cycle))
+    np.testing.assert_allclose(scan.positions_px, original.positions_px, atol=1e-9)
+
+
+def test_a_missing_part_of_a_virtual_data_set_is_named(changed: Any, original: Any) -> None:
+    shape = original.counts.shape
+
+    def virtual(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout(shape=shape, dtype=np.uint16)
+        layout[:] = h5py.VirtualSource("absent-part.h5", "data", shape=shape)
+        file.create_virtual_dataset("frames", layout)
+
+    with pytest.raises(DataError, match=r"absent-part\.h5"):
+        open_scan(changed("raster", virtual), frames_key="frames")
+
+
+def test_declared_but_never_written_frames_are_refused(changed: Any) -> None:
+    def huge(file: h5py.File) -> None:
+        file.create_dataset("huge", shape=(10**9, 32, 32), dtype="u2", chunks=(1, 32, 32))
+
+    with pytest.raises(DataError, match="never written"):
+        open_scan(changed("raster", huge), frames_key="huge", positions_key="motors/slow,motors/fast")
+
+
+def test_a_huge_probe_is_not_read(changed: Any) -> None:
+    def huge(file: h5py.File) -> None:
+        del file["beam/guess"]
+        file.create_dataset("beam/guess", shape=(200, 4096, 4096), dtype="c8", chunks=(1, 64, 64))
+
+    path = changed("raster", huge)
+    keys = {
+        "frames_key": "scan/images",
+        "positions_key": "motors/slow,motors/fast",
+        "probe_key": "beam/guess",
+    }
+    with pytest.raises(DataError, match="GiB"):
+        open_scan(path, **keys)  # type: ignore[arg-type]
+
+
+def test_huge_blocks_are_refused(changed: Any) -> None:
+    def huge(file: h5py.File) -> None:
+        file.create_dataset("huge", shape=(30, 32768, 32768), dtype="u2", chunks=(1, 32768, 32768))
+
+    with pytest.raises(DataError, match=r"never written|blocks of"):
+        open_scan(changed("raster", huge), frames_key="huge", positions_key="motors/slow,motors/fast")
+
+
+def test_a_block_that_expands_to_more_than_it_should_is_refused(changed: Any) -> None:
+    def bomb(file: h5py.File) -> None:
+        item = file.create_dataset("bomb", (30, 32, 32), "u2", chunks=(1, 32, 32), compression="gzip")
+        item.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1 << 28), 9))
+
+    with pytest.raises(DataError, match="expands to more"):
+        open_scan(changed("raster", bomb), frames_key="bomb", positions_key="motors/slow,motors/fast")
+
+
+def test_raw_bytes_of_other_files_are_not_followed(changed: Any, tmp_path: Path) -> None:
+    (tmp_path / "other.raw").write_bytes(bytes(1 << 16))
+
+    def external(file: h5py.File) -> None:
+        raw = [(str(tmp_path / "other.raw"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("raw", (30, 32, 32), "u2", external=raw)
+
+    with pytest.raises(DataError, match="not followed"):
+        open_scan(changed("raster", external), frames_key="raw", positions_key="motors/slow,motors/fast")
+
+
+def test_a_file_of_many_objects_says_how_to_name_one(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        for number in range(20_100):
+            file.create_group(f"g{number}")
+    with pytest.raises(DataError, match="frames-key"):
+        open_scan(tmp_path / "many.h5")
+
+
+def test_a_product_alone_says_what_it_is_for(tmp_path: Path, writers: Any, original: Any) -> None:
+    product = writers["ptychodus"](tmp_path, original).options["positions_file"]
+    with pytest.raises(DataError, match=r"--positions-file product\.h5"):
+        open_scan(product)
+
+
+def test_a_product_without_diffraction_lists_nothing_else(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "strange.h5", "w") as file:
+        file["a/b"] = np.zeros((4, 5))
+        file["c"] = np.zeros((3, 9, 9))
+        file["d"] = np.zeros((3, 9, 9))
+    with pytest.raises(DataError, match=r"2 arrays that could be the frames.*`c` \(3, 9, 9\)"):
+        open_scan(tmp_path / "strange.h5")
+
+
+def test_frames_without_positions_say_what_to_type(tmp_path: Path, original: Any) -> None:
+    np.save(tmp_path / "frames.npy", original.counts)
+    with pytest.raises(DataError, match="--positions-file"):
+        open_scan(tmp_path / "frames.npy")
+
+
+@pytest.mark.parametrize("text", ["", "y,x\n", "1,2\n3\n", "a b\nc d\n", "1\n2\n", "\0\1\2", "1,2\n" * 3])
+def test_tables_that_are_none_are_refused(text: str, tmp_path: Path, original: Any) -> None:
+    np.save(tmp_path / "frames.npy", original.counts)
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(DataError):
+        open_scan(tmp_path / "frames.npy", positions_file=tmp_path / "p.csv")
+
+
+def test_a_tiff_that_declares_a_huge_page_is_refused(tmp_path: Path, original: Any) -> None:
+    """One strip of a few bytes that claims to be 2^31 pixels."""
+    entries = [
+        (256, 4, 1 << 16),
+        (257, 4, 1 << 15),
+        (258, 3, 16),
+        (259, 3, 8),
+        (262, 3, 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 4, 1 << 15),
+        (279, 4, 8),
+    ]
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    directory = struct.pack("<H", len(entries)) + body + struct.pack("<I", 0)
+    (tmp_path / "bomb.tif").write_bytes(b"II*\0" + struct.pack("<I", 16) + bytes(8) + directory)
+    np.save(tmp_path / "p.npy", original.positions_px)
+    with pytest.raises(DataError, match="cannot be read as TIFF"):
+        open_scan(tmp_path / "bomb.tif", positions_file=tmp_path / "p.npy")
+
+
+def test_metres_without_a_pixel_name_the_flags(tmp_path: Path, writers: Any, original: Any) -> None:
+    written = writers["tiff"](tmp_path, original)
+    options = {key: value for key, value in written.options.items() if key != "detector_pixel_m"}
+    with pytest.raises(DataError, match="--detector-pixel-m"):
+        open_scan(written.path, **options)
+
+
+@pytest.mark.parametrize("options", [{"rebin": 0}, {"crop_px": 0}, {"beam_center_px": (1,)}])
+def test_impossible_settings_are_refused(options: Any, tmp_path: Path, writers: Any, original: Any) -> None:
+    path = writers["npz"](tmp_path, original).path
+    with pytest.raises(ConfigError, match="Expected"):
+        open_scan(path, **options)
