@@ -1,7 +1,7 @@
 """Draw product files beside the reference: `python docs/draw_products.py "PINN=product.h5" "Other=other.h5"`.
 
-The files are those that `tests/ptychodus/drive.py whole FOLDER --frames 516` leaves; the reference lies in the
-folder `PTYCHO_DATA_DIR`.
+The files are those that `tests/ptychodus/drive.py whole FOLDER --frames 516` leaves; the reference lies in
+the folder `PTYCHO_DATA_DIR`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from ptycho_config.errors import BackendUnavailableError, exit_code
-from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import Backend, TrainedModel, discover_backends, get_backend

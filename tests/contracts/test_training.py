@@ -57,7 +57,9 @@ def test_it_says_at_the_start_what_is_to_come(run: Run, scan: Scan) -> None:
 def test_it_tells_every_step(run: Run) -> None:
     told = [(step.epoch, step.step, step.frames_done) for step in run.heard.steps]
     assert told == [(epoch, k, 8 * k) for epoch in range(1, EPOCHS + 1) for k in range(1, BATCHES + 1)]
-    assert {(step.level, step.size_px, step.n_steps_in_epoch) for step in run.heard.steps} == {(1, 32, BATCHES)}
+    assert {(step.level, step.size_px, step.n_steps_in_epoch) for step in run.heard.steps} == {
+        (1, 32, BATCHES)
+    }
     assert all(0 < step.residual < 10 for step in run.heard.steps)
 
 

@@ -112,7 +112,9 @@ def main(out: Path) -> None:
         for number, trained in (("two", both), ("one", alone)):
             np.savez(out / f"{name}-{number}.npz", **read_weights(trained.network.network))
             losses = [row["train_loss"] for row in trained.history]
-            np.savez(out / f"{name}-{number}-seen.npz", image=trained.reconstruct(frames).object, losses=losses)
+            np.savez(
+                out / f"{name}-{number}-seen.npz", image=trained.reconstruct(frames).object, losses=losses
+            )
         report[name] = {"heard": listener.heard, "steps": listener.steps}
     again = backend.load(out / "averaged" / "checkpoints" / "last.zip", execution("averaged", devices=2))
     more = config("averaged").model_copy(update={"nepochs": 3})

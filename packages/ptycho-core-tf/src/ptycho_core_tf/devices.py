@@ -93,8 +93,8 @@ def place_run(execution: TensorFlowExecutionConfig, *, stacklevel: int = 2) -> P
 def _sums_over(kind: str) -> tf.distribute.CrossDeviceOps:
     """Choose how devices add up their gradients.
 
-    Not the collective operations, which are TensorFlow's own choice: a process that trains a second network of
-    other sizes would find the numbers of the first one's still taken.
+    Not the collective operations, which are TensorFlow's own choice: a process that trains a second network
+    of other sizes would find the numbers of the first one's still taken.
     """
     return tf.distribute.NcclAllReduce() if kind == "GPU" else tf.distribute.ReductionToOneDevice()
 

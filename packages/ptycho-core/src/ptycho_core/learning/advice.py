@@ -82,6 +82,4 @@ def check_scale(log_scale: float, step: int, execution: NetworkExecution) -> Non
         TrainingError: the loss of the next step cannot be finite; says what to try.
     """
     if not abs(log_scale) <= _LARGEST_LOG_SCALE:  # not a number is no less
-        raise TrainingError(
-            not_finite_advice(step + 1, execution, weights_finite=False, patches_finite=True)
-        )
+        raise TrainingError(not_finite_advice(step + 1, execution, weights_finite=False, patches_finite=True))
