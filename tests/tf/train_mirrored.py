@@ -1,7 +1,7 @@
-"""A program that trains on two logical devices of the CPU, which `test_execution.py` runs in a process of its own.
+"""Trains on two logical devices of the CPU; `test_execution.py` runs it in a process of its own.
 
-TensorFlow divides a processor only before it starts. For each training the program writes into the folder it is
-given: weights and image of two devices and of one that takes the same batches, and what was heard and said.
+TensorFlow divides a processor only before it starts. For each training the program writes into the folder it
+is given: weights and image of two devices and of one that takes the same batches, and what was heard or said.
 """
 
 from __future__ import annotations
