@@ -148,7 +148,7 @@ def _try_orientations(scan: Scan, arguments: argparse.Namespace) -> None:
     rows = [(trial.orientation, f"{trial.residual:.4f}") for trial in trials]
     print_table("", ("positions", "residual R"), rows)
     right = explaining(trials)
-    if not right:
+    if len(right) == 0:
         print(
             "None stands out: the frames may be wrong in another way (centre, unit of the positions, order), "
             "or the object shows too little."

@@ -173,9 +173,8 @@ def _opened(config: TrainingConfig, run_config: RunConfig) -> _Scans:
     test_scan = None
     if config.test_data_file is not None and config.test_data_file != Path():
         # Its positions and its probe are its own.
-        test_scan = open_scan(
-            str(config.test_data_file), **(door | {"positions_file": None, "probe_file": None})
-        )
+        door |= {"positions_file": None, "probe_file": None}
+        test_scan = open_scan(str(config.test_data_file), **door)
     if run_config.probe_refinement and not run_config.resume:
         scan = with_refined_probe(scan)
         if test_scan is not None:

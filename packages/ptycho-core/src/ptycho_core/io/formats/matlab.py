@@ -11,7 +11,6 @@ from ptycho_core.io.door import Arrays
 from ptycho_core.io.formats import named
 from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5
-from ptycho_core.lazy import LazyFrames
 
 __all__ = ["matches", "read"]
 
@@ -25,12 +24,10 @@ def matches(file: Hdf5) -> bool:
 def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
     """Read variables by known or given names, rows and columns put right."""
     arrays = named.read(file, name, keys)
-    frames = arrays.frames
-    assert isinstance(frames, LazyFrames)
     return replace(
         arrays,
         format="MATLAB 7.3",
-        frames=frames.swapaxes(1, 2),
+        frames=np.swapaxes(arrays.frames, 1, 2),  # pyright: ignore[reportArgumentType, reportCallIssue]
         positions_px=_columns(arrays.positions_px),
         probe=_turned(arrays.probe),
         bad_pixels=_turned(arrays.bad_pixels),
