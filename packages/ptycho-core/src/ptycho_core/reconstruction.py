@@ -69,6 +69,7 @@ class Reconstruction:
     pixel_size_m: float | None = None
     energy_ev: float | None = None
     distance_m: float | None = None
+    positions_given_px: Float64[np.ndarray, "frame 2"] | None = None
 
     @property
     def n_frames(self) -> int:

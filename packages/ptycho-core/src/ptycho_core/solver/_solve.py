@@ -23,6 +23,7 @@ from ptycho_core.solver._batches import plan_batches
 from ptycho_core.solver._choose_arrays import choose_arrays
 from ptycho_core.solver._descent import Descent
 from ptycho_core.solver._frames import OrderedFrames
+from ptycho_core.solver._freedoms import FrameFreedoms, Freedoms, reach_px
 from ptycho_core.solver._gauge import move_spectrum, probe_of
 from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
 from ptycho_core.solver._modes import seed_modes
@@ -113,6 +114,11 @@ class _Run:
             random=self.random,
         )
         self.shift_px = np.zeros(2)
+        freedoms = Freedoms(position_bound_px=config.position_bound if config.refine_positions else None)
+        self.own = FrameFreedoms(freedoms, scan.positions_px[self.order], self.order, self.random) if freedoms.any else None
+        self.margin_px = MARGIN_PX
+        if config.refine_positions:
+            self.margin_px += reach_px(config.position_bound, scan.positions_px)
 
     @cached_property
     def frames(self) -> OrderedFrames:
@@ -174,12 +180,13 @@ class _Run:
                 "Start from a result of frames of the same size."
             )
         # Where the earlier canvas lies against ours: whole pixels are copied, the rest moves the positions.
-        ours = scan.positions_px.min(axis=0) - scan.frame_px // 2 - MARGIN_PX
+        ours = scan.positions_px.min(axis=0) - scan.frame_px // 2 - self.margin_px
         offset = ours - start.origin_px
         whole = np.round(offset).astype(np.int64)
         self.shift_px = offset - whole
-        corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX)
-        obj = np.ones(canvas_shape(corners.astype(np.int64), scan.frame_px), np.complex64)
+        corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + self.margin_px)
+        shape = canvas_shape(corners.astype(np.int64), scan.frame_px, self.margin_px)
+        obj = np.ones(shape, np.complex64)
         paste(obj, start.object, whole)
         spectra = spectrum_of(start.probe).astype(np.complex64)
         if len(spectra) < self.config.probe_modes:
@@ -269,12 +276,22 @@ class _Run:
 
     def result(self, obj: np.ndarray, probe: np.ndarray, origin: np.ndarray) -> Reconstruction:
         """Judge a state and record how it came about."""
-        monitor = self.monitor
+        monitor, scan = self.monitor, self.scan
+        record = {}
+        if self.own is not None and self.config.refine_positions:
+            moved = np.empty_like(self.own.correction_px)
+            moved[self.order] = self.own.correction_px
+            # Where the whole scan stands cannot be told from the frames; the canvas goes along.
+            common = moved.mean(axis=0)
+            origin = origin - common
+            record["positions_given_px"] = scan.positions_px
+            scan = replace(scan, positions_px=scan.positions_px + moved - common)
         return make_reconstruction(
-            self.scan,
+            scan,
             obj=obj,
             probe=probe,
             origin_px=origin,
+            **record,
             method="solver",
             image_reliable=self.image_reliable,
             history=tuple(monitor.history),
@@ -288,8 +305,8 @@ class _Run:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the object at the pixel of the full frame, the probe, and where the canvas lies."""
         scan = self.scan
-        on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX
-        shape = canvas_shape(np.round(on_canvas).astype(np.int64), scan.frame_px)
+        on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + self.margin_px
+        shape = canvas_shape(np.round(on_canvas).astype(np.int64), scan.frame_px, self.margin_px)
         obj = np.ones(shape, np.complex64) if level is None else self._carried(level, shape, 1.0)
         origin = scan.positions_px[0] - (on_canvas[0] + scan.frame_px // 2)
         return obj, probe_of(spectra), origin
@@ -304,13 +321,15 @@ class _Run:
             softening=self.softening,
             object_floor=self.config.object_floor,
             shift_px=self.shift_px,
+            own=self.own,
+            margin_px=self.margin_px,
         )
 
     def _carried(self, level: Level, shape: tuple[int, int], scale: float) -> np.ndarray:
         obj = self.arrays.to_numpy(level.object)
         if level.scale == scale and obj.shape == shape:
             return obj
-        return resample_object(obj, shape, margin_px=MARGIN_PX, old_scale=level.scale, new_scale=scale)
+        return resample_object(obj, shape, margin_px=self.margin_px, old_scale=level.scale, new_scale=scale)
 
     def _centred(self, spectra: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Move the probe back to where it started in its window, and the positions the other way.
