@@ -12,6 +12,7 @@ map and a drift in time; then each one by itself, within a bound about that map.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -27,7 +28,10 @@ _AFFINE_EPOCHS = 8
 _LONGEST_MOVE = 0.5
 #: Largest relative change of the scan's size that is looked for.
 _LARGEST_STRAIN = 0.06
+_MOMENTUM = 0.7
+_SEARCH_EPOCHS = (18, 28, 38, 48)
 _STRAIN_MOMENTUM = 0.85
+_STRAIN_EVERY = 2
 _LARGEST_STEP = 0.004
 _SAMPLED_FRAMES = 96
 VERBOSE=False
@@ -91,6 +95,8 @@ class FrameFreedoms:
         self._slope = np.zeros((n_frames, 2))
         self._curvature = np.zeros((n_frames, 2, 2))
         self._strain_velocity = np.zeros((2, 2))
+        self._velocity = np.zeros((n_frames, 2))
+        self._free_px = np.zeros((n_frames, 2))
         self._random = np.random.default_rng(n_frames)
 
     def rows(self, frames: slice, remainders_px: np.ndarray, degree: int) -> np.ndarray:
@@ -120,16 +126,33 @@ class FrameFreedoms:
         move = step * np.linalg.solve(damped, slope[..., None])[..., 0]
         limit = _LONGEST_MOVE / scale
         length = np.linalg.norm(move, axis=1, keepdims=True)
-        self.correction_px[frames] += move * np.minimum(1.0, limit / np.maximum(length, _TINY))
+        move *= np.minimum(1.0, limit / np.maximum(length, _TINY))
+        self._velocity[frames] = _MOMENTUM * self._velocity[frames] + move
+        self._wander(frames, self._velocity[frames])
 
-    def after_epoch(self, *, full: bool) -> bool:
-        """Let all frames drift while it is time for that; return whether a strain is to be fitted now."""
+    def _wander(self, frames: Any, move: np.ndarray) -> None:
+        """Move frames by themselves, no farther than the bound."""
+        free = self._free_px[frames] + move
+        length = np.linalg.norm(free, axis=1, keepdims=True)
+        free *= np.minimum(1.0, self.freedoms.position_bound_px / np.maximum(length, _TINY))
+        self.correction_px[frames] += free - self._free_px[frames]
+        self._free_px[frames] = free
+
+    def relocate(self, frames: np.ndarray, moves_px: np.ndarray) -> None:
+        """Put frames elsewhere, at rest."""
+        self._velocity[frames] = 0
+        self._wander(frames, moves_px)
+
+    def after_epoch(self, *, full: bool) -> Literal["", "strain", "search"]:
+        """Let all frames drift while it is time for that; return what else is to be done now."""
         self.epoch += 1
         if self.freedoms.position_bound_px is None or self.epoch <= _WAIT_EPOCHS:
-            return False
+            return ""
         if self.epoch <= _WAIT_EPOCHS + _AFFINE_EPOCHS:
             self._drift()
-        return full
+        if full:
+            return "strain" if self.epoch % _STRAIN_EVERY == 0 else ""
+        return "search" if self.epoch in _SEARCH_EPOCHS else ""
 
     def _drift(self) -> None:
         """Move all frames by a drift linear in time."""
@@ -152,13 +175,15 @@ class FrameFreedoms:
         if VERBOSE: print(self.epoch, (100*change).round(3).ravel(), (100*strain.ravel()).round(3))
         return strain, 1.0
 
-    def state(self) -> tuple[np.ndarray, np.ndarray]:
+    def state(self) -> tuple[np.ndarray, ...]:
         """Return copies of what may change."""
-        return self.correction_px.copy(), self.weights.copy()
+        return self.correction_px.copy(), self._free_px.copy(), self.weights.copy()
 
-    def restore(self, state: tuple[np.ndarray, np.ndarray]) -> None:
-        """Go back to a copied state."""
-        self.correction_px, self.weights = (part.copy() for part in state)
+    def restore(self, state: tuple[np.ndarray, ...]) -> None:
+        """Go back to a copied state, at rest."""
+        self.correction_px, self._free_px, self.weights = (part.copy() for part in state)
+        self._velocity[:] = 0
+        self._strain_velocity[:] = 0
 
 
 def reach_px(bound_px: float, positions_px: Float64[np.ndarray, "frame 2"]) -> int:

@@ -28,7 +28,13 @@ __all__ = ["MARGIN_PX", "OBJECT_LIMIT", "Level", "Steps"]
 
 #: Canvas pixels around the windows of all frames, at every level.
 MARGIN_PX = 4
+#: A frame is explained badly from this ratio to the median on; a place is better below this ratio to the old one.
+_BADLY, _BETTER = 1.2, 0.95
+_SEARCH_STEP_PX = 2
 State = tuple[Array, Array, Any]
+#: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
+#: A bias there makes the object look smoother, and a smoother object is a stretched scan.
+_ANSCOMBE = 0.375
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0
 
@@ -58,6 +64,7 @@ class Level:
         degree: int = DEGREE,
         own: FrameFreedoms | None = None,
         margin_px: int = MARGIN_PX,
+        stabilised: bool = False,
     ) -> None:
         """Take what the level sees of the frames.
 
@@ -69,6 +76,7 @@ class Level:
             degree: of the series for sub-pixel shifts; a lower one is faster and less exact.
             own: what each frame has of its own; it is changed by the steps.
             margin_px: canvas pixels around the windows of all frames.
+            stabilised: compare the roots of counts + 3/8, whose mean is hardly biased where counts are few.
         """
         self.size_px = size_px
         self._own, self._degree = own, degree
@@ -91,6 +99,9 @@ class Level:
             self._place(slice(0, len(corners)))
         self._windows = [self._window(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
+        if stabilised:
+            amplitude = np.sqrt(np.square(amplitude) + np.float32(_ANSCOMBE))
+            self._offset += _ANSCOMBE
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         per_frame = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts_per_frame = float(per_frame.mean(dtype=np.float64))
@@ -203,8 +214,11 @@ class Level:
             self._object_velocity *= 1 / scale
         xp.clamp_modulus(self.object, modulus_limit)
         if self._own is not None:
-            if self._own.after_epoch(full=self.scale == 1):
+            wanted = self._own.after_epoch(full=self.scale == 1)
+            if wanted == "strain":
                 self._strain()
+            elif wanted == "search":
+                self._search()
             self._place(slice(0, len(self.corners)))
 
     def _basis(self) -> Array:
@@ -279,7 +293,7 @@ class Level:
         curvature = self._curvature(self.object[window], corners, light)
         overlaps = np.concatenate([r.overlaps for r in results if r.overlaps is not None])
         found = Found(placed - self.corners[frames], overlaps, curvature)
-        own.move(frames, found, scale=self.scale, degree=self._degree, step=1.0)
+        own.move(frames, found, scale=self.scale, degree=self._degree, step=min(1.0, steps.object_step))
         self._place(frames)
 
     def _curvature(self, canvas: Array, corners: np.ndarray, light: Array) -> np.ndarray:
@@ -298,6 +312,40 @@ class Level:
             product = (slopes[a].conj() * slopes[b]).real
             curvature[:, a, b] = curvature[:, b, a] = xp.to_numpy((product * light).sum((1, 2))) / 2
         return curvature
+
+    def _search(self) -> None:
+        """Look for a better place of the frames that are explained badly, all over their bound."""
+        own, n = self._own, self.size_px
+        reach = own.freedoms.position_bound_px * self.scale
+        along = np.arange(-int(reach), int(reach) + 1, _SEARCH_STEP_PX)
+        here = self._misfits(slice(None), np.zeros(2, np.int64))
+        bad = np.flatnonzero(here > _BADLY * np.median(here))
+        offsets = [np.array([y, x]) for y in along for x in along if np.hypot(y, x) <= reach]
+        found = np.stack([self._misfits(bad, offset) for offset in offsets]) if len(bad) else np.empty((1, 0))
+        best = found.argmin(axis=0)
+        better = found[best, np.arange(len(bad))] < _BETTER * here[bad]
+        moves = np.stack(offsets)[best[better]] / self.scale
+        own.relocate(bad[better], moves)
+
+    def _misfits(self, frames: Any, offset: np.ndarray) -> np.ndarray:
+        """Sum of the amplitude misfits of some frames, moved by whole pixels of the canvas."""
+        xp, n = self._xp, self.size_px
+        last = np.array(self.shape) - n
+        corners = np.clip(self.corners[frames] + offset, 0, last)
+        weights, amplitude = self._weights[frames], self._amplitude[frames]
+        basis, misfits = self._basis(), np.empty(len(corners))
+        step = max(1, xp.block_pixels // n**2)
+        for first in range(0, len(corners), step):
+            part = slice(first, first + step)
+            probes = xp.combine(weights[part], basis)
+            waves = xp.fft2(probes * xp.cut(self.object, corners[part], n)[None])
+            modulus = (xp.intensity(waves) + self._offset) ** 0.5
+            distance = abs(amplitude[part] - modulus)
+            if self._good is not None:
+                distance = distance * (self._good if len(self._good.shape) == 2 else self._good[frames][part])
+            misfits[part] = xp.to_numpy(distance.sum((1, 2)))
+        total = xp.to_numpy(amplitude.sum((1, 2)))
+        return misfits / np.maximum(total, 1e-9)
 
     def _strain(self) -> None:
         """Fit a strain of positions and object together with a quadratic phase of the probe's spectrum."""

@@ -254,7 +254,9 @@ class _Run:
         level: Level | None = None
         for schedule in levels:
             crop = central(schedule.size_px, scan.frame_px)
-            fine = self._level(schedule.size_px)
+            if not schedule.moving and self.own is not None:
+                self._keep_positions()
+            fine = self._level(schedule.size_px, self.own if schedule.moving else None)
             obj = start if level is None else self._carried(level, fine.shape, fine.scale)
             level = fine
             level.start(spectra[:, crop, crop], obj)
@@ -267,6 +269,10 @@ class _Run:
             if descent.stopped:
                 break
         return self._finished(spectra, level)
+
+    def _keep_positions(self) -> None:
+        """From here on the frames stay where they are, as if they had been measured there."""
+        self.frames.positions_px = self.scan.positions_px[self.order] + self.own.correction_px
 
     def _present(self, level: Level, spectra: np.ndarray) -> Reconstruction:
         """Return the state in the middle of a level as a result that was interrupted here."""
@@ -311,7 +317,7 @@ class _Run:
         origin = scan.positions_px[0] - (on_canvas[0] + scan.frame_px // 2)
         return obj, probe_of(spectra), origin
 
-    def _level(self, size_px: int) -> Level:
+    def _level(self, size_px: int, own: FrameFreedoms | None) -> Level:
         return Level(
             self.frames,
             self.arrays,
@@ -321,7 +327,8 @@ class _Run:
             softening=self.softening,
             object_floor=self.config.object_floor,
             shift_px=self.shift_px,
-            own=self.own,
+            own=own,
+            stabilised=own is not None and size_px == self.scan.frame_px and self.statistics.noise_floor is not None,
             margin_px=self.margin_px,
         )
 

@@ -17,7 +17,7 @@ __all__ = ["strain_step"]
 
 _CHUNK_PIXELS = 1 << 17
 _DAMPING = 1e-4
-_COUNT = 1.0
+_COUNT = 0.6
 
 
 def strain_step(
