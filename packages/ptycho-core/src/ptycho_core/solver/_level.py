@@ -29,7 +29,7 @@ __all__ = ["MARGIN_PX", "OBJECT_LIMIT", "Level", "Steps"]
 #: Canvas pixels around the windows of all frames, at every level.
 MARGIN_PX = 4
 #: A frame is explained badly from this ratio to the median on; a place is better below this ratio to the old one.
-_BADLY, _BETTER = 1.2, 0.95
+_BADLY, _BETTER = 1.2, 0.9
 _SEARCH_STEP_PX = 2
 State = tuple[Array, Array, Any]
 #: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
@@ -104,6 +104,7 @@ class Level:
             self._offset += _ANSCOMBE
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         per_frame = np.einsum("fij,fij->f", amplitude, amplitude)
+        self._counts = per_frame
         self._counts_per_frame = float(per_frame.mean(dtype=np.float64))
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
@@ -137,8 +138,18 @@ class Level:
             last = np.minimum(last + self._reach, self.shape)
         return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
 
-    def start(self, spectrum: np.ndarray, obj: np.ndarray | None = None) -> None:
-        """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state."""
+    def start(
+        self, spectrum: np.ndarray, obj: np.ndarray | None = None, variations: np.ndarray | None = None
+    ) -> None:
+        """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state.
+
+        Args:
+            variations: spectra (P, L, n, n) that each frame adds with its own weights; 0 where there are some.
+        """
+        if variations is None:
+            count = 0 if self._own is None else self._own.freedoms.variations
+            variations = np.zeros((len(spectrum), count, self.size_px, self.size_px), np.complex64)
+        self._variations = self._xp.asarray(variations.astype(np.complex64, order="C"))
         self.spectrum = self._xp.asarray(spectrum.astype(np.complex64, order="C"))
         canvas = np.ones(self.shape, np.complex64) if obj is None else obj
         self.object = self._xp.asarray(canvas.astype(np.complex64, order="C"))
@@ -151,14 +162,15 @@ class Level:
 
     def state(self) -> State:
         """Return copies of the probe's spectrum, the object, and what the frames have of their own."""
-        own = None if self._own is None else self._own.state()
+        own = None if self._own is None else (self._xp.copy(self._variations), self._own.state())
         return self._xp.copy(self.spectrum), self._xp.copy(self.object), own
 
     def restore(self, state: State) -> None:
         """Go back to a copied state, at rest."""
         self.spectrum, self.object = (self._xp.copy(part) for part in state[:2])
         if self._own is not None:
-            self._own.restore(state[2])
+            self._variations = self._xp.copy(state[2][0])
+            self._own.restore(state[2][1])
             self._place(slice(0, len(self.corners)))
         self.rest()
 
@@ -206,14 +218,21 @@ class Level:
         """
         xp = self._xp
         power = float(xp.total(xp.intensity(self.spectrum[:, None])).real)
+        if self._variations.shape[1]:
+            power += float(np.square(np.abs(self.variations())).sum())
         scale = math.sqrt(self._counts_per_frame / power) if power > 0 else 1.0
         if math.isfinite(scale) and scale > 0:
             self.spectrum *= scale
             self._spectrum_velocity *= scale
+            self._variations *= scale
             self.object *= 1 / scale
             self._object_velocity *= 1 / scale
         xp.clamp_modulus(self.object, modulus_limit)
         if self._own is not None:
+            if self._own.freedoms.variations:
+                probe, variations = self._own.unmix(xp.to_numpy(self.spectrum), self.variations())
+                self.spectrum = xp.asarray(probe.astype(np.complex64))
+                self._variations = xp.asarray(np.ascontiguousarray(variations))
             wanted = self._own.after_epoch(full=self.scale == 1)
             if wanted == "strain":
                 self._strain()
@@ -221,8 +240,15 @@ class Level:
                 self._search()
             self._place(slice(0, len(self.corners)))
 
+    def variations(self) -> np.ndarray:
+        """Spectra (P, L, n, n) of what each frame adds with its own weights."""
+        return self._xp.to_numpy(self._variations)
+
     def _basis(self) -> Array:
-        """Inverse transforms of the filtered probe spectra: (P, K, n, n)."""
+        """Inverse transforms of the filtered probe spectra: (P, K, n, n); those of the variations behind them."""
+        n_more = self._variations.shape[1]
+        if n_more:
+            return self._basis_with_variations(n_more)
         n_modes, n_basis = self.spectrum.shape[0], self._filters.shape[0]
         basis = self._xp.zeros((n_modes, n_basis, self.size_px, self.size_px), complex_values=True)
 
@@ -230,6 +256,15 @@ class Level:
             basis[:, lane] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, lane])
 
         self._xp.run_lanes(fill, n_basis, n_modes * self.size_px**2)
+        return basis
+
+    def _basis_with_variations(self, n_more: int) -> Array:
+        n_modes, n_basis, n = self.spectrum.shape[0], self._filters.shape[0], self.size_px
+        basis = self._xp.zeros((n_modes, (1 + n_more) * n_basis, n, n), complex_values=True)
+        for part in range(1 + n_more):
+            spectrum = self.spectrum if part == 0 else self._variations[:, part - 1]
+            places = slice(part * n_basis, (part + 1) * n_basis)
+            basis[:, places] = self._xp.ifft2(spectrum[:, None] * self._filters[None])
         return basis
 
     def _light(self) -> Array:
@@ -290,9 +325,18 @@ class Level:
         frames = batch.frames
         corners = self.corners[frames] - (window[0].start, window[1].start)
         placed = self._nominal[frames] + own.correction_px[frames] * self.scale
-        curvature = self._curvature(self.object[window], corners, light)
+        curvature = np.empty(0)
+        if own.positions_move:
+            curvature = self._curvature(self.object[window], corners, light)
         overlaps = np.concatenate([r.overlaps for r in results if r.overlaps is not None])
-        found = Found(placed - self.corners[frames], overlaps, curvature)
+        variations = self._xp.to_numpy(self._variations)
+        found = Found(
+            placed - self.corners[frames],
+            overlaps,
+            curvature,
+            counts=self._counts[frames],
+            variation_power=np.square(np.abs(variations)).sum(axis=(0, 2, 3)),
+        )
         own.move(frames, found, scale=self.scale, degree=self._degree, step=min(1.0, steps.object_step))
         self._place(frames)
 
@@ -362,9 +406,8 @@ class Level:
             good if good is None or good.ndim == 2 else good[frames],
             offset=self._offset,
         )
-        strain, share = own.strain(strain)
-        self.spectrum *= xp.asarray(np.exp(1j * share * phase).astype(np.complex64))
-        self._stretch(strain)
+        self.spectrum *= xp.asarray(np.exp(1j * phase).astype(np.complex64))
+        self._stretch(own.strain(strain))
 
     def _stretch(self, strain: np.ndarray) -> None:
         """Let the object go along with a strain of the positions about their middle."""
@@ -411,6 +454,12 @@ class Level:
         for more in gradients[1:]:
             gradient += more
         # The step should be divided by the mean transmission where the light is; `settle` keeps that at one.
+        n_basis = self._filters.shape[0]
+        for part in range(self._variations.shape[1]):
+            places = slice((part + 1) * n_basis, (part + 2) * n_basis)
+            pulled_back = (self._filters.conj()[None] * xp.fft2(gradient[:, places])).sum(1)
+            self._variations[:, part] += pulled_back * (steps.probe_step / n_frames)
+        gradient = gradient[:, :n_basis]
         pulled_back = (self._filters.conj()[None] * xp.fft2(gradient)).sum(1)
         self._spectrum_velocity *= steps.probe_momentum
         self._spectrum_velocity += pulled_back * (steps.probe_step / n_frames)

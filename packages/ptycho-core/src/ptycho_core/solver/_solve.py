@@ -100,6 +100,7 @@ class _Run:
         choice: Mapping[str, Any],
         monitor: Monitor,
     ) -> None:
+        self.given_px, self.positions_changed = scan.positions_px, config.refine_positions
         self.scan, self.config, self.arrays, self.monitor = scan, config, arrays, monitor
         self.execution = execution
         self.provenance = partial(solver_provenance, scan, config, execution, dict(choice))
@@ -114,9 +115,11 @@ class _Run:
             random=self.random,
         )
         self.shift_px = np.zeros(2)
-        freedoms = Freedoms(position_bound_px=config.position_bound if config.refine_positions else None)
-        self.own = FrameFreedoms(freedoms, scan.positions_px[self.order], self.order, self.random) if freedoms.any else None
         self.margin_px = MARGIN_PX
+        self.own: FrameFreedoms | None = None
+        freedoms = Freedoms.of(config)
+        if freedoms.any:
+            self.own = FrameFreedoms(freedoms, scan.positions_px[self.order], self.order, self.random)
         if config.refine_positions:
             self.margin_px += reach_px(config.position_bound, scan.positions_px)
 
@@ -252,27 +255,41 @@ class _Run:
         )
         reference = probe_of(spectra)
         level: Level | None = None
+        count = 0 if self.own is None else self.own.freedoms.variations
+        variations = np.zeros((len(spectra), count, *spectra.shape[1:]), np.complex64)
         for schedule in levels:
             crop = central(schedule.size_px, scan.frame_px)
-            if not schedule.moving and self.own is not None:
-                self._keep_positions()
-            fine = self._level(schedule.size_px, self.own if schedule.moving else None)
+            own = self._own_at(schedule)
+            fine = self._level(schedule.size_px, own)
             obj = start if level is None else self._carried(level, fine.shape, fine.scale)
             level = fine
-            level.start(spectra[:, crop, crop], obj)
+            level.start(spectra[:, crop, crop], obj, variations[:, :, crop, crop] if own else None)
             monitor.lap(f"read_{schedule.size_px}")
             monitor.begin_epochs()
             descent.run(level, schedule)
             spectra[:, crop, crop] = self.arrays.to_numpy(level.spectrum)
+            if own is not None:
+                variations[:, :, crop, crop] = level.variations()
+            before = self.shift_px
             spectra = self._centred(spectra, reference)
+            for variation in np.moveaxis(variations, 1, 0):
+                variation[...] = move_spectrum(variation, before - self.shift_px)
             monitor.lap(f"level_{schedule.size_px}")
             if descent.stopped:
                 break
         return self._finished(spectra, level)
 
-    def _keep_positions(self) -> None:
-        """From here on the frames stay where they are, as if they had been measured there."""
-        self.frames.positions_px = self.scan.positions_px[self.order] + self.own.correction_px
+    def _own_at(self, schedule: LevelSchedule) -> FrameFreedoms | None:
+        """Return what the frames have of their own at a level; None where a plain level does."""
+        own = self.own
+        if own is None or schedule.moving:
+            return own
+        own.holding = True
+        if own.freedoms.intensity or own.freedoms.variations:
+            return own
+        # The frames stay where they came to, as if they had been measured there.
+        self.frames.positions_px = self.scan.positions_px[self.order] + own.correction_px
+        return None
 
     def _present(self, level: Level, spectra: np.ndarray) -> Reconstruction:
         """Return the state in the middle of a level as a result that was interrupted here."""
@@ -283,28 +300,35 @@ class _Run:
     def result(self, obj: np.ndarray, probe: np.ndarray, origin: np.ndarray) -> Reconstruction:
         """Judge a state and record how it came about."""
         monitor, scan = self.monitor, self.scan
-        record = {}
         if self.own is not None and self.config.refine_positions:
             moved = np.empty_like(self.own.correction_px)
             moved[self.order] = self.own.correction_px
             # Where the whole scan stands cannot be told from the frames; the canvas goes along.
             common = moved.mean(axis=0)
             origin = origin - common
-            record["positions_given_px"] = scan.positions_px
             scan = replace(scan, positions_px=scan.positions_px + moved - common)
         return make_reconstruction(
             scan,
             obj=obj,
             probe=probe,
             origin_px=origin,
-            **record,
             method="solver",
+            positions_given_px=self.given_px if self.positions_changed else None,
+            frame_intensity=self._intensities(),
             image_reliable=self.image_reliable,
             history=tuple(monitor.history),
             events=tuple(monitor.events),
             timings=dict(monitor.timings),
             provenance=self.provenance(),
         )
+
+    def _intensities(self) -> np.ndarray | None:
+        """Brightness of each frame relative to the mean, in the order of the scan."""
+        if self.own is None or not self.own.freedoms.intensity:
+            return None
+        found = np.empty(self.scan.n_frames)
+        found[self.order] = np.square(self.own.weights[:, 0])
+        return found
 
     def _finished(
         self, spectra: np.ndarray, level: Level | None
@@ -328,7 +352,7 @@ class _Run:
             object_floor=self.config.object_floor,
             shift_px=self.shift_px,
             own=own,
-            stabilised=own is not None and size_px == self.scan.frame_px and self.statistics.noise_floor is not None,
+            stabilised=own is not None and own.positions_move and size_px == self.scan.frame_px and self.statistics.noise_floor is not None,
             margin_px=self.margin_px,
         )
 
