@@ -38,8 +38,16 @@ RECONSTRUCTION_KEYS: Mapping[str, tuple[str, str, str]] = {
 }
 #: Keys that are there only where there is something to say.
 OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
-    "positions_given_px": ("(M, 2)", "float64", "`positions_px` as they were given, where they were corrected"),
-    "frame_intensity": ("(M,)", "float64", "brightness of each frame relative to the mean, where it was found"),
+    "positions_given_px": (
+        "(M, 2)",
+        "float64",
+        "`positions_px` as they were given, where they were corrected",
+    ),
+    "frame_intensity": (
+        "(M,)",
+        "float64",
+        "brightness of each frame relative to the mean, where it was found",
+    ),
 }
 #: Columns of the key `history`, one row an epoch; `metrics.csv` has the same.
 HISTORY_COLUMNS = ("level", "size_px", "epoch", "residual", "seconds", "stepped_back")

@@ -4,9 +4,9 @@ All of it enters the model through the weights of the probe's basis functions (`
 overlaps of the misfit with these functions, a row a frame, is the gradient of everything here. It costs one
 product of matrices a batch and no further transform.
 
-A frame moves by a Newton step, slope over curvature (see `Level`), with momentum. First all frames drift together,
-linearly in time; then each one moves by itself, within a bound. At the full level the scan as a whole is stretched,
-turned and sheared as well (`_strain`); the bound is about where that puts a frame.
+A frame moves by a Newton step, slope over curvature (see `Level`), with momentum. First all frames drift
+together, linearly in time; then each one moves by itself, within a bound. At the full level the whole scan is
+stretched, turned and sheared as well (`_strain`); the bound is about where that puts a frame.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Freedoms:
     """Which freedoms the frames have.
 
     Attributes:
-        position_bound_px: how far a frame may move from where the affine map puts it; None: positions are kept.
+        position_bound_px: how far a frame may move by itself; None: positions are kept.
         intensity: each frame has a brightness.
         variations: number of probe functions that each frame adds with weights of its own.
     """
@@ -65,6 +65,14 @@ class Freedoms:
             intensity=config.frame_intensity,
             variations=config.probe_variations,
         )
+
+    def describe(self) -> str:
+        """Say in words which they are."""
+        bound = self.position_bound_px
+        parts = [] if bound is None else [f"its position, within {bound:g} px"]
+        parts += ["its brightness"] if self.intensity else []
+        parts += [f"its share in {self.variations} variations of the probe"] if self.variations else []
+        return ", ".join(parts)
 
     @property
     def any(self) -> bool:
@@ -166,7 +174,7 @@ class FrameFreedoms:
             change = slopes[:, 0] * weights[:, 0] / np.maximum(found.counts, _TINY)
             weights[:, 0] *= 1 + np.clip(step * change, -0.2, 0.2)
         if self.freedoms.variations:
-            # Half the power of a variation, as the phase on the detector is free; and a floor while it is weak.
+            # Half its power, as the phase on the detector is free; and a floor while it is weak.
             power = found.variation_power / 2 + _WEAK * found.counts.mean()
             weights[:, 1:] += np.clip(step * slopes[:, 1:] / power, -0.5, 0.5)
 

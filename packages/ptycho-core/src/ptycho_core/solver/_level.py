@@ -19,8 +19,8 @@ import scipy.ndimage
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import FusedStep, Steps
 from ptycho_core.solver._batches import Batch
-from ptycho_core.solver._freedoms import Found, FrameFreedoms
 from ptycho_core.solver._frames import OrderedFrames
+from ptycho_core.solver._freedoms import Found, FrameFreedoms
 from ptycho_core.solver._shifts import DEGREE, shift_filters, shift_weights
 from ptycho_core.solver._strain import strain_step
 
@@ -28,7 +28,7 @@ __all__ = ["MARGIN_PX", "OBJECT_LIMIT", "Level", "Steps"]
 
 #: Canvas pixels around the windows of all frames, at every level.
 MARGIN_PX = 4
-#: A frame is explained badly from this ratio to the median on; a place is better below this ratio to the old one.
+#: A frame is explained badly above this ratio to the median; a place is better below this ratio to the old.
 _BADLY, _BETTER = 1.2, 0.9
 _SEARCH_STEP_PX = 2
 State = tuple[Array, Array, Any]
@@ -144,7 +144,7 @@ class Level:
         """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state.
 
         Args:
-            variations: spectra (P, L, n, n) that each frame adds with its own weights; 0 where there are some.
+            variations: spectra (P, L, n, n) that each frame adds in its own measure; 0 by default.
         """
         if variations is None:
             count = 0 if self._own is None else self._own.freedoms.variations
@@ -245,7 +245,7 @@ class Level:
         return self._xp.to_numpy(self._variations)
 
     def _basis(self) -> Array:
-        """Inverse transforms of the filtered probe spectra: (P, K, n, n); those of the variations behind them."""
+        """Inverse transforms of the filtered probe spectra: (P, K, n, n), those of variations last."""
         n_more = self._variations.shape[1]
         if n_more:
             return self._basis_with_variations(n_more)
@@ -344,7 +344,7 @@ class Level:
         """Return the curvature (m, 2, 2) of the misfit by each position.
 
         Moving the probe over the object changes the wave on the detector by a ramp of phase, which nobody
-        sees, and by the probe times the object's slope. So the slope of the object counts, where there is light.
+        sees, and by the probe times the object's slope. So that slope counts, where there is light.
         """
         xp, n = self._xp, self.size_px
         down, right = (xp.zeros(tuple(canvas.shape), complex_values=True) for _ in (0, 1))
@@ -359,7 +359,7 @@ class Level:
 
     def _search(self) -> None:
         """Look for a better place of the frames that are explained badly, all over their bound."""
-        own, n = self._own, self.size_px
+        own = self._own
         reach = own.freedoms.position_bound_px * self.scale
         along = np.arange(-int(reach), int(reach) + 1, _SEARCH_STEP_PX)
         here = self._misfits(slice(None), np.zeros(2, np.int64))

@@ -137,9 +137,7 @@ def _moving_levels(
     factor = 1.0 if config.epochs is None else config.epochs / (2 * _MOVING_EPOCHS + polish_epochs)
     epochs = max(1, round(factor * _MOVING_EPOCHS))
     share = _MIDDLE_TIME
-    coarse = replace(
-        coarse, epochs=epochs, patience=_MOVING_PATIENCE, progress=_MOVING_PROGRESS, moving=True
-    )
+    coarse = replace(coarse, epochs=epochs, patience=_MOVING_PATIENCE, progress=_MOVING_PROGRESS, moving=True)
     moving = replace(full, epochs=epochs, moving=True, time_share=share)
     polish = replace(full, epochs=max(1, round(factor * polish_epochs)))
     return [moving, polish] if warm_start else [coarse, moving, polish]

@@ -77,8 +77,11 @@ def solve(
     arrays, choice = choose_arrays(execution)
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
     monitor.event("arrays", choice.message, **choice.record())
+    given_px = scan.positions_px
+    if start is not None:
+        scan = _where_it_came_to(scan, start, monitor)
     with arrays.limits():
-        run = _Run(scan, config, execution, arrays, choice.record(), monitor)
+        run = _Run(scan, config, execution, arrays, choice.record(), monitor, given_px)
         obj, probe, origin = run.from_start_probe() if start is None else run.from_result(start)
     monitor.timings["solve"] = monitor.elapsed_s
     monitor.lap("other")
@@ -86,6 +89,15 @@ def solve(
     monitor.lap("report")
     monitor.timings["total"] = monitor.elapsed_s
     return replace(result, timings=dict(monitor.timings), interrupted=monitor.interrupted)
+
+
+def _where_it_came_to(scan: Scan, start: Reconstruction, monitor: Monitor) -> Scan:
+    """Return the scan with the positions that an earlier result of it corrected."""
+    given = start.positions_given_px
+    if given is None or given.shape != scan.positions_px.shape or not np.allclose(given, scan.positions_px):
+        return scan
+    monitor.event("positions", "The positions are those that the result to start from had corrected.")
+    return replace(scan, positions_px=start.positions_px)
 
 
 class _Run:
@@ -99,8 +111,10 @@ class _Run:
         arrays: Arrays,
         choice: Mapping[str, Any],
         monitor: Monitor,
+        given_px: np.ndarray,
     ) -> None:
-        self.given_px, self.positions_changed = scan.positions_px, config.refine_positions
+        self.given_px = given_px
+        self.positions_changed = config.refine_positions or given_px is not scan.positions_px
         self.scan, self.config, self.arrays, self.monitor = scan, config, arrays, monitor
         self.execution = execution
         self.provenance = partial(solver_provenance, scan, config, execution, dict(choice))
@@ -119,6 +133,10 @@ class _Run:
         self.own: FrameFreedoms | None = None
         freedoms = Freedoms.of(config)
         if freedoms.any:
+            monitor.event(
+                "freedoms",
+                f"Found for each frame: {freedoms.describe()}; without the compiled kernel.",
+            )
             self.own = FrameFreedoms(freedoms, scan.positions_px[self.order], self.order, self.random)
         if config.refine_positions:
             self.margin_px += reach_px(config.position_bound, scan.positions_px)
@@ -352,7 +370,10 @@ class _Run:
             object_floor=self.config.object_floor,
             shift_px=self.shift_px,
             own=own,
-            stabilised=own is not None and own.positions_move and size_px == self.scan.frame_px and self.statistics.noise_floor is not None,
+            stabilised=own is not None
+            and own.positions_move
+            and size_px == self.scan.frame_px
+            and self.statistics.noise_floor is not None,
             margin_px=self.margin_px,
         )
 

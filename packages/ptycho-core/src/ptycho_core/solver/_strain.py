@@ -1,9 +1,9 @@
 """Whether the whole scan is stretched, turned or sheared, told apart from a defocus of the probe.
 
 If positions and object are stretched together, a frame notices only that the object is stretched under the
-probe: -P (M r) . grad O. A curved probe P = |P| exp(i b r^2) makes the same change, up to small terms, when it is
-defocused. So the two are fitted together: four numbers of a strain, three of a quadratic phase of the probe's
-spectrum, by one Gauss-Newton step with the true curvature of the amplitudes on the detector.
+probe: -P (M r) . grad O. A curved probe P = |P| exp(i b r^2) makes the same change, nearly, when it is
+defocused. So the two are fitted together: four numbers of a strain, three of a quadratic phase of the
+probe's spectrum, by one Gauss-Newton step with the true curvature of the amplitudes on the detector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def strain_step(
     *,
     offset: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the strain (2, 2) of positions and object, and the phase (n, n) of the probe's spectrum, to apply."""
+    """Return the strain (2, 2) of positions and object and the phase (n, n) of the probe's spectrum to apply.
+
+    The misfit is that of the counts, which is unbiased, over about their deviation.
+    """
     n = spectrum.shape[-1]
     k, r = frequencies(n), np.arange(n) - n // 2
     y, x = k[:, None] * np.sqrt(n), k[None] * np.sqrt(n)
