@@ -32,6 +32,7 @@ BENCHMARKS = {
     "thinning": "all",
     "lines": "all",
     "curves": "all",
+    "positions": "base",
     "gpu": "torch",
     "imports": "all",
 }
