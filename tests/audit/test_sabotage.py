@@ -15,7 +15,11 @@ import pytest
 from ptycho_config.findings import finding_ids, read_finding
 
 FOLDER = Path(__file__).parent / "sabotage"
-CORE_IS_HERE = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
+#: Core -> the frameworks that its probes need.
+CORES = {"ptycho_core_torch": ("torch", "lightning"), "ptycho_core_tf": ("tensorflow", "keras")}
+HERE = [
+    core for core, needed in CORES.items() if all(importlib.util.find_spec(name) for name in (core, *needed))
+]
 
 #: What is sabotaged below the cores -> the findings that share the enforcement.
 BELOW_THE_CORES = {
@@ -51,18 +55,29 @@ BELOW_THE_CORES = {
     "dispatcher_is_silent": {"POLICY-001"},
     "solver_takes_the_cpu_instead": {"POLICY-001"},
 }
-#: What is sabotaged inside the PyTorch core. Importing PyTorch takes longest, so one audit judges them all.
-INSIDE_THE_CORE = {
-    "core_writes_no_csv": {"CONFIG-LOGGER-001"},
-    "core_asks_for_no_labels": {"DATA-SUP-001"},
-    "core_asks_no_guard": {"EXEC-ACCUM-001", "EXEC-ACCUM-002"},
-    "core_sees_no_collapse": {"TRAIN-COLLAPSE-001"},
+#: What is sabotaged inside the cores. Importing frameworks takes longest, so one audit judges them all.
+INSIDE_THE_CORES = {
+    "ptycho_core_torch": {
+        "core_writes_no_csv": {"CONFIG-LOGGER-001"},
+        "cores_ask_for_no_labels": {"DATA-SUP-001"},
+        "core_asks_no_guard": {"EXEC-ACCUM-001", "EXEC-ACCUM-002"},
+        "core_looks_for_no_gpu": {"POLICY-001"},
+        "core_sees_no_collapse": {"TRAIN-COLLAPSE-001"},
+    },
+    "ptycho_core_tf": {
+        "tensorflow_core_writes_no_csv": {"CONFIG-LOGGER-001"},
+        "cores_ask_for_no_labels": {"DATA-SUP-001"},
+        "tensorflow_core_looks_for_the_gpu_later": {"POLICY-001"},
+        "tensorflow_core_falls_back_silently": {"POLICY-001"},
+        "tensorflow_core_sees_no_collapse": {"TRAIN-COLLAPSE-001"},
+    },
 }
 
 
 def audit(*words: str, sabotage: str = "", hide_cores: bool) -> tuple[int, dict[str, Any], str]:
     """Run the real command; the probes meet what the sabotage left of the code."""
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER), "PTYCHO_SABOTAGE": sabotage}
+    places = filter(None, (str(FOLDER), os.environ.get("PYTHONPATH")))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PTYCHO_SABOTAGE": sabotage}
     if hide_cores:
         environment["PTYCHO_HIDE_CORES"] = "1"
     done = subprocess.run(
@@ -97,22 +112,49 @@ def test_a_disabled_rule_is_named_and_no_other(sabotage: str) -> None:
         assert f"\n{finding}: " in f"\n{errors}"
 
 
-@pytest.mark.skipif(not CORE_IS_HERE, reason="the PyTorch core, torch or lightning is not installed")
-def test_rules_disabled_inside_the_core_are_named_and_no_other() -> None:
-    code, record, errors = audit(sabotage=",".join(INSIDE_THE_CORE), hide_cores=False)
-    expected = set().union(*INSIDE_THE_CORE.values())
-    assert failed(record) == expected, errors
-    assert code == 5
-    for finding in record["findings"]:
+@pytest.fixture(scope="module")
+def inside() -> dict[str, Any]:
+    """The record of one audit for which the enforcement inside every core that works here was disabled."""
+    if not HERE:
+        pytest.skip("no core is installed together with its framework")
+    sabotages = dict.fromkeys(name for core in HERE for name in INSIDE_THE_CORES[core])
+    code, record, errors = audit(sabotage=",".join(sabotages), hide_cores=False)
+    assert code == 5, errors
+    return record
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_rules_disabled_inside_a_core_are_named_by_its_probes(inside: dict[str, Any], core: str) -> None:
+    if core not in HERE:
+        pytest.skip(f"{core} or its framework is not installed")
+    broken = {
+        finding["id"]
+        for finding in inside["findings"]
+        for one in finding["evidence"]["probes"]
+        if one["outcome"] == "failed" and one["probe"].startswith(f"{core}.probes.")
+    }
+    assert broken == set().union(*INSIDE_THE_CORES[core].values())
+
+
+def test_rules_disabled_inside_the_cores_are_named_and_no_other(inside: dict[str, Any]) -> None:
+    assert failed(inside) == set().union(
+        *(found for core in HERE for found in INSIDE_THE_CORES[core].values())
+    )
+    for finding in inside["findings"]:
         broken = {one["probe"] for one in finding["evidence"]["probes"] if one["outcome"] == "failed"}
-        assert all(probe.startswith("ptycho_core_torch.probes.") for probe in broken)
-        assert bool(broken) == (finding["id"] in expected)
+        assert all(probe.startswith(tuple(f"{core}.probes." for core in HERE)) for probe in broken)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_every_probe_of_a_core_is_sabotaged(core: str) -> None:
+    probes = pytest.importorskip(f"{core}.probes", reason=f"{core} is not installed").PROBES
+    assert set().union(*INSIDE_THE_CORES[core].values()) == probes.keys()
 
 
 def test_every_active_finding_is_sabotaged() -> None:
-    sabotaged = set().union(*BELOW_THE_CORES.values(), *INSIDE_THE_CORE.values())
+    inside = (found for core in INSIDE_THE_CORES.values() for found in core.values())
     active = {one for one in finding_ids() if read_finding(one).status == "active"}
-    assert active == sabotaged
+    assert active == set().union(*BELOW_THE_CORES.values(), *inside)
 
 
 def test_every_sabotage_is_used() -> None:
@@ -123,4 +165,5 @@ def test_every_sabotage_is_used() -> None:
     functions = {
         name for name, value in vars(module).items() if getattr(value, "__module__", "") == "sabotages"
     }
-    assert functions - {"nothing", "twice"} == {*BELOW_THE_CORES, *INSIDE_THE_CORE}
+    used = {name for core in INSIDE_THE_CORES.values() for name in core}
+    assert functions - {"nothing", "twice"} == {*BELOW_THE_CORES, *used}

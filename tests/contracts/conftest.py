@@ -157,6 +157,18 @@ def core(request: pytest.FixtureRequest) -> Core:
 
 
 @pytest.fixture(scope="session")
+def at_work() -> Callable[[str], Core]:
+    """Return the core of a name, or skip where it cannot work."""
+    return working
+
+
+@pytest.fixture(scope="session")
+def quick() -> dict[str, Any]:
+    """The model of a network that trains in moments."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
 def cores() -> dict[str, Core]:
     """All cores, by name; skips unless there are two of them."""
     found = {name: working(name) for name in sorted(BACKENDS)}

@@ -9,24 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho_config.errors import BackendUnavailableError, exit_code
+from ptycho_config.errors import BackendUnavailableError, PolicyError, exit_code
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import Backend, TrainedModel, discover_backends, get_backend
-from ptycho_core.simulate import simulate_scan
 
 BACKENDS = discover_backends()
 #: Which cores the environment was made with, comma-separated; the sessions of noxfile.py say it.
 EXPECTED = os.environ.get("PTYCHO_TEST_BACKENDS")
 
-
 each_backend = pytest.mark.parametrize("name", sorted(BACKENDS))
-
-
-@pytest.fixture(scope="module")
-def scan() -> Scan:
-    """24 frames of 32 x 32 pixels with the true probe."""
-    return simulate_scan(frames=24, frame_px=32, start_kind="true", seed=1).scan
 
 
 def works(name: str) -> bool:
@@ -57,10 +49,9 @@ def test_a_backend_that_cannot_work_refuses_with_a_remedy(name: str, scan: Scan)
     if works(name):
         pytest.skip("this backend works here")
     config = TrainingConfig(train_data_file=Path("scan.npz"))
-    execution = EXECUTIONS[name]() if name in EXECUTIONS else None
     for work in (
-        lambda: BACKENDS[name].train(scan, config, execution, callbacks=()),
-        lambda: BACKENDS[name].load(Path("no-bundle"), execution),
+        lambda: BACKENDS[name].train(scan, config, None, callbacks=()),
+        lambda: BACKENDS[name].load(Path("no-bundle"), None),
     ):
         with pytest.raises(BackendUnavailableError, match=r"ptycho reconstruct|pip install") as refused:
             work()
@@ -68,26 +59,35 @@ def test_a_backend_that_cannot_work_refuses_with_a_remedy(name: str, scan: Scan)
         assert exit_code(refused.value) == 4
 
 
-@each_backend
-def test_a_trained_network_reconstructs_and_survives_its_bundle(
-    name: str, scan: Scan, tmp_path: Path
-) -> None:
-    if not works(name):
-        pytest.skip(BACKENDS[name].availability().reason)
-    execution = EXECUTIONS[name]()
-    trained = BACKENDS[name].train(scan, TrainingConfig(nepochs=2, seed=1), execution, callbacks=())
+def test_a_backend_that_is_not_installed_gives_the_command_and_no_other_backend() -> None:
+    with pytest.raises(BackendUnavailableError, match="`jax` is not installed"):
+        get_backend("jax")
+
+
+@pytest.mark.finding("POLICY-001")
+@pytest.mark.parametrize("asked", ["cuda", "gpu"])
+def test_an_explicit_gpu_that_is_absent_is_refused_before_anything_is_read(core, scan: Scan, asked) -> None:
+    if any(device.startswith("cuda") for device in core.backend.availability().devices):
+        pytest.skip("there is a GPU here")
+    execution = core.execution(accelerator=asked)
+    for work in (
+        lambda: core.backend.train(scan, TrainingConfig(nepochs=1), execution),
+        lambda: core.backend.load(Path("there-is-no-such-bundle"), execution),
+    ):
+        with pytest.raises(PolicyError, match=rf"^POLICY-001: .*'{asked}'.*`{core.flags}accelerator auto`"):
+            work()
+
+
+def test_a_trained_network_reconstructs_and_survives_its_bundle(core, scan: Scan, tmp_path: Path) -> None:
+    trained = core.train(scan, model={}, nepochs=2)
     assert isinstance(trained, TrainedModel)
     first = trained.reconstruct(scan, None)
     assert first.method == "network"
     assert np.isfinite(first.object).all()
     bundle = trained.save(tmp_path)
     assert bundle == tmp_path / "wts.h5.zip"
-    again = BACKENDS[name].load(bundle, execution).reconstruct(scan, None)
+    again = core.load(bundle).reconstruct(scan, None)
     scale = np.abs(first.object).max()
     assert np.abs(again.object - first.object).max() <= 1e-5 * scale
     assert again.data_residual == pytest.approx(first.data_residual, rel=1e-5)
-
-
-def test_a_backend_that_is_not_installed_gives_the_command_and_no_other_backend() -> None:
-    with pytest.raises(BackendUnavailableError, match="`jax` is not installed"):
-        get_backend("jax")
+    assert trained.save(tmp_path / "elsewhere" / "own-name.zip").name == "own-name.zip"

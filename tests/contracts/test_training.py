@@ -92,6 +92,7 @@ def test_what_ranks_the_checkpoints_is_said(run: Run) -> None:
     assert message == "Without a test scan there is no val_loss: train_loss ranks the checkpoints."
 
 
+@pytest.mark.finding("CONFIG-LOGGER-001")
 def test_its_metrics_are_a_csv_file(run: Run) -> None:
     (logged,) = run.directory.rglob("metrics.csv")
     with logged.open(encoding="utf-8") as file:

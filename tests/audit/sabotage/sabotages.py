@@ -121,6 +121,12 @@ def core_writes_no_csv() -> None:
     trainer._logger = lambda execution, directory: False
 
 
+def tensorflow_core_writes_no_csv() -> None:
+    from ptycho_core_tf import training
+
+    training.metric_loggers = lambda execution, directory: []
+
+
 # DATA-001
 
 
@@ -151,7 +157,7 @@ def labels_are_not_asked_for() -> None:
     labels.needs_truth = lambda config, scans: False
 
 
-def core_asks_for_no_labels() -> None:
+def cores_ask_for_no_labels() -> None:
     from ptycho_core.learning import run
 
     run.needs_truth = lambda config, scans: False
@@ -188,6 +194,12 @@ def core_sees_no_collapse() -> None:
     from ptycho_core_torch.lightning_module import PtychoLightning
 
     PtychoLightning.check_collapse = nothing
+
+
+def tensorflow_core_sees_no_collapse() -> None:
+    from ptycho_core_tf.keras_model import PtychoKeras
+
+    PtychoKeras.check_collapse = nothing
 
 
 # FORMAT-001
@@ -269,6 +281,25 @@ def absent_gpu_is_ignored() -> None:
     from ptycho_config import hardware
 
     hardware.require_accelerator = nothing
+
+
+def core_looks_for_no_gpu() -> None:
+    from ptycho_core_torch.backend import PyTorchBackend
+
+    PyTorchBackend._check = nothing
+
+
+def tensorflow_core_looks_for_the_gpu_later() -> None:
+    from ptycho_core_tf.backend import TensorFlowBackend
+
+    TensorFlowBackend._checked = lambda self, execution: execution
+
+
+def tensorflow_core_falls_back_silently() -> None:
+    from ptycho_config import hardware
+    from ptycho_core_tf import devices
+
+    devices.hardware = SimpleNamespace(**{**vars(hardware), "announce": nothing})
 
 
 def dispatcher_is_silent() -> None:

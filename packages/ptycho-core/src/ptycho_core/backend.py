@@ -19,7 +19,14 @@ from ptycho_core.callbacks import Callback
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 
-__all__ = ["Availability", "Backend", "TrainedModel", "discover_backends", "get_backend"]
+__all__ = [
+    "Availability",
+    "Backend",
+    "TrainedModel",
+    "discover_backends",
+    "get_backend",
+    "require_backend",
+]
 
 GROUP = "ptycho.backends"
 _EXTRAS = {"pytorch": "torch", "tensorflow": "tf"}
@@ -125,8 +132,25 @@ def get_backend(name: str) -> Backend:
     backends = discover_backends()
     if name in backends:
         return backends[name]
-    extra = _EXTRAS.get(name)
-    remedy = f"Install it: pip install 'ptycho-dispatch[{extra}]'." if extra else "See `ptycho backends`."
     raise BackendUnavailableError(
-        f"The backend `{name}` is not installed (installed: {', '.join(backends) or 'none'}). {remedy}"
+        f"The backend `{name}` is not installed (installed: {', '.join(backends) or 'none'}). {_remedy(name)}"
     )
+
+
+def require_backend(name: str) -> Backend:
+    """Return the backend of that name, which can work here; asking imports its framework.
+
+    Raises:
+        BackendUnavailableError: it is not installed, or its framework is not; with the command that helps.
+    """
+    backend = get_backend(name)
+    found = backend.availability()
+    if not found.installed:
+        reason = found.reason.rstrip(".")
+        raise BackendUnavailableError(f"The backend `{name}` cannot work here: {reason}. {_remedy(name)}")
+    return backend
+
+
+def _remedy(name: str) -> str:
+    extra = _EXTRAS.get(name)
+    return f"Install it: pip install 'ptycho-dispatch[{extra}]'." if extra else "See `ptycho backends`."

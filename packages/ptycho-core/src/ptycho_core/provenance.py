@@ -19,10 +19,14 @@ _PACKAGES = (
     "ptycho-config",
     "ptycho-core",
     "ptycho-core-torch",
+    "ptycho-core-tf",
     "ptycho-dispatch",
     "numpy",
     "scipy",
     "torch",
+    "lightning",
+    "tensorflow",
+    "keras",
 )
 
 

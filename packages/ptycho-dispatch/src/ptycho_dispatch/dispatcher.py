@@ -43,6 +43,7 @@ __all__ = [
     "prepare",
     "run_cdi_example_with_backend",
     "train_cdi_model_with_backend",
+    "trainer_of",
 ]
 
 logger = logging.getLogger("ptycho")
@@ -211,8 +212,10 @@ def load_inference_bundle_with_backend(
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
 ) -> tuple[TrainedModel, dict[str, Any]]:
-    """Open a bundle for the backend of the config, PyTorch where it names none.
+    """Open a bundle for the backend of the config; where it names none, for the one that trained it.
 
+    Args:
+        torch_execution_config: where and how it runs; where no backend is named, one of PyTorch names that.
     Returns:
         The network, with `reconstruct(scan)`, and the legacy parameters of the config.
     Raises:
@@ -222,7 +225,13 @@ def load_inference_bundle_with_backend(
     """
     from ptycho_core.backend import get_backend
 
-    backend, execution = prepare(config, torch_execution_config, update_registry=update_registry)
+    for_torch = isinstance(torch_execution_config, PyTorchExecutionConfig)
+    backend, execution = prepare(
+        config,
+        torch_execution_config,
+        update_registry=update_registry,
+        otherwise="pytorch" if for_torch else trainer_of(directory),
+    )
     return get_backend(backend).load(directory, execution), legacy_dict(config)
 
 
@@ -233,6 +242,7 @@ def prepare(
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
     backends: Collection[str] = RUNNERS,
     defaults: Callable[[], NetworkExecution] = PyTorchExecutionConfig,
+    otherwise: str = "pytorch",
 ) -> tuple[str, Any]:
     """Take the steps that come before any backend is asked: check, update the registry, resolve.
 
@@ -240,12 +250,13 @@ def prepare(
         execution: what somebody chose; None where nobody did.
         backends: the names that are known.
         defaults: makes the execution where nobody chose one.
+        otherwise: the backend where the config names none.
     Returns:
         The name of the backend and its execution, which is None for one that resolves for itself.
     Raises:
         ValueError: an unknown backend.
     """
-    backend = config.backend or "pytorch"
+    backend = config.backend or otherwise
     if backend not in backends:
         raise ConfigError(f"Unknown backend `{backend}`; choose one of {', '.join(sorted(backends))}.")
     update_registry(params, config)
@@ -264,6 +275,18 @@ def prepare(
             execution.accelerator,
         )
     return backend, execution
+
+
+def trainer_of(bundle: str | Path) -> str:
+    """Return the backend that trained a bundle; PyTorch where that is unknown, and opening it says why."""
+    from ptycho_config.errors import BundleError
+    from ptycho_core.bundle import trained_by
+
+    try:
+        backend = trained_by(bundle)
+    except BundleError:
+        return "pytorch"
+    return backend if backend in RUNNERS else "pytorch"
 
 
 def _opened(source: Source) -> Scan:

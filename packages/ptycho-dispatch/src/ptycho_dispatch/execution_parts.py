@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 from pydantic import model_validator
@@ -86,29 +86,40 @@ def check_core(told: ForBackend) -> None:
 
     Raises:
         BackendUnavailableError: the core is not installed, or its framework is not.
-        PolicyError: POLICY-001, a GPU that PyTorch was asked to use is absent.
+        PolicyError: POLICY-001, a GPU that the core was asked to use is absent.
     """
-    from ptycho_core.backend import get_backend
+    from ptycho_core.backend import require_backend
 
-    get_backend(told.backend)
+    core, accelerator = require_backend(told.backend), told.execution.config.accelerator
     if isinstance(told.execution.config, PyTorchExecutionConfig):
-        hardware.refuse_absent_gpu(told.execution.config.accelerator)
+        hardware.refuse_absent_gpu(accelerator)
+    else:
+        sees_gpu = any(device.startswith("cuda") for device in core.availability().devices)
+        flag = f"--{_CORES[told.backend][0].rstrip('_')}-accelerator"
+        hardware.require_accelerator(accelerator, cuda_available=sees_gpu, flag=flag)
 
 
 def load_for_backend(
-    parts: Sequence[Part[Any]], arguments: argparse.Namespace, *, also: Iterable[Part[Any]] = ()
+    parts: Sequence[Part[Any]],
+    arguments: argparse.Namespace,
+    *,
+    also: Iterable[Part[Any]] = (),
+    otherwise: Callable[[Any], str | None] = lambda config: None,
 ) -> ForBackend:
     """Build the models of a command; PyTorch is asked for a GPU only where it is the core that runs.
 
     Args:
-        parts: the first names the backend in its field `backend`, PyTorch where that is None.
+        parts: the first names the backend in its field `backend`.
         also: models that a YAML file may configure although this command does not use them.
+        otherwise: the backend for the first model where that names none; PyTorch where this does not either.
     Raises:
         ConfigError: as for `load_parts`.
     """
     sources = {"flags": given_flags(arguments), "env": os.environ, "yaml": arguments.config, "also": also}
     with held_warnings():  # the second reading says them
-        backend = load_parts(unresolved(parts), **sources)[0].config.backend or "pytorch"
+        first = load_parts(unresolved(parts), **sources)[0].config
+    backend = first.backend or otherwise(first)
+    backend = backend if backend in _CORES else "pytorch"
     read = parts if backend == "pytorch" else unresolved(parts)
     with held_warnings() as warned:
         every = load_parts(read, **sources)

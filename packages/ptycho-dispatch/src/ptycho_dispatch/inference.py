@@ -6,13 +6,15 @@ import argparse
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError
+from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, DataError
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
 from ptycho_config.flags import add_flags
 from ptycho_config.models import InferenceConfig, RunConfig
@@ -85,19 +87,45 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ptycho_dispatch.dispatcher import prepare
 
-    told = load_for_backend(PARTS, arguments, also=training.PARTS)
+    told = load_for_backend(PARTS, arguments, also=training.PARTS, otherwise=_trainer)
     inference, run_config = told.others
     config, execution = inference.config, told.execution.config
     _check_limits(arguments.phase_vmin, arguments.phase_vmax)
-    check_core(told)
+    with _naming_another(told, config):
+        check_core(told)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
         announce_execution(told)
         # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
         chosen = None if runs_by_default(told.execution) else execution
-        prepare(config, chosen, defaults=lambda: execution)
+        prepare(config, chosen, defaults=lambda: execution, otherwise=told.backend)
         record = NetworkRecord({"inference": inference, "run": run_config}, told.execution, told.warned)
         return _infer(config, told, run_config.config, directory, screen, record, arguments)
+
+
+def _trainer(config: InferenceConfig) -> str:
+    """Return the core that trained the bundle."""
+    from ptycho_dispatch.dispatcher import trainer_of
+
+    return "pytorch" if config.model_path is None else trainer_of(config.model_path)
+
+
+@contextmanager
+def _naming_another(told: ForBackend, config: InferenceConfig) -> Iterator[None]:
+    """Where the core that trained a bundle cannot work here, say which one opens it as well.
+
+    Raises:
+        BackendUnavailableError: names the flag.
+    """
+    try:
+        yield
+    except BackendUnavailableError as error:
+        from ptycho_core.backend import discover_backends
+
+        others = [] if config.backend else discover_backends().items()
+        able = [name for name, core in others if name != told.backend and core.availability().installed]
+        also = f" Or use `--backend {able[0]}`, which opens this bundle too." if able else ""
+        raise BackendUnavailableError(f"{error}{also}") from error
 
 
 def _check_limits(lowest: float | None, highest: float | None) -> None:

@@ -10,30 +10,11 @@ from ptycho_config.errors import BackendUnavailableError
 if TYPE_CHECKING:
     from ptycho_core import Scan
 
-__all__ = ["choose_method", "require_network"]
+__all__ = ["choose_method"]
 
 logger = logging.getLogger("ptycho")
 #: From this noise floor of R on, a network trained on the scan gave the solver a better start than none.
 _DIM_FLOOR = 0.35
-
-
-_EXTRAS = {"pytorch": "torch", "tensorflow": "tf"}
-
-
-def require_network(backend: str) -> None:
-    """Refuse before any work where no network can be trained.
-
-    Raises:
-        BackendUnavailableError: the core or what it needs is not installed.
-    """
-    from ptycho_core.backend import get_backend
-
-    found = get_backend(backend).availability()
-    if not found.installed:
-        raise BackendUnavailableError(
-            f"The network of the backend `{backend}` cannot be trained here: {found.reason}. "
-            f"Install what it needs: pip install 'ptycho-dispatch[{_EXTRAS.get(backend, backend)}]'."
-        )
 
 
 def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver", "both"]:
@@ -43,6 +24,7 @@ def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver
         backend: core of the network.
         goes_on: there is a result to start from.
     """
+    from ptycho_core.backend import require_backend
     from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
 
     if goes_on:
@@ -57,7 +39,7 @@ def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver
         return "solver"
     why = f"the noise floor of R is {floor:.2f}"
     try:
-        require_network(backend)
+        require_backend(backend)
     except BackendUnavailableError as missing:
         logger.warning(
             "Method: solver (`auto`): %s, where a network before it gives a better image. %s", why, missing

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, OutputError
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to
-from ptycho_dispatch.method import choose_method, require_network
+from ptycho_dispatch.method import choose_method
 from ptycho_dispatch.settings import Settings, add_settings, door_options, read_settings
 from ptycho_dispatch.table import print_rows
 
@@ -57,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments)
     run_config = settings.run.config
     if run_config.method in ("network", "both"):
-        require_network(run_config.backend)
+        from ptycho_core.backend import require_backend
+
+        require_backend(run_config.backend)
         if run_config.start is not None or run_config.resume:
             raise ConfigError(
                 f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "

@@ -65,13 +65,14 @@ def train(
     callbacks: Sequence[Callback] = (),
     test_scan: Scan | None = None,
     directory: Path | None = None,
+    nepochs: int = 1,
     batch_size: int = 4,
     model_type: str = "pinn",
     **execution: Any,  # Any: fields of PyTorchExecutionConfig
 ) -> Any:
-    """Train for one epoch of the scan through the public backend; on the CPU unless told otherwise."""
+    """Train on the scan through the public backend; on the CPU unless told otherwise."""
     model = ModelConfig.model_validate({"N": _FRAME_PX, "n_filters_scale": 1, "model_type": model_type})
-    config = TrainingConfig(model=model, nepochs=1, batch_size=batch_size, seed=1)
+    config = TrainingConfig(model=model, nepochs=nepochs, batch_size=batch_size, seed=1)
     settings = {"accelerator": "cpu", "logger_backend": None, "enable_checkpointing": False, **execution}
     return core().train(
         scan(),

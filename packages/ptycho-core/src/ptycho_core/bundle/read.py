@@ -22,7 +22,17 @@ from ptycho_core.bundle.probes import decode_probes
 from ptycho_core.bundle.refusal import refused
 from ptycho_core.bundle.weights import decode_weights
 
-__all__ = ["read_bundle"]
+__all__ = ["read_bundle", "trained_by"]
+
+
+def trained_by(path: str | Path) -> str:
+    """Return the name of the core that trained a network, from the manifest of its bundle alone.
+
+    Raises:
+        BundleError: nothing is there, or its manifest is refused.
+    """
+    with open_container(path) as container:
+        return parse_manifest(container.source, container.read(MANIFEST)).backend
 
 
 def read_bundle(path: str | Path) -> Bundle:

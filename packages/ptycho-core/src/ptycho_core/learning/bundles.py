@@ -95,7 +95,7 @@ def write_stored(
     Args:
         weights: tensors of the architecture and `SCALARS`, float32, in the canonical layout.
         probe: (P, N, N) in the gauge of the configuration.
-        versions: of the framework.
+        backend, versions: the core that writes, and its framework; those that trained it are kept.
     """
     model = trained.training.model
     bundle = Bundle(
@@ -107,6 +107,7 @@ def write_stored(
         probe=probe,
         probe_given=trained.probe_given.astype(np.complex64),
         history=trained.history,
-        provenance={**trained.provenance, "backend": backend, **versions},
+        # Who opens a bundle and writes it again did not train it.
+        provenance={"backend": backend, **versions, **trained.provenance},
     )
     return write_bundle(path, bundle)
