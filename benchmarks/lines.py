@@ -137,12 +137,13 @@ def main() -> None:
         "solver: amplitude",
         "minutes",
     ]
+    times = {1: "once", 2: "twice"}.get(arguments.passes, f"{arguments.passes} times")
     text = f"""# Lines: a network learns one object and images another
 
 `nox -s bench -- lines {flags}`, on {host()}.
 
 N = 64, 512 groups of the frames of one lines object; judged is the image of another one, which the network never
-saw. The network sees each frame {"once" if arguments.passes == 1 else f"{arguments.passes} times"}
+saw. The network sees each frame {times}
 (`--unet-passes`), each time beside the image that all frames agreed on before. "Published" are the figures of the method's literature, with far more frames. The solver
 gets the unseen scan itself.
 

@@ -32,6 +32,8 @@ class LegacyName:
 
 
 LEGACY_NAMES: tuple[LegacyName, ...] = (
+    # A shorter one for the command line.
+    LegacyName("probe", ("probe_file",), shown=True),
     # Commands before the prefix `torch_` had these.
     LegacyName("accelerator", ("torch_accelerator", "tensorflow_accelerator")),
     LegacyName("deterministic", ("torch_deterministic", "tensorflow_deterministic")),

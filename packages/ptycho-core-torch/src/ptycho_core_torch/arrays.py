@@ -97,6 +97,11 @@ class TorchArrays:
         planes = torch.view_as_real(waves).reshape(n_modes, n_frames, -1)
         return torch.view_as_complex((coefficients.T @ planes).reshape(n_modes, -1, size, size, 2))
 
+    def overlaps(self, basis: torch.Tensor, waves: torch.Tensor) -> np.ndarray:
+        rows = torch.view_as_real(waves).flatten(2)
+        columns = torch.view_as_real(basis).flatten(2)
+        return (rows @ columns.transpose(1, 2)).double().sum(0).cpu().numpy()
+
     def cut(self, canvas: torch.Tensor, corners: np.ndarray, size: int) -> torch.Tensor:
         if self._host is not None:
             return torch.from_numpy(self._host.cut(canvas.numpy(), corners, size))

@@ -108,6 +108,10 @@ class Arrays(Protocol):
         """Adjoint of `combine`: (m, K) and (P, m, n, n) -> (P, K, n, n)."""
         ...
 
+    def overlaps(self, basis: Array, waves: Array) -> np.ndarray:
+        """Real parts of the inner products, summed over the modes: (P, K, n, n), (P, m, n, n) -> (m, K)."""
+        ...
+
     def cut(self, canvas: Array, corners: np.ndarray, size: int) -> Array:
         """Cut the square patches whose top-left corners are given: (m, n, n)."""
         ...
@@ -231,6 +235,12 @@ class NumpyArrays:
         n_modes, n_frames, size, _ = waves.shape
         planes = waves.view(np.float32).reshape(n_modes, n_frames, -1)
         return (coefficients.T @ planes).view(np.complex64).reshape(n_modes, -1, size, size)
+
+    def overlaps(self, basis: np.ndarray, waves: np.ndarray) -> np.ndarray:
+        # As planes of real numbers: the real part of <b, w> is the plain product of both halves.
+        rows = waves.view(np.float32).reshape(*waves.shape[:2], -1)
+        columns = basis.view(np.float32).reshape(*basis.shape[:2], -1)
+        return (rows @ columns.transpose(0, 2, 1)).sum(axis=0, dtype=np.float64)
 
     def cut(self, canvas: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
         patches = np.empty((len(corners), size, size), canvas.dtype)

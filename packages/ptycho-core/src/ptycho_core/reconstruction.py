@@ -36,6 +36,19 @@ RECONSTRUCTION_KEYS: Mapping[str, tuple[str, str, str]] = {
     "residual_per_frame": ("(M,)", "float32", "data residual of each frame; NaN for a frame without counts"),
     "data_residual": ("()", "float64", "data residual R of the whole scan"),
 }
+#: Keys that are there only where there is something to say.
+OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
+    "positions_given_px": (
+        "(M, 2)",
+        "float64",
+        "`positions_px` as they were given, where they were corrected",
+    ),
+    "frame_intensity": (
+        "(M,)",
+        "float64",
+        "brightness of each frame relative to the mean, where it was found",
+    ),
+}
 #: Columns of the key `history`, one row an epoch; `metrics.csv` has the same.
 HISTORY_COLUMNS = ("level", "size_px", "epoch", "residual", "seconds", "stepped_back")
 _HISTORY_TYPES = (int, int, int, float, float, bool)
@@ -45,6 +58,8 @@ _PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reconstruction:
     """An object and its probe, recovered from a scan. Immutable.
+
+    `positions_given_px` are the positions before their correction, None where nothing was corrected.
 
     Canvas pixel [i, j] has the scan coordinate `origin_px + (i, j)`; the window of frame m has its index
     N/2 at canvas coordinate `positions_px[m] - origin_px`, whose whole-pixel part places the window and
@@ -69,6 +84,8 @@ class Reconstruction:
     pixel_size_m: float | None = None
     energy_ev: float | None = None
     distance_m: float | None = None
+    positions_given_px: Float64[np.ndarray, "frame 2"] | None = None
+    frame_intensity: Float64[np.ndarray, " frame"] | None = None
 
     @property
     def n_frames(self) -> int:
@@ -156,9 +173,30 @@ class Reconstruction:
             "pixel_size_m": self.pixel_size_m,
             "energy_ev": self.energy_ev,
             "distance_m": self.distance_m,
+            "position_corrections": self._position_record(),
             "timings_s": dict(self.timings),
             "events": [{"kind": e.kind, "message": e.message, "data": dict(e.data)} for e in self.events],
             **self.provenance,
+        }
+
+    def position_corrections_px(self) -> Float64[np.ndarray, "frame 2"]:
+        """By how much each position was moved, (y, x); zeros where none was."""
+        given = self.positions_px if self.positions_given_px is None else self.positions_given_px
+        return self.positions_px - given
+
+    def _position_record(self) -> dict[str, Any] | None:
+        if self.positions_given_px is None:
+            return None
+        moved = self.position_corrections_px()
+        centred = self.positions_given_px - self.positions_given_px.mean(axis=0)
+        strain = np.linalg.lstsq(centred, moved, rcond=None)[0].T
+        length = np.linalg.norm(moved, axis=1)
+        return {
+            "mean_px": float(length.mean()),
+            "largest_px": float(length.max()),
+            "mean_without_strain_px": float(np.linalg.norm(moved - centred @ strain.T, axis=1).mean()),
+            "strain": strain.tolist(),
+            "corrections_px": np.round(moved, 4).tolist(),
         }
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -171,6 +209,7 @@ class Reconstruction:
             "interrupted": np.asarray(self.interrupted),
             "image_reliable": np.asarray(self.image_reliable),
             **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
+            **{key: getattr(self, key) for key in OPTIONAL_KEYS if getattr(self, key) is not None},
         }
 
     @classmethod
@@ -215,6 +254,8 @@ class Reconstruction:
             and positions.ndim == 2
             and positions.shape[1] == 2
             and arrays["origin_px"].shape == (2,)
+            and arrays.get("positions_given_px", positions).shape == positions.shape
+            and arrays.get("frame_intensity", positions[:, 0]).shape == positions.shape[:1]
             and arrays.get("history", np.empty((0, len(HISTORY_COLUMNS)))).shape[1:]
             == (len(HISTORY_COLUMNS),)
         )
@@ -236,6 +277,7 @@ class Reconstruction:
             history=tuple(_history_row(row) for row in history),
             interrupted=bool(arrays.get("interrupted", False)),
             image_reliable=bool(arrays.get("image_reliable", True)),
+            **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
             **physical,
         )
 

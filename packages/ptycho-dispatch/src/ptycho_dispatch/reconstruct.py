@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, OutputError
+from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, OutputError
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to
 from ptycho_dispatch.method import choose_method
 from ptycho_dispatch.settings import Settings, add_settings, door_options, read_settings
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ptycho_core import Reconstruction, Scan
 
 __all__ = ["EXAMPLES", "add_arguments", "run", "writable_directory"]
@@ -26,6 +28,8 @@ EXAMPLES = (
     "ptycho reconstruct scan.npz --probe-modes 3 --pixel-size-m 8e-9",
     "ptycho reconstruct diffraction.h5 --positions-file product.h5",
     "ptycho reconstruct scan.npz --start reconstruction --seed 7",
+    "ptycho reconstruct scan.npz --refine-positions true --position-bound 5",
+    "ptycho reconstruct scan.npz scan.npz --probe reconstruction/reconstruction.npz",
 )
 
 logger = logging.getLogger("ptycho")
@@ -35,13 +39,16 @@ _RESULT = "reconstruction.npz"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the scan and the flags of the models."""
     parser.add_argument(
-        "scan", metavar="SCAN", help="a file of any known format, or a name such as siemens-star"
+        "scans",
+        metavar="SCAN",
+        nargs="+",
+        help="a file of any known format, or a name such as siemens-star; several share their probe in turn",
     )
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reconstruct one scan.
+    """Reconstruct one scan, or several that were measured with the same probe.
 
     Raises:
         BackendUnavailableError: the method needs a network, and its core is not installed.
@@ -58,9 +65,36 @@ def run(arguments: argparse.Namespace) -> int:
                 f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "
                 "a network anew. Leave them out, or use `--method solver`."
             )
-    directory = writable_directory(run_config.output_dir)
-    with logging_to(directory, run_config.console_level) as screen:
-        return _reconstruct(arguments.scan, settings, directory, screen)
+    root = writable_directory(run_config.output_dir)
+    places = _places(arguments.scans, root, start=run_config.start)
+    probe: np.ndarray | None = None
+    for source, directory in places:
+        with logging_to(writable_directory(directory), run_config.console_level) as screen:
+            code, probe = _reconstruct(source, settings, directory, screen, probe)
+        if code:
+            return code
+    return 0
+
+
+def _places(sources: list[str], root: Path, *, start: Path | None) -> list[tuple[str, Path]]:
+    """Give each scan its directory: the output directory itself, or one in it where there are several.
+
+    Raises:
+        ConfigError: one result cannot start several scans.
+    """
+    if len(sources) == 1:
+        return [(sources[0], root)]
+    if start is not None:
+        raise ConfigError(
+            f"`--start` goes on with one scan, and {len(sources)} were given. Give one scan, or leave it "
+            "out: each scan starts from the probe of the one before it."
+        )
+    places: list[tuple[str, Path]] = []
+    for source in sources:
+        name = Path(source).name.split(".")[0] or "scan"
+        taken = sum(place.name == name or place.name.startswith(f"{name}-") for _, place in places)
+        places.append((source, root / (name if not taken else f"{name}-{taken + 1}")))
+    return places
 
 
 def writable_directory(directory: Path) -> Path:
@@ -79,7 +113,26 @@ def writable_directory(directory: Path) -> Path:
     return made
 
 
-def _reconstruct(source: str, settings: Settings, directory: Path, screen: Screen) -> int:
+def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
+    """Return the scan with the probe of the scan before it, if there was one.
+
+    Raises:
+        DataError: its frames are of another size.
+    """
+    if probe is None:
+        return scan
+    if probe.shape[-1] != scan.frame_px:
+        raise DataError(
+            f"{scan.name}: its frames have {scan.frame_px} px and those of the scan before it "
+            f"{probe.shape[-1]} px, so they cannot share a probe. Reconstruct it in a call of its own."
+        )
+    logger.info("The probe of the scan before it starts this one.")
+    return replace(scan, probe=probe, probe_source="given")
+
+
+def _reconstruct(
+    source: str, settings: Settings, directory: Path, screen: Screen, probe: np.ndarray | None
+) -> tuple[int, np.ndarray]:
     from ptycho_core import open_scan, solve
     from ptycho_core.solver import choose_arrays
     from ptycho_dispatch.by_network import by_network
@@ -94,6 +147,10 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
     began = time.perf_counter()
     logger.info("Opening %s.", source)
     scan = open_scan(source, **door_options(run_config))
+    scan = _with_probe(scan, probe)
+    solver = settings.solver.config
+    if probe is not None and "probe_search" not in solver.model_fields_set:
+        solver = solver.model_copy(update={"probe_search": False})
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":
@@ -106,7 +163,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
             if method in ("network", "both"):
                 result = by_network(
                     scan,
-                    settings.solver.config,
+                    solver,
                     settings.execution.config,
                     callbacks,
                     backend=run_config.backend,
@@ -114,9 +171,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
                     then_solver=method == "both",
                 )
             else:
-                result = solve(
-                    scan, settings.solver.config, settings.execution.config, callbacks, start=start
-                )
+                result = solve(scan, solver, settings.execution.config, callbacks, start=start)
         screen.console = None
         solved = time.perf_counter()
         provenance = dict(result.provenance) | {"settings": settings.provenance()}
@@ -130,7 +185,7 @@ def _reconstruct(source: str, settings: Settings, directory: Path, screen: Scree
         time.perf_counter() - solved,
     )
     _report(scan, result, directory, [*files, LOG_FILE])
-    return EXIT_INTERRUPTED if interrupt.asked else 0
+    return (EXIT_INTERRUPTED if interrupt.asked else 0), result.probe
 
 
 def _start(given: Path | None, *, resume: bool, directory: Path) -> Reconstruction | None:
@@ -164,6 +219,11 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
         ("residual R", f"{result.data_residual:.4f}"),
         ("files", f"{directory}/: {', '.join(names)}"),
     ]
+    if result.positions_given_px is not None:
+        moved = result.run_record()["position_corrections"]
+        rows.insert(
+            -1, ("positions", f"moved by {moved['mean_px']:.2f} px, at most {moved['largest_px']:.2f}")
+        )
     if not result.image_reliable:
         rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
     print_rows("", rows)

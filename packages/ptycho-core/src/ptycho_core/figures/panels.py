@@ -24,6 +24,7 @@ __all__ = [
     "PAPER",
     "UNSEEN",
     "add_axes",
+    "draw_arrows",
     "draw_image",
     "draw_loss",
     "draw_positions",
@@ -145,6 +146,35 @@ def draw_wheel(axes: Axes) -> None:
             ha="center",
             va="center",
         )
+
+
+def draw_arrows(
+    axes: Axes, positions_px: np.ndarray, moves_px: np.ndarray, *, factor: float, label: str
+) -> None:
+    """Show by how much each position was moved.
+
+    Args:
+        positions_px, moves_px: (M, 2), (y, x).
+        factor: arrows are so many times as long as the moves; their colour tells the true length.
+    """
+    y, x = positions_px[:, 0], positions_px[:, 1]
+    arrows = axes.quiver(
+        x,
+        y,
+        factor * moves_px[:, 1],
+        factor * moves_px[:, 0],
+        np.linalg.norm(moves_px, axis=1),
+        angles="xy",
+        scale_units="xy",
+        scale=1.0,
+        width=0.004,
+        cmap="viridis",
+    )
+    _square_view(axes, x, y)
+    axes.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
+    axes.set_xlabel("x / px", fontsize=8, labelpad=1)
+    axes.set_ylabel("y / px", fontsize=8, labelpad=0)
+    _colour_bar(axes, arrows, label)
 
 
 def draw_positions(

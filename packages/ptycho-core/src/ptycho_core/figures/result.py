@@ -28,6 +28,7 @@ from ptycho_core.figures.panels import (
     draw_wheel,
     title,
 )
+from ptycho_core.figures.position_map import POSITIONS_FILE, write_positions
 from ptycho_core.reconstruction import Reconstruction
 
 __all__ = ["FIGURE_FILES", "write_figures", "write_overview"]
@@ -49,14 +50,18 @@ def write_figures(
     Args:
         phase_limits_rad: phases that are black and white; those of the well-lit part where None.
     Returns:
-        File name -> path of the three PNG files, each written completely or not at all.
+        File name -> path of the PNG files, each written completely or not at all; `positions.png` is among
+        them where positions were corrected.
     Raises:
         OutputError: the directory cannot be written or the disk is full.
     """
     root = Path(directory)
     view = _View(reconstruction, phase_limits_rad)
     pages = (_single(view, "amplitude"), _single(view, "phase"), _overview(view))
-    return {name: write_page(page, root / name) for name, page in zip(FIGURE_FILES, pages, strict=True)}
+    files = {name: write_page(page, root / name) for name, page in zip(FIGURE_FILES, pages, strict=True)}
+    if reconstruction.positions_given_px is not None:
+        files[POSITIONS_FILE] = write_positions(reconstruction, root / POSITIONS_FILE)
+    return files
 
 
 def write_overview(reconstruction: Reconstruction, path: str | Path) -> Path:

@@ -11,19 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import scipy.ndimage
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import FusedStep, Steps
 from ptycho_core.solver._batches import Batch
 from ptycho_core.solver._frames import OrderedFrames
+from ptycho_core.solver._freedoms import Found, FrameFreedoms
 from ptycho_core.solver._shifts import DEGREE, shift_filters, shift_weights
+from ptycho_core.solver._strain import strain_step
 
 __all__ = ["MARGIN_PX", "OBJECT_LIMIT", "Level", "Steps"]
 
 #: Canvas pixels around the windows of all frames, at every level.
 MARGIN_PX = 4
+#: A frame is explained badly above this ratio to the median; a place is better below this ratio to the old.
+_BADLY, _BETTER = 1.2, 0.9
+_SEARCH_STEP_PX = 2
+State = tuple[Array, Array, Any]
+#: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
+#: A bias there makes the object look smoother, and a smoother object is a stretched scan.
+_ANSCOMBE = 0.375
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0
 
@@ -33,6 +44,7 @@ class _LaneResult:
     object_gradient: Array
     basis_gradient: Array
     misfit: float
+    overlaps: np.ndarray | None = None
 
 
 class Level:
@@ -50,6 +62,9 @@ class Level:
         object_floor: float,
         shift_px: np.ndarray | None = None,
         degree: int = DEGREE,
+        own: FrameFreedoms | None = None,
+        margin_px: int = MARGIN_PX,
+        stabilised: bool = False,
     ) -> None:
         """Take what the level sees of the frames.
 
@@ -59,8 +74,12 @@ class Level:
             softening: counts per pixel that keep the square root smooth at zero.
             shift_px: (y, x) by which all positions are moved on the canvas, in pixels of the full detector.
             degree: of the series for sub-pixel shifts; a lower one is faster and less exact.
+            own: what each frame has of its own; it is changed by the steps.
+            margin_px: canvas pixels around the windows of all frames.
+            stabilised: compare the roots of counts + 3/8, whose mean is hardly biased where counts are few.
         """
         self.size_px = size_px
+        self._own, self._degree = own, degree
         self.scale = size_px / frames.frame_px
         self.batches = batches
         self._xp = arrays
@@ -69,15 +88,23 @@ class Level:
         positions = frames.positions_px - frames.least_px
         if shift_px is not None:
             positions = positions + shift_px
-        corners = positions * self.scale + MARGIN_PX
+        corners = positions * self.scale + margin_px
         self.corners = np.round(corners).astype(np.int64)
-        self._weights = arrays.asarray(shift_weights(corners - self.corners, degree))
+        self.shape = canvas_shape(self.corners, size_px, margin_px)
         self._filters = arrays.asarray(shift_filters(size_px, degree))
-        self.shape = canvas_shape(self.corners, size_px)
+        if own is None:
+            self._weights = arrays.asarray(shift_weights(corners - self.corners, degree))
+        else:
+            self._nominal, self._reach = corners, margin_px
+            self._place(slice(0, len(corners)))
         self._windows = [self._window(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
+        if stabilised:
+            amplitude = np.sqrt(np.square(amplitude) + np.float32(_ANSCOMBE))
+            self._offset += _ANSCOMBE
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         per_frame = np.einsum("fij,fij->f", amplitude, amplitude)
+        self._counts = per_frame
         self._counts_per_frame = float(per_frame.mean(dtype=np.float64))
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
@@ -86,7 +113,7 @@ class Level:
     def _fuse(self, amplitude: np.ndarray, good: np.ndarray | None) -> FusedStep | None:
         """Return the compiled step where the arrays bring one and it knows this size."""
         library = self._xp.kernel
-        if library is None or not FusedStep.fits(self.size_px):
+        if library is None or self._own is not None or not FusedStep.fits(self.size_px):
             return None
         return FusedStep(
             library,
@@ -106,10 +133,23 @@ class Level:
             return slice(0, self.shape[0]), slice(0, self.shape[1])
         first = self.corners[batch.cell].min(axis=0)
         last = self.corners[batch.cell].max(axis=0) + self.size_px
+        if self._own is not None:  # its frames may move
+            first = np.maximum(first - self._reach, 0)
+            last = np.minimum(last + self._reach, self.shape)
         return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
 
-    def start(self, spectrum: np.ndarray, obj: np.ndarray | None = None) -> None:
-        """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state."""
+    def start(
+        self, spectrum: np.ndarray, obj: np.ndarray | None = None, variations: np.ndarray | None = None
+    ) -> None:
+        """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state.
+
+        Args:
+            variations: spectra (P, L, n, n) that each frame adds in its own measure; 0 by default.
+        """
+        if variations is None:
+            count = 0 if self._own is None else self._own.freedoms.variations
+            variations = np.zeros((len(spectrum), count, self.size_px, self.size_px), np.complex64)
+        self._variations = self._xp.asarray(variations.astype(np.complex64, order="C"))
         self.spectrum = self._xp.asarray(spectrum.astype(np.complex64, order="C"))
         canvas = np.ones(self.shape, np.complex64) if obj is None else obj
         self.object = self._xp.asarray(canvas.astype(np.complex64, order="C"))
@@ -120,13 +160,18 @@ class Level:
         self._spectrum_velocity = self._xp.zeros(tuple(self.spectrum.shape), complex_values=True)
         self._object_velocity = self._xp.zeros(self.shape, complex_values=True)
 
-    def state(self) -> tuple[Array, Array]:
-        """Return copies of the probe's spectrum and the object."""
-        return self._xp.copy(self.spectrum), self._xp.copy(self.object)
+    def state(self) -> State:
+        """Return copies of the probe's spectrum, the object, and what the frames have of their own."""
+        own = None if self._own is None else (self._xp.copy(self._variations), self._own.state())
+        return self._xp.copy(self.spectrum), self._xp.copy(self.object), own
 
-    def restore(self, state: tuple[Array, Array]) -> None:
+    def restore(self, state: State) -> None:
         """Go back to a copied state, at rest."""
-        self.spectrum, self.object = (self._xp.copy(part) for part in state)
+        self.spectrum, self.object = (self._xp.copy(part) for part in state[:2])
+        if self._own is not None:
+            self._variations = self._xp.copy(state[2][0])
+            self._own.restore(state[2][1])
+            self._place(slice(0, len(self.corners)))
         self.rest()
 
     def step(self, index: int, steps: Steps) -> float:
@@ -161,6 +206,8 @@ class Level:
             lambda: self._move_probe([r.basis_gradient for r in results], len(corners), steps),
         )
         xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves), pixels * len(self._filters))
+        if self._own is not None:
+            self._move_frames(self._own, batch, window, results, light, steps)
         return sum(result.misfit for result in results)
 
     def settle(self, modulus_limit: float) -> None:
@@ -171,16 +218,37 @@ class Level:
         """
         xp = self._xp
         power = float(xp.total(xp.intensity(self.spectrum[:, None])).real)
+        if self._variations.shape[1]:
+            power += float(np.square(np.abs(self.variations())).sum())
         scale = math.sqrt(self._counts_per_frame / power) if power > 0 else 1.0
         if math.isfinite(scale) and scale > 0:
             self.spectrum *= scale
             self._spectrum_velocity *= scale
+            self._variations *= scale
             self.object *= 1 / scale
             self._object_velocity *= 1 / scale
         xp.clamp_modulus(self.object, modulus_limit)
+        if self._own is not None:
+            if self._own.freedoms.variations:
+                probe, variations = self._own.unmix(xp.to_numpy(self.spectrum), self.variations())
+                self.spectrum = xp.asarray(probe.astype(np.complex64))
+                self._variations = xp.asarray(np.ascontiguousarray(variations))
+            wanted = self._own.after_epoch(full=self.scale == 1)
+            if wanted == "strain":
+                self._strain()
+            elif wanted == "search":
+                self._search()
+            self._place(slice(0, len(self.corners)))
+
+    def variations(self) -> np.ndarray:
+        """Spectra (P, L, n, n) of what each frame adds with its own weights."""
+        return self._xp.to_numpy(self._variations)
 
     def _basis(self) -> Array:
-        """Inverse transforms of the filtered probe spectra: (P, K, n, n)."""
+        """Inverse transforms of the filtered probe spectra: (P, K, n, n), those of variations last."""
+        n_more = self._variations.shape[1]
+        if n_more:
+            return self._basis_with_variations(n_more)
         n_modes, n_basis = self.spectrum.shape[0], self._filters.shape[0]
         basis = self._xp.zeros((n_modes, n_basis, self.size_px, self.size_px), complex_values=True)
 
@@ -188,6 +256,15 @@ class Level:
             basis[:, lane] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, lane])
 
         self._xp.run_lanes(fill, n_basis, n_modes * self.size_px**2)
+        return basis
+
+    def _basis_with_variations(self, n_more: int) -> Array:
+        n_modes, n_basis, n = self.spectrum.shape[0], self._filters.shape[0], self.size_px
+        basis = self._xp.zeros((n_modes, (1 + n_more) * n_basis, n, n), complex_values=True)
+        for part in range(1 + n_more):
+            spectrum = self.spectrum if part == 0 else self._variations[:, part - 1]
+            places = slice(part * n_basis, (part + 1) * n_basis)
+            basis[:, places] = self._xp.ifft2(spectrum[:, None] * self._filters[None])
         return basis
 
     def _light(self) -> Array:
@@ -203,7 +280,7 @@ class Level:
         xp, weights = self._xp, self._weights[frames]
         probes = xp.combine(weights, basis)
         block_frames = max(1, xp.block_pixels // self.size_px**2)
-        misfit = 0.0
+        misfit, overlaps = 0.0, []
         for first in range(0, len(patches), block_frames):
             block = slice(first, min(first + block_frames, len(patches)))
             probe, patch = probes[:, block], patches[block]
@@ -217,9 +294,132 @@ class Level:
             exit_change = xp.ifft2(xp.scale(waves, correction))
             pulled_to_object = probe.conj() * exit_change
             exit_change *= patch.conj()[None]
+            if self._own is not None:
+                overlaps.append(xp.overlaps(basis, exit_change))
             probes[:, block] = exit_change
             patches[block] = pulled_to_object[0] if len(probes) == 1 else pulled_to_object.sum(0)
-        return _LaneResult(patches, xp.project(weights, probes), misfit)
+        found = np.concatenate(overlaps) if overlaps else None
+        return _LaneResult(patches, xp.project(weights, probes), misfit, found)
+
+    def _place(self, frames: slice) -> None:
+        """Put the windows and the weights of some frames where their positions are now."""
+        own = self._own
+        wanted = self._nominal[frames] + own.correction_px[frames] * self.scale
+        self.corners[frames] = np.round(wanted)
+        rows = own.rows(frames, wanted - self.corners[frames], self._degree)
+        if frames == slice(0, len(self.corners)):
+            self._weights = self._xp.asarray(rows)
+        else:
+            self._weights[frames] = self._xp.asarray(rows)
+
+    def _move_frames(
+        self,
+        own: FrameFreedoms,
+        batch: Batch,
+        window: tuple[slice, slice],
+        results: list[_LaneResult],
+        light: Array,
+        steps: Steps,
+    ) -> None:
+        """Correct what the frames of a batch have of their own."""
+        frames = batch.frames
+        corners = self.corners[frames] - (window[0].start, window[1].start)
+        placed = self._nominal[frames] + own.correction_px[frames] * self.scale
+        curvature = np.empty(0)
+        if own.positions_move:
+            curvature = self._curvature(self.object[window], corners, light)
+        overlaps = np.concatenate([r.overlaps for r in results if r.overlaps is not None])
+        variations = self._xp.to_numpy(self._variations)
+        found = Found(
+            placed - self.corners[frames],
+            overlaps,
+            curvature,
+            counts=self._counts[frames],
+            variation_power=np.square(np.abs(variations)).sum(axis=(0, 2, 3)),
+        )
+        own.move(frames, found, scale=self.scale, degree=self._degree, step=min(1.0, steps.object_step))
+        self._place(frames)
+
+    def _curvature(self, canvas: Array, corners: np.ndarray, light: Array) -> np.ndarray:
+        """Return the curvature (m, 2, 2) of the misfit by each position.
+
+        Moving the probe over the object changes the wave on the detector by a ramp of phase, which nobody
+        sees, and by the probe times the object's slope. So that slope counts, where there is light.
+        """
+        xp, n = self._xp, self.size_px
+        down, right = (xp.zeros(tuple(canvas.shape), complex_values=True) for _ in (0, 1))
+        down[1:-1] = (canvas[2:] - canvas[:-2]) / 2
+        right[:, 1:-1] = (canvas[:, 2:] - canvas[:, :-2]) / 2
+        slopes = [xp.cut(image, corners, n) for image in (down, right)]
+        curvature = np.empty((len(corners), 2, 2))
+        for a, b in ((0, 0), (0, 1), (1, 1)):
+            product = (slopes[a].conj() * slopes[b]).real
+            curvature[:, a, b] = curvature[:, b, a] = xp.to_numpy((product * light).sum((1, 2))) / 2
+        return curvature
+
+    def _search(self) -> None:
+        """Look for a better place of the frames that are explained badly, all over their bound."""
+        own = self._own
+        reach = own.freedoms.position_bound_px * self.scale
+        along = np.arange(-int(reach), int(reach) + 1, _SEARCH_STEP_PX)
+        here = self._misfits(slice(None), np.zeros(2, np.int64))
+        bad = np.flatnonzero(here > _BADLY * np.median(here))
+        offsets = [np.array([y, x]) for y in along for x in along if np.hypot(y, x) <= reach]
+        found = np.stack([self._misfits(bad, offset) for offset in offsets]) if len(bad) else np.empty((1, 0))
+        best = found.argmin(axis=0)
+        better = found[best, np.arange(len(bad))] < _BETTER * here[bad]
+        moves = np.stack(offsets)[best[better]] / self.scale
+        own.relocate(bad[better], moves)
+
+    def _misfits(self, frames: Any, offset: np.ndarray) -> np.ndarray:
+        """Sum of the amplitude misfits of some frames, moved by whole pixels of the canvas."""
+        xp, n = self._xp, self.size_px
+        last = np.array(self.shape) - n
+        corners = np.clip(self.corners[frames] + offset, 0, last)
+        weights, amplitude = self._weights[frames], self._amplitude[frames]
+        basis, misfits = self._basis(), np.empty(len(corners))
+        step = max(1, xp.block_pixels // n**2)
+        for first in range(0, len(corners), step):
+            part = slice(first, first + step)
+            probes = xp.combine(weights[part], basis)
+            waves = xp.fft2(probes * xp.cut(self.object, corners[part], n)[None])
+            modulus = (xp.intensity(waves) + self._offset) ** 0.5
+            distance = abs(amplitude[part] - modulus)
+            if self._good is not None:
+                distance = distance * (self._good if len(self._good.shape) == 2 else self._good[frames][part])
+            misfits[part] = xp.to_numpy(distance.sum((1, 2)))
+        total = xp.to_numpy(amplitude.sum((1, 2)))
+        return misfits / np.maximum(total, 1e-9)
+
+    def _strain(self) -> None:
+        """Fit a strain of positions and object together with a quadratic phase of the probe's spectrum."""
+        own, xp = self._own, self._xp
+        frames = own.sample(len(self.corners))
+        wanted = self._nominal[frames] + own.correction_px[frames] * self.scale
+        good = None if self._good is None else xp.to_numpy(self._good)
+        strain, phase = strain_step(
+            xp.to_numpy(self.object),
+            xp.to_numpy(self.spectrum),
+            self.corners[frames],
+            wanted - self.corners[frames],
+            xp.to_numpy(self._amplitude[frames]),
+            good if good is None or good.ndim == 2 else good[frames],
+            offset=self._offset,
+        )
+        self.spectrum *= xp.asarray(np.exp(1j * phase).astype(np.complex64))
+        self._stretch(own.strain(strain))
+
+    def _stretch(self, strain: np.ndarray) -> None:
+        """Let the object go along with a strain of the positions about their middle."""
+        obj = self._xp.to_numpy(self.object)
+        middle = (self._nominal.min(axis=0) + self._nominal.max(axis=0)) / 2 + self.size_px // 2
+        back = np.linalg.inv(np.eye(2) + strain)
+        offset = middle - back @ middle
+        parts = [
+            scipy.ndimage.affine_transform(part, back, offset, order=3, mode="nearest")
+            for part in (obj.real, obj.imag)
+        ]
+        self.object = self._xp.asarray((parts[0] + 1j * parts[1]).astype(np.complex64))
 
     def _move_object(
         self,
@@ -254,13 +454,19 @@ class Level:
         for more in gradients[1:]:
             gradient += more
         # The step should be divided by the mean transmission where the light is; `settle` keeps that at one.
+        n_basis = self._filters.shape[0]
+        for part in range(self._variations.shape[1]):
+            places = slice((part + 1) * n_basis, (part + 2) * n_basis)
+            pulled_back = (self._filters.conj()[None] * xp.fft2(gradient[:, places])).sum(1)
+            self._variations[:, part] += pulled_back * (steps.probe_step / n_frames)
+        gradient = gradient[:, :n_basis]
         pulled_back = (self._filters.conj()[None] * xp.fft2(gradient)).sum(1)
         self._spectrum_velocity *= steps.probe_momentum
         self._spectrum_velocity += pulled_back * (steps.probe_step / n_frames)
         self.spectrum += self._spectrum_velocity
 
 
-def canvas_shape(corners: np.ndarray, size_px: int) -> tuple[int, int]:
+def canvas_shape(corners: np.ndarray, size_px: int, margin_px: int = MARGIN_PX) -> tuple[int, int]:
     """Shape of a canvas that holds all windows and the margin."""
-    last = corners.max(axis=0) + size_px + MARGIN_PX
+    last = corners.max(axis=0) + size_px + margin_px
     return int(last[0]), int(last[1])

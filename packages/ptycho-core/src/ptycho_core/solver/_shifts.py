@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Complex64, Float32, Float64
 from numpy.polynomial import chebyshev
 
-__all__ = ["DEGREE", "frequencies", "shift_filters", "shift_weights"]
+__all__ = ["DEGREE", "frequencies", "shift_filters", "shift_slopes", "shift_weights"]
 
 #: Highest total degree kept; 3 gives (3 + 1)(3 + 2)/2 = 10 basis functions.
 DEGREE = 3
@@ -46,3 +46,16 @@ def shift_weights(
     rows = chebyshev.chebvander(2 * remainders_px[:, 0], degree)
     columns = chebyshev.chebvander(2 * remainders_px[:, 1], degree)
     return np.stack([rows[:, a] * columns[:, b] for a, b in _pairs(degree)], axis=1).astype(np.float32)
+
+
+def shift_slopes(
+    remainders_px: Float64[np.ndarray, "frame 2"], degree: int = DEGREE
+) -> Float64[np.ndarray, "2 frame basis"]:
+    """Derivatives of `shift_weights` by the shift along y and along x, per pixel."""
+    series = chebyshev.chebder(np.eye(degree + 1))
+    values = [chebyshev.chebvander(2 * along, degree) for along in remainders_px.T]
+    slopes = [2 * chebyshev.chebvander(2 * along, degree - 1) @ series for along in remainders_px.T]
+    pairs = _pairs(degree)
+    along_y = np.stack([slopes[0][:, a] * values[1][:, b] for a, b in pairs], axis=1)
+    along_x = np.stack([values[0][:, a] * slopes[1][:, b] for a, b in pairs], axis=1)
+    return np.stack([along_y, along_x])

@@ -23,6 +23,7 @@ from ptycho_core.solver._batches import plan_batches
 from ptycho_core.solver._choose_arrays import choose_arrays
 from ptycho_core.solver._descent import Descent
 from ptycho_core.solver._frames import OrderedFrames
+from ptycho_core.solver._freedoms import FrameFreedoms, Freedoms, reach_px
 from ptycho_core.solver._gauge import move_spectrum, probe_of
 from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
 from ptycho_core.solver._modes import seed_modes
@@ -76,8 +77,11 @@ def solve(
     arrays, choice = choose_arrays(execution)
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
     monitor.event("arrays", choice.message, **choice.record())
+    given_px = scan.positions_px
+    if start is not None:
+        scan = _where_it_came_to(scan, start, monitor)
     with arrays.limits():
-        run = _Run(scan, config, execution, arrays, choice.record(), monitor)
+        run = _Run(scan, config, execution, arrays, choice.record(), monitor, given_px)
         obj, probe, origin = run.from_start_probe() if start is None else run.from_result(start)
     monitor.timings["solve"] = monitor.elapsed_s
     monitor.lap("other")
@@ -85,6 +89,15 @@ def solve(
     monitor.lap("report")
     monitor.timings["total"] = monitor.elapsed_s
     return replace(result, timings=dict(monitor.timings), interrupted=monitor.interrupted)
+
+
+def _where_it_came_to(scan: Scan, start: Reconstruction, monitor: Monitor) -> Scan:
+    """Return the scan with the positions that an earlier result of it corrected."""
+    given = start.positions_given_px
+    if given is None or given.shape != scan.positions_px.shape or not np.allclose(given, scan.positions_px):
+        return scan
+    monitor.event("positions", "The positions are those that the result to start from had corrected.")
+    return replace(scan, positions_px=start.positions_px)
 
 
 class _Run:
@@ -98,7 +111,10 @@ class _Run:
         arrays: Arrays,
         choice: Mapping[str, Any],
         monitor: Monitor,
+        given_px: np.ndarray,
     ) -> None:
+        self.given_px = given_px
+        self.positions_changed = config.refine_positions or given_px is not scan.positions_px
         self.scan, self.config, self.arrays, self.monitor = scan, config, arrays, monitor
         self.execution = execution
         self.provenance = partial(solver_provenance, scan, config, execution, dict(choice))
@@ -113,6 +129,17 @@ class _Run:
             random=self.random,
         )
         self.shift_px = np.zeros(2)
+        self.margin_px = MARGIN_PX
+        self.own: FrameFreedoms | None = None
+        freedoms = Freedoms.of(config)
+        if freedoms.any:
+            monitor.event(
+                "freedoms",
+                f"Found for each frame: {freedoms.describe()}; without the compiled kernel.",
+            )
+            self.own = FrameFreedoms(freedoms, scan.positions_px[self.order], self.order, self.random)
+        if config.refine_positions:
+            self.margin_px += reach_px(config.position_bound, scan.positions_px)
 
     @cached_property
     def frames(self) -> OrderedFrames:
@@ -174,12 +201,13 @@ class _Run:
                 "Start from a result of frames of the same size."
             )
         # Where the earlier canvas lies against ours: whole pixels are copied, the rest moves the positions.
-        ours = scan.positions_px.min(axis=0) - scan.frame_px // 2 - MARGIN_PX
+        ours = scan.positions_px.min(axis=0) - scan.frame_px // 2 - self.margin_px
         offset = ours - start.origin_px
         whole = np.round(offset).astype(np.int64)
         self.shift_px = offset - whole
-        corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX)
-        obj = np.ones(canvas_shape(corners.astype(np.int64), scan.frame_px), np.complex64)
+        corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + self.margin_px)
+        shape = canvas_shape(corners.astype(np.int64), scan.frame_px, self.margin_px)
+        obj = np.ones(shape, np.complex64)
         paste(obj, start.object, whole)
         spectra = spectrum_of(start.probe).astype(np.complex64)
         if len(spectra) < self.config.probe_modes:
@@ -245,21 +273,41 @@ class _Run:
         )
         reference = probe_of(spectra)
         level: Level | None = None
+        count = 0 if self.own is None else self.own.freedoms.variations
+        variations = np.zeros((len(spectra), count, *spectra.shape[1:]), np.complex64)
         for schedule in levels:
             crop = central(schedule.size_px, scan.frame_px)
-            fine = self._level(schedule.size_px)
+            own = self._own_at(schedule)
+            fine = self._level(schedule.size_px, own)
             obj = start if level is None else self._carried(level, fine.shape, fine.scale)
             level = fine
-            level.start(spectra[:, crop, crop], obj)
+            level.start(spectra[:, crop, crop], obj, variations[:, :, crop, crop] if own else None)
             monitor.lap(f"read_{schedule.size_px}")
             monitor.begin_epochs()
             descent.run(level, schedule)
             spectra[:, crop, crop] = self.arrays.to_numpy(level.spectrum)
+            if own is not None:
+                variations[:, :, crop, crop] = level.variations()
+            before = self.shift_px
             spectra = self._centred(spectra, reference)
+            for variation in np.moveaxis(variations, 1, 0):
+                variation[...] = move_spectrum(variation, before - self.shift_px)
             monitor.lap(f"level_{schedule.size_px}")
             if descent.stopped:
                 break
         return self._finished(spectra, level)
+
+    def _own_at(self, schedule: LevelSchedule) -> FrameFreedoms | None:
+        """Return what the frames have of their own at a level; None where a plain level does."""
+        own = self.own
+        if own is None or schedule.moving:
+            return own
+        own.holding = True
+        if own.freedoms.intensity or own.freedoms.variations:
+            return own
+        # The frames stay where they came to, as if they had been measured there.
+        self.frames.positions_px = self.scan.positions_px[self.order] + own.correction_px
+        return None
 
     def _present(self, level: Level, spectra: np.ndarray) -> Reconstruction:
         """Return the state in the middle of a level as a result that was interrupted here."""
@@ -269,13 +317,22 @@ class _Run:
 
     def result(self, obj: np.ndarray, probe: np.ndarray, origin: np.ndarray) -> Reconstruction:
         """Judge a state and record how it came about."""
-        monitor = self.monitor
+        monitor, scan = self.monitor, self.scan
+        if self.own is not None and self.config.refine_positions:
+            moved = np.empty_like(self.own.correction_px)
+            moved[self.order] = self.own.correction_px
+            # Where the whole scan stands cannot be told from the frames; the canvas goes along.
+            common = moved.mean(axis=0)
+            origin = origin - common
+            scan = replace(scan, positions_px=scan.positions_px + moved - common)
         return make_reconstruction(
-            self.scan,
+            scan,
             obj=obj,
             probe=probe,
             origin_px=origin,
             method="solver",
+            positions_given_px=self.given_px if self.positions_changed else None,
+            frame_intensity=self._intensities(),
             image_reliable=self.image_reliable,
             history=tuple(monitor.history),
             events=tuple(monitor.events),
@@ -283,18 +340,26 @@ class _Run:
             provenance=self.provenance(),
         )
 
+    def _intensities(self) -> np.ndarray | None:
+        """Brightness of each frame relative to the mean, in the order of the scan."""
+        if self.own is None or not self.own.freedoms.intensity:
+            return None
+        found = np.empty(self.scan.n_frames)
+        found[self.order] = np.square(self.own.weights[:, 0])
+        return found
+
     def _finished(
         self, spectra: np.ndarray, level: Level | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the object at the pixel of the full frame, the probe, and where the canvas lies."""
         scan = self.scan
-        on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + MARGIN_PX
-        shape = canvas_shape(np.round(on_canvas).astype(np.int64), scan.frame_px)
+        on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + self.margin_px
+        shape = canvas_shape(np.round(on_canvas).astype(np.int64), scan.frame_px, self.margin_px)
         obj = np.ones(shape, np.complex64) if level is None else self._carried(level, shape, 1.0)
         origin = scan.positions_px[0] - (on_canvas[0] + scan.frame_px // 2)
         return obj, probe_of(spectra), origin
 
-    def _level(self, size_px: int) -> Level:
+    def _level(self, size_px: int, own: FrameFreedoms | None) -> Level:
         return Level(
             self.frames,
             self.arrays,
@@ -304,13 +369,19 @@ class _Run:
             softening=self.softening,
             object_floor=self.config.object_floor,
             shift_px=self.shift_px,
+            own=own,
+            stabilised=own is not None
+            and own.positions_move
+            and size_px == self.scan.frame_px
+            and self.statistics.noise_floor is not None,
+            margin_px=self.margin_px,
         )
 
     def _carried(self, level: Level, shape: tuple[int, int], scale: float) -> np.ndarray:
         obj = self.arrays.to_numpy(level.object)
         if level.scale == scale and obj.shape == shape:
             return obj
-        return resample_object(obj, shape, margin_px=MARGIN_PX, old_scale=level.scale, new_scale=scale)
+        return resample_object(obj, shape, margin_px=self.margin_px, old_scale=level.scale, new_scale=scale)
 
     def _centred(self, spectra: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Move the probe back to where it started in its window, and the positions the other way.

@@ -1,0 +1,125 @@
+"""What each frame may have of its own: positions, brightness, variations of the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import Reconstruction, Scan, solve
+from ptycho_core.arrays import NumpyArrays
+from ptycho_core.metrics import compare
+from ptycho_core.simulate import simulate_scan
+from ptycho_core.simulate.scan import expected_intensity
+from ptycho_core.solver._freedoms import FrameFreedoms, Freedoms
+from ptycho_core.solver._shifts import shift_slopes, shift_weights
+
+NUMPY = SolverExecutionConfig(arrays="numpy", threads=1)
+
+
+def position_error(result: Reconstruction, true_px: np.ndarray) -> float:
+    wrong = result.positions_px - true_px
+    return float(np.linalg.norm(wrong - wrong.mean(axis=0), axis=1).mean())
+
+
+def test_the_slopes_are_the_derivatives_of_the_weights() -> None:
+    at, by = np.random.default_rng(0).uniform(-0.4, 0.4, (5, 2)), 1e-3
+    for axis, slopes in enumerate(shift_slopes(at)):
+        step = by * np.eye(2)[axis]
+        found = (shift_weights(at + step) - shift_weights(at - step)) / (2 * by)
+        np.testing.assert_allclose(slopes, found, atol=2e-3)
+
+
+def test_overlaps_are_real_parts_of_inner_products() -> None:
+    random = np.random.default_rng(1)
+    basis, waves = (
+        (random.normal(size=s) + 1j * random.normal(size=s)).astype(np.complex64)
+        for s in ((2, 3, 4, 4), (2, 5, 4, 4))
+    )
+    expected = np.einsum("pmyx,pkyx->mk", waves, basis.conj()).real
+    np.testing.assert_allclose(NumpyArrays(threads=1).overlaps(basis, waves), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_unmixing_changes_no_probe_of_any_frame() -> None:
+    random = np.random.default_rng(2)
+    own = FrameFreedoms(Freedoms(variations=2), random.uniform(0, 9, (7, 2)), np.arange(7), random)
+    probe = random.normal(size=(1, 8, 8)) + 1j * random.normal(size=(1, 8, 8))
+    variations = (random.normal(size=(1, 2, 8, 8)) + 1j * random.normal(size=(1, 2, 8, 8))).astype(
+        np.complex64
+    )
+    before = probe + np.einsum("ml,plyx->mpyx", own.weights[:, 1:], variations)[:, 0][:, None]
+    probe, variations = own.unmix(probe, variations)
+    after = probe + np.einsum("ml,plyx->mpyx", own.weights[:, 1:], variations)[:, 0][:, None]
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    np.testing.assert_allclose(own.weights[:, 1:].mean(axis=0), 0, atol=1e-9)
+
+
+def test_no_frame_leaves_its_bound() -> None:
+    random = np.random.default_rng(3)
+    own = FrameFreedoms(Freedoms(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4), random)
+    own.relocate(np.arange(4), np.full((4, 2), 3.0))
+    assert np.linalg.norm(own.correction_px, axis=1) == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("jitter_px", "bar_px"), [(0.5, 0.1), (2.0, 0.2), (5.0, 0.5)])
+def test_positions_come_back(jitter_px: float, bar_px: float, tmp_path: Path) -> None:
+    made = simulate_scan(frames=200, photons=1e6, overlap=0.7, seed=3)
+    true = made.scan.positions_px
+    moved = np.random.default_rng(7).normal(0, jitter_px / np.sqrt(2), true.shape)
+    scan = replace(made.scan, positions_px=true + moved)
+    result = solve(scan, SolverConfig(refine_positions=True), NUMPY)
+    assert position_error(result, true) < bar_px
+    files = result.save(tmp_path)
+    assert files["positions.png"].stat().st_size > 10_000
+    again = Reconstruction.load(tmp_path)
+    np.testing.assert_array_equal(again.positions_given_px, scan.positions_px)
+
+
+@pytest.mark.slow
+def test_a_stretched_and_drifting_scan_comes_back() -> None:
+    made = simulate_scan(frames=200, photons=1e6, overlap=0.7, seed=3)
+    true = made.scan.positions_px
+    time = np.linspace(-1, 1, len(true))[:, None]
+    wrong = true + 0.02 * (true - true.mean(axis=0)) + time * np.array([2.0, -1.4])
+    result = solve(replace(made.scan, positions_px=wrong), SolverConfig(refine_positions=True), NUMPY)
+    assert position_error(result, true) < 0.2
+
+
+@pytest.mark.slow
+def test_the_brightness_of_each_frame_is_found() -> None:
+    made = simulate_scan(frames=200, photons=1e6, overlap=0.7, seed=3)
+    random, true = np.random.default_rng(1), made.scan.positions_px
+    bright = (1 - 0.5 * np.linspace(0, 1, 200)) * random.uniform(0.7, 1.3, 200)
+    bright /= bright.mean()
+    counts = random.poisson(
+        expected_intensity(made.obj, made.probe, true).astype(float) * bright[:, None, None]
+    )
+    scan = Scan.from_arrays(
+        counts.astype(np.uint32), true, made.scan.probe, measurement="counts", dc="center", name="flicker"
+    )
+    plain, found = (solve(scan, SolverConfig(frame_intensity=on), NUMPY) for on in (False, True))
+    assert plain.frame_intensity is None and found.frame_intensity is not None
+    assert np.corrcoef(found.frame_intensity, bright)[0, 1] > 0.98
+    truth = replace(
+        plain, object=made.obj, origin_px=np.zeros(2), coverage=np.ones(made.obj.shape, np.float32)
+    )
+    errors = [compare(result, truth).values["object_error"] for result in (plain, found)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_start_with_corrected_positions_keeps_them(make_scan: Callable[..., object]) -> None:
+    scan = make_scan().scan  # type: ignore[attr-defined]
+    config = SolverConfig(refine_positions=True, epochs=6, probe_search=False)
+    first = solve(scan, config, NUMPY)
+    assert first.positions_given_px is not None
+    assert not np.array_equal(first.positions_px, scan.positions_px)
+    plain = SolverConfig(epochs=1)
+    again = solve(scan, plain, NUMPY, start=first)
+    np.testing.assert_array_equal(again.positions_px, first.positions_px)
+    np.testing.assert_array_equal(again.positions_given_px, scan.positions_px)
