@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ptycho_config.execution import (
     PyTorchExecutionConfig,
@@ -36,7 +36,7 @@ def by_network(
     execution: SolverExecutionConfig,
     callbacks: Sequence[Callback],
     *,
-    backend: str,
+    backend: Literal["pytorch", "tensorflow"],
     refine_probe: bool,
     then_solver: bool,
 ) -> Reconstruction:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import model_validator
 
 from ptycho_config import hardware
-from ptycho_config.execution import PyTorchExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
 from ptycho_config.flags import given_flags
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
