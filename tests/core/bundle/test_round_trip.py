@@ -15,7 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_core.bundle import BUNDLE_FILE, Bundle, ProbeMask, Scaling, read_bundle, write_bundle
+from ptycho_core.bundle import (
+    BUNDLE_FILE,
+    Bundle,
+    ProbeMask,
+    Scaling,
+    read_bundle,
+    trained_by,
+    write_bundle,
+)
 
 Members = dict[str, bytes]
 
@@ -98,6 +106,7 @@ def test_what_is_written_is_read(content: dict[str, Any]) -> None:
     bundle = Bundle(**content)
     with tempfile.TemporaryDirectory() as directory:
         assert_equal(read_bundle(write_bundle(directory, bundle)), bundle)
+        assert trained_by(directory) == bundle.backend
 
 
 def test_equal_bundles_have_equal_bytes_whatever_their_order(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""POLICY-001 in the core: an absent GPU is refused where it was asked for, else missed once."""
+"""POLICY-001 in the core: an absent GPU is refused where it was asked for, and missed once otherwise."""
 
 from __future__ import annotations
 
