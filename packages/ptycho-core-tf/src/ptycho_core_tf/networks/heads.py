@@ -37,7 +37,7 @@ def convolution(
     """Make a convolution that keeps the size, with Glorot-uniform weights and zero bias."""
     layer = Convolution(channels_in, channels_out, side_px, dtype=dtype)
     limit = math.sqrt(6 / (side_px**2 * (channels_in + channels_out)))
-    layer.weight.assign(uniform(layer.weight.shape, limit, dtype))
+    layer.weight.assign(uniform(tuple(layer.weight.shape), limit, dtype))
     layer.bias.assign(tf.zeros_like(layer.bias))
     return layer
 
