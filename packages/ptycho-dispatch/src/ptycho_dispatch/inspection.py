@@ -26,7 +26,6 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = (
     "ptycho inspect siemens-star --picture scan.png",
     "ptycho inspect scan.npz --measurement counts",
-    "ptycho inspect scan.nxs --frames-key entry/data/data --orientations",
     "ptycho inspect reconstruction",
 )
 

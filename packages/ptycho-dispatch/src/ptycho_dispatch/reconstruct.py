@@ -26,7 +26,6 @@ EXAMPLES = (
     "ptycho reconstruct siemens-star --output-dir star",
     "ptycho reconstruct scan.npz --effort fast --max-time 90s",
     "ptycho reconstruct scan.npz --probe-modes 3 --pixel-size-m 8e-9",
-    "ptycho reconstruct diffraction.h5 --positions-file product.h5",
     "ptycho reconstruct scan.npz --start reconstruction --seed 7",
     "ptycho reconstruct scan.npz --refine-positions true --position-bound 5",
     "ptycho reconstruct scan.npz scan.npz --probe reconstruction/reconstruction.npz",
