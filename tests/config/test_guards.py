@@ -85,7 +85,8 @@ def test_a_collapse_is_said_with_what_to_try() -> None:
         "TRAIN-COLLAPSE-001: The network gives the same patch for every frame. Use a lower "
         "`--torch-learning-rate`, or `--torch-loss-mode mae`, and train again."
     )
-    with pytest.raises(TrainingError, match=r"lower `--tensorflow-learning-rate`, or `--torch-loss-mode mae`"):
+    advice = r"lower `--tensorflow-learning-rate`, or `--torch-loss-mode mae`"
+    with pytest.raises(TrainingError, match=advice):
         check_collapse(0.0, flags="--tensorflow-")
 
 

@@ -141,5 +141,11 @@ def test_the_scan_s_own_probe_is_refined_where_it_is_another(scan: Scan, trained
     result = trained.reconstruct(known.scan, callbacks=[other])
     assert "is not the one that the network was trained with" in other.messages("probe")[0]
     assert np.isfinite(result.object).all()
-    overlap = abs(np.vdot(result.probe[0], known.probe[0]))
-    assert overlap > 0.8 * np.linalg.norm(result.probe[0]) * np.linalg.norm(known.probe[0])
+    # By the modulus: a ramp of the phase may lie in the probe or in the object.
+    found, start = (_alike(probe[0], known.probe[0]) for probe in (result.probe, known.scan.probe))
+    assert found > max(0.99, start)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = np.abs(one), np.abs(other)
+    return float((one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other))

@@ -93,7 +93,6 @@ INFER_FROM_NOTHING = ("infer", "--test-data", "x.npz", "--model-path", "nothing"
         (["reconstruct", "x.npz", "--method", "network"], *NO_NETWORK),
         (["reconstruct", "x.npz", "--method", "both", "--resume"], *NO_RESUME),
         (["train", "--nepochs", "1"], 2, "--train-data-file"),
-        (["train", "--train-data-file", "x.npz", "--backend", "tensorflow"], 4, "--backend pytorch"),
         ([*INFER_FROM_NOTHING, "--torch-accelerator", "cpu"], *NO_BUNDLE),
         (["reconstruct", "x.npz", "--arrays", "numpy", "--accelerator", "cuda"], 5, "POLICY-001"),
         (["reconstruct", "x.npz", "--config", "none.yaml"], 2, "none.yaml"),

@@ -181,8 +181,8 @@ def test_every_flag_of_the_help_comes_from_the_models(ptycho) -> None:
     shown = set(re.findall(r"^\s+(--[a-z-]+)", ptycho("reconstruct", "--help").stdout, re.MULTILINE))
     specs = [spec for part in PARTS for spec in flag_specs(part)]
     known = {name for spec in specs for name in (spec.name, *spec.aliases)}
-    # --quiet and --verbose are short ways to write --console-level.
-    assert shown - known <= {"--config", "--debug", "--quiet", "--verbose"}
+    # --quiet and --verbose are short ways to write --console-level; a description speaks of --orientations.
+    assert shown - known <= {"--config", "--debug", "--quiet", "--verbose", "--orientations"}
     assert {"--seed", "--max-time", "--solver-epochs", "--arrays", "--accelerator", "--threads"} <= shown
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+
+import pytest
 
 NEEDED = ("ptycho_core_torch", "torch", "lightning")
 collect_ignore = (
@@ -23,3 +26,10 @@ collect_ignore = (
         "test_workflows_components.py",
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def a_program_with_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test process look like a program that can be started again; pytest starts some by `-c`."""
+    if sys.argv[0] == "-c":
+        monkeypatch.setattr(sys, "argv", [__file__, *sys.argv[1:]])

@@ -91,7 +91,7 @@ def test_other_kinds_of_files_are_refused(content: bytes, said: str, tmp_path: P
 
 def test_a_single_array_is_refused(arrays: Arrays, tmp_path: Path) -> None:
     np.save(tmp_path / "scan.npy", arrays["diff3d"])
-    assert "an NPY file with a single array" in refusal(tmp_path / "scan.npy")
+    assert "no positions were found" in refusal(tmp_path / "scan.npy")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -270,7 +270,7 @@ def test_positions_in_metres_are_recognised(scale: float, arrays: Arrays, save: 
     step = {key: arrays[key] * scale / 12 for key in ("xcoords", "ycoords")}
     message = refusal(save(arrays | step))
     assert "look like metres" in message
-    assert "divide them by the object's pixel size" in message
+    assert "by which they are then divided" in message
 
 
 def test_positions_that_need_a_giant_canvas_are_refused(arrays: Arrays, save: Save) -> None:

@@ -16,6 +16,8 @@ __all__ = ["back_project", "detector_intensity", "move_probe", "propagate", "spl
 
 #: Powers are never taken below this before their root divides.
 _DARK = 1e-20
+#: Part of the largest wave at the detector below which its phase is what rounding makes of it, and fades out.
+_UNSURE = 3e-4
 
 
 def split_positions(positions_px: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -64,7 +66,9 @@ def back_project(amplitude: tf.Tensor, probes: tf.Tensor, patches: tf.Tensor | N
     waves = probes if patches is None else probes * patches[:, None]
     far = tf.signal.fft2d(waves)  # n times what keeps the energy, and so is `back` but for its own n
     n_pixels = far.shape[-1] * far.shape[-2]
-    power = tf.maximum(tf.reduce_sum(_power(far), 1), _DARK * n_pixels)
+    power = tf.reduce_sum(_power(far), 1)
+    power = power + _UNSURE**2 * tf.reduce_max(power, (-2, -1), keepdims=True)
+    power = tf.maximum(power, _DARK * n_pixels)
     share = tf.signal.ifftshift(amplitude, axes=(-2, -1)) * (tf.math.rsqrt(power) * math.sqrt(n_pixels))
     back = tf.signal.ifft2d(far[:, 0] * tf.cast(share, far.dtype))
     first = probes[:, 0]

@@ -214,17 +214,23 @@ class PtychoKeras(keras.Model):
 class LossScale:
     """Keeps the gradients of float16 within its range: the loss is multiplied by as much as it bears."""
 
-    _FIRST, _GOOD_STEPS, _FACTOR = 2.0**15, 2000, 2.0
+    _FACTOR = 2.0
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: float = 2.0**15, good_steps: int = 2000) -> None:
+        """Begin.
+
+        Args:
+            good_steps: one after the other, after which it is raised.
+        """
+        self._enough = good_steps
         aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.value = tf.Variable(self._FIRST, trainable=False, aggregation=aggregation)
+        self.value = tf.Variable(first, trainable=False, aggregation=aggregation)
         self._good = tf.Variable(0, trainable=False, aggregation=aggregation)
 
     def update(self, good: tf.Tensor) -> None:
         """Lower it after a step that overflowed, raise it after many that did not."""
         good_steps = tf.where(good, self._good + 1, 0)
-        raised = good_steps >= self._GOOD_STEPS
+        raised = good_steps >= self._enough
         kept = tf.where(raised, self.value * self._FACTOR, tf.identity(self.value))
         self.value.assign(tf.where(good, kept, self.value / self._FACTOR))
         self._good.assign(tf.where(raised, 0, good_steps))

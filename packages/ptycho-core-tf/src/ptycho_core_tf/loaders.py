@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import repeat
 
 import numpy as np
 
 from ptycho_config.models import TrainingConfig
 from ptycho_core.learning.frames import FrameBatch, Frames
-from ptycho_core.learning.order import Shuffled, batches_of
+from ptycho_core.learning.order import GroupBatches, Neighbourhoods, Shuffled, batches_of
 from ptycho_core_tf.framework import tf
 
 __all__ = ["Loader", "make_loader"]
@@ -18,21 +18,45 @@ __all__ = ["Loader", "make_loader"]
 _AHEAD = 2
 
 
-class Loader(NamedTuple):
+class Loader:
     """The batches of an epoch.
 
     Attributes:
         dataset: of dicts from the names of `Batch` to tensors (together, B, …); an element holds the batches
             of one step, one for each device.
-        order: which batches; whose epoch whoever loops must set.
         n_steps: elements of an epoch.
         frames_per_batch: frames of one batch.
     """
 
-    dataset: tf.data.Dataset
-    order: Shuffled
-    n_steps: int
-    frames_per_batch: int
+    def __init__(
+        self, data: Neighbourhoods | GroupBatches, order: Shuffled, *, n_steps: int, together: int
+    ) -> None:
+        self._data, self._order, self._begun = data, order, False
+        # Frames may be thinned anew each time that they are gathered: this batch is the first to learn from.
+        first = next(iter(order))
+        self._first: dict[str, np.ndarray] | None = _named(data[first])
+        self.n_steps, self.frames_per_batch = n_steps, len(self._first["counts"])
+        signature = {
+            name: tf.TensorSpec(part.shape, tf.as_dtype(part.dtype)) for name, part in self._first.items()
+        }
+        dataset = tf.data.Dataset.from_generator(self._batches, output_signature=signature)
+        # A strategy takes the batches of a step apart again, and knows how only after `batch`.
+        dataset = dataset.batch(together, drop_remainder=True).prefetch(_AHEAD)
+        self.dataset = dataset.apply(tf.data.experimental.assert_cardinality(n_steps))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch, counted from 0; before the first one nothing is gathered."""
+        self._order.set_epoch(epoch)
+        self._begun = True
+
+    def _batches(self) -> Iterator[dict[str, np.ndarray]]:
+        if not self._begun and self._first is not None:
+            # Keras looks at a batch before it begins, and tf.data gathers ahead for it.
+            yield from repeat(self._first, len(self._order))
+            return
+        for chosen in self._order:
+            first, self._first = self._first, None
+            yield _named(self._data[chosen]) if first is None else first
 
 
 def make_loader(frames: Frames, config: TrainingConfig, seed: int, *, together: int = 1) -> Loader:
@@ -44,19 +68,7 @@ def make_loader(frames: Frames, config: TrainingConfig, seed: int, *, together: 
         together: batches that one step learns from; as many as there are devices.
     """
     data, shares = batches_of(frames, config, seed=seed, n_ranks=together)
-    n_steps, order = len(shares), shares.of_all()
-
-    def batches() -> Iterator[dict[str, np.ndarray]]:
-        for chosen in order:
-            yield _named(data[chosen])
-
-    example = _named(data[next(iter(shares.of_all()))])
-    signature = {name: tf.TensorSpec(part.shape, tf.as_dtype(part.dtype)) for name, part in example.items()}
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    # A strategy takes the batches of a step apart again, and knows how only after `batch`.
-    dataset = dataset.batch(together, drop_remainder=True).prefetch(_AHEAD)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(n_steps))
-    return Loader(dataset, order, n_steps, len(example["counts"]))
+    return Loader(data, shares.of_all(), n_steps=len(shares), together=together)
 
 
 def _named(batch: FrameBatch) -> dict[str, np.ndarray]:

@@ -9,11 +9,11 @@ import numpy as np
 from ptycho_config.errors import TrainingError
 from ptycho_core.learning.course import Course
 from ptycho_core.learning.last_good import LastGood
-from ptycho_core.learning.order import Shuffled
 from ptycho_core.learning.report import TrainingReport
 from ptycho_core.learning.termination import Termination
 from ptycho_core_tf.framework import keras
 from ptycho_core_tf.keras_model import EXTRAS
+from ptycho_core_tf.loaders import Loader
 from ptycho_core_tf.network import PtychoNetwork
 
 __all__ = ["Reporter"]
@@ -30,11 +30,11 @@ class Reporter(keras.callbacks.Callback):
         report: TrainingReport,
         network: PtychoNetwork,
         course: Course,
-        order: Shuffled,
+        loader: Loader,
         frames_per_step: int,
     ) -> None:
         super().__init__()
-        self._report, self._network, self._course, self._order = report, network, course, order
+        self._report, self._network, self._course, self._loader = report, network, course, loader
         self._frames_per_step = frames_per_step
         self._good: LastGood[list[np.ndarray]] = LastGood([])
         self._steps, self._epoch, self._spread = 0, 0, float("inf")
@@ -53,7 +53,7 @@ class Reporter(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Choose the order of the epoch."""
         self._epoch = epoch
-        self._order.set_epoch(epoch)
+        self._loader.begin_epoch(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Report a step; end the run when somebody wants it to end.

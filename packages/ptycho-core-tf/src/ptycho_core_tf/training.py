@@ -122,7 +122,7 @@ def train_on(
     report = TrainingReport(
         callbacks, scan=frames.scan, n_epochs=prepared.n_epochs, max_time_s=config.max_time, keep=keep
     )
-    reporter = Reporter(report, run.network, course, loader.order, together * loader.frames_per_batch)
+    reporter = Reporter(report, run.network, course, loader, together * loader.frames_per_batch)
     monitor = "train_loss" if test_scan is None else "val_loss"
     listeners: list[keras.callbacks.Callback] = [
         reporter,
@@ -134,7 +134,9 @@ def train_on(
         patience = execution.early_stop_patience
         listeners.append(keras.callbacks.EarlyStopping("val_loss", patience=patience))
         test_frames = prepared.test_frames(test_scan)
-        test_data = make_loader(test_frames, config, prepared.seed, together=together).dataset
+        test_loader = make_loader(test_frames, config, prepared.seed, together=together)
+        test_loader.begin_epoch(0)
+        test_data = test_loader.dataset
     if written is not None:
 
         def save(path: Path) -> Path:

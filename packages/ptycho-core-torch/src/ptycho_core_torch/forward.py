@@ -12,6 +12,8 @@ __all__ = ["back_project", "detector_intensity", "move_probe", "propagate", "spl
 
 #: Powers are never taken below this before their root divides.
 _DARK = 1e-20
+#: Part of the largest wave at the detector below which its phase is what rounding makes of it, and fades out.
+_UNSURE = 3e-4
 
 
 def split_positions(positions_px: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +60,8 @@ def back_project(amplitude: Tensor, probes: Tensor, patches: Tensor | None = Non
     probes = probes if probes.ndim == 4 else probes[None]
     waves = probes if patches is None else probes * patches[:, None]
     far = torch.fft.fft2(waves, norm="ortho")
-    power = (far.real.square() + far.imag.square()).sum(1).clamp_min(_DARK)
+    power = (far.real.square() + far.imag.square()).sum(1)
+    power = (power + _UNSURE**2 * power.amax((-2, -1), keepdim=True)).clamp_min(_DARK)
     direction = far[:, 0] * power.rsqrt()
     back = torch.fft.ifft2(torch.fft.ifftshift(amplitude, dim=(-2, -1)) * direction, norm="ortho")
     first = probes[:, 0]

@@ -96,7 +96,7 @@ class Level:
             self._weights = arrays.asarray(shift_weights(corners - self.corners, degree))
         else:
             self._nominal, self._reach = corners, margin_px
-            self._place(slice(0, len(corners)))
+            self._place(own, slice(0, len(corners)))
         self._windows = [self._window(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
         if stabilised:
@@ -171,7 +171,7 @@ class Level:
         if self._own is not None:
             self._variations = self._xp.copy(state[2][0])
             self._own.restore(state[2][1])
-            self._place(slice(0, len(self.corners)))
+            self._place(self._own, slice(0, len(self.corners)))
         self.rest()
 
     def step(self, index: int, steps: Steps) -> float:
@@ -235,10 +235,10 @@ class Level:
                 self._variations = xp.asarray(np.ascontiguousarray(variations))
             wanted = self._own.after_epoch(full=self.scale == 1)
             if wanted == "strain":
-                self._strain()
+                self._strain(self._own)
             elif wanted == "search":
-                self._search()
-            self._place(slice(0, len(self.corners)))
+                self._search(self._own)
+            self._place(self._own, slice(0, len(self.corners)))
 
     def variations(self) -> np.ndarray:
         """Spectra (P, L, n, n) of what each frame adds with its own weights."""
@@ -301,9 +301,8 @@ class Level:
         found = np.concatenate(overlaps) if overlaps else None
         return _LaneResult(patches, xp.project(weights, probes), misfit, found)
 
-    def _place(self, frames: slice) -> None:
+    def _place(self, own: FrameFreedoms, frames: slice) -> None:
         """Put the windows and the weights of some frames where their positions are now."""
-        own = self._own
         wanted = self._nominal[frames] + own.correction_px[frames] * self.scale
         self.corners[frames] = np.round(wanted)
         rows = own.rows(frames, wanted - self.corners[frames], self._degree)
@@ -338,7 +337,7 @@ class Level:
             variation_power=np.square(np.abs(variations)).sum(axis=(0, 2, 3)),
         )
         own.move(frames, found, scale=self.scale, degree=self._degree, step=min(1.0, steps.object_step))
-        self._place(frames)
+        self._place(own, frames)
 
     def _curvature(self, canvas: Array, corners: np.ndarray, light: Array) -> np.ndarray:
         """Return the curvature (m, 2, 2) of the misfit by each position.
@@ -357,10 +356,9 @@ class Level:
             curvature[:, a, b] = curvature[:, b, a] = xp.to_numpy((product * light).sum((1, 2))) / 2
         return curvature
 
-    def _search(self) -> None:
+    def _search(self, own: FrameFreedoms) -> None:
         """Look for a better place of the frames that are explained badly, all over their bound."""
-        own = self._own
-        reach = own.freedoms.position_bound_px * self.scale
+        reach = (own.freedoms.position_bound_px or 0.0) * self.scale
         along = np.arange(-int(reach), int(reach) + 1, _SEARCH_STEP_PX)
         here = self._misfits(slice(None), np.zeros(2, np.int64))
         bad = np.flatnonzero(here > _BADLY * np.median(here))
@@ -391,9 +389,9 @@ class Level:
         total = xp.to_numpy(amplitude.sum((1, 2)))
         return misfits / np.maximum(total, 1e-9)
 
-    def _strain(self) -> None:
+    def _strain(self, own: FrameFreedoms) -> None:
         """Fit a strain of positions and object together with a quadratic phase of the probe's spectrum."""
-        own, xp = self._own, self._xp
+        xp = self._xp
         frames = own.sample(len(self.corners))
         wanted = self._nominal[frames] + own.correction_px[frames] * self.scale
         good = None if self._good is None else xp.to_numpy(self._good)

@@ -17,6 +17,7 @@ from ptycho_config.errors import BackendUnavailableError, DataError, PolicyError
 from ptycho_config.legacy import params
 from ptycho_config.probes.evidence import Evidence, demand, observe, refused
 from ptycho_core import backend
+from ptycho_core.backend import Availability
 from ptycho_dispatch import inference, reconstruct, training
 from ptycho_dispatch.probes.recording import registry_kept
 
@@ -111,6 +112,9 @@ class _Backend:
 
     name = "pytorch"
     registry: dict[str, Any] | None = None
+
+    def availability(self) -> Availability:
+        return Availability(installed=True)
 
     def train(self, *arguments: Any, **options: Any) -> Any:
         self.registry = dict(params.cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,12 @@ def _hdf5_formats() -> tuple[_Format, ...]:
     )
 
 
+def _holds_tiff_files(path: Path) -> bool:
+    with suppress(OSError, ValueError):  # a name that no system takes is no directory
+        return path.is_dir() and any(child.suffix.lower() in _TIFF_SUFFIXES for child in path.iterdir())
+    return False
+
+
 def read_scan_file(path: Path, name: str, keys: Keys) -> Arrays:
     """Read a scan from a file of any known format, or from a directory of TIFF files.
 
@@ -46,7 +53,7 @@ def read_scan_file(path: Path, name: str, keys: Keys) -> Arrays:
     Raises:
         DataError: the file is missing, damaged, of no known format, or holds no scan.
     """
-    if path.is_dir() and any(child.suffix.lower() in _TIFF_SUFFIXES for child in path.iterdir()):
+    if _holds_tiff_files(path):
         from ptycho_core.io.formats import tiff
 
         return tiff.read(path, name)
