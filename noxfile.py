@@ -19,9 +19,18 @@ BASE = ("ptycho-config", "ptycho-core", "ptycho-dispatch")
 EXTRA = {"base": (), "torch": ("ptycho-core-torch",), "tf": ("ptycho-core-tf",)}
 EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
 CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,tensorflow"}
-TEST_TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "beartype>=0.19", "hatchling>=1.26")
+TEST_TOOLS = (
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "beartype>=0.19",
+    "hatchling>=1.26",
+)
 #: A process for each core, four at most: each may hold both frameworks. A file's tests share what they train.
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+#: No test takes this long; one that hangs fails instead of holding all others up.
+NOT_FOR_EVER = ("--timeout", "900")
 #: What the tests of ptycho-config need besides; the package itself is changed, and so not installed.
 MUTATION_TOOLS = ("mutmut>=3.8,<4", "pytest>=8", "hypothesis>=6.100", "pydantic>=2.10", "PyYAML>=6")
 NOT_SLOW = ("-m", "not slow and not gpu")
@@ -37,6 +46,7 @@ BENCHMARKS = {
     "positions": "base",
     "gpu": "torch",
     "imports": "all",
+    "cores": "all",
 }
 #: The client, installed without its dependencies, and those of them that it imports without a window.
 CLIENT = "ptychodus==1.7.0"
@@ -97,7 +107,7 @@ def run_tests(session: nox.Session, kind: str, *arguments: str, none_is_fine: bo
     session.env["PTYCHO_TEST_BACKENDS"] = CORES[kind]
     codes = [0, 5] if none_is_fine else [0]  # 5: no test was selected
     several = () if "gpu" in arguments else SIDE_BY_SIDE
-    session.run("python", "-m", "pytest", "-ra", *several, *arguments, success_codes=codes)
+    session.run("python", "-m", "pytest", "-ra", *NOT_FOR_EVER, *several, *arguments, success_codes=codes)
 
 
 @nox.session

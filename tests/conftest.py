@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ for variable in (
 ):
     os.environ.setdefault(variable, "1")
 os.environ["MPLBACKEND"] = "Agg"  # figures are drawn into files; there may be no screen
+
+# A program in the background of a script is started deaf to Ctrl-C, and so is all that it starts. What comes
+# of a run that is interrupted could not be seen then: the signal would never arrive.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # At a desk few examples, and new ones each time; for a verdict the same ones every time; before a release ten
 # times as many; few, and the same, for every mutant. `HYPOTHESIS_PROFILE` chooses.

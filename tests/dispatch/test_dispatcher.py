@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ptycho_config import hardware
-from ptycho_config.errors import BackendUnavailableError, PolicyWarning
+from ptycho_config.errors import PolicyWarning
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.legacy import params
 from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
@@ -101,12 +101,6 @@ def test_a_backend_that_nobody_registered_is_a_value_error_with_the_choices(reco
 def test_the_window_of_older_scripts_is_checked(recorder: Recorder) -> None:
     with pytest.raises(ValueError, match="`M` is 0"):
         recorder.dispatch(TrainingConfig(), M=0)
-
-
-def test_a_core_that_cannot_train_says_so_and_no_other_takes_its_place(scan_file: Path) -> None:
-    config = TrainingConfig(backend="tensorflow", train_data_file=scan_file)
-    with pytest.raises(BackendUnavailableError):
-        run_cdi_example_with_backend(scan_file, None, config, do_stitching=True)
 
 
 def test_turning_a_scan_moves_positions_and_frames(scan_file: Path) -> None:

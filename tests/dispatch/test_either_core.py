@@ -235,12 +235,15 @@ def test_a_resumed_training_that_is_interrupted_keeps_its_network(
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": NO_GPU}
     with subprocess.Popen([sys.executable, "-m", "ptycho_dispatch", *words], **pipes) as process:
         heard = []
-        for line in process.stderr:
-            heard.append(line)
-            if "epoch 2/" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        table, rest = process.communicate(timeout=120)
+        try:
+            for line in process.stderr:
+                heard.append(line)
+                if "epoch 2/" in line:
+                    break
+            process.send_signal(signal.SIGINT)
+            table, rest = process.communicate(timeout=120)
+        finally:
+            process.kill()  # where it does not hear: leaving the block waits for it
     screen = "".join(heard) + rest
     assert process.returncode == 130, screen
     assert "Going on with the network in" in screen

@@ -14,6 +14,7 @@ from ptycho_config.models import ModelConfig
 from ptycho_core_tf.first_weights import seeded
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.classic import classic_network
+from ptycho_core_tf.networks.pooling import compiled_whole, largest_of_four
 from ptycho_core_tf.networks.spectral import SpectralConvolution
 from ptycho_core_tf.networks.unet import LARGEST_AMPLITUDE, Unet
 from ptycho_core_tf.weights import named_variables, output_axis, read_weights
@@ -169,3 +170,22 @@ def test_amplitudes_that_may_vanish_or_turn_negative_warn(activation: str, fault
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build(amp_activation="softplus")
+
+
+def test_both_forms_of_pooling_are_one_function_with_one_gradient() -> None:
+    """No two pixels are equal; among equals each is free to give the gradient to another."""
+    pixels = tf.constant(np.random.default_rng(3).permutation(576).reshape(2, 8, 12, 3).astype(np.float32))
+    found = []
+    for inside in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            if inside:
+                with compiled_whole():
+                    pooled = largest_of_four(pixels)
+            else:
+                pooled = largest_of_four(pixels)
+            total = tf.reduce_sum(pooled**2 + pooled)
+        found.append((pooled.numpy(), tape.gradient(total, pixels).numpy()))
+    assert found[0][0].shape == (2, 4, 6, 3)
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other)

@@ -32,7 +32,13 @@ def scan() -> Scan:
     return simulate_scan(frames=60, frame_px=32, start_kind="true", photons=1e5, seed=1).scan
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=() if name in ("unet", "fno_vanilla") else pytest.mark.slow)
+        for name in ARCHITECTURES
+    ],
+)
 def test_half_precision_learns_as_full_precision_does(scan: Scan, architecture: str) -> None:
     """Weights stay float32; bfloat16 keeps eight bits, which moves R by a few per cent of itself."""
     full = train(scan, execution(), architecture)

@@ -19,6 +19,8 @@ from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.network import PtychoNetwork
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
+#: Of the classic networks in groups, those that every run of the suite trains.
+_QUICK = {("fno_vanilla", 1), ("cnn", 2)}
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +242,14 @@ def test_metrics_are_logged_as_csv(scan: Scan, tmp_path: Path) -> None:
     assert "train_loss" in logged[0].read_text()
 
 
-@pytest.mark.parametrize("architecture", ["cnn", "fno", "fno_vanilla", "ffno"])
-@pytest.mark.parametrize("gridsize", [1, 2])
+@pytest.mark.parametrize(
+    ("architecture", "gridsize"),
+    [
+        pytest.param(name, size, marks=() if (name, size) in _QUICK else pytest.mark.slow)
+        for name in ("cnn", "fno", "fno_vanilla", "ffno")
+        for size in (1, 2)
+    ],
+)
 def test_classic_networks_learn_in_groups(scan: Scan, architecture: str, gridsize: int) -> None:
     model = ModelConfig(architecture=architecture, gridsize=gridsize)
     trained = train(scan, nepochs=6, model=model, batch_size=8, neighbor_count=6)

@@ -15,6 +15,7 @@ from ptycho_core.normalisation import probe_back_in_gauge, probe_in_gauge
 from ptycho_core_tf.forward import back_project, detector_intensity, move_probe
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.fused import compiled_parts
+from ptycho_core_tf.networks.pooling import compiled_whole
 from ptycho_core_tf.networks.unet import Unet
 from ptycho_core_tf.overlap import cut, merge, place
 from ptycho_core_tf.weights import named_variables, read_weights, write_weights
@@ -82,7 +83,7 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         """What XLA compiles: the network, nothing, or what it makes faster: on a CPU, what lies between the
         convolutions."""
         self.network = _build(model, dtype)
-        self._compiled = tf.function(self.network.__call__, jit_compile=True, autograph=False)
+        self._compiled = tf.function(self._traced_whole, jit_compile=True, autograph=False)
         self.probe_parts = tf.Variable(
             _parts(probe_in_gauge(probe, model)), trainable=False, dtype=dtype, name="probe"
         )
@@ -258,6 +259,10 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
 
     def _standardised(self, back: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.math.real(back) / self.back_projection_std, tf.math.imag(back) / self.back_projection_std
+
+    def _traced_whole(self, images: tf.Tensor) -> tf.Tensor:
+        with compiled_whole():
+            return self.network(images)
 
     def _seen(self, images: tf.Tensor) -> tf.Tensor:
         narrowed = tf.cast(images, self.compute_dtype)

@@ -84,22 +84,19 @@ class ForBackend(NamedTuple):
 def check_core(told: ForBackend) -> None:
     """Refuse what cannot run here, before any directory is made.
 
-    PyTorch is missed later, when the log has said what the run's policy is.
-
     Raises:
-        BackendUnavailableError: a core that looks for GPUs itself is not installed, or its framework is not.
+        BackendUnavailableError: the core is not installed, or its framework is not.
         PolicyError: POLICY-001, a GPU that the core was asked to use is absent.
     """
     from ptycho_core.backend import require_backend
 
-    accelerator = told.execution.config.accelerator
+    core, accelerator = require_backend(told.backend), told.execution.config.accelerator
     if isinstance(told.execution.config, PyTorchExecutionConfig):
         hardware.refuse_absent_gpu(accelerator)
-        return
-    core = require_backend(told.backend)
-    sees_gpu = any(device.startswith("cuda") for device in core.availability().devices)
-    flag = f"--{_CORES[told.backend][0].rstrip('_')}-accelerator"
-    hardware.require_accelerator(accelerator, cuda_available=sees_gpu, flag=flag)
+    else:
+        sees_gpu = any(device.startswith("cuda") for device in core.availability().devices)
+        flag = f"--{_CORES[told.backend][0].rstrip('_')}-accelerator"
+        hardware.require_accelerator(accelerator, cuda_available=sees_gpu, flag=flag)
 
 
 def load_for_backend(

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, TrainingError
+from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, TrainingError
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
 from ptycho_config.flags import add_flags
 from ptycho_config.models import RunConfig, TrainingConfig
 from ptycho_config.naming import Part
-from ptycho_dispatch.execution_parts import check_core, execution_parts, load_for_backend
+from ptycho_dispatch.execution_parts import ForBackend, check_core, execution_parts, load_for_backend
 from ptycho_dispatch.execution_policy import announce_execution, runs_by_default
 from ptycho_dispatch.legacy_pictures import write_legacy_pictures
 from ptycho_dispatch.log import LOG_FILE, logging_to
@@ -66,24 +66,36 @@ def run(arguments: argparse.Namespace) -> int:
         BackendUnavailableError: the backend or its framework is not installed.
         ConfigError, DataError, OutputError, PolicyError, TrainingError: see their docstrings.
     """
-    from ptycho_dispatch.dispatcher import prepare
-
     told = load_for_backend(PARTS, arguments)
     training, run_config = told.others
     config, execution = training.config, told.execution.config
     if config.train_data_file is None:
         raise ConfigError("`--train-data-file` is missing: a scan file, or a name such as siemens-star.")
-    check_core(told)
+    try:
+        check_core(told)
+    except BackendUnavailableError:
+        # What is missing changes nothing in what the policy of the run is.
+        with logging_to(None, run_config.config.console_level):
+            _begin(told, config)
+        raise
     if isinstance(execution, PyTorchExecutionConfig) and follows(execution):
         return _follow(config, execution, run_config.config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
-        announce_execution(told)
-        # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
-        chosen = None if runs_by_default(told.execution) else execution
-        prepare(config, chosen, defaults=lambda: execution)
+        _begin(told, config)
         record = NetworkRecord({"training": training, "run": run_config}, told.execution, told.warned)
         return _lead(config, execution, run_config.config, directory, screen, record)
+
+
+def _begin(told: ForBackend, config: TrainingConfig) -> None:
+    """Say what the policy of the run is, and write the registry."""
+    from ptycho_dispatch.dispatcher import prepare
+
+    announce_execution(told)
+    execution = told.execution.config
+    # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
+    chosen = None if runs_by_default(told.execution) else execution
+    prepare(config, chosen, defaults=lambda: execution)
 
 
 def _lead(

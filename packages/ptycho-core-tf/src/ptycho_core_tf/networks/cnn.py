@@ -37,6 +37,7 @@ from ptycho_core_tf.networks.heads import (
     convolution,
 )
 from ptycho_core_tf.networks.layers import doubled
+from ptycho_core_tf.networks.pooling import largest_of_four
 
 __all__ = ["Cnn"]
 
@@ -79,7 +80,7 @@ class Cnn(tf.Module):
             )
         features = _padded(tf.transpose(amplitude_unit, [0, 2, 3, 1]), self.margin_px)
         for block in self.encoder:
-            features = tf.nn.max_pool2d(block(features), 2, 2, "VALID")
+            features = largest_of_four(block(features))
         drawn = complex_object(self.amp(features), self.phase(features))
         return tf.transpose(drawn, [0, 3, 1, 2])
 

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.heaps import check_global_heaps
 from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import energy_in_ev, length_factor
 
@@ -78,6 +79,7 @@ def opened(path: Path) -> Iterator[Hdf5]:
     Raises:
         DataError: it is missing, damaged or no HDF5 file.
     """
+    check_global_heaps(path)
     with translated(path.name):
         file = _open(path)
     try:

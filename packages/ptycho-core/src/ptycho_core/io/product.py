@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.heaps import check_global_heaps
 from ptycho_core.io.writes import atomic_path
 
 PLACEHOLDER_PIXEL_M = 1e-9
@@ -125,6 +126,7 @@ def read_product(path: str | Path) -> Product:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file. Expected an HDF5 product file.")
+    check_global_heaps(path)
     try:
         with h5py.File(path, "r") as file:
             return _read(file, path.name)
