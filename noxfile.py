@@ -47,6 +47,7 @@ BENCHMARKS = {
     "gpu": "torch",
     "imports": "all",
     "cores": "all",
+    "crossing": "all",
 }
 #: The client, installed without its dependencies, and those of them that it imports without a window.
 CLIENT = "ptychodus==1.7.0"

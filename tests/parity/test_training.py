@@ -1,4 +1,9 @@
-"""Training parity: from the same weights, on the same frames in the same order, both cores learn alike."""
+"""Training parity: from the same weights, on the same frames in the same order, both cores learn alike.
+
+Training amplifies rounding: PyTorch beside itself, its first weights changed by 1e-7, is at the same step
+3e-7 away at first, a thousandth after 30 steps and several hundredths after 50 (real scan, `unet`); so is
+TensorFlow beside PyTorch. Single steps are compared while rounding is small, means over an epoch to the end.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,13 @@ from ptycho_config.models import ModelConfig, SolverConfig, TrainingConfig
 from ptycho_core import Scan, open_scan, solve
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback, StepReport
+from ptycho_core.learning.recipe import batch_size_of
 from ptycho_core.learning.run import calibration_frames, prepare, scaling_of
 
 #: Of a loss curve: how far two values of the same step or epoch may lie apart.
 CURVE = 0.01
+#: Steps that rounding leaves alone, as far as `CURVE` is concerned.
+TOGETHER = 30
 #: Of the data residual that each network reaches in the end.
 RESIDUAL = 0.005
 EXECUTIONS = {
@@ -88,8 +96,14 @@ def compare(scan: Scan, config: TrainingConfig, n_steps: int, path: Path, agree:
         # It learned on the way; two networks that stand still would agree as well.
         assert np.mean(curve.residuals[-3:]) < 0.9 * np.mean(curve.residuals[:3])
     first, second = (np.array(curve, np.float32) for curve in curves)
-    worst = np.abs(second / first - 1).max()
-    agree.within(f"loss of each of {n_steps} steps of training", CURVE, first, worst, 1.0)
+    worst = np.abs(second / first - 1)[:TOGETHER].max()
+    agree.within(f"loss of each of the first {min(n_steps, TOGETHER)} steps", CURVE, first, worst, 1.0)
+    steps = -(-scan.n_frames // batch_size_of(trained.training))
+    for start in range(0, n_steps, steps):
+        means = [curve[start : start + steps].mean() for curve in (first, second)]
+        agree.within(
+            f"mean loss of an epoch, {n_steps} steps", CURVE, first, abs(means[0] - means[1]), means[0]
+        )
     agree.within(f"data residual after {n_steps} steps", RESIDUAL, first, abs(ends[0] - ends[1]), 1.0)
 
 
