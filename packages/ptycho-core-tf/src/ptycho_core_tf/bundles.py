@@ -47,7 +47,7 @@ def load_network(path: str | Path, execution: TensorFlowExecutionConfig) -> Trai
         raise BundleError(f"{path}: {error}") from error
     stored.check({name: array.shape for name, array in read_weights(network.network).items()})
     write_weights(network.network, stored.tensors)
-    network.hold_probe(np.stack([bundle.probe.real, bundle.probe.imag], -1))
+    network.hold_probe(np.stack([np.real(bundle.probe), np.imag(bundle.probe)], -1))
     for name, value in stored.scalars.items():
         getattr(network, name).assign(value)
     return TrainedNetwork(

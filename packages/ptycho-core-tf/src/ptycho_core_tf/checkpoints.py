@@ -47,6 +47,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write, unless the last writing was just now and the run goes on."""
+        assert self.model is not None and self.params is not None  # Keras sets them before the first call
         last = self.model.stop_training or epoch + 1 == self.params["epochs"]
         if time.monotonic() < self._not_before and not last:
             return

@@ -39,8 +39,9 @@ def metric_loggers(
 
 def _mlflow(directory: Path) -> keras.callbacks.Callback:
     try:
-        import mlflow
-        from mlflow.keras import MlflowCallback
+        # An optional package, for those who ask for it by name.
+        import mlflow  # pyright: ignore[reportMissingImports]
+        from mlflow.keras import MlflowCallback  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(
             "`--tensorflow-logger-backend mlflow` needs MLflow. Install it: pip install mlflow."

@@ -273,7 +273,7 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
 
 
 def _parts(probe: np.ndarray) -> np.ndarray:
-    return np.stack([probe.real, probe.imag], -1)
+    return np.stack([np.real(probe), np.imag(probe)], -1)
 
 
 def _build(model: ModelConfig, dtype: str) -> tf.Module:

@@ -12,7 +12,7 @@ from ptycho_core.learning.last_good import LastGood
 from ptycho_core.learning.report import TrainingReport
 from ptycho_core.learning.termination import Termination
 from ptycho_core_tf.framework import keras
-from ptycho_core_tf.keras_model import EXTRAS
+from ptycho_core_tf.keras_model import EXTRAS, PtychoKeras
 from ptycho_core_tf.loaders import Loader
 from ptycho_core_tf.network import PtychoNetwork
 
@@ -40,11 +40,23 @@ class Reporter(keras.callbacks.Callback):
         self._steps, self._epoch, self._spread = 0, 0, float("inf")
         self._termination = Termination()
 
+    @property
+    def _trained(self) -> PtychoKeras:
+        """The model in training, which Keras sets before its first call."""
+        assert isinstance(self.model, PtychoKeras)
+        return self.model
+
+    @property
+    def _n_steps(self) -> int:
+        """Steps of an epoch."""
+        assert self.params is not None
+        return int(self.params["steps"])
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Announce the run."""
         self._termination.listen()
         self._good = LastGood(self._weights())
-        self._report.start(int(self.params["steps"]))
+        self._report.start(self._n_steps)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Hear no signal any more."""
@@ -65,21 +77,21 @@ class Reporter(keras.callbacks.Callback):
         self._steps += 1
         self._course.elapsed_s = self._report.elapsed_s
         if told["finite"] < 1:
-            raise TrainingError(self.model.why_not_finite(self._steps, told))
+            raise TrainingError(self._trained.why_not_finite(self._steps, told))
         self._good.end_step()
         self._spread = told["spread"]
         asked = self._report.step(
             self._epoch + 1,
             batch + 1,
-            int(self.params["steps"]),
+            self._n_steps,
             residual=told["step_residual"],
             frames_done=(batch + 1) * self._frames_per_step,
         )
         if asked or self._termination.heard:
             self._report.stopped()
-            self.model.stop_training = True
+            self._trained.stop_training = True
         elif self._report.late:
-            self.model.stop_training = True
+            self._trained.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Report an epoch, keep its weights, and stop a network that always answers the same."""
@@ -87,9 +99,9 @@ class Reporter(keras.callbacks.Callback):
         for name in EXTRAS:
             logs.pop(name, None)
         self._report.epoch({name: float(value) for name, value in logs.items()})
-        self.model.check_collapse(self._steps, self._spread)
-        self.model.check_scale(self._steps)
-        self.model.end_epoch()
+        self._trained.check_collapse(self._steps, self._spread)
+        self._trained.check_scale(self._steps)
+        self._trained.end_epoch()
         self._good.end_epoch(self._weights(), len(self._report.history))
         self._report.keep()
 

@@ -107,7 +107,8 @@ def train_on(
             run.network, config, execution, mean_counts_per_pixel=prepared.mean_counts_per_pixel
         )
         optimiser = optimiser_for(config, module.learned, learning_rate_of(config, execution))
-        module.compile(optimizer=optimiser, jit_compile=False)
+        # Keras annotates its default, "auto", and takes a truth value as well.
+        module.compile(optimizer=optimiser, jit_compile=False)  # pyright: ignore[reportArgumentType]
     course = Course(
         config,
         steps_per_epoch=loader.n_steps,

@@ -32,7 +32,7 @@ def make_loader(
         data,  # pyright: ignore[reportArgumentType]  # it has items and a length, and is no torch class
         batch_size=None,
         sampler=order,
-        collate_fn=Batch.of,
+        collate_fn=Batch.of,  # pyright: ignore[reportArgumentType]  # `data` gives batches, not lists of items
         num_workers=execution.num_workers,
         pin_memory=execution.pin_memory,
         persistent_workers=execution.persistent_workers,

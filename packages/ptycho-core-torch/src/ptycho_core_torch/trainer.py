@@ -103,8 +103,8 @@ def quiet_lightning() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     deterministic = torch.are_deterministic_algorithms_enabled()
     # Writing NaN over every new tensor is a help in finding reads of empty memory, and 5 % of a step.
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    filling: Any = torch.utils.deterministic  # a module with a property, which its stubs do not know
+    filled, filling.fill_uninitialized_memory = filling.fill_uninitialized_memory, False
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning.*")
         try:
@@ -113,4 +113,4 @@ def quiet_lightning() -> Iterator[None]:
             for name, level in before.items():
                 logging.getLogger(name).setLevel(level)
             torch.use_deterministic_algorithms(deterministic)
-            torch.utils.deterministic.fill_uninitialized_memory = filled
+            filling.fill_uninitialized_memory = filled

@@ -112,7 +112,7 @@ class _Swapped:
     """Rows become columns."""
 
     def shape(self, frame_shape: tuple[int, int]) -> tuple[int, int]:
-        return frame_shape[::-1]
+        return frame_shape[1], frame_shape[0]
 
     def dtype(self, dtype: np.dtype) -> np.dtype:
         return dtype

@@ -160,17 +160,18 @@ def _try_orientations(scan: Scan, arguments: argparse.Namespace) -> None:
 
 def _advise(right: tuple[str, ...], source: str, flags: dict[str, str]) -> None:
     """Say which orientation it is, and the command that uses it."""
-    print(f"{right[0]} explains the frames.")
-    if len(right) > 1:
+    best, *twins = right
+    print(f"{best} explains the frames.")
+    if twins:
         print(
-            f"So does {right[1]}, its twin: the same image, turned by 180 degrees and its phase reversed. "
+            f"So does {twins[0]}, its twin: the same image, turned by 180 degrees and its phase reversed. "
             "Only a start probe that is known tells them apart."
         )
     before = flags.get("positions_orientation", "as-is")
-    if right[0] == "as-is":
+    if best == "as-is":
         print("The orientation is right as it is" + ("." if before == "as-is" else f" ({before})."))
     elif before == "as-is":
-        print(f"reconstruct it: {_command(source, flags | {'positions_orientation': right[0]})}")
+        print(f"reconstruct it: {_command(source, flags | {'positions_orientation': best})}")
     else:
         print(f"Leave out `--positions-orientation {before}` and try again: the trials build on it.")
 

@@ -103,7 +103,9 @@ class RawData:
     @classmethod
     def from_scan(cls, scan: Scan) -> RawData:
         """Give a scan the legacy names."""
-        frames = scan.frames if scan.dc == "center" else np.fft.fftshift(scan.frames, axes=(-2, -1))
+        frames = np.asarray(scan.frames)
+        if scan.dc != "center":
+            frames = np.fft.fftshift(frames, axes=(-2, -1))
         raw = cls.__new__(cls)
         raw._adopt(scan, frames, None, None, scan.ground_truth)
         return raw

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  # compiled, and without a stub
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.heaps import check_global_heaps
@@ -160,7 +161,7 @@ class Hdf5:
         """
         found: dict[str, h5py.Dataset] = {}
         seen: set[tuple[int, int]] = set()
-        waiting: list[tuple[str, h5py.Group, int]] = [("", self.file["/"], 0)]
+        waiting: list[tuple[str, h5py.Group, int]] = [("", self.file, 0)]
         n_links = 0
         with translated(self.path.name, "its tree"):
             while waiting:
@@ -176,9 +177,9 @@ class Hdf5:
                         item = group.get(key)
                     except _BROKEN:
                         continue
-                    if item is None or isinstance(item, h5py.Datatype):
+                    if not isinstance(item, h5py.Group | h5py.Dataset):
                         continue
-                    info = h5py.h5o.get_info(item.id)
+                    info = h5o.get_info(item.id)
                     if (info.fileno, info.addr) in seen:
                         continue
                     seen.add((info.fileno, info.addr))
@@ -359,7 +360,10 @@ class Hdf5Source:
         held = self._open.get(os.getpid())
         if held is None:
             file = _open(self.path)
-            held = self._open[os.getpid()] = (file, file[self.key])
+            item = file[self.key]
+            if not isinstance(item, h5py.Dataset):
+                raise DataError(f"{self.path.name}: `{one_line(self.key, 80)}` is no data set any more.")
+            held = self._open[os.getpid()] = (file, item)
         return held[1]
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the fields

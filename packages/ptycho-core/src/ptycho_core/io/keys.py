@@ -17,6 +17,7 @@ from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.recognise import one_line
 from ptycho_core.io.values import warn
+from ptycho_core.lazy import LazyFrames
 from ptycho_core.survey import frame_chunks
 
 FRAMES = ("diff3d", "diffraction")
@@ -164,7 +165,7 @@ def _flags(archive: Archive, key: str) -> np.ndarray | None:
     return flags != 0
 
 
-def _require_equal_aliases(archive: Archive, key: str, frames: np.ndarray, name: str) -> None:
+def _require_equal_aliases(archive: Archive, key: str, frames: np.ndarray | LazyFrames, name: str) -> None:
     """Two names for the frames are fine as long as they say the same."""
     other_key = next((other for other in FRAMES if other != key and other in archive.members), None)
     if key not in FRAMES or other_key is None:

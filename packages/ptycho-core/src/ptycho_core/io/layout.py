@@ -51,6 +51,14 @@ def require_real_numbers(array: np.ndarray | LazyFrames, name: str, what: str) -
     )
 
 
+def _without_outer_axes(frames: np.ndarray) -> np.ndarray:
+    while frames.ndim > 3 and frames.shape[0] == 1:
+        frames = frames[0]
+    while frames.ndim > 3 and frames.shape[-1] == 1:
+        frames = frames[..., 0]
+    return frames
+
+
 def arrange_frames(frames: np.ndarray | LazyFrames, n_positions: int, name: str) -> ArrangedFrames:
     """Bring frames into the layout (frame, y, x) by comparing with the number of positions (FORMAT-001).
 
@@ -63,10 +71,7 @@ def arrange_frames(frames: np.ndarray | LazyFrames, n_positions: int, name: str)
     require_real_numbers(frames, name, "the diffraction")
     given_shape = frames.shape
     if isinstance(frames, np.ndarray):
-        while frames.ndim > 3 and frames.shape[0] == 1:
-            frames = frames[0]
-        while frames.ndim > 3 and frames.shape[-1] == 1:
-            frames = frames[..., 0]
+        frames = _without_outer_axes(frames)
     if frames.ndim != 3:
         raise DataError(
             f"{name}: the diffraction has shape {given_shape}. Expected (frames, N, N), one square pattern "

@@ -59,7 +59,8 @@ def save_scan(
 
 
 def _centred(scan: Scan) -> np.ndarray:
-    return fft.fftshift(scan.frames, axes=(-2, -1)) if scan.dc == "corner" else scan.frames
+    frames = np.asarray(scan.frames)
+    return fft.fftshift(frames, axes=(-2, -1)) if scan.dc == "corner" else frames
 
 
 def _metadata(scan: Scan, measurement: str) -> dict[str, Any]:  # Any: the scan's own metadata, whatever it is

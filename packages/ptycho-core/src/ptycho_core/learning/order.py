@@ -34,7 +34,7 @@ class Neighbourhoods:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __getitem__(self, chosen: tuple[int]) -> FrameBatch:
+    def __getitem__(self, chosen: tuple[int, ...]) -> FrameBatch:
         (group,) = chosen
         middle = self._frames.scan.positions_px[self._groups[group]].mean(axis=0)
         _, nearest = self._tree.query(middle, k=self._size)

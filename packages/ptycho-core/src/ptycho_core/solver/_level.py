@@ -415,7 +415,7 @@ class Level:
         offset = middle - back @ middle
         parts = [
             scipy.ndimage.affine_transform(part, back, offset, order=3, mode="nearest")
-            for part in (obj.real, obj.imag)
+            for part in (np.real(obj), np.imag(obj))
         ]
         self.object = self._xp.asarray((parts[0] + 1j * parts[1]).astype(np.complex64))
 

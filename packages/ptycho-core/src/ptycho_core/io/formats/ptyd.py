@@ -65,7 +65,9 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
 
 def _chunks(file: Hdf5) -> list[str]:
     group = file.group("chunks")
-    names = [] if group is None else [key for key in group if file.dataset(f"chunks/{key}/data") is not None]
+    names = (
+        [] if group is None else [str(key) for key in group if file.dataset(f"chunks/{key}/data") is not None]
+    )
     if not names:
         raise DataError(f"{file.path.name}: no chunk holds frames. {file.listing()}", finding="DATA-001")
     ordered = sorted(names, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0, key))

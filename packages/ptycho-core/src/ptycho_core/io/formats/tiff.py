@@ -100,9 +100,9 @@ def _source(path: Path) -> TiffSource:
         series = tiff.series[0]
         shape = tuple(int(n) for n in series.shape)
         dtype = np.dtype(series.dtype)
-        frames = (int(np.prod(shape[:-2], dtype=object)), *shape[-2:])
         if len(shape) < 2 or dtype.kind not in "biuf" or 0 in shape:
             raise ValueError(f"its pages are {dtype} {shape}, not grey values")
+        frames = (int(np.prod(shape[:-2], dtype=object)), shape[-2], shape[-1])
         n_pages = len(tiff.pages)
         frame_bytes = int(np.prod(shape[-2:], dtype=object)) * dtype.itemsize
         if frame_bytes > _LARGEST_PAGE_BYTES:
