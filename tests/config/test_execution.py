@@ -303,3 +303,11 @@ def test_a_driver_counts_unless_its_devices_are_hidden(
     assert hardware.nvidia_driver_present() is False
     trace.touch()
     assert hardware.nvidia_driver_present() is present
+
+
+def test_a_fallback_names_the_flag_of_the_core_that_fell_back() -> None:
+    fallen = hardware.resolve_accelerator("auto", cuda_available=False)
+    with pytest.warns(PolicyWarning, match="Ask for it with `--tensorflow-accelerator cpu` to silence this"):
+        hardware.announce(fallen, flag="--tensorflow-accelerator")
+    with pytest.warns(PolicyWarning, match="Ask for it with `--torch-accelerator cpu` to silence this"):
+        hardware.announce(fallen)
