@@ -25,6 +25,7 @@ TENSORFLOW_ALONE = {
     "logs.py": "loggers, which Lightning's Trainer is given",
     "networks/layers.py": "the layers of torch.nn",
     "networks/fused.py": "what XLA makes one loop of; torch has such kernels",
+    "networks/pooling.py": "the form of pooling that XLA can take",
 }
 #: Modules that only the PyTorch core has.
 TORCH_ALONE = {

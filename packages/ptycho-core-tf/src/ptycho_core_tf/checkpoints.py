@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_core_tf.framework import keras
@@ -47,8 +47,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write, unless the last writing was just now and the run goes on."""
-        assert self.model is not None and self.params is not None  # Keras sets them before the first call
-        last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        model, n_epochs = cast("keras.Model", self.model), cast("dict[str, Any]", self.params)["epochs"]
+        last = model.stop_training or epoch + 1 == n_epochs
         if time.monotonic() < self._not_before and not last:
             return
         began = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -43,14 +43,12 @@ class Reporter(keras.callbacks.Callback):
     @property
     def _trained(self) -> PtychoKeras:
         """The model in training, which Keras sets before its first call."""
-        assert isinstance(self.model, PtychoKeras)
-        return self.model
+        return cast("PtychoKeras", self.model)
 
     @property
     def _n_steps(self) -> int:
-        """Steps of an epoch."""
-        assert self.params is not None
-        return int(self.params["steps"])
+        """Steps of an epoch, which Keras tells before its first call."""
+        return int(cast("dict[str, Any]", self.params)["steps"])
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Announce the run."""
