@@ -79,3 +79,37 @@ def test_a_product_has_no_picture_and_says_so(ptycho, scan_file: Path, tmp_path:
     assert refused.returncode == 2
     assert "--picture" in refused.stderr
     assert not (tmp_path / "x.png").exists()
+
+
+def test_the_orientation_is_found_and_the_command_that_is_printed_uses_it(
+    ptycho, scan_file: Path, tmp_path: Path
+) -> None:
+    good = open_scan(scan_file)
+    turned = good.positions_px[:, ::-1] * [1.0, -1.0]
+    path = save_scan(
+        Scan.from_arrays(
+            np.array(good.frames), turned, good.probe, measurement="counts", dc="center", name="turned"
+        ),
+        tmp_path / "turned.npz",
+    )
+    done = ptycho("inspect", path, "--orientations")
+    assert done.returncode == 0, done.stderr
+    assert "trying eight orientations on" in done.stdout
+    (command,) = (line for line in done.stdout.splitlines() if line.startswith("reconstruct it: "))
+    words = command.removeprefix("reconstruct it: ").split()
+    assert words[:2] == ["ptycho", "reconstruct"]
+    assert words[words.index("--positions-orientation") + 1] in ("rotate-90", "rotate-270")
+    (picture,) = (line for line in done.stdout.splitlines() if line.startswith("picture: "))
+    assert (tmp_path / picture.removeprefix("picture: ")).stat().st_size > 1000
+    again = ptycho(*words[1:], "--effort", "fast", "--output-dir", "out")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + b"\0" * 40, b"PK\x03\x04" + b"\1" * 30])
+def test_a_file_that_cannot_be_read_ends_with_exit_code_3(ptycho, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.h5").write_bytes(content)
+    done = ptycho("inspect", tmp_path / "broken.h5")
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("ptycho: broken.h5")
+    assert done.stdout == ""

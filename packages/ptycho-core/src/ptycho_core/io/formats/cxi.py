@@ -2,7 +2,7 @@
 
 Entries are numbered (`entry_1`), and so are the detectors of an instrument. Lengths are metres, energies
 joules. A mask is a word of flags for each pixel. `translation` is (M, 3), x, y and z; it is read as the place
-of the probe in the sample's frame, with the axes of the detector, which is how Ptychodus and PyNX write it.
+of the probe in the sample's frame, with the axes of the detector, which is how Ptychodus writes it.
 """
 
 from __future__ import annotations
