@@ -1,4 +1,4 @@
-"""Watch with the solver: it refines canvas and probe while frames come, and solves the whole scan at the end."""
+"""Watch with the solver: it refines canvas and probe while frames come, and solves the scan at the end."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class BySolver:
         """Choose how the scan is finished when it is complete.
 
         Args:
-            finish: `solve` reconstructs it from the start, as `solve` does with a finished scan; `polish` goes
-                on from the live image at full resolution; `none` keeps the live image.
+            finish: `solve` reconstructs it from the start, like any finished scan; `polish` goes on from the
+                live image at full resolution; `none` keeps the live image.
         """
         self._config, self._execution, self._finish = config or SolverConfig(), execution, finish
         self._solver = LiveSolver(config, execution)
@@ -103,7 +103,11 @@ class BySolver:
     def finished(self, scan: Scan, callbacks: Sequence[Callback]) -> Reconstruction:
         """Return the result of the complete scan."""
         if self._finish == "none" or not self._solver.begun:
-            return self.kept(scan) if self._solver.begun else solve(scan, self._config, self._execution, callbacks)
+            return (
+                self.kept(scan)
+                if self._solver.begun
+                else solve(scan, self._config, self._execution, callbacks)
+            )
         start = self.kept(scan) if self._finish == "polish" else None
         return solve(scan, self._config, self._execution, callbacks, start=start)
 

@@ -128,7 +128,9 @@ class Intake:
             probe_source="given" if head.probe_source == "given" else "file",
             notes=(*head.notes, f"{self._count} frames, watched while they were measured."),
         )
-        known = {key: getattr(head, key) for key in ("pixel_size_m", "energy_ev", "distance_m", "known_sha256")}
+        known = {
+            key: getattr(head, key) for key in ("pixel_size_m", "energy_ev", "distance_m", "known_sha256")
+        }
         return replace(scan, **known)
 
     def _begin(self, *, last: bool) -> list[Arrival]:

@@ -28,7 +28,7 @@ def open_source(
     first_number: int | None = None,
     door: Mapping[str, Any] | None = None,  # Any: the keywords of `open_scan`
 ) -> Source:
-    """Open what is to be watched: a growing stack, a directory of frame files, or a replay of a finished scan.
+    """Open what is to be watched: a growing stack, a directory of frame files, or the replay of a scan.
 
     Args:
         replay: frames per second at which a scan that `open_scan` knows is replayed.
@@ -44,7 +44,8 @@ def open_source(
     path = expanded(source)
     if str(source) in datasets.DATASETS and not path.exists():
         raise ConfigError(
-            f"{source} is a finished data set and does not grow. `ptycho watch {source} --replay 500` replays it."
+            f"{source} is a finished data set and does not grow. `ptycho watch {source} --replay 500` "
+            "replays it."
         )
     elsewhere = door.get("positions_file")
     key = door.get("positions_key")
@@ -55,13 +56,18 @@ def open_source(
         return FrameFiles(path, positions, first_number=first_number)
     if path.suffix.lower() in _STACKS:
         if not path.exists() and not path.parent.is_dir():
-            raise DataError(f"{path}: neither the file nor its folder is there. Make the folder, or correct the name.")
+            raise DataError(
+                f"{path}: neither the file nor its folder is there. Make the folder, or correct the name."
+            )
         named = elsewhere is not None or path.suffix.lower() == ".npy"
         keys = Keys(door.get("frames_key"), None if elsewhere else key, door.get("probe_key"), named)
         return GrowingStack(path, keys, positions if named else None)
     if path.exists():
         raise ConfigError(
-            f"{path.name}: a file of this kind does not grow. Expected HDF5, NPY or a directory of frame files; "
-            f"`ptycho watch {path.name} --replay 500` replays a finished scan."
+            f"{path.name}: a file of this kind does not grow. Expected HDF5, NPY or a directory of frame "
+            f"files; `ptycho watch {path.name} --replay 500` replays a finished scan."
         )
-    raise DataError(f"{path}: no such file or directory. Expected HDF5, NPY or a directory of frame files.")
+    raise DataError(
+        f"{path}: no such file or directory. Expected HDF5, NPY or a directory of frame files; a file that is "
+        "still to come needs its ending, such as .h5."
+    )

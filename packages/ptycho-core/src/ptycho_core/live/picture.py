@@ -20,7 +20,7 @@ _PAPER, _DARK = 255, 40
 def live_picture(
     obj: Complex64[np.ndarray, "height width"], coverage: Float32[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "rows columns"]:
-    """Return grey values: on the left the phase without its ramp, on the right the amplitude; unseen is dark."""
+    """Return grey values: left the phase without its ramp, right the amplitude; what is unseen is dark."""
     seen = covered_region(coverage, 0.02)
     box = covered_box(seen)
     step = max(1, -(-max(obj[box].shape) // _LARGEST_PX))

@@ -19,7 +19,7 @@ _ENDINGS = (".csv", ".txt", ".dat", ".npy", ".npz", ".h5")
 
 
 def find_beside(source: Path) -> Path | None:
-    """Find the file of positions that belongs to a source: `NAME_positions.*` or `positions.*`, in it or beside."""
+    """Find a source's file of positions: `NAME_positions.*` or `positions.*`, in it or beside it."""
     folders = [source] if source.is_dir() else []
     stem = source.name.split(".")[0]
     for folder in (*folders, source.parent):
@@ -83,7 +83,8 @@ def grown_array(path: Path) -> np.ndarray:
         return np.memmap(path, header.dtype, "r", len(header.raw), (rows, *header.shape[1:]))
     except (OSError, EOFError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path.name}: cannot be read as a growing NPY file ({error}). Write it as (frames, N, N), in C order."
+            f"{path.name}: cannot be read as a growing NPY file ({error}). Write it as (frames, N, N), "
+            "in C order."
         ) from error
 
 

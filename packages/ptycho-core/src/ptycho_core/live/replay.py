@@ -69,7 +69,12 @@ class Replay:
         if good.ndim == 3:
             amplitude[~good] = np.nan
         found = [
-            Arrival(index, amplitude[index - self._given], self._scan.positions_px[index], self._began + index / self._rate)
+            Arrival(
+                index,
+                amplitude[index - self._given],
+                self._scan.positions_px[index],
+                self._began + index / self._rate,
+            )
             for index in range(self._given, due)
         ]
         self._given = due

@@ -23,7 +23,7 @@ from ptycho_core.scan import Scan
 
 __all__ = ["LiveOptions", "LiveRecord", "LiveReport", "Worker", "watch"]
 
-#: Of the time between two pictures, so much is worked before anybody looks for new frames; never longer than this.
+#: Of the time between two pictures, so much is worked before anybody looks for new frames, at most so long.
 _SLICE, _LONGEST_SLICE_S = 0.25, 0.15
 _IDLE_S = 0.01
 #: Frames per second are counted over so many seconds.
@@ -77,7 +77,7 @@ class LiveRecord:
 
     Attributes:
         latencies_s: of each frame, from its arrival to the first picture with its trace.
-        sustained_frames_per_second: frames by the time from the first arrival to the picture with the last one.
+        sustained_frames_per_second: that left their trace between the first and the last new picture.
         finish_s: seconds that the final reconstruction took.
     """
 
@@ -92,7 +92,15 @@ class LiveRecord:
 
     def summary(self) -> dict[str, Any]:
         """Return the record as data for `run.json`."""
-        shown = ("frames", "repeated", "left_out", "pictures", "ended", "sustained_frames_per_second", "finish_s")
+        shown = (
+            "frames",
+            "repeated",
+            "left_out",
+            "pictures",
+            "ended",
+            "sustained_frames_per_second",
+            "finish_s",
+        )
         latencies = self.latencies_s or [float("nan")]
         median, high = np.percentile(latencies, (50, 95))
         return {key: getattr(self, key) for key in shown} | {
@@ -150,7 +158,9 @@ def watch(
     Raises:
         DataError: nothing came that could be read.
     """
-    return _Watch(source, worker, options or LiveOptions(), door, picture, on_report, callbacks).run(on_complete)
+    return _Watch(source, worker, options or LiveOptions(), door, picture, on_report, callbacks).run(
+        on_complete
+    )
 
 
 class _Watch:
@@ -173,7 +183,10 @@ class _Watch:
         self._pictured = np.zeros(0, bool)
         self._drawn_s, self._began_s = -np.inf, time.perf_counter()
         self._arrivals: deque[tuple[float, int]] = deque()
-        self._residual, self._last_traced_s = float("nan"), float("nan")
+        self._residual = float("nan")
+        self._traced: list[
+            tuple[float, int]
+        ] = []  # when pictures were drawn, and how many frames were in them
         self._picture_failed = False
 
     def run(self, on_complete: Callable[[Reconstruction], None] | None) -> tuple[Reconstruction, LiveRecord]:
@@ -206,7 +219,10 @@ class _Watch:
 
     @property
     def _frames_per_second(self) -> float:
-        return sum(count for _, count in self._arrivals) / _COUNTED_S
+        if not self._arrivals:
+            return 0.0
+        since = time.perf_counter() - float(self._intake.arrived_s.min())
+        return sum(count for _, count in self._arrivals) / min(_COUNTED_S, max(since, 0.1))
 
     def _work(self, *, last: bool) -> bool:
         """Improve the image for a moment; return whether there was anything to do."""
@@ -239,7 +255,9 @@ class _Watch:
         if not len(traced):
             return
         if len(self._pictured) < len(traced):
-            self._pictured = np.concatenate([self._pictured, np.zeros(len(traced) - len(self._pictured), bool)])
+            self._pictured = np.concatenate(
+                [self._pictured, np.zeros(len(traced) - len(self._pictured), bool)]
+            )
         news = traced & ~self._pictured[: len(traced)]
         since = time.perf_counter() - self._drawn_s
         complete = last and bool(traced.all()) and len(traced) == len(self._intake)
@@ -254,7 +272,7 @@ class _Watch:
         self._record.latencies_s += latencies.tolist()
         self._pictured[: len(traced)] |= news
         if news.any():
-            self._last_traced_s = drawn
+            self._traced.append((drawn, int(self._pictured.sum())))
         self._report(feed, float(latencies.max(initial=0.0)))
 
     def _draw(self) -> None:
@@ -274,7 +292,10 @@ class _Watch:
         report = LiveReport(
             frames=len(intake),
             expected=self._options.expected or declared,
-            waiting=feed.waiting + int((~self._pictured[: len(intake)]).sum()) + len(intake) - len(self._pictured),
+            waiting=feed.waiting
+            + int((~self._pictured[: len(intake)]).sum())
+            + len(intake)
+            - len(self._pictured),
             frames_per_second=self._frames_per_second,
             latency_s=latency_s,
             residual=self._residual,
@@ -304,9 +325,9 @@ class _Watch:
         intake, record = self._intake, self._record
         record.frames, record.repeated, record.left_out = len(intake), intake.repeated, intake.left_out
         scan = intake.scan()
-        if np.isfinite(self._last_traced_s):
-            seconds = self._last_traced_s - float(intake.arrived_s.min())
-            record.sustained_frames_per_second = len(intake) / max(seconds, 1e-9)
+        if len(self._traced) > 1:
+            (first_s, first), (last_s, last) = self._traced[0], self._traced[-1]
+            record.sustained_frames_per_second = (last - first) / (last_s - first_s)
         self._say_what_is_missing()
         live_s = time.perf_counter() - self._began_s
         began = time.perf_counter()
@@ -315,9 +336,7 @@ class _Watch:
             on_complete(self._worker.kept(scan))
             began = time.perf_counter()
         result = (
-            self._worker.kept(scan)
-            if interrupted and begun
-            else self._worker.finished(scan, self._given)
+            self._worker.kept(scan) if interrupted and begun else self._worker.finished(scan, self._given)
         )
         record.finish_s = time.perf_counter() - began
         timings = {**result.timings, "live": live_s, "total": live_s + record.finish_s}
@@ -336,7 +355,9 @@ class _Watch:
     def _say_what_is_missing(self) -> None:
         record = self._record
         if record.repeated:
-            self._event("repeated", f"{record.repeated} frames came more than once; the first of each is used.")
+            self._event(
+                "repeated", f"{record.repeated} frames came more than once; the first of each is used."
+            )
         if not record.left_out:
             return
         named = [f"{index} ({why})" for index, why in list(record.left_out.items())[:_NAMED]]

@@ -8,6 +8,7 @@ complete, `solve` looks at all of it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from ptycho_core.solver._statistics import HOPELESS_NOISE_FLOOR, central, scan_s
 __all__ = ["LiveFrames", "LiveSolver"]
 
 _SOFTENING, _SEARCHABLE_FLOOR = 1e-5, 0.5
-#: Frames that the search of a start probe looks at; with fewer it is repeated when there are so many times more.
+#: Frames that the search of a start probe looks at; with fewer it is repeated when there are three times more.
 _SEARCH_FRAMES, _SEARCH_AGAIN = 120, 3
 #: Frames stepped on in one go: they are copied for it, so that they lie side by side.
 _MOST_AT_ONCE = 240
@@ -48,7 +49,7 @@ _DIVERGED = 3.0
 
 @dataclass(frozen=True, eq=False)
 class LiveFrames:
-    """The frames so far: (M, N, N) amplitude, pixels that count (None: all), positions in pixels, probe known."""
+    """The frames so far, as a scan, and once more as plain arrays; `good` is None where all pixels count."""
 
     scan: Scan
     amplitude: Float32[np.ndarray, "frame n n"]
@@ -133,7 +134,9 @@ class LiveSolver:
         )
         self._at, self._searched, self._usual = 0, scan.n_frames, math.nan
         self.size_px = self._levels[0].size_px
-        positions = frames.positions_px if known_px is None else np.concatenate([frames.positions_px, known_px])
+        positions = (
+            frames.positions_px if known_px is None else np.concatenate([frames.positions_px, known_px])
+        )
         self._canvas = LiveCanvas(scan.frame_px, self.size_px, positions)
         self._seen = np.zeros(0, np.int64)
 
@@ -156,7 +159,7 @@ class LiveSolver:
             seconds: to be used, about; every new frame is seen once in any case.
             frames_per_second: that came lately; a finer level has to keep up with them.
         Returns:
-            The amplitude misfit of the frames of the first round relative to their amplitude, before the steps.
+            The amplitude misfit of the first round relative to the amplitude, before its steps.
         """
         canvas, until = self._canvas, time.perf_counter() + seconds
         if canvas is None:
@@ -269,6 +272,4 @@ def _batches(n_frames: int, frames_per_batch: int) -> list[Batch]:
     """Cut frames into batches of about that size, each its own cell."""
     count = max(1, round(n_frames / frames_per_batch))
     edges = [batch * n_frames // count for batch in range(count + 1)]
-    return [
-        Batch(slice(a, b), slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a
-    ]
+    return [Batch(slice(a, b), slice(a, b)) for a, b in itertools.pairwise(edges) if b > a]
