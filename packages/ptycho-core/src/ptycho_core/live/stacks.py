@@ -16,7 +16,8 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.door import Arrays
 from ptycho_core.io.formats.reading import is_hdf5, read_scan_file
 from ptycho_core.io.found import Keys
-from ptycho_core.lazy import LazyFrames
+from ptycho_core.io.hdf5 import Hdf5Source, without_lock
+from ptycho_core.lazy import ChainedSource, FrameSource, LazyFrames
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.live.positions import PositionsBeside, grown_array, without_blank_end
 
@@ -66,8 +67,11 @@ class GrowingStack:
         try:
             if not self._path.exists():
                 return []
-            arrays = self._look(last=last)
-            found = [] if arrays is None else self._take(arrays, now, last=last)
+            with without_lock():
+                arrays = self._look(last=last)
+                found = [] if arrays is None else self._take(arrays, now, last=last)
+                if arrays is not None and isinstance(arrays.frames, LazyFrames):
+                    _let_go(arrays.frames.source)
             self._unread = None
         except (DataError, OSError) as error:
             self._be_patient(error, now, last=last)
@@ -171,3 +175,10 @@ class GrowingStack:
             for index, frame, is_there in zip(chosen, block, there, strict=True)
             if is_there
         ]
+
+
+def _let_go(source: FrameSource) -> None:
+    """Close the files behind frames: a writer may be about to open them."""
+    for part in source.parts if isinstance(source, ChainedSource) else (source,):
+        if isinstance(part, Hdf5Source):
+            part.close()

@@ -43,8 +43,8 @@ _MOST_AT_ONCE = 240
 _SEEN_ENOUGH, _SEEN_IN_ALL = 8.0, 40.0
 #: The next level has to be able to show each new frame so many times while it uses this part of the time.
 _TIMES_EACH, _PART_OF_TIME = 4.0, 0.7
-#: The misfit of a round may exceed the usual one by so much; new parts of an object are always seen worse.
-_DIVERGED = 3.0
+#: What the misfit may be relative to that of a transparent object, and what it may be in any case.
+_DIVERGED, _WORST = 1.2, 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class LiveSolver:
         self._at, self._searched, self._slower = 0, 0, 1.0
         self._seen = np.zeros(0, np.int64)
         self._seconds_each: dict[int, float] = {}
-        self._usual = math.nan
+        self._at_first = self._of_late = math.nan
 
     @property
     def arrays(self) -> Arrays:
@@ -132,7 +132,8 @@ class LiveSolver:
                 warm_start=False,
             )
         )
-        self._at, self._searched, self._usual = 0, scan.n_frames, math.nan
+        self._first_spectrum = self._spectrum.copy()
+        self._at, self._searched, self._at_first = 0, scan.n_frames, math.nan
         self.size_px = self._levels[0].size_px
         positions = (
             frames.positions_px if known_px is None else np.concatenate([frames.positions_px, known_px])
@@ -150,7 +151,7 @@ class LiveSolver:
     def rested(self) -> bool:
         """Whether more steps on the frames so far would change nothing that an eye sees."""
         at_last = self._at == len(self._levels) - 1
-        return self.begun and at_last and len(self._seen) > 0 and self._seen.mean() >= _SEEN_IN_ALL
+        return self.begun and at_last and len(self._seen) > 0 and float(self._seen.mean()) >= _SEEN_IN_ALL
 
     def work(self, frames: LiveFrames, *, seconds: float, frames_per_second: float) -> float:
         """Step on the frames that were never seen, and on a sample of the others while there is time.
@@ -182,9 +183,9 @@ class LiveSolver:
             misfit = self._round(frames, np.concatenate([fresh, older]), canvas)
             first = misfit if math.isnan(first) else first
             if len(waiting) <= len(fresh):
+                self._rise_if_worthwhile(canvas, frames_per_second)
                 if time.perf_counter() >= until or self.rested:
                     return first
-                self._rise_if_worthwhile(canvas, frames_per_second)
 
     def _sample(self, count: int, *, without: np.ndarray) -> np.ndarray:
         """Draw frames, those seen least before the others."""
@@ -227,21 +228,37 @@ class LiveSolver:
         misfit = sum(level.step(index, steps) for index in range(len(level.batches)))
         level.settle(OBJECT_LIMIT)
         misfit /= max(level.total_amplitude, 1e-9)
-        if self._accept(misfit):
+        self._seen[chosen] += 1
+        if self._explains(misfit):
             canvas.object = self._xp.to_numpy(level.object)
             self._spectrum[:, crop, crop] = self._xp.to_numpy(level.spectrum)
-        self._seen[chosen] += 1
+        else:
+            self._start_again(canvas)
         self.steps_taken += len(chosen)
         self._seconds_each[size] = (time.perf_counter() - began) / len(chosen)
         return misfit
 
-    def _accept(self, misfit: float) -> bool:
-        """Return whether a round may be kept; after one that diverged the steps are shorter for good."""
-        if not math.isfinite(misfit) or misfit > _DIVERGED * self._usual:
-            self._slower /= 2
+    def _explains(self, misfit: float) -> bool:
+        """Whether the frames of late are explained better than the first ones were by a transparent object.
+
+        What is not has diverged. A scan may begin beside the object, where a transparent one explains all.
+        """
+        if not math.isfinite(misfit):
             return False
-        self._usual = misfit if math.isnan(self._usual) else 0.8 * self._usual + 0.2 * misfit
-        return True
+        if math.isnan(self._at_first):
+            self._at_first = self._of_late = misfit
+        self._of_late = 0.7 * self._of_late + 0.3 * misfit
+        return self._of_late <= max(_DIVERGED * self._at_first, _WORST)
+
+    def _start_again(self, canvas: LiveCanvas) -> None:
+        """Forget the image and begin with half the steps, for good."""
+        canvas.rise(self._levels[0].size_px)
+        canvas.object = np.ones_like(canvas.object)
+        self._spectrum = self._first_spectrum.copy()
+        self._at, self.size_px = 0, self._levels[0].size_px
+        self._slower /= 2
+        self._at_first = math.nan
+        self._seen[:] = 0
 
     def _rise_if_worthwhile(self, canvas: LiveCanvas, frames_per_second: float) -> None:
         if self._at + 1 >= len(self._levels) or self._seen.mean() < _SEEN_ENOUGH * (self._at + 1):
