@@ -15,6 +15,8 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.door import Arrays
 from ptycho_core.io.geometry import turned_positions
 from ptycho_core.io.opening import let_in
+from ptycho_core.io.overlap import warn_without_overlap
+from ptycho_core.io.start_probe import estimate_probe
 from ptycho_core.io.values import LARGEST_CANVAS_PX, LARGEST_NAN_FRACTION
 from ptycho_core.lazy import LazyFrames
 from ptycho_core.live.arrival import Arrival, Source
@@ -116,22 +118,19 @@ class Intake:
         rows: Any = slice(0, self._count) if in_order else order
         known = _plain(head)
         bad = self._bad[rows] if self._bad is not None else known if known.any() else None
-        probe = None if head.probe_source == "estimated" else head.probe
-        scan = Scan.from_arrays(
-            self._amplitude[rows],
-            self._positions[rows],
-            probe,
+        scan = replace(
+            head,
+            frames=self._amplitude[rows],
+            positions_px=self._positions[rows],
             measurement="amplitude",
             dc="center",
             bad_pixels=bad,
-            name=head.name,
-            probe_source="given" if head.probe_source == "given" else "file",
             notes=(*head.notes, f"{self._count} frames, watched while they were measured."),
         )
-        known = {
-            key: getattr(head, key) for key in ("pixel_size_m", "energy_ev", "distance_m", "known_sha256")
-        }
-        return replace(scan, **known)
+        if head.probe_source == "estimated":
+            scan = replace(scan, probe=estimate_probe(scan)[0])
+        warn_without_overlap(scan)
+        return scan
 
     def _begin(self, *, last: bool) -> list[Arrival]:
         """Let the first frames in through the same door as a finished scan; return those to keep."""

@@ -57,7 +57,7 @@ def open_source(
     if path.suffix.lower() in _STACKS:
         if not path.exists() and not path.parent.is_dir():
             raise DataError(
-                f"{path}: neither the file nor its folder is there. Make the folder, or correct the name."
+                f"{path}: neither the file nor its folder is there. Make the folder or correct the name."
             )
         named = elsewhere is not None or path.suffix.lower() == ".npy"
         keys = Keys(door.get("frames_key"), None if elsewhere else key, door.get("probe_key"), named)
@@ -68,6 +68,6 @@ def open_source(
             f"files; `ptycho watch {path.name} --replay 500` replays a finished scan."
         )
     raise DataError(
-        f"{path}: no such file or directory. Expected HDF5, NPY or a directory of frame files; a file that is "
-        "still to come needs its ending, such as .h5."
+        f"{path}: no such file or directory. Expected HDF5, NPY or a directory of frame files; a file that "
+        "is still to come needs its ending, such as .h5."
     )

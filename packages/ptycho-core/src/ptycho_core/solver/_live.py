@@ -34,7 +34,7 @@ from ptycho_core.solver._statistics import HOPELESS_NOISE_FLOOR, central, scan_s
 __all__ = ["LiveFrames", "LiveSolver"]
 
 _SOFTENING, _SEARCHABLE_FLOOR = 1e-5, 0.5
-#: Frames that the search of a start probe looks at; with fewer it is repeated when there are three times more.
+#: Frames that the search of a start probe looks at; with fewer it is repeated when there are more.
 _SEARCH_FRAMES, _SEARCH_AGAIN = 120, 3
 #: Frames stepped on in one go: they are copied for it, so that they lie side by side.
 _MOST_AT_ONCE = 240
