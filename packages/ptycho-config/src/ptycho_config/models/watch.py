@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ptycho_config.models._base import CanonicalConfig
-from ptycho_config.values import Duration, FilePath, NonNegativeInteger, PositiveInteger, PositiveNumber
+from ptycho_config.values import (
+    Duration,
+    FilePath,
+    NonNegativeInteger,
+    PositiveFraction,
+    PositiveInteger,
+    PositiveNumber,
+)
 
 __all__ = ["WatchConfig"]
 
@@ -18,7 +25,7 @@ class WatchConfig(CanonicalConfig):
     replay: PositiveNumber | None = Field(
         default=None, description="frames per second at which a finished scan is replayed"
     )
-    refresh: Annotated[PositiveNumber, Field(le=1)] = Field(
+    refresh: PositiveFraction = Field(
         default=0.5, description="seconds between two pictures, at most 1"
     )
     timeout: Duration = Field(
