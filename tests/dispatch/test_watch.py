@@ -62,6 +62,7 @@ def test_a_replay_says_how_it_went(ptycho, scan_file: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     for word in ("40 of 32 x 32 px", "frames/s", "latency", "residual R", "live.png"):
         assert word in done.stdout
+    assert ptycho("audit", "live").returncode == 0
     assert "40 of 40 frames" in (tmp_path / "live" / "ptycho.log").read_text()
 
 
@@ -88,6 +89,7 @@ def test_ctrl_c_keeps_the_image_and_exits_130(scan_file: Path, tmp_path: Path) -
     assert 4 <= result.n_frames < 40
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NETWORKS, reason="ptycho-core-torch is not installed")
 def test_a_network_ends_where_infer_does(ptycho, scan_file: Path, tmp_path: Path) -> None:
     words = ["train", "--train-data-file", scan_file, "--nepochs", "1", "--output-dir", "trained"]
@@ -101,6 +103,7 @@ def test_a_network_ends_where_infer_does(ptycho, scan_file: Path, tmp_path: Path
     assert ptycho(*words, "--torch-accelerator", "cpu").returncode == 0
     live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))
     assert live.method == "network"
+    assert ptycho("audit", "live").returncode == 0
     assert abs(live.data_residual - offline.data_residual) < 0.005
 
 

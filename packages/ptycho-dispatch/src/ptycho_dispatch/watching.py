@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_dispatch import settings
 from ptycho_dispatch.log import LOG_FILE, Screen, held_warnings, logging_to
+from ptycho_dispatch.network_record import resolved_execution
 from ptycho_dispatch.reconstruct import writable_directory
 from ptycho_dispatch.table import print_rows
 
@@ -112,7 +114,7 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
     from ptycho_dispatch.progress import progress_for
 
     watched, run_config = loaded[0].config, loaded[1].config
-    worker = _worker(loaded, method)
+    worker, record_of = _worker(loaded, method)
     door = settings.door_options(run_config)
     frames = open_source(source, replay=watched.replay, first_number=watched.first_number, door=door)
     options = LiveOptions(
@@ -136,21 +138,29 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
         screen.console = None
         names = ("watch", "run", "solver", "execution")
         told = {name: one.provenance() for name, one in zip(names, loaded, strict=True)}
-        result = replace(result, provenance={**result.provenance, "settings": told})
+        provenance = {**result.provenance, **record_of(result.provenance), "settings": told}
+        result = replace(result, provenance=provenance)
         files = result.save(directory)
     drawn = [LIVE_PICTURE] if (directory / LIVE_PICTURE).exists() else []
     _report(source, result, record, directory, [*files, *drawn, LOG_FILE])
     return EXIT_INTERRUPTED if interrupt.asked else 0
 
 
-def _worker(loaded: tuple[Loaded[Any], ...], method: str) -> Worker:
-    """Make what will do the work; whatever is missing for it is missed before a frame is read."""
+def _worker(
+    loaded: tuple[Loaded[Any], ...], method: str
+) -> tuple[Worker, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    """Make what will do the work; whatever is missing for it is missed before a frame is read.
+
+    Returns:
+        The worker, and what adds to the provenance of its result where it ran.
+    """
     watched, run_config, solver, execution = (one.config for one in loaded)
     if method == "solver":
         from ptycho_core.live import BySolver
 
-        return BySolver(solver, execution, finish=watched.finish)
+        return BySolver(solver, execution, finish=watched.finish), lambda known: {}
     from ptycho_core.backend import get_backend, require_backend
+    from ptycho_core.learning.trained import Trained
     from ptycho_core.live import ByNetwork
     from ptycho_dispatch.dispatcher import trainer_of
 
@@ -164,7 +174,10 @@ def _worker(loaded: tuple[Loaded[Any], ...], method: str) -> Worker:
     for text in warned:
         logger.warning("%s", text)
     trained = get_backend(backend).load(watched.model_path, where)
-    return ByNetwork(trained, keep_live=watched.finish == "none")
+    if not isinstance(trained, Trained):
+        raise ConfigError(f"`{backend}` cannot image frames one by one. Use `--method solver`.")
+    worker = ByNetwork(trained, keep_live=watched.finish == "none")
+    return worker, lambda known: {"network": resolved_execution(where, warned, known)}
 
 
 def _report(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ptycho_core.learning.trained import Imager, Trained
 from ptycho_core.live.intake import Intake
 from ptycho_core.normalisation import intensity_scale, unit_factor_from_mean_energy
 from ptycho_core.physics import whole_and_rest
+from ptycho_core.provenance import run_provenance
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 
@@ -145,13 +147,15 @@ class ByNetwork:
         """Return the live image as a result."""
         obj, _, _ = self.image()
         origin = self._low_px - _MARGIN_PX - self.size_px // 2
-        return self._trained.judged(scan, np.ascontiguousarray(obj), origin.astype(np.float64))
+        result = self._trained.judged(scan, np.ascontiguousarray(obj), origin.astype(np.float64))
+        return replace(result, provenance={**self._trained.provenance, **run_provenance(scan)})
 
     def finished(self, scan: Scan, callbacks: Sequence[Callback]) -> Reconstruction:
         """Return what the network makes of the complete scan."""
         if self._keep_live and self._imager is not None:
             return self.kept(scan)
-        return self._trained.reconstruct(scan, callbacks=callbacks)
+        result = self._trained.reconstruct(scan, callbacks=callbacks)
+        return replace(result, provenance={**result.provenance, **run_provenance(scan)})
 
 
 def _with_neighbours(positions: np.ndarray, chosen: np.ndarray, members: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.assemble import make_reconstruction
 from ptycho_core.callbacks import Callback
 from ptycho_core.live.intake import Intake
-from ptycho_core.provenance import run_provenance
+from ptycho_core.provenance import solver_provenance
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver import LiveFrames, LiveSolver, solve
@@ -43,8 +43,8 @@ class BySolver:
             finish: `solve` reconstructs it from the start, like any finished scan; `polish` goes on from the
                 live image at full resolution; `none` keeps the live image.
         """
-        self._config, self._execution, self._finish = config or SolverConfig(), execution, finish
-        self._solver = LiveSolver(config, execution)
+        self._config, self._execution = config or SolverConfig(), execution or SolverExecutionConfig()
+        self._finish, self._solver = finish, LiveSolver(self._config, self._execution)
         self.traced = np.zeros(0, bool)
         self.news: list[str] = [self._solver.arrays_message]
 
@@ -94,10 +94,7 @@ class BySolver:
             probe=probe,
             origin_px=origin,
             method="solver",
-            provenance={
-                **run_provenance(scan),
-                "configuration": {"solver": self._config.model_dump(mode="json")},
-            },
+            provenance=solver_provenance(scan, self._config, self._execution, self._solver.choice),
         )
 
     def finished(self, scan: Scan, callbacks: Sequence[Callback]) -> Reconstruction:

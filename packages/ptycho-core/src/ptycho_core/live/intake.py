@@ -257,7 +257,7 @@ def _plain(head: Scan) -> np.ndarray:
     """Return the bad pixels that all frames share."""
     if head.bad_pixels is None:
         return np.zeros((head.frame_px, head.frame_px), bool)
-    return head.bad_pixels if head.bad_pixels.ndim == 2 else head.bad_pixels.all(axis=0)
+    return np.asarray(head.bad_pixels if head.bad_pixels.ndim == 2 else head.bad_pixels.all(axis=0))
 
 
 def _is_frame(arrival: Arrival) -> str:

@@ -168,7 +168,7 @@ class GrowingStack:
         self, frames: np.ndarray | LazyFrames, positions: np.ndarray, chosen: np.ndarray, now: float
     ) -> list[Arrival]:
         block = np.asarray(frames[chosen])
-        there = block.reshape(len(block), -1).any(axis=1)
+        there = np.asarray(block.reshape(len(block), -1).any(axis=1))
         there &= np.isfinite(np.asarray(positions[chosen], np.float64)).all(axis=1)
         return [
             Arrival(int(index), frame, np.asarray(positions[index]), now)

@@ -62,7 +62,8 @@ class LiveSolver:
 
     Attributes:
         size_px: side of the level at work.
-        message: what was found when it began, for the log.
+        message, arrays_message: what was found when it began, and where it runs, for the log.
+        choice: where it runs, as data for `run.json`.
         steps_taken: frames stepped on, each as often as it was.
     """
 
@@ -76,7 +77,7 @@ class LiveSolver:
         """
         self._config = config or SolverConfig()
         self._xp, choice = choose_arrays(execution or SolverExecutionConfig())
-        self.message, self.arrays_message = "", choice.message
+        self.message, self.arrays_message, self.choice = "", choice.message, choice.record()
         self.size_px, self.steps_taken = 0, 0
         self._random = np.random.default_rng(self._config.seed)
         self._canvas: LiveCanvas | None = None
