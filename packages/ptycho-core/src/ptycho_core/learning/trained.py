@@ -143,6 +143,10 @@ class Trained(ABC):
         """Frames that the network sees together to make an image of one."""
         return _gridsize(self.training.model) ** 2
 
+    def groups(self, positions_px: np.ndarray) -> np.ndarray:
+        """Return the frames (M, C) that the network sees together for each of M frames, that frame first."""
+        return _groups(positions_px, self.training)
+
     @property
     def probe(self) -> np.ndarray:
         """The probe (P, N, N) complex64 in the gauge of the configuration."""
@@ -265,17 +269,17 @@ def _image(
 
 def _members(scan: Scan, training: TrainingConfig, n_groups: int | None) -> tuple[Scan, np.ndarray]:
     """One group for each frame, or the first so many; the frames they use, and their members (G, C)."""
-    gridsize = _gridsize(training.model)
-    members = group_frames(
-        scan.positions_px,
-        gridsize,
-        neighbor_count=max(training.neighbor_count, gridsize**2 - 1),
-        sequential=True,
-    ).indices[:n_groups]
+    members = _groups(scan.positions_px, training)[:n_groups]
     used = np.unique(members)
     if len(used) < scan.n_frames:
         scan, members = scan.select(used), np.searchsorted(used, members)
     return scan, members
+
+
+def _groups(positions_px: np.ndarray, training: TrainingConfig) -> np.ndarray:
+    gridsize = _gridsize(training.model)
+    neighbours = max(training.neighbor_count, gridsize**2 - 1)
+    return group_frames(positions_px, gridsize, neighbor_count=neighbours, sequential=True).indices
 
 
 def _gridsize(model: ModelConfig) -> int:

@@ -104,7 +104,7 @@ class ByNetwork:
 
     def _image_frames(self, imager: Imager, intake: Intake, chosen: np.ndarray, alpha: float) -> None:
         positions = intake.positions_px
-        frames = chosen if self._members == 1 else _with_neighbours(positions, chosen, self._members)
+        frames = chosen if self._members == 1 else self._trained.groups(positions)[chosen].reshape(-1)
         corners, rests = whole_and_rest(positions[frames] - self._low_px)
         amplitude, good = intake.amplitude[frames], intake.good
         if good is not None:
@@ -156,9 +156,3 @@ class ByNetwork:
             return self.kept(scan)
         result = self._trained.reconstruct(scan, callbacks=callbacks)
         return replace(result, provenance={**result.provenance, **run_provenance(scan)})
-
-
-def _with_neighbours(positions: np.ndarray, chosen: np.ndarray, members: int) -> np.ndarray:
-    """Give each frame its nearest ones that came, group by group, itself first."""
-    distance = np.square(positions[chosen][:, None] - positions[None]).sum(axis=2)
-    return np.argsort(distance, axis=1, kind="stable")[:, :members].reshape(-1)
