@@ -54,7 +54,7 @@ class Album:
 
 
 def replayed(
-    scan: Scan, rate: float, album: Album, *, finish: str, refresh_s: float = 0.5
+    scan: Scan, rate: float, album: Album, *, finish: str, refresh_s: float = 0.25
 ) -> tuple[dict[str, Any], Reconstruction]:
     """Watch a replay and say how it went."""
     live: list[Reconstruction] = []
@@ -126,7 +126,7 @@ def main() -> None:
             print(row, flush=True)
             if arguments.write_docs and rate == rates[0]:
                 album = Album(Path(folder))
-                _, result = replayed(star, rate, album, finish="solve", refresh_s=0.2)
+                _, result = replayed(star, rate, album, finish="solve", refresh_s=0.15)
                 draw(album.pages(), result)
         if arguments.long_frames:
             made = simulate_scan(object_kind="polygons", frames=arguments.long_frames, frame_px=128, seed=1)

@@ -156,7 +156,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
     },
     WatchConfig: {
         "replay": (None, "a number above 0, or none"),
-        "refresh": (0.5, "a number above 0, up to 1"),
+        "refresh": (0.25, "a number above 0, up to 1"),
         "timeout": (10.0, "a duration such as 90s, 3m or 1h, or a number of seconds"),
         "expected_frames": (None, "a whole number of 1 or more, or none"),
         "first_number": (None, "a whole number of 0 or more, or none"),

@@ -84,6 +84,7 @@ def test_npy_frames_that_are_appended(declared: int, tmp_path: Path, scan: Scan)
         file.write(frames[4].tobytes()[100:] + frames[5:9].tobytes())
         file.flush()
         assert_delivers(source, scan, [4, 5, 6, 7, 8])
+    assert source.expected == (declared or None if declared > 4 else None)
 
 
 def test_the_header_of_a_file_may_be_half_written(tmp_path: Path, scan: Scan) -> None:

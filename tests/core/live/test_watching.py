@@ -139,6 +139,19 @@ def test_a_stop_keeps_the_image_so_far(scan: Scan) -> None:
     assert result.data_residual < 0.5
 
 
+def test_a_stop_before_anything_came_is_an_interruption(scan: Scan) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        watch(Script(scan, [[]] * 2000), worker(), options=QUICK, callbacks=[Events(lambda: True)])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_scan_of_very_few_frames_ends_all_the_same(count: int, scan: Scan) -> None:
+    result, record = watch(
+        Script(scan, [[arrival(scan, index) for index in range(count)]]), worker(), options=QUICK
+    )
+    assert record.frames == result.n_frames == count
+
+
 def test_a_picture_that_cannot_be_written_stops_nothing(scan: Scan, tmp_path: Path) -> None:
     looks = [[arrival(scan, index) for index in range(30)], [arrival(scan, index) for index in range(30, 60)]]
     listener, gone = Events(), tmp_path / "gone" / "live.png"
@@ -152,6 +165,15 @@ def test_a_source_that_fails_or_gives_nothing_is_an_error(scan: Scan) -> None:
         watch(Script(scan, [], failing=DataError("torn")), worker(), options=QUICK)
     with pytest.raises(DataError, match="no frame came"):
         watch(Script(scan, []), worker(), options=QUICK)
+
+
+def test_what_came_before_a_source_failed_is_used(scan: Scan) -> None:
+    looks, listener = [[arrival(scan, index) for index in range(30)]], Events()
+    failing = Script(scan, looks, failing=OSError("the disk went away"))
+    result, record = watch(failing, worker("none"), options=QUICK, callbacks=[listener])
+    assert result.n_frames == 30
+    assert record.ended == "its source failed"
+    assert "the disk went away" in next(e.message for e in listener.events if e.kind == "stopped")
 
 
 def test_a_feed_ends_when_it_should(scan: Scan) -> None:

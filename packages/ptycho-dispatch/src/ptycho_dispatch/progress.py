@@ -101,10 +101,13 @@ class Bar(Lines):
         super().on_live(report)
         self._progress.update(
             self._task,
-            description="watching",
+            description=f"{report.frames} frames",
             total=report.expected,
             completed=report.frames,
-            state=describe_live(report),
+            state=(
+                f"{report.frames_per_second:.0f} frames/s  latency {report.latency_s:.2f} s  "
+                f"residual {report.residual:.4f}"
+            ),
         )
 
     def on_step(self, step: StepReport) -> None:

@@ -25,7 +25,7 @@ class WatchConfig(CanonicalConfig):
     replay: PositiveNumber | None = Field(
         default=None, description="frames per second at which a finished scan is replayed"
     )
-    refresh: PositiveFraction = Field(default=0.5, description="seconds between two pictures, at most 1")
+    refresh: PositiveFraction = Field(default=0.25, description="seconds between two pictures, at most 1")
     timeout: Duration = Field(
         default=10.0, description="the scan is complete when no frame came for so long: 30s, 2m or seconds"
     )

@@ -10,7 +10,8 @@ from ptycho_core.live.by_network import ByNetwork
 from ptycho_core.live.by_solver import BySolver
 from ptycho_core.live.intake import Intake
 from ptycho_core.live.opening import open_source
-from ptycho_core.live.watching import LiveOptions, LiveRecord, LiveReport, Worker, watch
+from ptycho_core.live.record import LiveOptions, LiveRecord, LiveReport, Worker
+from ptycho_core.live.watching import watch
 
 __all__ = [
     "Arrival",

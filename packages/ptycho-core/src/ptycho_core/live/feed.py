@@ -10,7 +10,7 @@ from ptycho_core.live.arrival import Arrival, Source
 __all__ = ["Feed"]
 
 #: Seconds between two looks at the source: a small part of the time in which a frame is to be seen.
-_BETWEEN_LOOKS_S = 0.02
+_BETWEEN_LOOKS_S, _LONGEST_WAIT_S = 0.02, 0.2
 #: After a source has come to the number of frames that it declared by itself, it may still grow so long.
 _GRACE_S = 2.0
 
@@ -20,6 +20,7 @@ class Feed:
 
     Attributes:
         ended: why the feed has ended, empty while it has not.
+        error: what the source raised, which ended the feed.
     """
 
     def __init__(self, source: Source, *, expected: int | None = None, timeout_s: float = 10.0) -> None:
@@ -35,7 +36,7 @@ class Feed:
         self._indices: set[int] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="ptycho-feed", daemon=True)
 
     def __enter__(self) -> Feed:
@@ -47,15 +48,9 @@ class Feed:
         self._thread.join()
 
     def take(self) -> list[Arrival]:
-        """Return what has come since the last call.
-
-        Raises:
-            DataError: the source cannot be used.
-        """
+        """Return what has come since the last call."""
         with self._lock:
             taken, self._waiting = self._waiting, []
-        if self._error is not None and not taken:
-            raise self._error
         return taken
 
     @property
@@ -68,6 +63,7 @@ class Feed:
         newest = time.perf_counter()
         try:
             while not self._closing.is_set():
+                began = time.perf_counter()
                 if self._pass_on(self._source.poll()):
                     newest = time.perf_counter()
                 why = self._over(time.perf_counter() - newest)
@@ -75,10 +71,12 @@ class Feed:
                     self._pass_on(self._source.poll(last=True))
                     self.ended = why
                     return
-                self._closing.wait(_BETWEEN_LOOKS_S)
+                # A large file takes long to look at, and the work needs the processor too.
+                looked_s = time.perf_counter() - began
+                self._closing.wait(min(max(_BETWEEN_LOOKS_S, looked_s), _LONGEST_WAIT_S))
             self.ended = "it was stopped"
         except Exception as error:
-            self._error, self.ended = error, "its source failed"
+            self.error, self.ended = error, "its source failed"
 
     def _pass_on(self, arrivals: list[Arrival]) -> bool:
         """Queue arrivals; return whether one of them is new."""

@@ -27,6 +27,7 @@ __all__ = ["Intake"]
 #: So many frames are enough to tell counts from amplitude and where the zero frequency is, or a first few
 #: after a moment.
 _ENOUGH, _FEW, _MOMENT_S = 16, 4, 0.4
+_LEAST_ROOM = 64
 
 
 class Intake:
@@ -179,10 +180,11 @@ class Intake:
         power = float((turned * turned).sum())
         self._scale = float((turned * wanted).sum()) / power if power > 0 else 1.0
         self._stored_shape = arrays.frames.shape[1:]
-        side = head.frame_px
-        self._amplitude = np.empty((64, side, side), np.float32)
-        self._positions = np.empty((64, 2))
-        self._arrived = np.empty(64)
+        known, side = self._source.positions_known(), head.frame_px
+        # Room that nobody uses costs nothing; a copy of all frames would make the newest wait.
+        room = max(_LEAST_ROOM, self._source.expected or 0, 0 if known is None else len(known))
+        self._amplitude = np.empty((room, side, side), np.float32)
+        self._positions, self._arrived = np.empty((room, 2)), np.empty(room)
 
     def _keep(self, arrival: Arrival) -> None:
         if arrival.index in self._rows:

@@ -9,11 +9,11 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.door import Arrays
-from ptycho_core.io.npy import read_npy_header
+from ptycho_core.io.npy import NpyHeader, read_npy_header
 from ptycho_core.io.positions import with_positions
 from ptycho_core.io.recognise import first_bytes
 
-__all__ = ["PositionsBeside", "find_beside", "grown_array", "without_blank_end"]
+__all__ = ["PositionsBeside", "declared_rows", "find_beside", "grown_array", "without_blank_end"]
 
 _ENDINGS = (".csv", ".txt", ".dat", ".npy", ".npz", ".h5")
 
@@ -70,8 +70,7 @@ def grown_array(path: Path) -> np.ndarray:
         DataError: no NPY file of plain numbers, row by row.
     """
     try:
-        with path.open("rb") as stream:
-            header = read_npy_header(stream)
+        header = _header(path)
         if header.dtype.hasobject or header.dtype.names is not None or header.fortran_order:
             raise ValueError(f"it holds {header.dtype} in an order that cannot grow")
         row_bytes = int(np.prod(header.shape[1:], dtype=object)) * header.dtype.itemsize
@@ -86,6 +85,16 @@ def grown_array(path: Path) -> np.ndarray:
             f"{path.name}: cannot be read as a growing NPY file ({error}). Write it as (frames, N, N), "
             "in C order."
         ) from error
+
+
+def declared_rows(path: Path) -> int:
+    """Return the number of rows that the header of an NPY file declares."""
+    return _header(path).shape[0]
+
+
+def _header(path: Path) -> NpyHeader:
+    with path.open("rb") as stream:
+        return read_npy_header(stream)
 
 
 def without_blank_end(positions: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5Source, without_lock
 from ptycho_core.lazy import ChainedSource, FrameSource, LazyFrames
 from ptycho_core.live.arrival import Arrival
-from ptycho_core.live.positions import PositionsBeside, grown_array, without_blank_end
+from ptycho_core.live.positions import PositionsBeside, declared_rows, grown_array, without_blank_end
 
 __all__ = ["GrowingStack"]
 
@@ -98,13 +98,10 @@ class GrowingStack:
         if is_hdf5(self._path):
             arrays = read_scan_file(self._path, self.name, self._keys)
         else:
-            arrays = Arrays(
-                name=self.name,
-                format="NPY",
-                frames=grown_array(self._path),
-                positions_px=None,
-                source=self._path,
-            )
+            frames = grown_array(self._path)
+            arrays = Arrays(name=self.name, format="NPY", frames=frames, positions_px=None, source=self._path)
+            if self._declared is None and declared_rows(self._path) > len(frames):
+                self._declared = declared_rows(self._path)
         positions = arrays.positions_px
         if self._beside is not None:
             brought = self._beside.arrays()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -18,121 +17,20 @@ from ptycho_core.live.arrival import Source
 from ptycho_core.live.feed import Feed
 from ptycho_core.live.intake import Intake
 from ptycho_core.live.picture import draw_live, live_picture
+from ptycho_core.live.record import LiveOptions, LiveRecord, LiveReport, Worker
 from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.scan import Scan
 
-__all__ = ["LiveOptions", "LiveRecord", "LiveReport", "Worker", "watch"]
+__all__ = ["watch"]
 
 #: Of the time between two pictures, so much is worked before anybody looks for new frames, at most so long.
-_SLICE, _LONGEST_SLICE_S = 0.25, 0.15
+_SLICE, _LONGEST_SLICE_S = 0.4, 0.15
 _IDLE_S = 0.01
+#: A large picture is drawn less often than asked for, so that drawing takes at most a part of the time; but
+#: once a second in any case.
+_DRAWING_PART, _LONGEST_REFRESH_S = 5.0, 1.0
 #: Frames per second are counted over so many seconds.
 _COUNTED_S = 1.0
 _NAMED = 10
-
-
-@dataclass(frozen=True)
-class LiveOptions:
-    """How a scan is watched.
-
-    Attributes:
-        refresh_s: seconds between two pictures.
-        timeout_s: without a new frame for so long, the scan is taken for complete.
-        expected: number of frames after which it is complete.
-    """
-
-    refresh_s: float = 0.5
-    timeout_s: float = 10.0
-    expected: int | None = None
-
-
-@dataclass(frozen=True)
-class LiveReport:
-    """How things stand when a picture has been drawn.
-
-    Attributes:
-        frames: that came and can be used; `expected`: that there will be, None where nobody knows.
-        waiting: that came and are in no picture yet.
-        frames_per_second: that came lately.
-        latency_s: from the arrival of the frames that are new in this picture to the picture, the longest.
-        residual: amplitude misfit of the newest frames before they were learned, at the present level.
-        size_px: side of the part of the detector that is looked at.
-        left_out, repeated: frames that cannot be used so far, and those that came again.
-    """
-
-    frames: int
-    expected: int | None
-    waiting: int
-    frames_per_second: float
-    latency_s: float
-    residual: float
-    size_px: int
-    left_out: int
-    repeated: int
-
-
-@dataclass
-class LiveRecord:
-    """What happened, for `run.json`.
-
-    Attributes:
-        latencies_s: of each frame, from its arrival to the first picture with its trace.
-        sustained_frames_per_second: that left their trace between the first and the last new picture.
-        finish_s: seconds that the final reconstruction took.
-    """
-
-    frames: int = 0
-    repeated: int = 0
-    left_out: dict[int, str] = field(default_factory=dict)
-    pictures: int = 0
-    ended: str = ""
-    sustained_frames_per_second: float = float("nan")
-    finish_s: float = 0.0
-    latencies_s: list[float] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the record as data for `run.json`."""
-        shown = (
-            "frames",
-            "repeated",
-            "left_out",
-            "pictures",
-            "ended",
-            "sustained_frames_per_second",
-            "finish_s",
-        )
-        latencies = self.latencies_s or [float("nan")]
-        median, high = np.percentile(latencies, (50, 95))
-        return {key: getattr(self, key) for key in shown} | {
-            "latency_s": {"median": float(median), "95 %": float(high), "max": float(max(latencies))}
-        }
-
-
-@runtime_checkable
-class Worker(Protocol):
-    """What makes an image of frames that come: the solver, or a network.
-
-    Attributes:
-        method: `solver` or `network`. traced: for each frame, whether it has left a trace in the image.
-        news: sentences for the log, taken away by whoever says them.
-    """
-
-    method: str
-    traced: np.ndarray
-    news: list[str]
-
-    def limits(self) -> AbstractContextManager[Any]: ...
-    @property
-    def size_px(self) -> int: ...
-    @property
-    def rested(self) -> bool: ...
-    def ready(self, intake: Intake, *, waited_s: float, moment_s: float, last: bool) -> bool: ...
-    def work(
-        self, intake: Intake, *, known_px: np.ndarray | None, seconds: float, frames_per_second: float
-    ) -> float: ...
-    def image(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
-    def kept(self, scan: Scan) -> Reconstruction: ...
-    def finished(self, scan: Scan, callbacks: Sequence[Callback]) -> Reconstruction: ...
 
 
 def watch(
@@ -178,26 +76,26 @@ class _Watch:
         self._picture, self._on_report = picture, on_report
         self._given, self._callbacks = callbacks, CallbackList(callbacks)
         self._intake = Intake(source, door)
+        self._feed = Feed(source, expected=options.expected, timeout_s=options.timeout_s)
         self._record, self._events = LiveRecord(), list[RunEvent]()
         self._history: list[dict[str, Any]] = []
         self._pictured = np.zeros(0, bool)
         self._drawn_s, self._began_s = -np.inf, time.perf_counter()
         self._arrivals: deque[tuple[float, int]] = deque()
         self._residual = float("nan")
-        self._traced: list[
-            tuple[float, int]
-        ] = []  # when pictures were drawn, and how many frames were in them
-        self._picture_failed = False
+        #: When pictures with new frames were drawn, and how many frames were in them.
+        self._traced: list[tuple[float, int]] = []
+        self._picture_failed, self._drawing_s = False, 0.0
 
     def run(self, on_complete: Callable[[Reconstruction], None] | None) -> tuple[Reconstruction, LiveRecord]:
-        options, interrupted = self._options, False
-        feed = Feed(self._source, expected=options.expected, timeout_s=options.timeout_s)
+        interrupted = False
+        feed = self._feed
         with self._worker.limits(), feed:
             while True:
                 ended = bool(feed.ended)  # asked before the frames are taken: none can come in between
-                new = self._take(feed, last=ended)
+                self._take(last=ended)
                 worked = self._work(last=ended)
-                self._draw_if_due(feed, new=new, last=ended)
+                self._draw_if_due(last=ended)
                 if self._callbacks.should_stop():
                     interrupted = True
                     break
@@ -208,21 +106,25 @@ class _Watch:
         self._record.ended = "stopped on request" if interrupted else feed.ended
         return self._finish(interrupted, on_complete)
 
-    def _take(self, feed: Feed, *, last: bool) -> int:
-        kept = self._intake.take(feed.take(), last=last)
+    def _take(self, *, last: bool) -> None:
+        kept = self._intake.take(self._feed.take(), last=last)
+        if last and self._feed.error is not None:
+            if not len(self._intake):
+                raise self._feed.error
+            self._event("stopped", f"The source failed; what had come is used. {self._feed.error}")
         now = time.perf_counter()
         if kept:
             self._arrivals.append((now, kept))
         while self._arrivals and self._arrivals[0][0] < now - _COUNTED_S:
             self._arrivals.popleft()
-        return kept
 
     @property
     def _frames_per_second(self) -> float:
         if not self._arrivals:
             return 0.0
         since = time.perf_counter() - float(self._intake.arrived_s.min())
-        return sum(count for _, count in self._arrivals) / min(_COUNTED_S, max(since, 0.1))
+        count = sum(count for _, count in self._arrivals) + self._feed.waiting
+        return count / min(_COUNTED_S, max(since, 0.1))
 
     def _work(self, *, last: bool) -> bool:
         """Improve the image for a moment; return whether there was anything to do."""
@@ -250,7 +152,7 @@ class _Watch:
         worker.news.clear()
         return True
 
-    def _draw_if_due(self, feed: Feed, *, new: int, last: bool) -> None:
+    def _draw_if_due(self, *, last: bool) -> None:
         traced = self._worker.traced
         if not len(traced):
             return
@@ -260,20 +162,23 @@ class _Watch:
             )
         news = traced & ~self._pictured[: len(traced)]
         since = time.perf_counter() - self._drawn_s
+        refresh_s = max(self._options.refresh_s, min(_DRAWING_PART * self._drawing_s, _LONGEST_REFRESH_S))
         complete = last and bool(traced.all()) and len(traced) == len(self._intake)
-        if since < self._options.refresh_s and not (complete and news.any()):
+        if since < refresh_s and not (complete and news.any()):
             return
         if not news.any() and self._worker.rested:
             return
+        began = time.perf_counter()
         self._draw()
         drawn = self._drawn_s = time.perf_counter()
+        self._drawing_s = drawn - began
         self._record.pictures += 1
         latencies = drawn - self._intake.arrived_s[: len(traced)][news]
         self._record.latencies_s += latencies.tolist()
         self._pictured[: len(traced)] |= news
         if news.any():
             self._traced.append((drawn, int(self._pictured.sum())))
-        self._report(feed, float(latencies.max(initial=0.0)))
+        self._report(float(latencies.max(initial=0.0)))
 
     def _draw(self) -> None:
         if self._picture is None:
@@ -287,12 +192,12 @@ class _Watch:
                 self._event("live_picture", str(error))
             self._picture_failed = True
 
-    def _report(self, feed: Feed, latency_s: float) -> None:
+    def _report(self, latency_s: float) -> None:
         intake, declared = self._intake, self._source.expected
         report = LiveReport(
             frames=len(intake),
             expected=self._options.expected or declared,
-            waiting=feed.waiting
+            waiting=self._feed.waiting
             + int((~self._pictured[: len(intake)]).sum())
             + len(intake)
             - len(self._pictured),
@@ -323,6 +228,8 @@ class _Watch:
         self, interrupted: bool, on_complete: Callable[[Reconstruction], None] | None
     ) -> tuple[Reconstruction, LiveRecord]:
         intake, record = self._intake, self._record
+        if interrupted and not len(intake):
+            raise KeyboardInterrupt
         record.frames, record.repeated, record.left_out = len(intake), intake.repeated, intake.left_out
         scan = intake.scan()
         if len(self._traced) > 1:
