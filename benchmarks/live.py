@@ -47,7 +47,7 @@ class Album:
         chosen = np.unique(np.linspace(0, len(self.reports) - 1, SHOWN).round().astype(int))
         pages = []
         for number in chosen.tolist():
-            grey = matplotlib.image.imread(self._folder / f"{number}.png")[..., 0]
+            grey = matplotlib.image.imread(self._folder / f"{number}.png")
             report = self.reports[number]
             pages.append((f"{report.frames} frames", grey[:, : grey.shape[0]]))
         return pages

@@ -56,7 +56,7 @@ def test_the_image_does_not_depend_on_the_pieces(trained: Trained, scan: Scan) -
         intake.take(arrivals(scan, pieces))
         while not (len(live.traced) == len(intake) and live.rested):
             live.work(intake, known_px=None, seconds=60.0, frames_per_second=1.0)
-    obj, coverage, _ = live.image()
+    obj, coverage = live.image()
     assert obj.shape == coverage.shape
     kept = live.finished(intake.scan(), ())
     at = np.round(whole.origin_px - kept.origin_px).astype(int)

@@ -55,22 +55,22 @@ def test_a_canvas_that_grows_keeps_what_it_shows_where_it_lies(
     drawn = random.standard_normal(canvas.object.shape).astype(np.complex64)
     canvas.object[...] = drawn
 
-    def corner(position: tuple[float, float]) -> tuple[np.ndarray, tuple[int, int]]:
+    def corner(position: tuple[float, float]) -> tuple[int, int]:
         """The window of a position as `Level` cuts it."""
-        at = (np.array(position) - canvas.least_px) * canvas.scale + 4
-        y, x = np.round(at).astype(int).tolist()
-        return at, (y, x)
+        y, x = np.round((np.array(position) - canvas.least_px) * canvas.scale + 4).astype(int).tolist()
+        return y, x
 
-    at, (y, x) = corner(first)
-    before = canvas.object[y : y + size_px, x : x + size_px].copy()
+    y, x = corner(first)
+    before, least_px = canvas.object[y : y + size_px, x : x + size_px].copy(), canvas.least_px
     for position in then:
         canvas.hold(np.array([position]))
-        _, (y, x) = corner(position)
-        assert min(y, x) >= 0
-        assert y + size_px <= canvas.object.shape[0]
-        assert x + size_px <= canvas.object.shape[1]
-    moved, (y, x) = corner(first)
-    np.testing.assert_allclose(moved - np.round(moved), at - np.round(at), atol=1e-6)
+        top, left = corner(position)
+        assert min(top, left) >= 0
+        assert top + size_px <= canvas.object.shape[0]
+        assert left + size_px <= canvas.object.shape[1]
+    moved = (least_px - canvas.least_px) * canvas.scale
+    np.testing.assert_allclose(moved, np.round(moved), atol=1e-6)  # nothing is interpolated
+    y, x = (np.array([y, x]) + np.round(moved)).astype(int).tolist()
     np.testing.assert_array_equal(canvas.object[y : y + size_px, x : x + size_px], before)
 
 

@@ -97,7 +97,8 @@ def test_a_replay_ends_where_the_finished_scan_does(
     assert result.provenance["live"]["frames"] == scan.n_frames
     assert result.history[0]["level"] == 0
     picture = matplotlib.image.imread(tmp_path / "live.png")
-    assert picture[..., 0].std() > 0.1
+    assert picture.ndim == 2
+    assert picture.std() > 0.1
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
 

@@ -135,17 +135,17 @@ class ByNetwork:
         self._coverage = np.zeros(shape, np.float32)
         self.traced = np.zeros(len(self.traced), bool)
 
-    def image(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return object and coverage (H, W) and the network's probe (P, N, N)."""
+    def image(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return object and coverage (H, W) as they are now."""
         imager = self._imager
         if imager is None:
             raise RuntimeError("there is no image before `work`")
         imager.end()
-        return imager.image(), self._coverage, self._trained.probe
+        return imager.image(), self._coverage
 
     def kept(self, scan: Scan) -> Reconstruction:
         """Return the live image as a result."""
-        obj, _, _ = self.image()
+        obj, _ = self.image()
         origin = self._low_px - _MARGIN_PX - self.size_px // 2
         result = self._trained.judged(scan, np.ascontiguousarray(obj), origin.astype(np.float64))
         return replace(result, provenance={**self._trained.provenance, **run_provenance(scan)})

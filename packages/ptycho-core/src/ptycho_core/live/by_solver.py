@@ -80,10 +80,9 @@ class BySolver:
         self.traced = np.ones(len(intake), bool)
         return misfit
 
-    def image(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return object and coverage (H, W) and probe (P, N, N) as they are now."""
-        obj, coverage = self._solver.image()
-        return obj, coverage, self._solver.state()[1]
+    def image(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return object and coverage (H, W) as they are now."""
+        return self._solver.image()
 
     def kept(self, scan: Scan) -> Reconstruction:
         """Return the live image as a result."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
+import PIL.Image
 from jaxtyping import Complex64, Float32, UInt8
 
 from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
@@ -38,8 +38,8 @@ def draw_live(path: Path, picture: UInt8[np.ndarray, "rows columns"]) -> Path:
         OutputError: the directory cannot be written or the disk is full.
     """
     with atomic_path(path, lasting=False) as temporary:
-        colours = np.repeat(picture[..., None], 3, axis=2)
-        matplotlib.image.imsave(temporary, colours, format="png", pil_kwargs={"compress_level": 1})
+        # Not by way of matplotlib, which makes four colours of the grey values first.
+        PIL.Image.fromarray(picture).save(temporary, format="png", compress_level=1)
     return path
 
 

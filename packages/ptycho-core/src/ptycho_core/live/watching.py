@@ -183,7 +183,7 @@ class _Watch:
     def _draw(self) -> None:
         if self._picture is None:
             return
-        obj, coverage, _ = self._worker.image()
+        obj, coverage = self._worker.image()
         try:
             draw_live(self._picture, live_picture(obj, coverage))
             self._picture_failed = False
