@@ -44,6 +44,7 @@ BENCHMARKS = {
     "lines": "all",
     "curves": "all",
     "positions": "base",
+    "live": "base",
     "gpu": "torch",
     "imports": "all",
     "cores": "all",

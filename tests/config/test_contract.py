@@ -24,6 +24,7 @@ from ptycho_config import (
     SolverExecutionConfig,
     TensorFlowExecutionConfig,
     TrainingConfig,
+    WatchConfig,
     models,
 )
 from ptycho_config.accepted import accepted, field_at
@@ -152,6 +153,15 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "beam_center_px": (None, "two whole numbers, y and x, such as 512,530, or none"),
         "rebin": (1, "a whole number of 1 or more"),
         "console_level": ("INFO", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    },
+    WatchConfig: {
+        "replay": (None, "a number above 0, or none"),
+        "refresh": (0.25, "a number above 0, up to 1"),
+        "timeout": (10.0, "a duration such as 90s, 3m or 1h, or a number of seconds"),
+        "expected_frames": (None, "a whole number of 1 or more, or none"),
+        "first_number": (None, "a whole number of 0 or more, or none"),
+        "finish": ("solve", "'solve', 'polish' or 'none'"),
+        "model_path": (None, "a path, or none"),
     },
     InferenceConfig: {
         "model": (ModelConfig(), "a section of settings"),
@@ -302,6 +312,9 @@ def _edges(words: str) -> tuple[list[Any], list[Any]]:
     if kind.startswith(("a whole number of", "a number of")):
         low = float(kind.split(" of ")[1].split(" or ")[0])
         return [low, low + unit], [low - unit]
+    if ", up to " in kind:
+        above, most = (float(number) for number in kind.split(" above ")[1].split(", up to "))
+        return [above + 1e-9, most], [above, most + unit]
     if kind.startswith("a number above"):
         return [float(last) + 1e-9], [float(last)]
     if kind.startswith("true"):

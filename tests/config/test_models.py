@@ -21,6 +21,7 @@ from ptycho_config import (
     SolverExecutionConfig,
     TensorFlowExecutionConfig,
     TrainingConfig,
+    WatchConfig,
     config_error,
 )
 from ptycho_config.execution import SHARED_WITH_TRAINING
@@ -32,6 +33,7 @@ CANONICAL: tuple[type[CanonicalConfig], ...] = (
     InferenceConfig,
     SolverConfig,
     RunConfig,
+    WatchConfig,
 )
 EXECUTION: tuple[type[Config], ...] = (
     PyTorchExecutionConfig,

@@ -23,7 +23,7 @@ EXPECTED = [
     "ptychopinn",
 ]
 
-_IMPORT_NAMES = {"pyyaml": "yaml", "scikit-image": "skimage", "neuraloperator": "neuralop"}
+_IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "neuraloperator": "neuralop"}
 
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=NAMES)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         RunConfig,
         SolverConfig,
         TrainingConfig,
+        WatchConfig,
     )
     from ptycho_config.sources import Loaded, load
     from ptycho_config.validation import config_error
@@ -59,6 +60,7 @@ __all__ = [
     "TensorFlowExecutionConfig",
     "TrainingConfig",
     "TrainingError",
+    "WatchConfig",
     "config_error",
     "cuda_available",
     "exit_code",
@@ -93,7 +95,8 @@ _HOME = {
     ),
     **dict.fromkeys(("Resolution", "cuda_available", "resolve_accelerator"), "hardware"),
     **dict.fromkeys(
-        ("InferenceConfig", "ModelConfig", "RunConfig", "SolverConfig", "TrainingConfig"), "models"
+        ("InferenceConfig", "ModelConfig", "RunConfig", "SolverConfig", "TrainingConfig", "WatchConfig"),
+        "models",
     ),
     **dict.fromkeys(("Loaded", "load"), "sources"),
     "config_error": "validation",

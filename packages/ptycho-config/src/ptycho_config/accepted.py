@@ -103,6 +103,8 @@ def _range(attached: Iterable[Any]) -> str:
             return f" from {low} to {high}"
         case {"ge": low, "lt": high}:
             return f" from {low} to below {high}"
+        case {"gt": low, "le": high}:
+            return f" above {low}, up to {high}"
         case {"ge": low}:
             return f" of {low} or more"
         case _:

@@ -28,6 +28,7 @@ __all__ = [
     "Number",
     "Orientation",
     "PixelPlace",
+    "PositiveFraction",
     "PositiveInteger",
     "PositiveNumber",
     "ProperFraction",
@@ -152,6 +153,8 @@ PositiveNumber = Annotated[float, Field(gt=0), _NUMBER]
 NonNegativeNumber = Annotated[float, Field(ge=0), _NUMBER]
 Fraction = Annotated[float, Field(ge=0, le=1), _NUMBER]
 """From 0 to 1, both included."""
+PositiveFraction = Annotated[float, Field(gt=0, le=1), _NUMBER]
+"""Above 0, up to 1."""
 ProperFraction = Annotated[float, Field(ge=0, lt=1), _NUMBER]
 """From 0 to 1, without 1: a momentum or a decay."""
 Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration), _DURATION]

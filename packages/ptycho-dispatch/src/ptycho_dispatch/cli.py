@@ -20,6 +20,7 @@ COMMANDS = {
     "reconstruct": ("reconstruct", "from a scan to object and probe: the main job"),
     "train": ("training", "a network learns a scan through the physics, without labels"),
     "infer": ("inference", "a trained network reconstructs a scan by one pass over its frames"),
+    "watch": ("watching", "live reconstruction of a scan that is being measured, or its replay"),
     "inspect": ("inspection", "what is in a scan or a result, and what looks suspicious"),
     "simulate": ("simulation", "make a scan with known truth"),
     "compare": ("comparison", "scores and a picture of two results, or of a result and the truth"),

@@ -19,6 +19,7 @@ from ptycho_config.models import (
     RunConfig,
     SolverConfig,
     TrainingConfig,
+    WatchConfig,
 )
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
@@ -51,6 +52,7 @@ PARTS: tuple[Part[Any], ...] = (
     Part(SolverConfig, rename={"epochs": "solver_epochs"}, title="Solver: what it computes"),
     Part(SolverExecutionConfig, title="Solver: where it runs"),
     Part(TrainingConfig, title="Network: model and training"),
+    Part(WatchConfig, exclude=frozenset({"model_path"}), title="Watching"),
     Part(_Inference, exclude=frozenset({"model", "debug"}), title="Network: inference"),
     *unresolved(execution_parts()),
 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptycho_core.callbacks import Callback, EpochReport, RunEvent, RunStart, StepReport
 from ptycho_dispatch.log import FILE_ONLY, Screen
+
+if TYPE_CHECKING:
+    from ptycho_core.live import LiveReport
 
 __all__ = ["Bar", "Lines", "progress_for"]
 
@@ -17,7 +21,7 @@ logger = logging.getLogger("ptycho")
 #: Outside a terminal a line at most this often, and one at each end of a level.
 _SECONDS_BETWEEN_LINES = 1.0
 #: Kinds of events that are worth a warning.
-_WARNINGS = frozenset({"dose", "ignored", "stopped", "time"})
+_WARNINGS = frozenset({"dose", "ignored", "left_out", "live_picture", "stopped", "time"})
 
 
 def describe(epoch: EpochReport) -> str:
@@ -27,6 +31,20 @@ def describe(epoch: EpochReport) -> str:
         f"residual {epoch.residual:.4f}, {epoch.frames_per_second:.0f} frames/s, "
         f"at most {epoch.remaining_s:.0f} s left"
     )
+
+
+def describe_live(report: LiveReport) -> str:
+    """Say how a scan that is being watched stands, in one line."""
+    of = "" if report.expected is None else f" of {report.expected}"
+    parts = [
+        f"{report.frames}{of} frames",
+        f"{report.frames_per_second:.0f} frames/s",
+        f"latency {report.latency_s:.2f} s",
+    ]
+    if report.residual == report.residual:  # a network judges none
+        parts.append(f"residual {report.residual:.4f} ({report.size_px} px)")
+    parts += [f"{report.left_out} broken or late"] if report.left_out else []
+    return ", ".join(parts)
 
 
 class Lines(Callback):
@@ -52,6 +70,15 @@ class Lines(Callback):
             self._last = now
             logger.info("%s", describe(epoch))
 
+    def on_live(self, report: LiveReport) -> None:
+        """Hear how a scan that is being watched stands."""
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            logger.info("%s", describe_live(report), extra=self._live_extra)
+
+    _live_extra: Mapping[str, bool] | None = None
+
 
 class Bar(Lines):
     """Shows a bar that moves with every batch; events stay log lines above it."""
@@ -67,6 +94,21 @@ class Bar(Lines):
         for level in start.levels:
             self._steps_before.append(self._steps_before[-1] + level.epochs * level.batches)
         self._progress.update(self._task, total=start.n_steps)
+
+    _live_extra = {FILE_ONLY: True}  # noqa: RUF012
+
+    def on_live(self, report: LiveReport) -> None:
+        super().on_live(report)
+        self._progress.update(
+            self._task,
+            description=f"{report.frames} frames",
+            total=report.expected,
+            completed=report.frames,
+            state=(
+                f"{report.frames_per_second:.0f} frames/s  latency {report.latency_s:.2f} s  "
+                f"residual {report.residual:.4f}"
+            ),
+        )
 
     def on_step(self, step: StepReport) -> None:
         # Counted from the plan: a level that has settled ends early, and the bar moves on with it.
@@ -88,7 +130,7 @@ class Bar(Lines):
         )
 
 
-def progress_for(screen: Screen) -> tuple[AbstractContextManager[Any], Callback]:
+def progress_for(screen: Screen) -> tuple[AbstractContextManager[Any], Lines]:
     """Return a context to run in and the callback that shows progress there."""
     if not sys.stderr.isatty() or screen.level > logging.INFO:
         return nullcontext(), Lines()

@@ -1,4 +1,4 @@
-"""What to compute, as checked models: network, training, inference, solver, run."""
+"""What to compute, as checked models: network, training, inference, solver, run, watch."""
 
 from ptycho_config.models._base import CanonicalConfig, Config
 from ptycho_config.models.inference import InferenceConfig
@@ -6,6 +6,7 @@ from ptycho_config.models.model import Architecture, ModelConfig
 from ptycho_config.models.run import RunConfig
 from ptycho_config.models.solver import SolverConfig
 from ptycho_config.models.training import TrainingConfig
+from ptycho_config.models.watch import WatchConfig
 
 __all__ = [
     "CANONICAL",
@@ -17,6 +18,7 @@ __all__ = [
     "RunConfig",
     "SolverConfig",
     "TrainingConfig",
+    "WatchConfig",
 ]
 
 CANONICAL: tuple[type[CanonicalConfig], ...] = (
@@ -25,5 +27,6 @@ CANONICAL: tuple[type[CanonicalConfig], ...] = (
     ModelConfig,
     TrainingConfig,
     InferenceConfig,
+    WatchConfig,
 )
 """What to compute; where and how fast is said by `ptycho_config.execution.EXECUTION` alone (CONFIG-002)."""

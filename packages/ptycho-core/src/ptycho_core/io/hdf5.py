@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ptycho_core.io.heaps import check_global_heaps
 from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import energy_in_ev, length_factor
 
-__all__ = ["Hdf5", "Hdf5Source", "opened", "translated"]
+__all__ = ["Hdf5", "Hdf5Source", "opened", "translated", "without_lock"]
 
 MOST_OBJECTS = 20_000
 DEEPEST = 24
@@ -35,6 +36,20 @@ _DEFLATE_RATIO = 1032  # zlib's greatest
 _DEFLATE_CHECKED_BYTES = 1 << 18
 _EMPTY_RATIO, _EMPTY_BYTES = 20_000, 1 << 30
 _BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError)
+
+
+#: HDF5's own lock on a file that is read; None: as the library was built.
+_LOCKING: ContextVar[bool | None] = ContextVar("locking", default=None)
+
+
+@contextmanager
+def without_lock() -> Iterator[None]:
+    """Read files without a lock, so that whoever writes them is never hindered."""
+    token = _LOCKING.set(False)
+    try:
+        yield
+    finally:
+        _LOCKING.reset(token)
 
 
 @contextmanager
@@ -58,11 +73,17 @@ def _open(path: Path) -> h5py.File:
     """Open for reading; as a reader beside a writer where the file is still being written."""
     _register_filters()
     try:
-        return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
+        return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES, locking=_LOCKING.get())
     except OSError:
         with path.open("rb"):  # what cannot be read at all says so itself
             pass
-        return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES, swmr=True, libver="latest")
+        beside: dict[str, Any] = {"rdcc_nbytes": CACHE_BYTES, "swmr": True, "libver": "latest"}
+        if _LOCKING.get() is not None:
+            try:
+                return h5py.File(path, "r", locking=_LOCKING.get(), **beside)
+            except OSError:
+                pass  # a writer in this very process wants the same lock of all
+        return h5py.File(path, "r", **beside)
 
 
 def _register_filters() -> None:
@@ -365,6 +386,12 @@ class Hdf5Source:
                 raise DataError(f"{self.path.name}: `{one_line(self.key, 80)}` is no data set any more.")
             held = self._open[os.getpid()] = (file, item)
         return held[1]
+
+    def close(self) -> None:
+        """Let the file go; the next read opens it again."""
+        held = self._open.pop(os.getpid(), None)
+        if held is not None:
+            held[0].close()
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the fields
         return {**self.__dict__, "_open": {}}

@@ -71,13 +71,6 @@ def open_scan(
         >>> scan.n_frames, scan.frame_px
         (516, 128)
     """
-    geometry = Geometry(
-        crop_px=crop_px,
-        beam_center_px=beam_center_px,
-        rebin=rebin,
-        frames_orientation=frames_orientation,
-        positions_orientation=positions_orientation,
-    )
     elsewhere = positions_file is not None
     keys = Keys(frames_key, None if elsewhere else positions_key, probe_key, elsewhere)
     arrays = _read(source, keys)
@@ -85,6 +78,53 @@ def open_scan(
         from ptycho_core.io.positions import with_positions
 
         arrays = with_positions(arrays, expanded(positions_file), positions_key)
+    return let_in(
+        arrays,
+        measurement=measurement,
+        dc=dc,
+        probe_file=probe_file,
+        pixel_size_m=pixel_size_m,
+        energy_ev=energy_ev,
+        distance_m=distance_m,
+        detector_pixel_m=detector_pixel_m,
+        positions_unit=positions_unit,
+        positions_orientation=positions_orientation,
+        frames_orientation=frames_orientation,
+        crop_px=crop_px,
+        beam_center_px=beam_center_px,
+        rebin=rebin,
+    )
+
+
+def let_in(
+    arrays: Arrays,
+    *,
+    measurement: Literal["auto", "amplitude", "counts"] = "auto",
+    dc: Literal["auto", "center", "corner"] = "auto",
+    probe_file: str | Path | None = None,
+    pixel_size_m: float | None = None,
+    energy_ev: float | None = None,
+    distance_m: float | None = None,
+    detector_pixel_m: float | None = None,
+    positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto",
+    positions_orientation: Orientation = "as-is",
+    frames_orientation: Orientation = "as-is",
+    crop_px: int | None = None,
+    beam_center_px: tuple[int, ...] | None = None,
+    rebin: int = 1,
+) -> Scan:
+    """Make a scan of arrays that somebody else found, with the settings of `open_scan`.
+
+    Raises:
+        DataError, ConfigError: as for `open_scan`.
+    """
+    geometry = Geometry(
+        crop_px=crop_px,
+        beam_center_px=beam_center_px,
+        rebin=rebin,
+        frames_orientation=frames_orientation,
+        positions_orientation=positions_orientation,
+    )
     arrays = _in_unit(arrays, positions_unit)
     given = {
         "pixel_size_m": pixel_size_m,

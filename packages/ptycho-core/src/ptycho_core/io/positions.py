@@ -25,9 +25,11 @@ __all__ = ["with_positions"]
 LARGEST_TABLE_BYTES = 1 << 28
 
 
-def with_positions(arrays: Arrays, path: Path, key: str | None) -> Arrays:
+def with_positions(arrays: Arrays, path: Path, key: str | None, *, growing: bool = False) -> Arrays:
     """Return the arrays with the positions of another file.
 
+    Args:
+        growing: somebody may be writing it, so a last line without an end may be half a line.
     Raises:
         DataError: it is missing, damaged, or holds no positions.
     """
@@ -61,7 +63,7 @@ def with_positions(arrays: Arrays, path: Path, key: str | None) -> Arrays:
     elif start.startswith(b"\x93NUMPY"):
         found = Found(np.asarray(mapped(path)), None, True, "")
     else:
-        found = _table(path)
+        found = _table(path, growing=growing)
     note = f"The positions were read from {path.name}: {found.note or '(y, x), without a unit.'}"
     return replace(
         arrays,
@@ -92,13 +94,16 @@ def _with_product(arrays: Arrays, path: Path) -> Arrays:
     )
 
 
-def _table(path: Path) -> Found:
+def _table(path: Path, *, growing: bool = False) -> Found:
     """Read columns of text; a header with x and y in its names decides, without one the order is (y, x)."""
     try:
         if path.stat().st_size > LARGEST_TABLE_BYTES:
             raise ValueError("it is larger than any table of positions")
         with path.open(encoding="utf-8", newline="") as file:
-            lines = [line for line in file.read().splitlines() if line.strip() and not line.startswith("%")]
+            text = file.read()
+        if growing and not text.endswith(("\n", "\r")):
+            text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("%")]
         header = [cell.strip() for cell in _cells(lines[0].lstrip("#"))] if lines else []
         titled = bool(header) and not all(_is_number(cell) for cell in header)
         rows = [_cells(line) for line in lines[1 if titled else 0 :] if not line.startswith("#")]

@@ -28,9 +28,11 @@ _PADDING_FIELD = 0x5054  # an extra field that readers skip, zip application not
 
 
 @contextmanager
-def atomic_path(final: str | Path) -> Iterator[Path]:
+def atomic_path(final: str | Path, *, lasting: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `final`; on success it becomes `final`, on failure it is removed.
 
+    Args:
+        lasting: flush it to the disk; a picture that the next second replaces need not be.
     Raises:
         OutputError: the directory cannot be written, the disk is full; names the path and the cause.
     """
@@ -42,7 +44,10 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     try:
         with _explained(final):
             yield temporary
-            _settle(temporary, final)
+            if lasting:
+                _settle(temporary, final)
+            else:
+                temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -138,6 +138,24 @@ class Trained(ABC):
         """Return the network with a note of the probe that its scan came with, before any refinement."""
         return replace(self, probe_given=probe)
 
+    @property
+    def group_size(self) -> int:
+        """Frames that the network sees together to make an image of one."""
+        return _gridsize(self.training.model) ** 2
+
+    def groups(self, positions_px: np.ndarray) -> np.ndarray:
+        """Return the frames (M, C) that the network sees together for each of M frames, that frame first."""
+        return _groups(positions_px, self.training)
+
+    @property
+    def probe(self) -> np.ndarray:
+        """The probe (P, N, N) complex64 in the gauge of the configuration."""
+        return self._probe
+
+    def imager(self) -> Imager:
+        """Put the network on its device, with a canvas of its own to be begun."""
+        return self._imager()
+
     def reconstruct(
         self, scan: Scan, config: InferenceConfig | None = None, *, callbacks: Sequence[Callback] = ()
     ) -> Reconstruction:
@@ -165,7 +183,8 @@ class Trained(ABC):
                 raise
             raise TrainingError(smaller_inference_advice(size, self.execution)) from error
         seconds = time.perf_counter() - began
-        result = trained._judged(scan, image)
+        origin = scan.positions_px.min(axis=0) - _MARGIN_PX - scan.frame_px // 2
+        result = trained.judged(scan, image, origin.astype(np.float64))
         side, residual = scan.frame_px, result.data_residual
         row = {"level": 1, "size_px": side, "epoch": 1, "residual": residual, "seconds": seconds}
         listeners.on_epoch(EpochReport(1, 1, side, 1, 1, residual, scan.n_frames / seconds, seconds, 0.0))
@@ -177,7 +196,12 @@ class Trained(ABC):
             provenance={**self.provenance, **self._framework},
         )
 
-    def _judged(self, scan: Scan, image: np.ndarray) -> Reconstruction:
+    def judged(self, scan: Scan, image: np.ndarray, origin_px: np.ndarray) -> Reconstruction:
+        """Join an image of the scan (H, W) with the probe that it was made with, and judge it.
+
+        Args:
+            origin_px: scan coordinate (y, x) of its pixel [0, 0].
+        """
         frames = Frames(scan)
         probe = physical_probe(
             self._probe,
@@ -185,12 +209,11 @@ class Trained(ABC):
             s=intensity_scale(self.scaling.nphotons, scan.frame_px),
             alpha=frames.alpha,
         )
-        origin = scan.positions_px.min(axis=0) - _MARGIN_PX - scan.frame_px // 2
         return make_reconstruction(
             scan,
             obj=image,
             probe=probe.astype(np.complex64),
-            origin_px=origin.astype(np.float64),
+            origin_px=origin_px,
             method="network",
         )
 
@@ -246,17 +269,17 @@ def _image(
 
 def _members(scan: Scan, training: TrainingConfig, n_groups: int | None) -> tuple[Scan, np.ndarray]:
     """One group for each frame, or the first so many; the frames they use, and their members (G, C)."""
-    gridsize = _gridsize(training.model)
-    members = group_frames(
-        scan.positions_px,
-        gridsize,
-        neighbor_count=max(training.neighbor_count, gridsize**2 - 1),
-        sequential=True,
-    ).indices[:n_groups]
+    members = _groups(scan.positions_px, training)[:n_groups]
     used = np.unique(members)
     if len(used) < scan.n_frames:
         scan, members = scan.select(used), np.searchsorted(used, members)
     return scan, members
+
+
+def _groups(positions_px: np.ndarray, training: TrainingConfig) -> np.ndarray:
+    gridsize = _gridsize(training.model)
+    neighbours = max(training.neighbor_count, gridsize**2 - 1)
+    return group_frames(positions_px, gridsize, neighbor_count=neighbours, sequential=True).indices
 
 
 def _gridsize(model: ModelConfig) -> int:

@@ -53,6 +53,27 @@ class OrderedFrames:
         good = None if scan.bad_pixels is None else scan.good_pixels()
         self._good = good[order] if good is not None and good.ndim == 3 else good
 
+    @classmethod
+    def held(
+        cls,
+        amplitude: Float32[np.ndarray, "frame n n"],
+        good: np.ndarray | None,
+        positions_px: Float64[np.ndarray, "frame 2"],
+        least_px: Float64[np.ndarray, " 2"],
+    ) -> OrderedFrames:
+        """Take frames that are in memory already, in the order in which they are wanted.
+
+        Args:
+            good: bool (n, n) or (frame, n, n), None where all pixels are good.
+            least_px: where the canvas begins; no position is smaller.
+        """
+        frames = object.__new__(cls)
+        frames.frame_px = amplitude.shape[-1]
+        frames.order = np.arange(len(amplitude))
+        frames.positions_px, frames.least_px = positions_px, least_px
+        frames._amplitude, frames._good = amplitude, good
+        return frames
+
     def _set_places(self, scan: Scan, order: np.ndarray) -> None:
         self.frame_px = scan.frame_px
         self.order = order

@@ -65,6 +65,8 @@ class Level:
         own: FrameFreedoms | None = None,
         margin_px: int = MARGIN_PX,
         stabilised: bool = False,
+        shape: tuple[int, int] | None = None,
+        counts_per_frame: float | None = None,
     ) -> None:
         """Take what the level sees of the frames.
 
@@ -77,6 +79,8 @@ class Level:
             own: what each frame has of its own; it is changed by the steps.
             margin_px: canvas pixels around the windows of all frames.
             stabilised: compare the roots of counts + 3/8, whose mean is hardly biased where counts are few.
+            shape: of the canvas, where it is larger than these frames need.
+            counts_per_frame: that the probe has to have; the mean of these frames by default.
         """
         self.size_px = size_px
         self._own, self._degree = own, degree
@@ -90,7 +94,7 @@ class Level:
             positions = positions + shift_px
         corners = positions * self.scale + margin_px
         self.corners = np.round(corners).astype(np.int64)
-        self.shape = canvas_shape(self.corners, size_px, margin_px)
+        self.shape = shape or canvas_shape(self.corners, size_px, margin_px)
         self._filters = arrays.asarray(shift_filters(size_px, degree))
         if own is None:
             self._weights = arrays.asarray(shift_weights(corners - self.corners, degree))
@@ -105,7 +109,7 @@ class Level:
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         per_frame = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts = per_frame
-        self._counts_per_frame = float(per_frame.mean(dtype=np.float64))
+        self._counts_per_frame = counts_per_frame or float(per_frame.mean(dtype=np.float64))
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
         self._fused = self._fuse(amplitude, good)

@@ -1,0 +1,277 @@
+"""Check what came, once: what is a frame, what was had before, what is broken; and keep it as amplitude."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from ptycho_config.errors import DataError
+from ptycho_core.io.door import Arrays
+from ptycho_core.io.geometry import turned_positions
+from ptycho_core.io.opening import let_in
+from ptycho_core.io.overlap import warn_without_overlap
+from ptycho_core.io.start_probe import estimate_probe
+from ptycho_core.io.values import LARGEST_CANVAS_PX, LARGEST_NAN_FRACTION
+from ptycho_core.lazy import LazyFrames
+from ptycho_core.live.arrival import Arrival, Source
+from ptycho_core.scan import Scan
+
+__all__ = ["Intake"]
+
+#: So many frames are enough to tell counts from amplitude and where the zero frequency is, or a first few
+#: after a moment.
+_ENOUGH, _FEW, _MOMENT_S = 16, 4, 0.4
+_LEAST_ROOM = 64
+
+
+class Intake:
+    """The frames that came, as (M, N, N) amplitude with the zero frequency in the centre.
+
+    Attributes:
+        head: the first frames as a scan, None until there are enough: scale, probe, mask, lengths.
+        broken: frames that came and cannot be used: number -> why.
+        repeated: how many came again.
+        arrived_s: (M,) when each came.
+    """
+
+    def __init__(self, source: Source, door: Mapping[str, Any] | None = None) -> None:  # Any: of `open_scan`
+        """Hold the settings with which frames are read.
+
+        Args:
+            door: the keywords of `open_scan`; those that name parts of a file are the source's business.
+        """
+        elsewhere = ("frames_key", "positions_key", "probe_key", "positions_file")
+        self._source = source
+        self._door = {key: value for key, value in dict(door or {}).items() if key not in elsewhere}
+        self.head: Scan | None = None
+        self.broken: dict[int, str] = {}
+        self.repeated = 0
+        self._held: list[Arrival] = []
+        self._rows: dict[int, int] = {}
+        self._count = 0
+        self._bad: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def amplitude(self) -> np.ndarray:
+        """(M, N, N) float32 of all frames so far; a view that may not be changed."""
+        return self._amplitude[: self._count]
+
+    @property
+    def positions_px(self) -> Float64[np.ndarray, "frame 2"]:
+        """(M, 2) of all frames so far, in object pixels."""
+        return self._positions[: self._count]
+
+    @property
+    def arrived_s(self) -> Float64[np.ndarray, " frame"]:
+        """When each frame came, by `time.perf_counter`."""
+        return self._arrived[: self._count]
+
+    @property
+    def good(self) -> np.ndarray | None:
+        """Pixels that count: (N, N) for all frames, (M, N, N) where they differ, None where all do."""
+        if self._bad is not None:
+            return ~self._bad[: self._count]
+        known = None if self.head is None else _plain(self.head)
+        return ~known if known is not None and known.any() else None
+
+    @property
+    def left_out(self) -> dict[int, str]:
+        """Frames that came broken and did not come again whole, or never came: number -> why."""
+        missing = {**self.broken, **self._source.missing()}
+        return {index: why for index, why in sorted(missing.items()) if index not in self._rows}
+
+    def take(self, arrivals: Sequence[Arrival], *, last: bool = False) -> int:
+        """Check frames and keep the good new ones; return how many those are.
+
+        Args:
+            last: nothing more will come.
+        Raises:
+            DataError: the first frames make no scan, and no others will come.
+        """
+        if self.head is None:
+            self._held += arrivals
+            arrivals = self._begin(last=last)
+        before = self._count
+        for arrival in arrivals:
+            self._keep(arrival)
+        return self._count - before
+
+    def scan(self) -> Scan:
+        """Return all frames so far as a scan, in the order of their numbers.
+
+        Raises:
+            DataError: none came.
+        """
+        head = self.head
+        if head is None or not self._count:
+            raise DataError(f"{self._source.name}: no frame came. Is the name right, and has the scan begun?")
+        order = np.array([row for _, row in sorted(self._rows.items())])
+        in_order = bool((np.diff(order) == 1).all())
+        rows: Any = slice(0, self._count) if in_order else order
+        known = _plain(head)
+        bad = self._bad[rows] if self._bad is not None else known if known.any() else None
+        scan = replace(
+            head,
+            frames=self._amplitude[rows],
+            positions_px=self._positions[rows],
+            measurement="amplitude",
+            dc="center",
+            bad_pixels=bad,
+            notes=(*head.notes, f"{self._count} frames, watched while they were measured."),
+        )
+        if head.probe_source == "estimated":
+            scan = replace(scan, probe=estimate_probe(scan)[0])
+        warn_without_overlap(scan)
+        return scan
+
+    def _begin(self, *, last: bool) -> list[Arrival]:
+        """Let the first frames in through the same door as a finished scan; return those to keep."""
+        held = self._held
+        if not held:
+            return []
+        waited = time.perf_counter() - held[0].at_s
+        usable = [arrival for arrival in held if _is_frame(arrival) == ""]
+        if not last and len(usable) < _ENOUGH and (len(usable) < _FEW or waited < _MOMENT_S):
+            return []
+        sizes = [arrival.frame.shape for arrival in usable]
+        alike = [arrival for arrival in usable if arrival.frame.shape == max(set(sizes), key=sizes.count)]
+        if not alike:
+            if last:
+                raise DataError(f"{self._source.name}: none of the {len(held)} frames that came can be read.")
+            return []
+        arrays = replace(
+            self._source.head(),
+            frames=np.stack([arrival.frame for arrival in alike]),
+            positions_px=np.stack([arrival.position for arrival in alike]).astype(np.float64),
+            checksum=None,
+            ground_truth=None,
+            patch_truth=None,
+        )
+        if arrays.bad_pixels is not None and arrays.bad_pixels.ndim == 3:
+            arrays = replace(arrays, bad_pixels=None)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of few frames; the whole scan warns again where it is true
+                self.head = let_in(arrays, **self._door)
+        except DataError:
+            if last or len(alike) >= 4 * _ENOUGH:
+                raise
+            return []
+        self._set_up(self.head, arrays)
+        self._held = []
+        return held
+
+    def _set_up(self, head: Scan, arrays: Arrays) -> None:
+        self._changes = head.frames.changes if isinstance(head.frames, LazyFrames) else ()
+        self._turn = self._door.get("positions_orientation", "as-is")
+        self._offset_px = 0.5 if head.position_convention == "center" else 0.0
+        turned = turned_positions(np.asarray(arrays.positions_px, np.float64), self._turn)
+        wanted = head.positions_px - self._offset_px
+        # The door divides by a length and multiplies by a part: one factor, whichever way it came about.
+        power = float((turned * turned).sum())
+        self._scale = float((turned * wanted).sum()) / power if power > 0 else 1.0
+        self._stored_shape = arrays.frames.shape[1:]
+        known, side = self._source.positions_known(), head.frame_px
+        # Room that nobody uses costs nothing; a copy of all frames would make the newest wait.
+        room = max(_LEAST_ROOM, self._source.expected or 0, 0 if known is None else len(known))
+        self._amplitude = np.empty((room, side, side), np.float32)
+        self._positions, self._arrived = np.empty((room, 2)), np.empty(room)
+
+    def _keep(self, arrival: Arrival) -> None:
+        if arrival.index in self._rows:
+            self.repeated += 1
+            return
+        why = _is_frame(arrival)
+        if not why and arrival.frame.shape != self._stored_shape:
+            why = f"{arrival.frame.shape} pixels, the others have {self._stored_shape}"
+        if not why:
+            why = self._place(arrival)
+        if why:
+            self.broken[arrival.index] = why
+        else:
+            self.broken.pop(arrival.index, None)
+
+    def positions_of(self, stored: np.ndarray) -> Float64[np.ndarray, "frame 2"]:
+        """Turn positions as stored into object pixels."""
+        turned = turned_positions(np.asarray(stored, np.float64).reshape(-1, 2), self._turn)
+        return turned * self._scale + self._offset_px
+
+    def _place(self, arrival: Arrival) -> str:
+        """Put a frame in its row; or say why it has none."""
+        head = self.head
+        if head is None:
+            return "the scan has not begun"
+        position = self.positions_of(arrival.position)[0]
+        inside = self.positions_px if self._count else position[None]
+        extent = np.maximum(inside.max(axis=0), position) - np.minimum(inside.min(axis=0), position)
+        if not float(np.prod(extent + head.frame_px)) <= LARGEST_CANVAS_PX:
+            return f"its position {position.tolist()} is far from all others"
+        block = arrival.frame[None]
+        for change in self._changes:
+            block = change(block)
+        values = np.array(block[0], np.float32)
+        if head.dc == "corner":
+            values = np.fft.fftshift(values)
+        if self._count == len(self._amplitude):
+            self._make_room()
+        row = self._count
+        bad = np.isnan(values)
+        self._mark(row, bad)
+        values[bad | _plain(head)] = 0
+        np.maximum(values, 0, out=values)
+        self._amplitude[row] = np.sqrt(values) if head.measurement == "counts" else values
+        self._positions[row], self._arrived[row] = position, arrival.at_s
+        self._rows[arrival.index] = row
+        self._count += 1
+        return ""
+
+    def _mark(self, row: int, bad: np.ndarray) -> None:
+        """Note the pixels that are NaN in this frame and not in all."""
+        head = self.head
+        if head is None:
+            return
+        known = _plain(head)
+        if self._bad is None and (bad & ~known).any():
+            self._bad = np.zeros(self._amplitude.shape, bool)
+            self._bad[:row] = known
+        if self._bad is not None:
+            self._bad[row] = known | bad
+
+    def _make_room(self) -> None:
+        names = ["_amplitude", "_positions", "_arrived", *(["_bad"] if self._bad is not None else [])]
+        for name in names:
+            held = getattr(self, name)
+            grown = np.empty((2 * len(held), *held.shape[1:]), held.dtype)
+            grown[: len(held)] = held
+            setattr(self, name, grown)
+
+
+def _plain(head: Scan) -> np.ndarray:
+    """Return the bad pixels that all frames share."""
+    if head.bad_pixels is None:
+        return np.zeros((head.frame_px, head.frame_px), bool)
+    return np.asarray(head.bad_pixels if head.bad_pixels.ndim == 2 else head.bad_pixels.all(axis=0))
+
+
+def _is_frame(arrival: Arrival) -> str:
+    """Say what is wrong with a frame; an empty text where nothing is."""
+    frame = arrival.frame
+    if frame.ndim != 2 or frame.dtype.kind not in "biuf":
+        return f"{frame.dtype} of shape {frame.shape} is no frame"
+    if not np.isfinite(np.asarray(arrival.position, np.float64)).all():
+        return "its position is not finite"
+    if frame.dtype.kind == "f":
+        if np.isinf(frame).any():
+            return "it holds infinite values"
+        if np.isnan(frame).mean() > LARGEST_NAN_FRACTION:
+            return "most of it is NaN"
+    return "" if frame.any() else "it is dark"

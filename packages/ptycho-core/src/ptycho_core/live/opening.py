@@ -1,0 +1,73 @@
+"""Find out what kind of source a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ptycho_config.errors import ConfigError, DataError
+from ptycho_core import datasets
+from ptycho_core.io.found import Keys
+from ptycho_core.io.opening import expanded, open_scan
+from ptycho_core.live.arrival import Source
+from ptycho_core.live.frame_files import FrameFiles
+from ptycho_core.live.positions import PositionsBeside
+from ptycho_core.live.replay import Replay
+from ptycho_core.live.stacks import GrowingStack
+
+__all__ = ["open_source"]
+
+_STACKS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx5", ".cxi", ".ptyd", ".npy")
+
+
+def open_source(
+    source: str | Path,
+    *,
+    replay: float | None = None,
+    first_number: int | None = None,
+    door: Mapping[str, Any] | None = None,  # Any: the keywords of `open_scan`
+) -> Source:
+    """Open what is to be watched: a growing stack, a directory of frame files, or the replay of a scan.
+
+    Args:
+        replay: frames per second at which a scan that `open_scan` knows is replayed.
+        first_number: number in the name of a directory's first frame.
+        door: the keywords of `open_scan` with which the frames are to be read.
+    Raises:
+        ConfigError: the source cannot grow.
+        DataError: it is not there, nor is the folder in which it should appear.
+    """
+    door = dict(door or {})
+    if replay is not None:
+        return Replay(open_scan(source, **door), replay)
+    path = expanded(source)
+    if str(source) in datasets.DATASETS and not path.exists():
+        raise ConfigError(
+            f"{source} is a finished data set and does not grow. `ptycho watch {source} --replay 500` "
+            "replays it."
+        )
+    elsewhere = door.get("positions_file")
+    key = door.get("positions_key")
+    positions = PositionsBeside(path)
+    if elsewhere is not None:
+        positions = PositionsBeside(path, expanded(elsewhere), key)
+    if path.is_dir():
+        return FrameFiles(path, positions, first_number=first_number)
+    if path.suffix.lower() in _STACKS:
+        if not path.exists() and not path.parent.is_dir():
+            raise DataError(
+                f"{path}: neither the file nor its folder is there. Make the folder or correct the name."
+            )
+        named = elsewhere is not None or path.suffix.lower() == ".npy"
+        keys = Keys(door.get("frames_key"), None if elsewhere else key, door.get("probe_key"), named)
+        return GrowingStack(path, keys, positions if named else None)
+    if path.exists():
+        raise ConfigError(
+            f"{path.name}: a file of this kind does not grow. Expected HDF5, NPY or a directory of frame "
+            f"files; `ptycho watch {path.name} --replay 500` replays a finished scan."
+        )
+    raise DataError(
+        f"{path}: no such file or directory. Expected HDF5, NPY or a directory of frame files; a file that "
+        "is still to come needs its ending, such as .h5."
+    )

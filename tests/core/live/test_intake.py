@@ -1,0 +1,148 @@
+"""Frames that came: each good one once, in its place, as a finished scan would have it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptycho_config.errors import DataError
+from ptycho_core import Scan, open_scan
+from ptycho_core.io.door import Arrays
+from ptycho_core.live import Arrival, Intake
+from ptycho_core.simulate import simulate_scan
+
+SCAN = simulate_scan(object_kind="star", frames=30, frame_px=32, seed=2).scan
+COUNTS = np.rint(SCAN.counts()).astype(np.uint32)
+
+
+class Given:
+    """A source that says nothing but its name; frames are handed over by the test."""
+
+    name = "given"
+
+    def __init__(self, arrays: Arrays | None = None) -> None:
+        self._arrays = arrays or Arrays(
+            name="given", frames=np.empty((0, 0, 0)), positions_px=None, probe=SCAN.probe
+        )
+
+    def head(self) -> Arrays:
+        return self._arrays
+
+    def poll(self, *, last: bool = False) -> list[Arrival]:
+        return []
+
+    def positions_known(self) -> np.ndarray | None:
+        return None
+
+    @property
+    def expected(self) -> int | None:
+        return None
+
+    @property
+    def ended(self) -> bool:
+        return True
+
+    def missing(self) -> dict[int, str]:
+        return {}
+
+
+def arrival(index: int, frame: np.ndarray | None = None, position: np.ndarray | None = None) -> Arrival:
+    frame = COUNTS[index] if frame is None else frame
+    return Arrival(
+        index, frame, SCAN.positions_px[index] if position is None else position, time.perf_counter()
+    )
+
+
+@given(order=st.permutations(list(range(30))), again=st.lists(st.integers(0, 29)), cut=st.integers(1, 29))
+def test_any_order_and_any_repetition_make_the_same_scan(
+    order: list[int], again: list[int], cut: int
+) -> None:
+    intake = Intake(Given())
+    came = [*order[:cut], *[index for index in again if index in order[:cut]], *order[cut:]]
+    for first in range(0, len(came), 7):
+        intake.take([arrival(index) for index in came[first : first + 7]])
+    intake.take([], last=True)
+    scan = intake.scan()
+    assert len(intake) == 30
+    assert intake.repeated == len(came) - 30
+    np.testing.assert_allclose(scan.positions_px, SCAN.positions_px, rtol=1e-12)
+    np.testing.assert_array_equal(scan.amplitude(), SCAN.amplitude())
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (arrival(5, COUNTS[5][:16]), "pixels"),
+        (arrival(5, np.full((32, 32), np.nan)), "NaN"),
+        (arrival(5, np.where(np.eye(32) > 0, np.inf, COUNTS[5])), "infinite"),
+        (arrival(5, np.zeros((32, 32), np.uint32)), "dark"),
+        (arrival(5, COUNTS[5].astype(np.complex64)), "no frame"),
+        (arrival(5, position=np.array([np.nan, 0.0])), "position is not finite"),
+        (arrival(5, position=np.array([1e9, 0.0])), "far from all others"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_broken_frame_is_left_out_until_it_comes_whole(broken: Arrival, why: str) -> None:
+    intake = Intake(Given())
+    intake.take([arrival(index) for index in range(20) if index != 5])
+    intake.take([broken])
+    assert why in intake.left_out[5]
+    assert len(intake) == 19
+    intake.take([arrival(5)])
+    assert intake.left_out == {}
+    np.testing.assert_array_equal(intake.scan().amplitude(), SCAN.amplitude(slice(20)))
+
+
+def test_a_broken_frame_among_the_first_does_not_hinder_the_others() -> None:
+    intake = Intake(Given())
+    intake.take([arrival(0, COUNTS[0][:4]), *[arrival(index) for index in range(1, 20)]])
+    assert len(intake) == 19
+    assert list(intake.left_out) == [0]
+
+
+def test_pixels_that_are_nan_in_one_frame_are_bad_in_that_frame() -> None:
+    hurt = COUNTS[3].astype(np.float32)
+    hurt[4, 7] = np.nan
+    intake = Intake(Given())
+    intake.take([arrival(index, hurt if index == 3 else None) for index in range(20)])
+    scan = intake.scan()
+    assert np.argwhere(~scan.good_pixels()).tolist() == [[3, 4, 7]]
+    assert scan.amplitude()[3, 4, 7] == 0
+
+
+def test_nothing_usable_is_said_in_the_end() -> None:
+    intake = Intake(Given())
+    intake.take([arrival(0, np.zeros((32, 32)))])
+    with pytest.raises(DataError, match="none of the 1 frames"):
+        intake.take([], last=True)
+    with pytest.raises(DataError, match="no frame came"):
+        Intake(Given()).scan()
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        {"frames_orientation": "transpose", "positions_orientation": "flip-y"},
+        {"crop_px": 24},
+        {"rebin": 2},
+        {"pixel_size_m": 1.25e-6, "positions_unit": "um"},
+        {"dc": "corner"},
+        {"measurement": "amplitude"},
+    ],
+    ids=lambda door: ",".join(door),
+)
+def test_frames_are_read_as_the_door_reads_a_finished_scan(door: dict, tmp_path: Path) -> None:
+    np.save(tmp_path / "frames.npy", COUNTS)
+    np.save(tmp_path / "positions.npy", SCAN.positions_px)
+    offline = open_scan(tmp_path / "frames.npy", positions_file=tmp_path / "positions.npy", **door)
+    intake = Intake(Given(Arrays(name="given", frames=np.empty((0, 0, 0)), positions_px=None)), door)
+    intake.take([arrival(index) for index in range(30)])
+    live: Scan = intake.scan()
+    np.testing.assert_allclose(live.positions_px, offline.positions_px, rtol=1e-9)
+    np.testing.assert_allclose(live.amplitude(), offline.amplitude(), rtol=1e-6)
+    assert live.pixel_size_m == offline.pixel_size_m

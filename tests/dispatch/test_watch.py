@@ -1,0 +1,144 @@
+"""`ptycho watch` as a user sees it: files that grow, a replay, an interruption, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_core import Reconstruction, open_scan
+
+RESULT_FILES = {"reconstruction.npz", "reconstruction.h5", "metrics.csv", "run.json", "ptycho.log"}
+RESULT_FILES |= {"amplitude.png", "phase.png", "overview.png", "live.png"}
+NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
+
+#: A detector: appends frames to an HDF5 file that it opens and closes, the fourth one late.
+WRITER = """
+import sys, time, h5py, numpy as np
+frames, positions = np.load(sys.argv[1]), np.load(sys.argv[2])
+with h5py.File(sys.argv[3], "w") as file:
+    file.create_dataset("data", frames.shape, frames.dtype, chunks=(1, *frames.shape[1:]))
+    file["positions_px"] = positions
+for first in [*range(0, len(frames), 8), None]:
+    rows = [3] if first is None else [n for n in range(first, min(first + 8, len(frames))) if n != 3]
+    with h5py.File(sys.argv[3], "a") as file:
+        file["data"][rows] = frames[rows]
+    time.sleep(0.05)
+"""
+
+
+def test_a_file_that_another_process_writes(ptycho, scan_file: Path, tmp_path: Path) -> None:
+    scan = open_scan(scan_file)
+    np.save(tmp_path / "frames.npy", np.rint(scan.counts()).astype(np.uint32))
+    np.save(tmp_path / "positions.npy", scan.positions_px)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, "frames.npy", "positions.npy", "scan.h5"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    done = ptycho("watch", "scan.h5", "--expected-frames", scan.n_frames, "--output-dir", "live")
+    _, complaint = writer.communicate(timeout=60)
+    assert writer.returncode == 0, complaint
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "live").iterdir()} == RESULT_FILES
+    record = json.loads((tmp_path / "live" / "run.json").read_text())
+    assert record["live"]["frames"] == scan.n_frames
+    assert record["live"]["left_out"] == {}
+    done = ptycho("reconstruct", "scan.h5", "--output-dir", "offline")
+    assert done.returncode == 0, done.stderr
+    live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))
+    assert abs(live.data_residual - offline.data_residual) < 0.005
+
+
+def test_a_replay_says_how_it_went(ptycho, scan_file: Path, tmp_path: Path) -> None:
+    done = ptycho("watch", scan_file, "--replay", "400", "--output-dir", "live", "--finish", "none")
+    assert done.returncode == 0, done.stderr
+    for word in ("40 of 32 x 32 px", "frames/s", "latency", "residual R", "live.png"):
+        assert word in done.stdout
+    assert ptycho("audit", "live").returncode == 0
+    assert "40 of 40 frames" in (tmp_path / "live" / "ptycho.log").read_text()
+
+
+def test_ctrl_c_keeps_the_image_and_exits_130(scan_file: Path, tmp_path: Path) -> None:
+    words = ["watch", str(scan_file), "--replay", "4", "--output-dir", "live"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ptycho_dispatch", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "latency" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    table, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "(interrupted)" in table
+    assert {path.name for path in (tmp_path / "live").iterdir()} == RESULT_FILES
+    result = Reconstruction.load(tmp_path / "live")
+    assert result.interrupted
+    assert 4 <= result.n_frames < 40
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not NETWORKS, reason="ptycho-core-torch is not installed")
+def test_a_network_ends_where_infer_does(ptycho, scan_file: Path, tmp_path: Path) -> None:
+    words = ["train", "--train-data-file", scan_file, "--nepochs", "1", "--output-dir", "trained"]
+    assert ptycho(*words, "--torch-accelerator", "cpu").returncode == 0
+    network = ("--model-path", "trained")
+    done = ptycho(
+        "watch", scan_file, "--replay", "400", *network, "--accelerator", "cpu", "--output-dir", "live"
+    )
+    assert done.returncode == 0, done.stderr
+    words = ["infer", "--test-data", scan_file, *network, "--output-dir", "offline"]
+    assert ptycho(*words, "--torch-accelerator", "cpu").returncode == 0
+    live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))
+    assert live.method == "network"
+    assert ptycho("audit", "live").returncode == 0
+    assert abs(live.data_residual - offline.data_residual) < 0.005
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("siemens-star",), 2, "--replay 500"),
+        (("nowhere",), 3, "no such file or directory"),
+        (("siemens-star", "--replay", "5", "--method", "network"), 2, "--model-path"),
+        (("siemens-star", "--replay", "5", "--method", "both"), 2, "--method network"),
+        (("siemens-star", "--replay", "0"), 2, "replay"),
+        (("siemens-star", "--replay", "5", "--refresh", "3"), 2, "refresh"),
+        (("siemens-star", "--model-path", "x", "--finish", "polish"), 2, "--finish"),
+    ],
+)
+def test_what_is_refused_says_what_to_type(words, code, said, ptycho, tmp_path: Path) -> None:
+    done = ptycho("watch", *words)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("ptycho:") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [500, 2000])
+def test_the_real_scan_replayed_ends_where_the_finished_one_does(
+    rate: int, ptycho, tmp_path: Path, siemens_star_path: Path
+) -> None:
+    done = ptycho("watch", "siemens-star", "--replay", rate, "--output-dir", "live")
+    assert done.returncode == 0, done.stderr
+    done = ptycho("reconstruct", "siemens-star", "--output-dir", "offline")
+    assert done.returncode == 0, done.stderr
+    live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))
+    assert live.n_frames == offline.n_frames == 516
+    assert abs(live.data_residual - offline.data_residual) < 0.005
+    record = json.loads((tmp_path / "live" / "run.json").read_text())["live"]
+    assert record["left_out"] == {}
+    assert record["pictures"] >= 1
