@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ptycho_config.execution import PyTorchExecutionConfig, TensorFlowExecutionConfig
-from ptycho_config.models import ModelConfig, SolverConfig, TrainingConfig
+from ptycho_config.models import SolverConfig, TrainingConfig
 from ptycho_core import Scan, open_scan, solve
 from ptycho_core.backend import get_backend
 from ptycho_core.callbacks import Callback, StepReport
@@ -111,8 +111,7 @@ def test_both_cores_train_alike(refined: Scan, tmp_path: Path, agree: Callable[.
     """A moment of it: frames from the middle of the real scan."""
     order = np.argsort(np.abs(refined.positions_px - refined.positions_px.mean(0)).max(1))
     middle = refined.select(np.sort(order[:48]))
-    config = TrainingConfig(model=ModelConfig(n_filters_scale=1), nepochs=3, batch_size=8, seed=3)
-    compare(middle, config, 18, tmp_path, agree)
+    compare(middle, TrainingConfig(nepochs=4, batch_size=16, seed=3), 12, tmp_path, agree)
 
 
 @pytest.mark.slow
