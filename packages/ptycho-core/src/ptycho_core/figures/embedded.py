@@ -37,8 +37,6 @@ __all__ = [
 ]
 
 _DPI = 130
-#: Larger objects are averaged over squares of pixels, so that a page stays one that can be sent.
-_LARGEST_PX = 4096
 _MODES_IN_A_ROW = 4
 #: What a network's training records beside the residual: on its own scan, and on the test scan.
 _TRAINING_COLUMN = re.compile(r"(train|val)_([a-z]+)")
@@ -62,14 +60,18 @@ class ObjectPicture(NamedTuple):
     png: bytes
 
 
-def object_pictures(reconstruction: Reconstruction) -> list[ObjectPicture]:
-    """Give amplitude and phase of the part that the frames saw; none where the data carry no image."""
+def object_pictures(reconstruction: Reconstruction, *, largest_px: int = 4096) -> list[ObjectPicture]:
+    """Give amplitude and phase of the part that the frames saw; none where the data carry no image.
+
+    Args:
+        largest_px: longest side of a picture; larger objects are averaged over squares of pixels.
+    """
     if not reconstruction.image_reliable:
         return []
     view = ObjectView(reconstruction)
     pictures: list[ObjectPicture] = []
     for name, image in view.images.items():
-        shrunk = -(-max(image.shape) // _LARGEST_PX)
+        shrunk = -(-max(image.shape) // largest_px)
         low, high = view.limits[name]
         grey = np.clip((_averaged(image, shrunk) - low) / (high - low), 0.0, 1.0)
         colours = GREYS(np.ma.masked_invalid(grey), bytes=True)

@@ -26,11 +26,12 @@ Rows = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what stands below it."""
+    """A picture with what stands above it, if its section has not said it, and below it."""
 
     title: str
     note: str
     png: bytes
+    titled: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Contents:
     images: list[ObjectPicture]
     pixel_size_m: float | None
     probe: Picture
+    probe_modes: int
     residuals: Picture
     corrections: Picture | None
     curves: list[Picture]
@@ -109,8 +111,11 @@ def read_contents(directory: Path) -> Contents:
         interrupted=result.interrupted,
         images=object_pictures(result),
         pixel_size_m=result.pixel_size_m,
-        probe=Picture("Probe", _probe_note(result), probe_png(result)),
-        residuals=Picture("Residual of each frame", _residual_note(result), residual_map_png(result)),
+        probe=Picture("probe modes", _probe_note(result), probe_png(result), titled=False),
+        probe_modes=len(result.probe),
+        residuals=Picture(
+            "residual of each frame", _residual_note(result), residual_map_png(result), titled=False
+        ),
         corrections=None if moved is None else Picture("Corrected positions", "", moved),
         curves=_curves(result, directory / _METRICS_FILE),
         policies=_policies(record),
@@ -124,13 +129,12 @@ def read_contents(directory: Path) -> Contents:
 
 
 def _headline(result: Reconstruction, record: Mapping[str, Any]) -> Rows:
-    modes = len(result.probe)
     rows = [
         ("method", result.method),
         ("residual R", _figure(result.data_residual)),
         ("frames", f"{result.n_frames} of {result.frame_px} × {result.frame_px} px"),
         ("object", f"{result.object.shape[0]} × {result.object.shape[1]} px"),
-        ("probe modes", str(modes)),
+        ("probe modes", str(len(result.probe))),
     ]
     if result.pixel_size_m:
         rows.append(("pixel size", f"{result.pixel_size_m * 1e9:.4g} nm"))
@@ -181,9 +185,8 @@ def _curves(result: Reconstruction, metrics: Path) -> list[Picture]:
 def _course(result: Reconstruction) -> str:
     if not result.history:
         return ""
-    first, last = result.history[0], result.history[-1]
-    epochs = f"{len(result.history)} epoch{'s' if len(result.history) > 1 else ''}"
-    return f"{epochs}, from {_figure(first['residual'])} to {_figure(last['residual'])}."
+    first, last = (_figure(result.history[place]["residual"]) for place in (0, -1))
+    return f"{len(result.history)} epochs, from {first} to {last}." if len(result.history) > 1 else last
 
 
 def _policies(record: Mapping[str, Any]) -> list[Said]:
@@ -193,7 +196,8 @@ def _policies(record: Mapping[str, Any]) -> list[Said]:
         for part in (record, _mapping(record.get("network")))
         for event in _list(part.get("policy_events"))
     ]
-    return [Said(str(_mapping(one).get("finding", "")), str(_mapping(one).get("message", ""))) for one in listed]
+    events = [_mapping(event) for event in listed]
+    return [Said(str(event.get("finding", "")), str(event.get("message", ""))) for event in events]
 
 
 def _said(record: Mapping[str, Any]) -> list[Said]:
@@ -222,7 +226,7 @@ def _configured(record: Mapping[str, Any]) -> list[Configured]:
             f"{section}.{field}",
             _text(_mapping(setting).get("value")),
             str(_mapping(setting).get("source", "")),
-            str(_mapping(setting).get("origin", "")),
+            str(_mapping(setting).get("origin", "")).strip("`"),
         )
         for section, fields in _mapping(record.get("settings")).items()
         for field, setting in _mapping(fields).items()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from ptycho_dispatch.report.contents import Contents
 
@@ -24,14 +25,20 @@ def page_html(contents: Contents) -> str:
         The text of the file, UTF-8; it asks for nothing but itself.
     """
     script = _own("page.js")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["data_uri"] = _data_uri
     # Style and script are ours and must not be escaped; nothing from a file enters them.
-    return environment.from_string(_own("page.html")).render(
-        run=contents, style=_own("page.css"), script=script, script_hash=_hash(script)
+    return _template().render(run=contents, style=_own("page.css"), script=script, script_hash=_hash(script))
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["data_uri"] = _data_uri
+    return environment.from_string(_own("page.html"))
 
 
+@cache
 def _own(name: str) -> str:
     return files("ptycho_dispatch.report").joinpath(name).read_text(encoding="utf-8")
 
