@@ -160,6 +160,20 @@ def tests_slow(session: nox.Session) -> None:
 
 
 @nox.session
+def report(session: nox.Session) -> None:
+    """`ptycho report` in a real browser, and its picture in docs/images; uses the browser of the host.
+
+    Where there is none, Playwright fetches its own; where that fails the tests skip and say so.
+    """
+    session.install("playwright>=1.49")
+    hosts = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
+    if not any(map(shutil.which, hosts)):
+        session.run("playwright", "install", "chromium-headless-shell", success_codes=[0, 1])
+    session.env["PTYCHO_PICTURES"] = str(ROOT / "docs" / "images")
+    run_tests(session, "base", "-m", "slow", "tests/dispatch/test_report_browser.py", *session.posargs)
+
+
+@nox.session
 def ptychodus(session: nox.Session) -> None:
     """Ptychodus itself through both of its libraries on the whole scan, and every call that it relies on."""
     install_client(session, *CLIENT_PROGRAM_NEEDS)

@@ -51,6 +51,7 @@ def test_a_file_that_another_process_writes(ptycho, scan_file: Path, tmp_path: P
     record = json.loads((tmp_path / "live" / "run.json").read_text())
     assert record["live"]["frames"] == scan.n_frames
     assert record["live"]["left_out"] == {}
+    assert record["command"] == ["watch", "scan.h5"]
     done = ptycho("reconstruct", "scan.h5", "--output-dir", "offline")
     assert done.returncode == 0, done.stderr
     live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))

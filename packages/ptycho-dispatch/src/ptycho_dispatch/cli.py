@@ -23,6 +23,7 @@ COMMANDS = {
     "watch": ("watching", "live reconstruction of a scan that is being measured, or its replay"),
     "inspect": ("inspection", "what is in a scan or a result, and what looks suspicious"),
     "simulate": ("simulation", "make a scan with known truth"),
+    "report": ("report.command", "a finished run as one HTML page, to look at and to pass on"),
     "compare": ("comparison", "scores and a picture of two results, or of a result and the truth"),
     "data": ("data", "named real data sets: list them, fetch one"),
     "config": ("configuration", "the configuration in force and where each value comes from; JSON schema"),

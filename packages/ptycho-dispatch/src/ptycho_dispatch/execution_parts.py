@@ -16,7 +16,7 @@ from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_dispatch.log import held_warnings
 
-__all__ = ["ForBackend", "check_core", "execution_parts", "load_for_backend", "unresolved"]
+__all__ = ["ForBackend", "check_core", "core_prefix", "execution_parts", "load_for_backend", "unresolved"]
 
 #: Backend -> prefix of the settings of its core, the model, and its heading.
 _CORES: dict[str, tuple[str, type[NetworkExecution], str]] = {
@@ -51,6 +51,11 @@ def execution_parts(fields: Iterable[str] | None = None) -> tuple[Part[Any], ...
         )
         for prefix, model, title in _CORES.values()
     )
+
+
+def core_prefix(backend: str) -> str:
+    """Give the prefix of a core's settings; PyTorch's where the name is unknown."""
+    return _CORES.get(backend, _CORES["pytorch"])[0]
 
 
 def unresolved(parts: Sequence[Part[Any]]) -> tuple[Part[Any], ...]:

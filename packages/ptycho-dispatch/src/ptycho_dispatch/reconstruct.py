@@ -66,10 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
             )
     root = writable_directory(run_config.output_dir)
     places = _places(arguments.scans, root, start=run_config.start)
+    command = ["reconstruct", *arguments.scans]
     probe: np.ndarray | None = None
     for source, directory in places:
         with logging_to(writable_directory(directory), run_config.console_level) as screen:
-            code, probe = _reconstruct(source, settings, directory, screen, probe)
+            code, probe = _reconstruct(source, settings, directory, screen, probe, command)
         if code:
             return code
     return 0
@@ -130,7 +131,12 @@ def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
 
 
 def _reconstruct(
-    source: str, settings: Settings, directory: Path, screen: Screen, probe: np.ndarray | None
+    source: str,
+    settings: Settings,
+    directory: Path,
+    screen: Screen,
+    probe: np.ndarray | None,
+    command: list[str],
 ) -> tuple[int, np.ndarray]:
     from ptycho_core import open_scan, solve
     from ptycho_core.solver import choose_arrays
@@ -173,7 +179,7 @@ def _reconstruct(
                 result = solve(scan, solver, settings.execution.config, callbacks, start=start)
         screen.console = None
         solved = time.perf_counter()
-        provenance = dict(result.provenance) | {"settings": settings.provenance()}
+        provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
         timings = dict(result.timings) | {"open": opened - began}
         result = replace(result, provenance=provenance, timings=timings)
         files = result.save(directory)

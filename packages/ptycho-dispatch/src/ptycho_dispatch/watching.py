@@ -139,6 +139,7 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
         names = ("watch", "run", "solver", "execution")
         told = {name: one.provenance() for name, one in zip(names, loaded, strict=True)}
         provenance = {**result.provenance, **record_of(result.provenance), "settings": told}
+        provenance["command"] = ["watch", source]
         result = replace(result, provenance=provenance)
         files = result.save(directory)
     drawn = [LIVE_PICTURE] if (directory / LIVE_PICTURE).exists() else []

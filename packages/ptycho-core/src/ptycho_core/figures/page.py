@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,10 +11,12 @@ from matplotlib.figure import Figure
 from ptycho_core.figures.panels import INK, PAPER
 from ptycho_core.io.writes import atomic_path
 
-__all__ = ["blank_page", "write_page"]
+__all__ = ["blank_page", "page_png", "write_page"]
 
 
-def blank_page(width_in: float, height_in: float, *, heading: str, note: str = "", dpi: int = 120) -> Figure:
+def blank_page(
+    width_in: float, height_in: float, *, heading: str = "", note: str = "", dpi: int = 120
+) -> Figure:
     """Make a page with a heading and, in a quieter line below it, a note."""
     figure = Figure(figsize=(width_in, height_in), dpi=dpi, facecolor=PAPER)
     FigureCanvasAgg(figure)
@@ -34,3 +37,10 @@ def write_page(figure: Figure, path: Path) -> Path:
         # Compression level 3 halves the time of the default and adds a few per cent of size.
         figure.savefig(temporary, format="png", pil_kwargs={"compress_level": 3})
     return path
+
+
+def page_png(figure: Figure) -> bytes:
+    """Give a page as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 6})
+    return buffer.getvalue()

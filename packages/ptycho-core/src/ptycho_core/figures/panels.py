@@ -5,8 +5,6 @@ Uses matplotlib's object interface only: importing pyplot costs time and looks f
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +18,15 @@ from matplotlib.patheffects import withStroke
 from ptycho_core.figures.display import colour_wheel, scale_bar
 
 __all__ = [
+    "ACCENTS",
+    "FAINT",
+    "GREYS",
     "INK",
     "PAPER",
     "UNSEEN",
     "add_axes",
     "draw_arrows",
     "draw_image",
-    "draw_loss",
     "draw_positions",
     "draw_scale_bar",
     "draw_sentence",
@@ -38,8 +38,8 @@ INK = "#1b1f24"
 PAPER = "#ffffff"
 #: Where no frame looks: a calm blue grey that is no value of the grey scale.
 UNSEEN = "#e4e8ee"
-_FAINT = "#8a94a0"
-_ACCENTS = ("#2f6fb0", "#d2691e", "#3a8f5c", "#8e4fa8", "#b23a48", "#6b7280")
+FAINT = "#8a94a0"
+ACCENTS = ("#2f6fb0", "#d2691e", "#3a8f5c", "#8e4fa8", "#b23a48", "#6b7280")
 #: The ends stay off pure black and white, which screens and printers render unevenly.
 GREYS = LinearSegmentedColormap.from_list("ptycho_greys", ["#060606", "#fbfbfb"], N=512).with_extremes(
     bad=UNSEEN
@@ -54,7 +54,7 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
     )
     for spine in axes.spines.values():
         spine.set_linewidth(0.6)
-        spine.set_color(_FAINT)
+        spine.set_color(FAINT)
     return axes
 
 
@@ -102,7 +102,7 @@ def _colour_bar(axes: Axes, picture: Any, label: str) -> None:
     bar_axes = figure.add_axes((box.x1 + 0.07 / page_width, box.y0, 0.11 / page_width, box.height))
     bar = figure.colorbar(picture, cax=bar_axes)
     bar.outline.set_linewidth(0.4)
-    bar.outline.set_edgecolor(_FAINT)
+    bar.outline.set_edgecolor(FAINT)
     bar_axes.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
     bar_axes.yaxis.get_major_locator().set_params(nbins=5)
     if label:
@@ -199,7 +199,7 @@ def draw_positions(
     if n_path > 1:
         path = np.stack((x[:n_path], y[:n_path]), axis=-1)
         segments = np.stack((path[:-1], path[1:]), axis=1)
-        axes.add_collection(LineCollection(list(segments), colors=_FAINT, linewidths=0.4, zorder=0))
+        axes.add_collection(LineCollection(list(segments), colors=FAINT, linewidths=0.4, zorder=0))
     dots = axes.scatter(
         x[known],
         y[known],
@@ -211,7 +211,7 @@ def draw_positions(
         linewidths=0,
     )
     if not known.all():
-        axes.scatter(x[~known], y[~known], s=size, facecolors="none", edgecolors=_FAINT, linewidths=0.6)
+        axes.scatter(x[~known], y[~known], s=size, facecolors="none", edgecolors=FAINT, linewidths=0.6)
     _square_view(axes, x, y)
     axes.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
     axes.set_xlabel("x / px", fontsize=8, labelpad=1)
@@ -224,54 +224,6 @@ def _square_view(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     x_middle, y_middle = 0.5 * (float(x.min()) + float(x.max())), 0.5 * (float(y.min()) + float(y.max()))
     axes.set_xlim(x_middle - side / 2, x_middle + side / 2)
     axes.set_ylim(y_middle + side / 2, y_middle - side / 2)
-
-
-def draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]], data_residual: float) -> None:
-    """Draw the residual of every epoch, one colour a resolution level, and the final R as a dashed line.
-
-    A coarse level is judged by its own, central frequencies; its residual is not comparable with the next.
-    """
-    if not history:
-        draw_sentence(axes, "No epochs were recorded.")
-        return
-    epochs = np.arange(1, len(history) + 1)
-    residual = np.array([float(row["residual"]) for row in history])
-    level = np.array([int(row.get("level", 1)) for row in history])
-    final = data_residual if math.isfinite(data_residual) else math.nan
-    low, high = _loss_limits(residual, final)
-    axes.set_ylim(low, high)
-    axes.set_xlim(0.3, len(history) + 0.7)
-    for rank, number in enumerate(dict.fromkeys(level.tolist())):
-        chosen = np.flatnonzero(level == number)
-        colour = _ACCENTS[rank % len(_ACCENTS)]
-        axes.plot(epochs[chosen], residual[chosen], color=colour, linewidth=1.6, marker="o", markersize=3)
-        size = history[int(chosen[0])].get("size_px")
-        label = f"{size} px" if size else f"level {number}"
-        middle = 0.5 * float(epochs[chosen[0]] + epochs[chosen[-1]])
-        axes.text(middle, high - 0.02 * (high - low), label, color=colour, fontsize=9, ha="center", va="top")
-        if rank:
-            axes.axvline(float(epochs[chosen[0]]) - 0.5, color=_FAINT, linewidth=0.6, linestyle=":")
-    if math.isfinite(final):
-        axes.axhline(final, color=INK, linewidth=0.9, linestyle="--")
-        text = axes.text(
-            0.3 + 0.015 * len(history), final, f"final R = {final:.4f}", fontsize=8.5, va="bottom"
-        )
-        text.set_path_effects([withStroke(linewidth=2.5, foreground=PAPER)])
-    axes.grid(True, color="#e8ebef", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel("epoch", fontsize=8.5, labelpad=2)
-    axes.set_ylabel("data residual", fontsize=8.5, labelpad=2)
-    axes.tick_params(labelsize=8, length=2, width=0.5, colors="#3c444d")
-
-
-def _loss_limits(residual: np.ndarray, final: float) -> tuple[float, float]:
-    """Limits that hold the curve, its last value and the level names above, but no wild first epoch."""
-    shown = residual[np.isfinite(residual)]
-    high = float(np.percentile(shown, 97)) if shown.size > 10 else float(shown.max(initial=0.0))
-    values = [value for value in (float(shown.min(initial=high)), high, final) if math.isfinite(value)]
-    low, high = min(values), max(values)
-    span = max(high - low, 1e-3)
-    return low - 0.05 * span, high + 0.14 * span
 
 
 def draw_sentence(axes: Axes, sentence: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ptycho_core.figures.page import blank_page, write_page
 from ptycho_core.figures.panels import add_axes, draw_arrows, title
 from ptycho_core.reconstruction import Reconstruction
 
-__all__ = ["POSITIONS_FILE", "write_positions"]
+__all__ = ["POSITIONS_FILE", "draw_corrections", "write_positions"]
 
 POSITIONS_FILE = "positions.png"
 #: The mean arrow is about this long, as a part of the scan's width.
@@ -18,11 +19,16 @@ _ARROW_SHARE = 0.04
 
 
 def write_positions(reconstruction: Reconstruction, path: str | Path) -> Path:
-    """Draw the corrections of the positions, all in all and without the strain of the whole scan.
+    """Draw the corrections of the positions into a PNG file.
 
     Raises:
         OutputError: the file cannot be written.
     """
+    return write_page(draw_corrections(reconstruction), Path(path))
+
+
+def draw_corrections(reconstruction: Reconstruction) -> Figure:
+    """Draw the corrections of the positions, all in all and without the strain of the whole scan."""
     moved = reconstruction.position_corrections_px()
     given = reconstruction.positions_px - moved
     centred = given - given.mean(axis=0)
@@ -44,4 +50,4 @@ def write_positions(reconstruction: Reconstruction, path: str | Path) -> Path:
         factor = _ARROW_SHARE * float(np.ptp(given, axis=0).max()) / max(mean, 1e-9)
         title(axes, name, f"arrows {factor:.3g} times as long")
         draw_arrows(axes, given, moves, factor=factor, label="px")
-    return write_page(figure, Path(path))
+    return figure

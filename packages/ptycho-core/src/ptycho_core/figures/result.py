@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ptycho_core.figures.display import (
-    colour_wheel,
-    covered_box,
-    covered_region,
-    mode_mosaic,
-    mode_shares,
-    phase_without_ramp,
-    robust_limits,
-)
+from ptycho_core.figures.curves import draw_loss
+from ptycho_core.figures.display import colour_wheel, mode_mosaic, mode_shares, robust_limits
 from ptycho_core.figures.page import blank_page, write_page
 from ptycho_core.figures.panels import (
     GREYS,
     add_axes,
     draw_image,
-    draw_loss,
     draw_positions,
     draw_sentence,
     draw_wheel,
     title,
 )
 from ptycho_core.figures.position_map import POSITIONS_FILE, write_positions
+from ptycho_core.figures.view import LABELS, ObjectView
 from ptycho_core.reconstruction import Reconstruction
 
 __all__ = ["FIGURE_FILES", "write_figures", "write_overview"]
@@ -56,7 +48,7 @@ def write_figures(
         OutputError: the directory cannot be written or the disk is full.
     """
     root = Path(directory)
-    view = _View(reconstruction, phase_limits_rad)
+    view = ObjectView(reconstruction, phase_limits_rad)
     pages = (_single(view, "amplitude"), _single(view, "phase"), _overview(view))
     files = {name: write_page(page, root / name) for name, page in zip(FIGURE_FILES, pages, strict=True)}
     if reconstruction.positions_given_px is not None:
@@ -70,59 +62,10 @@ def write_overview(reconstruction: Reconstruction, path: str | Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    return write_page(_overview(_View(reconstruction)), Path(path))
+    return write_page(_overview(ObjectView(reconstruction)), Path(path))
 
 
-class _View:
-    """What all three pictures share: the seen part of the object, prepared once."""
-
-    def __init__(
-        self,
-        reconstruction: Reconstruction,
-        phase_limits_rad: tuple[float | None, float | None] = (None, None),
-    ) -> None:
-        self.result = reconstruction
-        seen = covered_region(reconstruction.coverage)
-        box = covered_box(seen)
-        self.seen = seen[box]
-        obj = reconstruction.object[box]
-        self.coverage = reconstruction.coverage[box]
-        self.images = {"amplitude": np.abs(obj), "phase": phase_without_ramp(obj, self.seen)}
-        # The rim is shown fainter coverage included, but the limits are those of the well-lit part.
-        self.limits = {name: robust_limits(image[self.seen]) for name, image in self.images.items()}
-        lowest, highest = self.limits["phase"]
-        black, white = phase_limits_rad
-        self.limits["phase"] = (lowest if black is None else black, highest if white is None else white)
-        dark = covered_region(self.coverage, fraction=0.02)
-        self.images = {name: np.where(dark, image, np.nan) for name, image in self.images.items()}
-
-    def heading(self, what: str = "") -> str:
-        residual = self.result.data_residual
-        parts = [
-            self.result.scan_name,
-            what,
-            self.result.method,
-            f"R = {residual:.4f}" if math.isfinite(residual) else "R unknown",
-        ]
-        return "  ·  ".join(part for part in parts if part)
-
-    def note(self) -> str:
-        result = self.result
-        n, modes = result.frame_px, result.probe.shape[0]
-        parts = [f"{result.n_frames} frames of {n} × {n} px", f"{modes} probe mode{'s' if modes > 1 else ''}"]
-        if result.pixel_size_m:
-            parts.append(f"pixel {result.pixel_size_m * 1e9:.4g} nm")
-        if "solve" in result.timings:
-            parts.append(f"solved in {result.timings['solve']:.1f} s")
-        if result.interrupted:
-            parts.append("interrupted: the image as far as it got")
-        return "  ·  ".join(parts)
-
-
-_LABELS = {"amplitude": "relative amplitude", "phase": "rad"}
-
-
-def _draw_object(figure: Figure, view: _View, name: str, place: tuple[float, float, float]) -> None:
+def _draw_object(figure: Figure, view: ObjectView, name: str, place: tuple[float, float, float]) -> None:
     left, bottom, side = place
     axes = add_axes(figure, left, bottom, side, side)
     if not view.result.image_reliable:
@@ -131,17 +74,17 @@ def _draw_object(figure: Figure, view: _View, name: str, place: tuple[float, flo
         return
     title(axes, f"object {name}", "linear ramp and offset removed" if name == "phase" else "")
     draw_image(
-        axes, view.images[name], view.limits[name], label=_LABELS[name], pixel_size_m=view.result.pixel_size_m
+        axes, view.images[name], view.limits[name], label=LABELS[name], pixel_size_m=view.result.pixel_size_m
     )
 
 
-def _single(view: _View, name: str) -> Figure:
+def _single(view: ObjectView, name: str) -> Figure:
     figure = blank_page(7.0, 7.25, heading=view.heading(), note=view.note(), dpi=130)
     _draw_object(figure, view, name, (0.3, 0.2, 6.0))
     return figure
 
 
-def _overview(view: _View) -> Figure:
+def _overview(view: ObjectView) -> Figure:
     result = view.result
     figure = blank_page(16.2, 10.0, heading=view.heading(), note=view.note(), dpi=110)
     _draw_object(figure, view, "amplitude", (0.3, 4.25, 4.7))
@@ -169,7 +112,7 @@ def _overview(view: _View) -> Figure:
     return figure
 
 
-def _draw_probe(figure: Figure, view: _View) -> None:
+def _draw_probe(figure: Figure, view: ObjectView) -> None:
     result = view.result
     shares = mode_shares(result.probe)
     note = "" if len(shares) == 1 else "power " + ", ".join(f"{share:.1%}" for share in shares[:4])

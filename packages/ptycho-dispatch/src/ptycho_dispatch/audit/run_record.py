@@ -10,7 +10,7 @@ from typing import Any
 
 from ptycho_config.errors import DataError
 
-__all__ = ["RunRecord", "read_run"]
+__all__ = ["RunRecord", "read_record", "read_run"]
 
 _FILE = "run.json"
 _KINDS = ("training", "inference", "solver")
@@ -53,20 +53,7 @@ def read_run(path: Path) -> RunRecord:
     Raises:
         DataError: it is absent, damaged, or lacks what later judgement needs; names it.
     """
-    file = path / _FILE if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(
-            f"{path}: there is no {_FILE}. Expected the output directory of `ptycho train`, `infer` or "
-            "`reconstruct`."
-        )
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{file}: damaged, it cannot be read as JSON ({error}). Run the command again."
-        ) from error
-    if not isinstance(record, dict):
-        raise DataError(f"{file}: holds {type(record).__name__}. Expected an object; run the command again.")
+    file, record = read_record(path)
     settings = _object(file, record, "settings")
     for section, fields in settings.items():
         for field, setting in _object(file, settings, section).items():
@@ -89,6 +76,31 @@ def read_run(path: Path) -> RunRecord:
         policy_events=_events(file, record),
         everything=record,
     )
+
+
+def read_record(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Read the `run.json` of a directory, or the file itself, as it stands.
+
+    Returns:
+        The file and what it holds.
+    Raises:
+        DataError: it is absent, or holds no JSON object.
+    """
+    file = path / _FILE if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(
+            f"{path}: there is no {_FILE}. Expected the output directory of `ptycho train`, `infer` or "
+            "`reconstruct`."
+        )
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{file}: damaged, it cannot be read as JSON ({error}). Run the command again."
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(f"{file}: holds {type(record).__name__}. Expected an object; run the command again.")
+    return file, record
 
 
 def _events(file: Path, record: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

@@ -1,0 +1,1 @@
+"""One finished run as one HTML page that carries everything it shows."""

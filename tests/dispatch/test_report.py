@@ -1,0 +1,379 @@
+"""`ptycho report`: the page shows what a run left, runs nothing of its texts, and asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+
+from ptycho_config.commandline import FlagParser
+from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.sources import load_parts
+from ptycho_core import Reconstruction
+from ptycho_core.figures import object_pictures, training_curves_png
+from ptycho_core.figures.view import ObjectView
+from ptycho_dispatch import settings, training
+from ptycho_dispatch.cli import main
+from ptycho_dispatch.execution_parts import unresolved
+from ptycho_dispatch.report.contents import Contents, Picture, Said, read_contents
+from ptycho_dispatch.report.page import page_html
+from ptycho_dispatch.report.repeat import repeating_words
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(1)'>",
+    "</title></style></script><iframe src=//example.org>",
+    "{{ 7 * 7 }}{% raw %}",
+)
+
+
+class Page(HTMLParser):
+    """A page as a browser takes it apart: its elements with their attributes, and its text by section."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.sections: dict[str, str] = {}
+        self.raw: dict[str, str] = {}
+        self._section, self._inside = "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag in ("section", "header", "title"):
+            self._section = dict(attrs).get("id") or tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside in ("script", "style"):
+            self.raw[self._inside] = self.raw.get(self._inside, "") + data
+        else:
+            self.sections[self._section] = self.sections.get(self._section, "") + data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def pictures(self) -> dict[str, bytes]:
+        found = {}
+        for tag, attributes in self.elements:
+            if tag == "img":
+                kind, _, data = (attributes["src"] or "").partition(",")
+                assert kind == "data:image/png;base64"
+                found[attributes["alt"] or ""] = base64.b64decode(data, validate=True)
+        return found
+
+
+@pytest.fixture(scope="module")
+def solved(scan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a real run of `ptycho reconstruct`."""
+    directory = tmp_path_factory.mktemp("runs") / "solved"
+    words = ["reconstruct", str(scan_file), "--effort", "fast", "--output-dir", str(directory)]
+    assert main([*words, "--pixel-size-m", "8e-9", "--seed", "3", "--probe-modes", "2"]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def page(solved: Path) -> Page:
+    assert main(["report", str(solved)]) == 0
+    return Page((solved / "report.html").read_text(encoding="utf-8"))
+
+
+def test_every_section_shows_the_figures_of_the_run(page: Page, solved: Path) -> None:
+    result = Reconstruction.load(solved)
+    record = json.loads((solved / "run.json").read_text())
+    residual = result.residual_per_frame
+    expected = {
+        "header": [result.scan_name, f"{result.data_residual:.4f}", "40 of 32 × 32 px", "8 nm"],
+        "probe": ["Power of the modes: "],
+        "residuals": [f"From {residual.min():.4f} to {residual.max():.4f}"],
+        "curves": [f"{len(result.history)} epochs, from {result.history[0]['residual']:.4f}"],
+        "policies": ["No policy changed what ran.", record["events"][0]["message"]],
+        "provenance": [record["versions"]["numpy"], record["hardware"]["system"], record["input"]["sha256"]],
+        "configuration": ["solver.seed", "--pixel-size-m", "8e-09", "settings with their defaults"],
+        "repeat": ["ptycho reconstruct ", "--seed 3"],
+    }
+    for section, texts in expected.items():
+        for text in texts:
+            assert text in page.sections[section], section
+    assert set(page.pictures()) == {
+        "object amplitude",
+        "object phase",
+        "probe modes",
+        "residual of each frame",
+        "R per epoch",
+    }
+    for png in page.pictures().values():
+        assert imread(io.BytesIO(png))[..., :3].std() > 0.02
+    viewer = next(attrs for _, attrs in page.elements if attrs.get("class") == "viewer")
+    assert float(viewer["data-pixel-size-m"] or "nan") == 8e-9
+
+
+def test_the_image_has_the_grey_values_of_the_object(page: Page, solved: Path) -> None:
+    view = ObjectView(Reconstruction.load(solved))
+    for name, image in view.images.items():
+        shown = imread(io.BytesIO(page.pictures()[f"object {name}"]))[..., 0]
+        low, high = view.limits[name]
+        seen = np.isfinite(image)
+        grey = np.clip((image[seen] - low) / (high - low), 0, 1)
+        # The grey scale ends short of black and white; two steps of 256 are rounding.
+        expected = (6 + grey * (0xFB - 6)) / 255
+        np.testing.assert_allclose(shown[seen], expected, atol=2 / 255)
+
+
+def test_nothing_comes_from_outside_and_only_our_script_may_run(page: Page) -> None:
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "form", "base")
+        assert "href" not in attributes
+        for name in attributes:
+            assert not name.startswith("on")
+        if "src" in attributes:
+            assert tag == "img"
+            assert (attributes["src"] or "").startswith("data:image/png;base64,")
+    assert not re.search(r"url\(|@import", page.raw["style"])
+    policy = next(attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv")) or ""
+    digest = base64.b64encode(hashlib.sha256(page.raw["script"].encode()).digest()).decode()
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_the_command_of_the_page_asks_for_the_same_run(page: Page, solved: Path, scan_file: Path) -> None:
+    line = next(line for line in page.sections["repeat"].splitlines() if line.startswith("ptycho "))
+    _, command, scan, *words = shlex.split(line)
+    assert (command, scan) == ("reconstruct", str(scan_file))
+    record = json.loads((solved / "run.json").read_text())
+    for name, loaded in _loaded(settings.PARTS, words).items():
+        assert _values(loaded) == _values(record["settings"][name])
+
+
+def _loaded(parts: tuple, words: list[str]) -> dict[str, Mapping]:
+    parser = FlagParser()
+    add_flags(parser, *parts)
+    flags = given_flags(parser.parse_args(words))
+    names = ("run", "solver", "execution")
+    return {name: one.provenance() for name, one in zip(names, load_parts(parts, flags=flags), strict=True)}
+
+
+def _values(section: Mapping) -> dict[str, object]:
+    return {field: setting["value"] for field, setting in section.items()}
+
+
+@given(
+    chosen=st.fixed_dictionaries(
+        {},
+        optional={
+            "seed": st.integers(0, 2**32 - 1).map(str),
+            "max_time": st.sampled_from(["90s", "3m", "1h30m", "2.5"]),
+            "probe_search": st.sampled_from(["true", "false"]),
+            "background": st.sampled_from(["auto", "off"]),
+            "object_step": st.floats(0.1, 2).map(str),
+            "output_dir": st.sampled_from(["-odd", "with space", "a'b", "$HOME", "ü/…"]),
+            "beam_center_px": st.just("12, 15"),
+            "energy_ev": st.floats(1e3, 1e5).map(str),
+            "threads": st.integers(1, 8).map(str),
+        },
+    ),
+    from_environment=st.booleans(),
+)
+def test_the_repeating_command_carries_every_choice(chosen: dict[str, str], from_environment: bool) -> None:
+    env = {f"PTYCHO_{name.upper()}": text for name, text in chosen.items()} if from_environment else {}
+    loaded = load_parts(settings.PARTS, flags={} if from_environment else chosen, env=env)
+    told = {name: one.provenance() for name, one in zip(("run", "solver", "execution"), loaded, strict=True)}
+    words = repeating_words({"settings": told, "command": ["reconstruct", "a.npz", "b.npz"]})
+    assert words is not None
+    assert words[:4] == ["ptycho", "reconstruct", "a.npz", "b.npz"]
+    assert shlex.split(shlex.join(words)) == words
+    again = _loaded(settings.PARTS, words[4:])
+    assert {name: _values(again[name]) for name in told} == {name: _values(told[name]) for name in told}
+
+
+def test_a_training_repeats_with_the_flags_of_its_core() -> None:
+    parts = unresolved(training.PARTS)
+    flags = {"train_data_file": "s.npz", "torch_logger": "none", "torch_accelerator": "cpu", "N": "32"}
+    loaded = load_parts(parts, flags=flags)
+    told = {"training": loaded[0].provenance(), "execution": loaded[1].provenance()}
+    words = repeating_words({"settings": told})
+    assert words is not None
+    assert words[:2] == ["ptycho", "train"]
+    pairs = dict(zip(words[2::2], words[3::2], strict=True))
+    assert pairs == {
+        "--N": "32",
+        "--train-data-file": "s.npz",
+        "--torch-accelerator": "cpu",
+        "--torch-logger-backend": "none",
+    }
+
+
+def _result(**changes: object) -> Reconstruction:
+    rng = np.random.default_rng(5)
+    whole = Reconstruction(
+        object=np.exp(1j * rng.uniform(-0.5, 0.5, (40, 44))).astype(np.complex64),
+        probe=rng.normal(size=(1, 16, 16)).astype(np.complex64),
+        origin_px=np.zeros(2),
+        positions_px=rng.uniform(8, 30, (9, 2)),
+        coverage=np.ones((40, 44), np.float32),
+        residual_per_frame=np.linspace(0.1, 0.2, 9).astype(np.float32),
+        data_residual=0.15,
+        method="solver",
+        scan_name="made",
+    )
+    return replace(whole, **changes)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_text_is_shown_and_does_nothing(text: str, tmp_path: Path) -> None:
+    setting = {"value": text, "source": text, "origin": text}
+    provenance = {
+        "settings": {"solver": {text: setting, "seed": setting}, "run": {"output_dir": setting}},
+        "command": ["reconstruct", text],
+        "policy_events": [{"finding": text, "message": text}],
+        "versions": {text: text},
+        "hardware": {"cores": [text]},
+        "input": {"scan": text, "notes": [text]},
+        "finished": text,
+    }
+    calm = Page(_reported(_result(provenance=_calm(provenance, text)), tmp_path / "calm"))
+    page = Page(_reported(_result(scan_name=text, method=text, provenance=provenance), tmp_path / "hostile"))
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in calm.elements]
+    for section in ("title", "header", "policies", "provenance", "configuration", "repeat"):
+        shown = shlex.quote(text) if section == "repeat" else text
+        assert shown in page.sections[section], section
+
+
+def _calm(value: object, text: str) -> object:
+    return json.loads(json.dumps(value).replace(json.dumps(text)[1:-1], "calm"))
+
+
+def _reported(result: Reconstruction, directory: Path) -> str:
+    result.save(directory, figures=False)
+    assert main(["report", str(directory)]) == 0
+    return (directory / "report.html").read_text(encoding="utf-8")
+
+
+@given(text=st.text())
+def test_any_text_comes_through_as_text(text: str) -> None:
+    picture = Picture("p", text, b"")
+    contents = Contents(
+        scan=text,
+        headline=[(text, text)],
+        interrupted=True,
+        images=[],
+        pixel_size_m=None,
+        probe=picture,
+        probe_modes=1,
+        residuals=picture,
+        corrections=None,
+        curves=[],
+        policies=[Said(text, text)],
+        said=[Said("", text)],
+        provenance=[(text, [(text, text)])],
+        chosen=[],
+        defaults=[],
+        command=text,
+        continued=False,
+    )
+    tags = [tag for tag, _ in Page(page_html(replace(contents, scan="", command="x"))).elements]
+    page = Page(page_html(contents))
+    if text:
+        assert [tag for tag, _ in page.elements] == tags
+    # What HTML cannot hold, or spells its own way, is the only difference.
+    if "\r" not in text and "\0" not in text:
+        assert text in page.sections["policies"]
+
+
+def test_a_result_saved_from_python_has_a_page_without_a_command(tmp_path: Path) -> None:
+    page = Page(_reported(_result(), tmp_path / "made"))
+    assert "Not recorded" in page.sections["repeat"]
+    assert "everything had its default" in page.sections["configuration"]
+
+
+def test_an_image_that_the_data_cannot_carry_is_not_shown(tmp_path: Path) -> None:
+    page = Page(_reported(_result(image_reliable=False), tmp_path / "dim"))
+    assert "too few photons" in page.sections["image"]
+    assert not any(name.startswith("object") for name in page.pictures())
+
+
+def test_a_training_shows_its_losses_and_corrected_positions_their_map(tmp_path: Path) -> None:
+    rows = [
+        {"level": 1, "size_px": 16, "epoch": e, "residual": 1 / e, "seconds": e, "stepped_back": False}
+        | {"train_loss": 2.0 / e, "val_loss": 3.0 / e, "train_nll": float("nan")}
+        for e in (1, 2, 3)
+    ]
+    given = _result().positions_px + 0.5
+    page = Page(_reported(_result(history=tuple(rows), positions_given_px=given), tmp_path / "trained"))
+    assert {"R per epoch", "loss per epoch", "Corrected positions"} <= set(page.pictures())
+    assert "nll per epoch" not in page.pictures()  # without a single finite value
+
+
+def test_a_curve_needs_numbers_and_takes_gaps() -> None:
+    drawn = training_curves_png([{"train_loss": "1.5", "val_loss": "x", "$x_{": "1"}, {"train_loss": ""}])
+    assert list(drawn) == ["loss"]
+    assert imread(io.BytesIO(drawn["loss"])).std() > 0.02
+
+
+def test_a_large_object_is_averaged_to_a_size_that_can_be_sent() -> None:
+    side = 200
+    obj = np.ones((side, side), np.complex64)
+    obj[: side // 2] = 0.5
+    whole = _result(object=obj, coverage=np.ones((side, side), np.float32))
+    picture = object_pictures(whole, largest_px=90)[0]
+    shown = imread(io.BytesIO(picture.png))[..., 0]
+    assert picture.shrunk == 3
+    assert shown.shape == (side // 3, side // 3)
+    assert (picture.width_px, picture.height_px) == (3 * (side // 3),) * 2
+    assert shown[10, 10] < 0.1 < 0.9 < shown[-10, -10]
+
+
+def _damaged(directory: Path, kind: str) -> Path:
+    _result().save(directory, figures=False)
+    if kind == "npz":
+        (directory / "reconstruction.npz").unlink()
+    elif kind == "json":
+        (directory / "run.json").write_text("{")
+    elif kind == "csv":
+        (directory / "metrics.csv").write_bytes(b"\xff\xfe")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("npz", "ptycho reconstruct SCAN"), ("json", "Run the command again"), ("csv", "metrics.csv")],
+)
+def test_a_run_with_a_damaged_file_is_refused(
+    kind: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = _damaged(tmp_path / "run", kind)
+    assert main(["report", str(directory)]) == 3
+    said = capsys.readouterr().err
+    assert text in said
+    assert said.count("\n") == 1
+    assert not (directory / "report.html").exists()
+
+
+def test_no_run_and_no_place_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "none")]) == 3
+    assert "`ptycho reconstruct SCAN --output-dir RUN` makes one" in capsys.readouterr().err
+    _result().save(tmp_path / "run", figures=False)
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "below.html", tmp_path):
+        assert main(["report", str(tmp_path / "run"), "--output", str(place)]) == 1
+        assert "`--output" in capsys.readouterr().err
+
+
+def test_a_settings_section_of_a_wrong_shape_spoils_nothing(tmp_path: Path) -> None:
+    directory = _damaged(tmp_path / "run", "none")
+    for odd in ([], {"solver": 3}, {"solver": {"seed": []}}, {"solver": {"seed": {"source": 1}}}):
+        (directory / "run.json").write_text(json.dumps({"settings": odd, "events": 5, "input": [], "x": odd}))
+        assert read_contents(directory).scan == "made"
