@@ -48,6 +48,7 @@ BENCHMARKS = {
     "gpu": "torch",
     "imports": "all",
     "cores": "all",
+    "large": "base",
     "crossing": "all",
 }
 #: The client, installed without its dependencies, and those of them that it imports without a window.

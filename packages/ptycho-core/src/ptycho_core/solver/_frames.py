@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from ptycho_core.arrays import usable_cores
 from ptycho_core.scan import Scan
+from ptycho_core.solver._room import room_for
 from ptycho_core.solver._statistics import central
 
 __all__ = ["OrderedFrames"]
@@ -24,7 +25,10 @@ class OrderedFrames:
         frame_px: side N of the frames as measured.
         positions_px: (m, 2) float64, (y, x).
         least_px: smallest y and x among them.
+        in_file: the amplitudes lie in a temporary file, which is mapped into memory.
     """
+
+    in_file = False
 
     def __init__(self, scan: Scan, order: Int64[np.ndarray, " frame"], *, threads: int | None = None) -> None:
         """Read the frames.
@@ -33,7 +37,7 @@ class OrderedFrames:
             order: which frames of the scan, in the order in which they are wanted.
         """
         self._set_places(scan, order)
-        amplitude = np.empty((len(order), scan.frame_px, scan.frame_px), np.float32)
+        amplitude, self.in_file = room_for((len(order), scan.frame_px, scan.frame_px))
         # Written in the order of the file, which may be a disk.
         rows = np.argsort(order, kind="stable")
         in_file = order[rows]

@@ -146,6 +146,11 @@ class _Run:
         """All frames, read when they are first needed."""
         frames = OrderedFrames(self.scan, self.order, threads=self.execution.threads)
         self.monitor.lap("read")
+        if frames.in_file:
+            size = f"{4 * len(frames) * frames.frame_px**2 / 2**30:.1f} GiB"
+            self.monitor.event(
+                "room", f"The frames as the solver goes through them, {size}, lie in a temporary file."
+            )
         return frames
 
     def _look(self) -> ScanStatistics:
