@@ -123,3 +123,21 @@ def test_a_start_with_corrected_positions_keeps_them(make_scan: Callable[..., ob
     again = solve(scan, plain, NUMPY, start=first)
     np.testing.assert_array_equal(again.positions_px, first.positions_px)
     np.testing.assert_array_equal(again.positions_given_px, scan.positions_px)
+
+
+def test_torch_finds_what_numpy_finds() -> None:
+    """The steps of positions, brightness and variations by the arrays of the PyTorch core."""
+    pytest.importorskip("ptycho_core_torch", reason="the core of `torch` is not installed")
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    made = simulate_scan(frames=40, frame_px=32, photons=1e6, overlap=0.75, seed=6)
+    moved = np.random.default_rng(8).normal(0, 0.7, made.scan.positions_px.shape)
+    scan = replace(made.scan, positions_px=made.scan.positions_px + moved)
+    config = SolverConfig(
+        effort="fast", seed=2, epochs=3, refine_positions=True, frame_intensity=True, probe_variations=2
+    )
+    torch = SolverExecutionConfig(arrays="torch", accelerator="cpu", threads=1)
+    one, other = solve(scan, config, NUMPY), solve(scan, config, torch)
+    assert other.data_residual == pytest.approx(one.data_residual, rel=0.02)
+    apart = one.positions_px - other.positions_px
+    assert np.linalg.norm(apart - apart.mean(axis=0), axis=1).mean() < 0.05
+    assert np.abs(one.positions_px - scan.positions_px).max() > 0.05
