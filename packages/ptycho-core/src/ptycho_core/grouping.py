@@ -127,7 +127,7 @@ def nearest_neighbours(
     # The tree breaks ties as it pleases: ask for a few more, sort, and look closer where a tie may reach
     # beyond what was asked for.
     asked = min(n_frames, count + 1 + TIES_EXPECTED)
-    _, near = tree.query(positions_px, k=asked)
+    near = np.asarray(tree.query(positions_px, k=asked)[1])
     own = np.arange(n_frames)[:, None]
     distance = np.where(near == own, np.inf, _distance(positions_px, own, near))
     order = np.lexsort((near, distance), axis=1)

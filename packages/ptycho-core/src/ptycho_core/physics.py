@@ -139,9 +139,14 @@ def _overlap(
     shape: tuple[int, ...], whole: tuple[int, int]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where content lands, and where it comes from, when an image moves by whole pixels."""
-    into = tuple(slice(max(0, t), max(0, n + min(0, t))) for n, t in zip(shape, whole, strict=True))
-    out_of = tuple(slice(max(0, -t), max(0, n - max(0, t))) for n, t in zip(shape, whole, strict=True))
-    return into, out_of
+    (height, width), (down, right) = shape, whole
+    into = _reached(height, down), _reached(width, right)
+    return into, (_reached(height, -down), _reached(width, -right))
+
+
+def _reached(side_px: int, shift_px: int) -> slice:
+    """The pixels of one side that content of the same side reaches when it moves."""
+    return slice(max(0, shift_px), max(0, side_px + min(0, shift_px)))
 
 
 # Interaction

@@ -96,17 +96,24 @@ def draw_image(
 
 
 def _colour_bar(axes: Axes, picture: Any, label: str) -> None:
-    figure = axes.get_figure()
-    box = axes.get_position()
+    figure, box = _figure_of(axes), axes.get_position()
     page_width, _ = figure.get_size_inches()
     bar_axes = figure.add_axes((box.x1 + 0.07 / page_width, box.y0, 0.11 / page_width, box.height))
     bar = figure.colorbar(picture, cax=bar_axes)
     bar.outline.set_linewidth(0.4)
     bar.outline.set_edgecolor(FAINT)
     bar_axes.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
-    bar_axes.yaxis.get_major_locator().set_params(nbins=5)
+    locator: Any = bar_axes.yaxis.get_major_locator()  # Any: each kind of locator has its own parameters
+    locator.set_params(nbins=5)
     if label:
         bar.set_label(label, fontsize=8, color="#3c444d", labelpad=2)
+
+
+def _figure_of(axes: Axes) -> Figure:
+    figure = axes.get_figure()
+    if not isinstance(figure, Figure):
+        raise ValueError("the axes belong to no figure of their own")
+    return figure
 
 
 def draw_scale_bar(axes: Axes, width_px: int, height_px: int, pixel_size_m: float | None) -> None:

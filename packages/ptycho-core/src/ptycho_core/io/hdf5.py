@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import h5py.h5o
 import numpy as np
-from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  # compiled, and without a stub
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.heaps import check_global_heaps
@@ -200,7 +200,7 @@ class Hdf5:
                         continue
                     if not isinstance(item, h5py.Group | h5py.Dataset):
                         continue
-                    info = h5o.get_info(item.id)
+                    info = h5py.h5o.get_info(item.id)
                     if (info.fileno, info.addr) in seen:
                         continue
                     seen.add((info.fileno, info.addr))

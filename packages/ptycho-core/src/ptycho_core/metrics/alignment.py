@@ -183,8 +183,8 @@ class _Fit:
         """Levenberg-Marquardt: only steps that bring the model nearer are kept."""
         for _ in range(steps):
             jacobian = self._jacobian()
-            normal = (jacobian.conj() @ jacobian.T).real
-            downhill = (jacobian.conj() @ (self.target - self.model)).real
+            normal = np.real(jacobian.conj() @ jacobian.T)
+            downhill = np.real(jacobian.conj() @ (self.target - self.model))
             before = self.distance, self.shift, self.ramp
             for _ in range(4):
                 damped = normal + np.diag(self.damping * np.diag(normal) + 1e-12 * np.trace(normal))

@@ -50,7 +50,7 @@ def ring_correlation(
     count = int(ring.max()) + 1 if reach == "corner" else n // 2 + 1
     one, two = (scipy.fft.fft2(image.astype(np.complex128)) for image in (first, second))
     cross = _ring_sums(ring, one * two.conj(), count)
-    power = [_ring_sums(ring, np.abs(f) ** 2, count).real for f in (one, two)]
+    power = [np.real(_ring_sums(ring, np.abs(f) ** 2, count)) for f in (one, two)]
     norm = np.sqrt(power[0] * power[1])
     both_empty = (power[0] == 0) & (power[1] == 0)
     correlation = np.where(both_empty, 1.0, 0.0)
@@ -60,9 +60,9 @@ def ring_correlation(
 
 def _ring_sums(ring: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     flat = ring.ravel()
-    real = np.bincount(flat, values.real.ravel(), count)[:count]
+    real = np.bincount(flat, np.real(values).ravel(), count)[:count]
     if np.iscomplexobj(values):
-        return real + 1j * np.bincount(flat, values.imag.ravel(), count)[:count]
+        return real + 1j * np.bincount(flat, np.imag(values).ravel(), count)[:count]
     return real
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 from scipy.ndimage import gaussian_filter, uniform_filter
@@ -53,13 +55,14 @@ def ssim(
     _require_windows(image)
     # Where both images are constant and the range is 0 the two agree: a range above 0 keeps that from 0/0.
     data_range = max(data_range, 1e-6)
-    mean, local = structural_similarity(
+    scores: Any = structural_similarity(  # Any: how many they are depends on `full`
         truth.astype(np.float64),
         image.astype(np.float64),
         win_size=SSIM_WINDOW_PX,
         data_range=data_range,
         full=True,
     )
+    mean, local = scores
     if region is None:
         return float(mean)
     border = SSIM_WINDOW_PX // 2

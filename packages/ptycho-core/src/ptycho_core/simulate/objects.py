@@ -55,7 +55,7 @@ def draw_lines(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         rows = np.rint(np.linspace(y0, y1, n_points)).astype(int)
         columns = np.rint(np.linspace(x0, x1, n_points)).astype(int)
         drawing[rows, columns] = 1.0
-    blurred = sum(weight * gaussian_filter(drawing, sigma) for weight, sigma in ((1, 1), (2, 5), (5, 10)))
+    blurred = gaussian_filter(drawing, 1) + 2 * gaussian_filter(drawing, 5) + 5 * gaussian_filter(drawing, 10)
     middle = blurred[height // 2 : height // 2 + height, width // 2 : width // 2 + width]
     phase = np.pi * np.tanh((middle - middle.max() / 2) / (3 * middle.mean()))
     return middle / middle.max() * np.exp(1j * phase)
@@ -162,7 +162,7 @@ def _inside_polygon(rows: np.ndarray, columns: np.ndarray, corners: np.ndarray) 
 
 def _soften(obj: np.ndarray) -> np.ndarray:
     """Blur drawn edges by a fraction of a pixel, real and imaginary part alike."""
-    return gaussian_filter(obj.real, _EDGE_PX) + 1j * gaussian_filter(obj.imag, _EDGE_PX)
+    return gaussian_filter(np.real(obj), _EDGE_PX) + 1j * gaussian_filter(np.imag(obj), _EDGE_PX)
 
 
 _OBJECTS: dict[str, Callable[[tuple[int, int], np.random.Generator], np.ndarray]] = {

@@ -58,7 +58,7 @@ def noise_floor(scan: Scan) -> float | None:
 def _pattern(scan: Scan) -> tuple[Float64[np.ndarray, "n n"], Bool[np.ndarray, "n n"]]:
     """Mean counts, and the pixels that are good in any frame."""
     good = scan.good_pixels()
-    return scan.mean_pattern(), good.any(axis=0) if good.ndim == 3 else good
+    return scan.mean_pattern(), np.any(good, axis=0) if good.ndim == 3 else good
 
 
 def _background(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float:
