@@ -206,9 +206,3 @@ def test_a_run_records_which_source_won(ptycho, scan_file: Path, tmp_path: Path)
     assert found["object_step"] == (0.8, "environment")
     assert found["effort"] == ("fast", "yaml")
     assert found["background"] == ("auto", "default")
-
-
-def test_what_this_version_has_not_is_not_offered(ptycho) -> None:
-    done = ptycho("watch")
-    assert done.returncode == 2
-    assert "  watch " not in ptycho("--help").stdout

@@ -22,6 +22,10 @@ from ptycho_core.callbacks import Callback, StepReport
 from ptycho_core.learning.recipe import batch_size_of
 from ptycho_core.learning.run import calibration_frames, prepare, scaling_of
 
+pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("ptycho_core_torch.network", reason="the PyTorch core is not installed")
+pytest.importorskip("ptycho_core_tf.network", reason="the TensorFlow core is not installed")
+
 #: Of a loss curve: how far two values of the same step or epoch may lie apart.
 CURVE = 0.01
 #: Steps that rounding leaves alone, as far as `CURVE` is concerned.

@@ -128,11 +128,12 @@ def test_other_ways_to_finish(finish: str, scan: Scan, offline: Reconstruction) 
 
 
 def test_a_stop_keeps_the_image_so_far(scan: Scan) -> None:
-    looks = [[arrival(scan, index) for index in range(40)], *([[]] * 2000)]
+    looks = [[arrival(scan, index) for index in range(40)], *([[]] * 100_000)]
     reports: list[LiveReport] = []
     stopped = Events(lambda: len(reports) >= 2)
+    patient = LiveOptions(refresh_s=0.05, timeout_s=60.0)
     result, record = watch(
-        Script(scan, looks), worker(), options=QUICK, on_report=reports.append, callbacks=[stopped]
+        Script(scan, looks), worker(), options=patient, on_report=reports.append, callbacks=[stopped]
     )
     assert result.interrupted
     assert result.n_frames == 40
