@@ -93,8 +93,12 @@ class Imager:
     def begin(self, shape: tuple[int, int]) -> None:
         """Take an empty canvas (H, W); what was averaged before is the image that frames are seen beside."""
         with tf.device(self._device):
-            self._total = tf.Variable(tf.zeros(shape, tf.complex64), trainable=False)
-            self._covered = tf.Variable(tf.zeros(shape, tf.float32), trainable=False)
+            self._total, self._covered = (self._empty(shape, kind) for kind in (np.complex64, np.float32))
+
+    def _empty(self, shape: tuple[int, int], kind: type[np.number]) -> tf.Variable | np.ndarray:
+        if "CPU" in self._device.upper():
+            return np.zeros(shape, kind)
+        return tf.Variable(tf.zeros(shape, kind), trainable=False)
 
     def add(self, batch: FrameBatch, corners: np.ndarray) -> None:
         """Show frames to the network and add their patches.
@@ -113,9 +117,9 @@ class Imager:
     def end(self) -> None:
         """Average; where no frame looked the image stays what it was, 1 in the first pass."""
         with tf.device(self._device):
-            covered = tf.convert_to_tensor(self._covered)
-            before = tf.ones_like(self._total) if self._seen is None else self._seen
-            mean = self._total / tf.cast(tf.maximum(covered, 1e-12), tf.complex64)
+            total, covered = map(tf.convert_to_tensor, (self._total, self._covered))
+            before = tf.ones_like(total) if self._seen is None else self._seen
+            mean = total / tf.cast(tf.maximum(covered, 1e-12), tf.complex64)
             self._seen = tf.where(covered > 0, mean, before)
 
     def image(self) -> np.ndarray:
