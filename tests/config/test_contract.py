@@ -112,6 +112,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "effort": ("default", "'fast', 'default' or 'thorough'"),
         "probe_search": (True, "true or false"),
         "background": ("auto", "'auto' or 'off'"),
+        "refine_background": (False, "true or false"),
         "probe_modes": (1, "a whole number from 1 to 8"),
         "epochs": (None, "a whole number of 1 or more, or none"),
         "final_size": (None, "a whole number of 1 or more, or none"),

@@ -41,6 +41,9 @@ class SolverConfig(CanonicalConfig):
     background: Annotated[Literal["auto", "off"], BeforeValidator(_switch)] = Field(
         default="auto", description="estimate a flat background from the corners of the detector"
     )
+    refine_background: bool = Field(
+        default=False, description="find the flat background together with object and probe"
+    )
     probe_modes: Annotated[int, Field(ge=1, le=8), WHOLE] = Field(
         default=1, description="incoherent probe modes, 1 to 8"
     )

@@ -140,6 +140,15 @@ class FusedStep:
         self._kept = [table, filters, shift_weights, amplitude, good]
         self._room: list[np.ndarray] = []
 
+    @property
+    def offset(self) -> float:
+        """Counts per pixel added to every prediction."""
+        return float(self._problem.offset)
+
+    @offset.setter
+    def offset(self, counts: float) -> None:
+        self._problem.offset = counts
+
     @staticmethod
     def fits(size_px: int) -> bool:
         """Return whether the kernel knows frames of this side ."""

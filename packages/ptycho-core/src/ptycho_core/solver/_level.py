@@ -18,6 +18,7 @@ import scipy.ndimage
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import FusedStep, Steps
+from ptycho_core.solver._background import FlatBackground
 from ptycho_core.solver._batches import Batch
 from ptycho_core.solver._frames import OrderedFrames
 from ptycho_core.solver._freedoms import Found, FrameFreedoms
@@ -31,7 +32,7 @@ MARGIN_PX = 4
 #: A frame is explained badly above this ratio to the median; a place is better below this ratio to the old.
 _BADLY, _BETTER = 1.2, 0.9
 _SEARCH_STEP_PX = 2
-State = tuple[Array, Array, Any]
+State = tuple[Array, Array, Any, float]
 #: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
 #: A bias there makes the object look smoother, and a smoother object is a stretched scan.
 _ANSCOMBE = 0.375
@@ -67,6 +68,7 @@ class Level:
         stabilised: bool = False,
         shape: tuple[int, int] | None = None,
         counts_per_frame: float | None = None,
+        flat: FlatBackground | None = None,
     ) -> None:
         """Take what the level sees of the frames.
 
@@ -81,13 +83,16 @@ class Level:
             stabilised: compare the roots of counts + 3/8, whose mean is hardly biased where counts are few.
             shape: of the canvas, where it is larger than these frames need.
             counts_per_frame: that the probe has to have; the mean of these frames by default.
+            flat: a background to find on the way, in place of `background`; it is changed by `settle`.
         """
         self.size_px = size_px
         self._own, self._degree = own, degree
         self.scale = size_px / frames.frame_px
         self.batches = batches
         self._xp = arrays
-        self._offset = background + softening
+        self._flat = flat
+        self._softening = softening
+        self._offset = softening + (background if flat is None else flat.counts)
         self._object_floor = object_floor
         positions = frames.positions_px - frames.least_px
         if shift_px is not None:
@@ -105,6 +110,7 @@ class Level:
         amplitude, good = frames.seen_at(size_px)
         if stabilised:
             amplitude = np.sqrt(np.square(amplitude) + np.float32(_ANSCOMBE))
+            self._softening += _ANSCOMBE
             self._offset += _ANSCOMBE
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         per_frame = np.einsum("fij,fij->f", amplitude, amplitude)
@@ -165,9 +171,9 @@ class Level:
         self._object_velocity = self._xp.zeros(self.shape, complex_values=True)
 
     def state(self) -> State:
-        """Return copies of the probe's spectrum, the object, and what the frames have of their own."""
+        """Return copies of spectrum and object, what the frames have of their own, and the offset."""
         own = None if self._own is None else (self._xp.copy(self._variations), self._own.state())
-        return self._xp.copy(self.spectrum), self._xp.copy(self.object), own
+        return self._xp.copy(self.spectrum), self._xp.copy(self.object), own, self._offset
 
     def restore(self, state: State) -> None:
         """Go back to a copied state, at rest."""
@@ -176,6 +182,9 @@ class Level:
             self._variations = self._xp.copy(state[2][0])
             self._own.restore(state[2][1])
             self._place(self._own, slice(0, len(self.corners)))
+        if self._flat is not None:
+            self._flat.counts = state[3] - self._softening
+            self._set_offset(state[3])
         self.rest()
 
     def step(self, index: int, steps: Steps) -> float:
@@ -232,6 +241,8 @@ class Level:
             self.object *= 1 / scale
             self._object_velocity *= 1 / scale
         xp.clamp_modulus(self.object, modulus_limit)
+        if self._flat is not None:
+            self._find_background(self._flat)
         if self._own is not None:
             if self._own.freedoms.variations:
                 probe, variations = self._own.unmix(xp.to_numpy(self.spectrum), self.variations())
@@ -359,6 +370,27 @@ class Level:
             product = (slopes[a].conj() * slopes[b]).real
             curvature[:, a, b] = curvature[:, b, a] = xp.to_numpy((product * light).sum((1, 2))) / 2
         return curvature
+
+    def _find_background(self, flat: FlatBackground) -> None:
+        """Correct the background by what some frames say."""
+        frames = flat.sample(len(self.corners), self.size_px)
+        if frames is None:
+            return
+        xp = self._xp
+        probes = xp.combine(self._weights[frames], self._basis())
+        waves = xp.fft2(probes * xp.cut(self.object, self.corners[frames], self.size_px)[None])
+        predicted, amplitude = xp.to_numpy(xp.intensity(waves)), xp.to_numpy(self._amplitude[frames])
+        if self._good is not None:
+            good = xp.to_numpy(self._good)
+            good = np.broadcast_to(good if good.ndim == 2 else good[frames], amplitude.shape) > 0
+            predicted, amplitude = predicted[good], amplitude[good]
+        flat.fit(np.square(amplitude), predicted + np.float32(self._softening))
+        self._set_offset(self._softening + flat.counts)
+
+    def _set_offset(self, counts: float) -> None:
+        self._offset = counts
+        if self._fused is not None:
+            self._fused.offset = counts
 
     def _search(self, own: FrameFreedoms) -> None:
         """Look for a better place of the frames that are explained badly, all over their bound."""

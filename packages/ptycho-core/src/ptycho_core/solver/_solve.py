@@ -19,6 +19,7 @@ from ptycho_core.gauge import probe_centre_px
 from ptycho_core.provenance import solver_provenance
 from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
+from ptycho_core.solver._background import FlatBackground, darkest_counts
 from ptycho_core.solver._batches import plan_batches
 from ptycho_core.solver._choose_arrays import choose_arrays
 from ptycho_core.solver._descent import Descent
@@ -31,7 +32,13 @@ from ptycho_core.solver._monitor import Monitor
 from ptycho_core.solver._resample import paste, resample_object
 from ptycho_core.solver._schedule import LevelSchedule, plan_levels
 from ptycho_core.solver._start_probe import scaled_spectrum, search_start_probe, spectrum_of
-from ptycho_core.solver._statistics import HOPELESS_NOISE_FLOOR, ScanStatistics, central, scan_statistics
+from ptycho_core.solver._statistics import (
+    HOPELESS_NOISE_FLOOR,
+    ScanStatistics,
+    central,
+    mean_and_good,
+    scan_statistics,
+)
 
 __all__ = ["solve"]
 
@@ -120,6 +127,10 @@ class _Run:
         self.provenance = partial(solver_provenance, scan, config, execution, dict(choice))
         self.random = np.random.default_rng(config.seed)
         self.statistics = self._look()
+        self.flat: FlatBackground | None = None
+        if config.refine_background:
+            at_most = darkest_counts(*mean_and_good(scan))
+            self.flat = FlatBackground(self.statistics.background, at_most=at_most)
         self.image_reliable = self._dose_carries_an_image()
         self.softening = _SOFTENING * self.statistics.counts_per_frame / scan.frame_px**2
         self.order, self.batches = plan_batches(
@@ -300,6 +311,8 @@ class _Run:
             monitor.lap(f"level_{schedule.size_px}")
             if descent.stopped:
                 break
+        if self.flat is not None:
+            monitor.event("background", self.flat.describe(), background=self.flat.counts)
         return self._finished(spectra, level)
 
     def _own_at(self, schedule: LevelSchedule) -> FrameFreedoms | None:
@@ -380,6 +393,7 @@ class _Run:
             and size_px == self.scan.frame_px
             and self.statistics.noise_floor is not None,
             margin_px=self.margin_px,
+            flat=self.flat,
         )
 
     def _carried(self, level: Level, shape: tuple[int, int], scale: float) -> np.ndarray:

@@ -11,7 +11,15 @@ from jaxtyping import Bool, Float64
 from ptycho_core.scan import Scan
 from ptycho_core.solver._shifts import frequencies
 
-__all__ = ["HOPELESS_NOISE_FLOOR", "ScanStatistics", "central", "is_smooth", "noise_floor", "scan_statistics"]
+__all__ = [
+    "HOPELESS_NOISE_FLOOR",
+    "ScanStatistics",
+    "central",
+    "is_smooth",
+    "mean_and_good",
+    "noise_floor",
+    "scan_statistics",
+]
 
 #: From this noise floor of R on, noise exceeds signal: the solver leaves the object transparent.
 HOPELESS_NOISE_FLOOR = 1.0
@@ -41,7 +49,7 @@ def central(size_px: int, frame_px: int) -> slice:
 
 def scan_statistics(scan: Scan, *, estimate_background: bool) -> ScanStatistics:
     """Read off the mean pattern what the solver needs to know."""
-    mean, good = _pattern(scan)
+    mean, good = mean_and_good(scan)
     return ScanStatistics(
         counts_per_frame=scan.mean_counts_per_frame(),
         background=_background(mean, good) if estimate_background else 0.0,
@@ -52,10 +60,10 @@ def scan_statistics(scan: Scan, *, estimate_background: bool) -> ScanStatistics:
 
 def noise_floor(scan: Scan) -> float | None:
     """R of the true object under Poisson noise, about; None where the frames are not photon counts."""
-    return _noise_floor(scan, *_pattern(scan))
+    return _noise_floor(scan, *mean_and_good(scan))
 
 
-def _pattern(scan: Scan) -> tuple[Float64[np.ndarray, "n n"], Bool[np.ndarray, "n n"]]:
+def mean_and_good(scan: Scan) -> tuple[Float64[np.ndarray, "n n"], Bool[np.ndarray, "n n"]]:
     """Mean counts, and the pixels that are good in any frame."""
     good = scan.good_pixels()
     return scan.mean_pattern(), np.any(good, axis=0) if good.ndim == 3 else good
