@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Complex64, Float64
 
-from ptycho_core.solver._level import MARGIN_PX
+from ptycho_core.solver._canvas import MARGIN_PX
 from ptycho_core.solver._resample import resample_object
 
 __all__ = ["LiveCanvas"]

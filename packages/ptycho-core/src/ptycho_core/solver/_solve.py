@@ -21,12 +21,13 @@ from ptycho_core.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver._background import FlatBackground, darkest_counts
 from ptycho_core.solver._batches import plan_batches
+from ptycho_core.solver._canvas import MARGIN_PX, canvas_shape
 from ptycho_core.solver._choose_arrays import choose_arrays
 from ptycho_core.solver._descent import Descent
 from ptycho_core.solver._frames import OrderedFrames
 from ptycho_core.solver._freedoms import FrameFreedoms, Freedoms, reach_px
 from ptycho_core.solver._gauge import move_spectrum, probe_of
-from ptycho_core.solver._level import MARGIN_PX, Level, canvas_shape
+from ptycho_core.solver._level import Level
 from ptycho_core.solver._modes import seed_modes
 from ptycho_core.solver._monitor import Monitor
 from ptycho_core.solver._resample import paste, resample_object

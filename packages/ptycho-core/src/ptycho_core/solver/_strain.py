@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.fft
+import scipy.ndimage
+from jaxtyping import Complex64
 
 from ptycho_core.solver._shifts import frequencies
 
-__all__ = ["strain_step"]
+__all__ = ["strain_step", "stretched"]
 
 _CHUNK_PIXELS = 1 << 17
 _DAMPING = 1e-4
@@ -73,6 +75,19 @@ def strain_step(
     scaled = normal / size[:, None] / size
     change = np.linalg.solve(scaled + _DAMPING * np.eye(7), right / size) / size
     return change[:4].reshape(2, 2), np.tensordot(change[4:], phases, axes=1)
+
+
+def stretched(
+    obj: Complex64[np.ndarray, "height width"], strain: np.ndarray, middle_px: np.ndarray
+) -> Complex64[np.ndarray, "height width"]:
+    """Let an object go along with a strain (2, 2) of the positions about their middle (y, x)."""
+    back = np.linalg.inv(np.eye(2) + strain)
+    offset = middle_px - back @ middle_px
+    parts = [
+        scipy.ndimage.affine_transform(part, back, offset, order=3, mode="nearest")
+        for part in (np.real(obj), np.imag(obj))
+    ]
+    return (parts[0] + 1j * parts[1]).astype(np.complex64)
 
 
 def _slope(obj: np.ndarray, axis: int) -> np.ndarray:

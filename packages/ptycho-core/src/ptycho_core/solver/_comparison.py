@@ -1,0 +1,124 @@
+"""Predict frames and compare them with what was measured, at one level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ptycho_core.arrays import Array, Arrays
+
+__all__ = ["Comparison", "Explained"]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What one lane of a batch says.
+
+    Attributes:
+        object_gradient: (f, n, n), a patch for each frame.
+        basis_gradient: (P, K, n, n), by the basis functions of the probe.
+        misfit: sum of the moduli of the amplitude misfits.
+        overlaps: (f, K) of the pulled-back misfit with the basis functions, where they were asked for.
+    """
+
+    object_gradient: Array
+    basis_gradient: Array
+    misfit: float
+    overlaps: np.ndarray | None = None
+
+
+class Comparison:
+    """The measured amplitudes on the device.
+
+    Attributes:
+        offset: counts per pixel that are added to every prediction.
+    """
+
+    def __init__(
+        self, arrays: Arrays, amplitude: np.ndarray, good: np.ndarray | None, *, offset: float
+    ) -> None:
+        """Take amplitudes (m, n, n) and weights (n, n) or (m, n, n), None where all pixels are good."""
+        self._xp, self.offset = arrays, offset
+        self._amplitude = arrays.asarray(amplitude)
+        self._good = None if good is None else arrays.asarray(good)
+
+    def explain(
+        self, frames: slice, patches: Array, basis: Array, weights: Array, *, with_overlaps: bool
+    ) -> Explained:
+        """Predict some frames, compare with the measured amplitude, and pull the misfit back.
+
+        Done block by block, so that what lies between the two transforms stays in the core's cache; the
+        results take the place of the patches and the probes.
+
+        Args:
+            patches: (f, n, n) of the object; overwritten.
+            basis: (P, K, n, n) functions whose sums by weights (f, K) are the probes.
+        """
+        xp = self._xp
+        probes = xp.combine(weights, basis)
+        misfit, overlaps = 0.0, []
+        for block in self._blocks(patches):
+            probe, patch = probes[:, block], patches[block]
+            waves = xp.fft2(probe * patch[None])
+            measured = slice(frames.start + block.start, frames.start + block.stop)
+            correction, block_misfit = xp.modulus_correction(
+                xp.intensity(waves), self._amplitude[measured], self.offset, self._good_of(measured)
+            )
+            misfit += block_misfit
+            exit_change = xp.ifft2(xp.scale(waves, correction))
+            pulled_to_object = probe.conj() * exit_change
+            exit_change *= patch.conj()[None]
+            if with_overlaps:
+                overlaps.append(xp.overlaps(basis, exit_change))
+            probes[:, block] = exit_change
+            patches[block] = pulled_to_object[0] if len(probes) == 1 else pulled_to_object.sum(0)
+        found = np.concatenate(overlaps) if overlaps else None
+        return Explained(patches, xp.project(weights, probes), misfit, found)
+
+    def misfits(
+        self, frames: Any, canvas: Array, corners: np.ndarray, basis: Array, weights: Array
+    ) -> np.ndarray:
+        """Return the relative amplitude misfit of each of some frames, their corners (f, 2) as given."""
+        xp, amplitude = self._xp, self._amplitude[frames]
+        good, misfits = self._good_of(frames), np.empty(len(corners))
+        for part in self._blocks(amplitude):
+            modulus = (self._intensity(canvas, corners[part], basis, weights[part]) + self.offset) ** 0.5
+            distance = abs(amplitude[part] - modulus)
+            if good is not None:
+                distance = distance * (good if len(good.shape) == 2 else good[part])
+            misfits[part] = xp.to_numpy(distance.sum((1, 2)))
+        total = xp.to_numpy(amplitude.sum((1, 2)))
+        return misfits / np.maximum(total, 1e-9)
+
+    def predicted(
+        self, frames: np.ndarray, canvas: Array, corners: np.ndarray, basis: Array, weights: Array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the amplitudes and predicted counts (no offset) of the good pixels of some frames."""
+        predicted = self._xp.to_numpy(self._intensity(canvas, corners, basis, weights))
+        amplitude, good = self.seen(frames)
+        if good is None:
+            return amplitude, predicted
+        counted = np.broadcast_to(good, amplitude.shape) > 0
+        return amplitude[counted], predicted[counted]
+
+    def seen(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return amplitudes and weights of some frames as NumPy arrays."""
+        good = self._good_of(frames)
+        return self._xp.to_numpy(self._amplitude[frames]), None if good is None else self._xp.to_numpy(good)
+
+    def _intensity(self, canvas: Array, corners: np.ndarray, basis: Array, weights: Array) -> Array:
+        xp = self._xp
+        probes = xp.combine(weights, basis)
+        return xp.intensity(xp.fft2(probes * xp.cut(canvas, corners, basis.shape[-1])[None]))
+
+    def _good_of(self, frames: Any) -> Array | None:
+        return self._good if self._good is None or len(self._good.shape) == 2 else self._good[frames]
+
+    def _blocks(self, frames: Array) -> Iterator[slice]:
+        """Runs of frames that fill about the cache of a core."""
+        step = max(1, self._xp.block_pixels // frames.shape[-1] ** 2)
+        for first in range(0, len(frames), step):
+            yield slice(first, min(first + step, len(frames)))

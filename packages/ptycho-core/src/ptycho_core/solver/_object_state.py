@@ -1,0 +1,64 @@
+"""The object of a level while it is found: its canvas and its steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptycho_core.arrays import Array, Arrays
+from ptycho_core.kernel import Steps
+from ptycho_core.solver._canvas import Window
+
+__all__ = ["ObjectState"]
+
+
+class ObjectState:
+    """The transmission and its velocity, on the device.
+
+    Attributes:
+        canvas, velocity: (H, W) complex64.
+    """
+
+    def __init__(self, arrays: Arrays, canvas: np.ndarray, floor: float) -> None:
+        """Copy what to start from.
+
+        Args:
+            floor: part of the largest light that is added everywhere to the light that divides a step.
+        """
+        self._xp, self._floor = arrays, floor
+        self.canvas = arrays.asarray(canvas.astype(np.complex64, order="C"))
+        self.rest()
+
+    def rest(self) -> None:
+        """Set the velocity to zero."""
+        self.velocity = self._xp.zeros(tuple(self.canvas.shape), complex_values=True)
+
+    def rescale(self, factor: float) -> None:
+        """Multiply all there is."""
+        self.canvas *= factor
+        self.velocity *= factor
+
+    def move(
+        self, window: Window, corners: np.ndarray, light: Array, gradients: list[Array], steps: Steps
+    ) -> None:
+        """Move a part of the canvas down the gradients (f, n, n) of a batch's lanes, with momentum.
+
+        Args:
+            corners: of the frames in this window.
+            light: (n, n) of the probe; where much of it falls a pixel takes small steps.
+        """
+        if not steps.object_step:
+            return
+        xp = self._xp
+        canvas, velocity = self.canvas[window], self.velocity[window]
+        covered = xp.zeros(tuple(canvas.shape))
+        xp.add_patches(covered, corners, light)
+        covered += self._floor * xp.peak(covered)
+        change = xp.zeros(tuple(canvas.shape), complex_values=True)
+        start = 0
+        for gradient in gradients:
+            xp.add_patches(change, corners[start : start + len(gradient)], gradient)
+            start += len(gradient)
+        xp.scale(change, steps.object_step / covered)
+        velocity *= steps.object_momentum
+        velocity += change
+        canvas += velocity
