@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
@@ -17,6 +20,7 @@ from ptycho_core.metrics import compare
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.simulate.scan import expected_intensity
 from ptycho_core.solver._freedoms import FrameFreedoms, Freedoms
+from ptycho_core.solver._places import better_places
 from ptycho_core.solver._shifts import shift_slopes, shift_weights
 
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=1)
@@ -64,6 +68,23 @@ def test_no_frame_leaves_its_bound() -> None:
     own = FrameFreedoms(Freedoms(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4), random)
     own.relocate(np.arange(4), np.full((4, 2), 3.0))
     assert np.linalg.norm(own.correction_px, axis=1) == pytest.approx(0.5)
+
+
+@example(1.2, 3, 0)  # no step of the search is within this bound
+@given(st.floats(0, 6), st.integers(-6, 6), st.integers(-6, 6))
+def test_a_better_place_is_found_within_the_bound_and_nowhere_else(reach_px: float, y: int, x: int) -> None:
+    """The last of three frames belongs at (y, x)."""
+
+    def misfits(frames: Any, offset: np.ndarray) -> np.ndarray:
+        away = np.array([0, 0, np.hypot(*(offset - (y, x)))])
+        return (1 + away)[frames]
+
+    moved, moves_px = better_places(misfits, reach_px)
+    assert set(moved.tolist()) <= {2}
+    assert moves_px.shape == (len(moved), 2)
+    assert (np.linalg.norm(moves_px, axis=1) <= reach_px).all()
+    if np.hypot(y, x) > 2 and np.hypot(y, x) + 2 <= reach_px:
+        assert np.linalg.norm(moves_px - (y, x), axis=1) <= np.sqrt(2)
 
 
 @pytest.mark.slow

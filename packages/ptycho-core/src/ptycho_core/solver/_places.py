@@ -50,8 +50,10 @@ def better_places(
     along = np.arange(-int(reach_px), int(reach_px) + 1, _SEARCH_STEP_PX)
     here = misfits(slice(None), np.zeros(2, np.int64))
     bad = np.flatnonzero(here > _BADLY * np.median(here))
-    offsets = np.stack([np.array([y, x]) for y in along for x in along if np.hypot(y, x) <= reach_px])
-    found = np.stack([misfits(bad, offset) for offset in offsets]) if len(bad) else np.empty((1, 0))
+    offsets = np.array([(y, x) for y in along for x in along if np.hypot(y, x) <= reach_px], np.int64)
+    if not len(bad) or not len(offsets):  # all is well, or the bound lies between two steps
+        return bad[:0], np.empty((0, 2), np.int64)
+    found = np.stack([misfits(bad, offset) for offset in offsets])
     best = found.argmin(axis=0)
     better = found[best, np.arange(len(bad))] < _BETTER * here[bad]
     return bad[better], offsets[best[better]]
