@@ -4,8 +4,11 @@
 `choose_arrays` says where it would run and `noise_floor` how far the photons carry; from
 `HOPELESS_NOISE_FLOOR` on they carry no image.
 
-The rooms behind them: `_statistics` and `_start_probe` look at the scan, `_schedule` and `_batches` plan,
-`_level`, `_descent` and `_shifts` compute, `_resample` changes resolution, `_gauge` and `_report` finish.
+The rooms behind them: `_run` is one run. `_first_look`, `_statistics` and `_start_probe` look at the scan,
+`_earlier` at a result to go on from; `_schedule` and `_batches` plan. `_descent` runs a `_level`, made of
+`_canvas` and `_comparison` (the data), `_probe_state` and `_object_state` (the solution), and `_frame_steps`
+with `_freedoms`, `_places` and `_strain` (what each frame has of its own). `_resample` changes resolution,
+`_gauge` finishes, `_monitor` tells of it all.
 """
 
 from ptycho_core.solver._choose_arrays import choose_arrays

@@ -22,6 +22,7 @@ from ptycho_core.arrays import Arrays
 from ptycho_core.scan import Scan
 from ptycho_core.solver._batches import Batch
 from ptycho_core.solver._choose_arrays import choose_arrays
+from ptycho_core.solver._first_look import SEARCHABLE_FLOOR, SOFTENING
 from ptycho_core.solver._frames import OrderedFrames
 from ptycho_core.solver._gauge import probe_of
 from ptycho_core.solver._level import OBJECT_LIMIT, Level, Steps
@@ -33,7 +34,6 @@ from ptycho_core.solver._statistics import HOPELESS_NOISE_FLOOR, central, scan_s
 
 __all__ = ["LiveFrames", "LiveSolver"]
 
-_SOFTENING, _SEARCHABLE_FLOOR = 1e-5, 0.5
 #: Frames that the search of a start probe looks at; with fewer it is repeated when there are more.
 _SEARCH_FRAMES, _SEARCH_AGAIN = 120, 3
 #: Frames stepped on in one go: they are copied for it, so that they lie side by side.
@@ -106,11 +106,11 @@ class LiveSolver:
         scan = frames.scan
         statistics = scan_statistics(scan, estimate_background=self._config.background == "auto")
         self._counts, self._background = statistics.counts_per_frame, statistics.background
-        self._softening = _SOFTENING * self._counts / scan.frame_px**2
+        self._softening = SOFTENING * self._counts / scan.frame_px**2
         floor = statistics.noise_floor
         self._hopeless = floor is not None and floor >= HOPELESS_NOISE_FLOOR
         probe, said = scan.probe[0], "as given"
-        if self._config.probe_search and self._config.effort != "fast" and (floor or 0.0) < _SEARCHABLE_FLOOR:
+        if self._config.probe_search and self._config.effort != "fast" and (floor or 0.0) < SEARCHABLE_FLOOR:
             found = search_start_probe(
                 scan,
                 OrderedFrames(scan, np.arange(scan.n_frames)),
