@@ -1,0 +1,12 @@
+"""HDF5 files, read without trust: what they declare is checked before anything is allocated.
+
+Frames stay in the file (`Hdf5Source`); everything else is read at once and has to be small. Files that are
+still being written are opened in SWMR mode, virtual data sets only where their sources exist.
+"""
+
+from ptycho_core.io.hdf5._file import Hdf5, opened
+from ptycho_core.io.hdf5._frames import Hdf5Source
+from ptycho_core.io.hdf5._handles import translated, without_lock
+from ptycho_core.io.hdf5._values import numbered, text_of, unit_of
+
+__all__ = ["Hdf5", "Hdf5Source", "numbered", "opened", "text_of", "translated", "unit_of", "without_lock"]
