@@ -104,7 +104,8 @@ class Scan:
             DataError: the arrays do not make a scan; the message says which and why.
         """
         # The door builds scans, so it imports this module; hence the import in the other direction waits.
-        from ptycho_core.io.door import Arrays, admit
+        from ptycho_core.io.door import admit
+        from ptycho_core.io.offered import Arrays
 
         arrays = Arrays(
             name=name,

@@ -244,7 +244,7 @@ def _suspicious(scan: Scan, counts_per_frame: np.ndarray, highest: float, n_high
 
 def _beam(scan: Scan) -> list[str]:
     """Say where the beam is, if it is far from index N/2."""
-    from ptycho_core.io.geometry import beam_center_px
+    from ptycho_core.io.beam import beam_center_px
 
     y, x = beam_center_px(scan.mean_pattern(), np.broadcast_to(scan.good_pixels([0]), (scan.frame_px,) * 2))
     middle = scan.frame_px // 2

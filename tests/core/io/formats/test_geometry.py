@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ptycho_config.errors import DataError
 from ptycho_config.values import Orientation
 from ptycho_core import Scan, open_scan
-from ptycho_core.io.geometry import ORIENTATIONS, beam_center_px, turned_frames, turned_positions
+from ptycho_core.io.beam import beam_center_px
+from ptycho_core.io.geometry import ORIENTATIONS, turned_frames, turned_positions
 
 INVERSE = {name: name for name in ORIENTATIONS} | {"rotate-90": "rotate-270", "rotate-270": "rotate-90"}
 

@@ -11,12 +11,13 @@ import numpy as np
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.values import Orientation
 from ptycho_core import datasets  # the module, not its names: it writes files, so it imports this package
-from ptycho_core.io.door import Arrays, admit
+from ptycho_core.io.door import admit
 from ptycho_core.io.formats.reading import read_scan_file
 from ptycho_core.io.found import Keys
 from ptycho_core.io.geometry import Geometry
 from ptycho_core.io.keys import collect, find_probe
 from ptycho_core.io.npz import Archive
+from ptycho_core.io.offered import Arrays
 from ptycho_core.io.units import length_factor
 from ptycho_core.scan import Scan
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ptycho_core.io.door import Arrays
+from ptycho_core.io.offered import Arrays
 
 __all__ = ["Arrival", "Source"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.door import Arrays
 from ptycho_core.io.geometry import turned_positions
+from ptycho_core.io.offered import Arrays
 from ptycho_core.io.opening import let_in
 from ptycho_core.io.overlap import warn_without_overlap
 from ptycho_core.io.start_probe import estimate_probe

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.door import Arrays
 from ptycho_core.io.npy import NpyHeader, read_npy_header
+from ptycho_core.io.offered import Arrays
 from ptycho_core.io.positions import with_positions
 from ptycho_core.io.recognise import first_bytes
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ptycho_core.io.door import Arrays
 from ptycho_core.io.formats import named
 from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5
+from ptycho_core.io.offered import Arrays
 
 __all__ = ["matches", "read"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.door import Arrays
 from ptycho_core.io.formats import named
 from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5
+from ptycho_core.io.offered import Arrays
 from ptycho_core.io.product import OBJECT, POSITION_X, POSITION_Y, PROBE, read_product
 from ptycho_core.lazy import LazyFrames
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.door import Arrays
+from ptycho_core.io.offered import Arrays
 from ptycho_core.io.recognise import one_line
 from ptycho_core.lazy import ChainedSource, FrameSource, LazyFrames
 
