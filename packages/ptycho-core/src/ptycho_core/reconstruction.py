@@ -5,8 +5,6 @@ The keys of `reconstruction.npz` are constants here; writers, readers and the do
 
 from __future__ import annotations
 
-import csv
-import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from jaxtyping import Complex64, Float32, Float64
 
 from ptycho_config.errors import DataError
 from ptycho_core.callbacks import RunEvent
+from ptycho_core.history import HISTORY_COLUMNS, csv_text, history_row, history_table
 
 __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
 
@@ -49,9 +48,6 @@ OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
         "brightness of each frame relative to the mean, where it was found",
     ),
 }
-#: Columns of the key `history`, one row an epoch; `metrics.csv` has the same.
-HISTORY_COLUMNS = ("level", "size_px", "epoch", "residual", "seconds", "stepped_back")
-_HISTORY_TYPES = (int, int, int, float, float, bool)
 _PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
 
 
@@ -138,7 +134,7 @@ class Reconstruction:
             energy_ev=self.energy_ev,
             distance_m=self.distance_m,
         )
-        write_text(files[METRICS_FILE], _csv_text(self.history))
+        write_text(files[METRICS_FILE], csv_text(self.history))
         if figures:
             from ptycho_core.figures import write_figures
 
@@ -262,7 +258,7 @@ class Reconstruction:
         if not shapes_fit:
             found = ", ".join(f"{key} {arrays[key].shape}" for key in RECONSTRUCTION_KEYS)
             raise DataError(f"{file}: the arrays do not fit together ({found}). Reconstruct the scan again.")
-        history = arrays.get("history", _history_table(()))
+        history = arrays.get("history", history_table(()))
         physical: dict[str, Any] = {key: _known(arrays.get(key)) for key in _PHYSICAL}
         return cls(
             object=arrays["object"].astype(np.complex64, copy=False),
@@ -274,7 +270,7 @@ class Reconstruction:
             data_residual=float(arrays["data_residual"]),
             method=str(arrays.get("method", "unknown")),
             scan_name=str(arrays.get("scan_name", file.stem)),
-            history=tuple(_history_row(row) for row in history),
+            history=tuple(history_row(row) for row in history),
             interrupted=bool(arrays.get("interrupted", False)),
             image_reliable=bool(arrays.get("image_reliable", True)),
             **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
@@ -284,21 +280,3 @@ class Reconstruction:
 
 def _known(value: np.ndarray | None) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
-
-
-def _history_table(rows: tuple[Mapping[str, Any], ...]) -> np.ndarray:
-    table = [[float(row.get(key, np.nan)) for key in HISTORY_COLUMNS] for row in rows]
-    return np.array(table, np.float64).reshape(-1, len(HISTORY_COLUMNS))
-
-
-def _history_row(row: np.ndarray) -> dict[str, Any]:
-    return {key: kind(value) for key, kind, value in zip(HISTORY_COLUMNS, _HISTORY_TYPES, row, strict=True)}
-
-
-def _csv_text(rows: tuple[Mapping[str, Any], ...]) -> str:
-    columns = list(dict.fromkeys(key for row in rows for key in row)) or list(HISTORY_COLUMNS)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
