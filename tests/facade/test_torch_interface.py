@@ -17,6 +17,7 @@ pytest.importorskip("ptycho", reason="the distribution ptychopinn is not install
 from ptycho_config.errors import BundleError, ConfigError, DataError
 from ptycho_core.backend import discover_backends
 from ptycho_core.scan import Scan
+from ptycho_torch._canvas import about_the_middle
 from ptycho_torch._files import inside_bounds, scans_in
 from ptycho_torch.api.base_api import (
     ConfigManager,
@@ -25,7 +26,6 @@ from ptycho_torch.api.base_api import (
     PtychoDataLoader,
     PtychoModel,
     Trainer,
-    about_the_middle,
 )
 from ptycho_torch.config_params import DataConfig, ModelConfig, TrainingConfig
 from ptycho_torch.lightning_utils import find_best_checkpoint

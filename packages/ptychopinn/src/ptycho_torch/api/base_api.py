@@ -7,7 +7,6 @@ Training runs on one device in this very process, whatever the strategy asks for
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -17,12 +16,10 @@ from typing import Any
 import numpy as np
 
 from ptycho import _client, _watch, _work
-from ptycho.tf_helper import on_canvas
 from ptycho_config.errors import ConfigError
-from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.regrid import on_whole_pixels
 from ptycho_core.scan import Scan
 from ptycho_torch import _checkpoint, _files, config_bridge
+from ptycho_torch._canvas import about_the_middle
 from ptycho_torch.config_params import DataConfig, DatagenConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_torch.model import PtychoPINN_Lightning
 
@@ -274,20 +271,6 @@ class InferenceEngine:
             ConfigError: the frames have another size than those of the training.
         """
         return about_the_middle(self._network.reconstruct(data_loader.scan))
-
-
-def about_the_middle(result: Reconstruction) -> np.ndarray:
-    """Lay an object onto the canvas that the client makes for the same positions.
-
-    Its sides are the span of the positions, rounded up, and a window more; its middle, between two pixels
-    where a side is even, is the middle between the outermost positions.
-    """
-    low, high = result.positions_px.min(axis=0), result.positions_px.max(axis=0)
-    rows, columns = (math.ceil(span) + result.frame_px for span in (high - low).tolist())
-    # Positions say where index N/2 lies, half a pixel after the middle of the window.
-    first = (low + high - 1) / 2 - (np.array([rows, columns]) - 1) / 2
-    obj, origin_px = on_whole_pixels(result.object, result.origin_px - first)
-    return on_canvas(obj, origin_px, (rows, columns))
 
 
 def _tell(callbacks: Sequence[Any], history: Sequence[Any], module: Any) -> None:
