@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptycho_core.solver._level import OBJECT_LIMIT, Level
+from ptycho_core.solver._level import OBJECT_LIMIT, Level, State
 from ptycho_core.solver._schedule import LevelSchedule
 
 __all__ = ["Descent", "EpochRecord"]
@@ -53,7 +53,8 @@ class Descent:
 
     def run(self, level: Level, schedule: LevelSchedule) -> None:
         """Improve the level's state for the epochs that its schedule and the time allow."""
-        best, best_state = math.inf, level.state()
+        best = math.inf
+        best_state: State | None = None
         epoch, epochs = 0, schedule.epochs
         if schedule.least_epochs is not None and self._epochs_before:
             epochs = min(epochs, max(schedule.least_epochs, self._epochs_before))
@@ -63,7 +64,7 @@ class Descent:
             residual = self._epoch(level, schedule, epoch, epochs)
             diverged = not math.isfinite(residual) or residual > _DIVERGENCE * best
             if diverged:
-                level.restore(best_state)
+                level.restore(before if best_state is None else best_state)
                 self.step_scale /= 2
             elif residual < best:
                 best, best_state = residual, before

@@ -170,6 +170,7 @@ class Run:
             obj = start if level is None else self._carried(level, fine.shape, fine.scale)
             level = fine
             level.start(spectra[:, crop, crop], obj, variations[:, :, crop, crop] if own else None)
+            del obj  # a copy of the canvas
             monitor.lap(f"read_{schedule.size_px}")
             monitor.begin_epochs()
             descent.run(level, schedule)
@@ -221,6 +222,7 @@ class Run:
             probe=probe,
             origin_px=origin,
             method="solver",
+            overwrite_obj=True,
             positions_given_px=self.given_px if self.positions_changed else None,
             frame_intensity=self._intensities(),
             image_reliable=self.image_reliable,
