@@ -11,7 +11,7 @@ from jaxtyping import Complex64, Float32, Float64
 from ptycho_core.bands import row_bands
 from ptycho_core.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.residual import data_residual
+from ptycho_core.residual import AmplitudeSource, data_residual
 from ptycho_core.scan import Scan
 
 __all__ = ["coverage_of", "make_reconstruction"]
@@ -67,6 +67,7 @@ def make_reconstruction(
     origin_px: Float64[np.ndarray, " 2"],
     method: str,
     overwrite_obj: bool = False,
+    frames: AmplitudeSource | None = None,
     **record: Any,
 ) -> Reconstruction:
     """Fix the gauge, judge by the data residual, and put everything into one record.
@@ -77,6 +78,7 @@ def make_reconstruction(
         origin_px: scan coordinate (y, x) of canvas pixel [0, 0].
         method: `solver` or `network`.
         overwrite_obj: let the result take the place of `obj`, which spares a copy of the canvas.
+        frames: the amplitudes of the scan where they are at hand; by default it is read again.
         record: further fields of `Reconstruction`.
     """
     on_canvas = scan.positions_px - origin_px
@@ -84,7 +86,7 @@ def make_reconstruction(
     coverage = coverage_of(probe, corners, obj.shape)
     flat, lit = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
-    residual = data_residual(flat, lit, on_canvas, scan)
+    residual = data_residual(flat, lit, on_canvas, scan if frames is None else frames)
     return Reconstruction(
         object=flat,
         probe=lit,

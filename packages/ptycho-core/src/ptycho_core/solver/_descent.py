@@ -38,7 +38,7 @@ class Descent:
         ask_to_stop: asked after each batch; True ends the level, keeping the present state.
         after_step, after_epoch: told of progress.
         epochs_allowed: given the schedule and the epochs done, how many epochs there is time for.
-        offer_state: told after each epoch that the level's state may be kept.
+        offer_state: told before each epoch but the first that the level's state may be kept.
     """
 
     random: np.random.Generator
@@ -60,6 +60,8 @@ class Descent:
             epochs = min(epochs, max(schedule.least_epochs, self._epochs_before))
         epoch_residuals: list[float] = []
         while epoch < epochs and not self.stopped:
+            if epoch or self._epochs_before:
+                self.offer_state(level)
             before = level.state()
             residual = self._epoch(level, schedule, epoch, epochs)
             diverged = not math.isfinite(residual) or residual > _DIVERGENCE * best
@@ -71,7 +73,6 @@ class Descent:
             epoch_residuals.append(residual)
             if not self.stopped or diverged:
                 self.after_epoch(EpochRecord(schedule, epoch, epochs, residual, diverged))
-                self.offer_state(level)
             epoch += 1
             if _settled(epoch_residuals, schedule.patience, schedule.progress):
                 break

@@ -146,6 +146,11 @@ class Level:
         """The canvas (H, W), on the device."""
         return self._object.canvas
 
+    def kept_object(self) -> np.ndarray:
+        """Return a copy of the canvas; that of a large one lies in a file as long as it is needed."""
+        kept = self._object.kept()
+        return kept if isinstance(kept, np.ndarray) else self._xp.to_numpy(kept)
+
     def start(
         self, spectrum: np.ndarray, obj: np.ndarray | None = None, variations: np.ndarray | None = None
     ) -> None:

@@ -37,7 +37,7 @@ class ObjectState:
         self.velocity = self._xp.zeros(tuple(self.canvas.shape), complex_values=True)
 
     def kept(self) -> Array:
-        """Return a copy of the canvas; that of a large one in the host's memory lies in a file."""
+        """Return a copy of the canvas: on the device, or, of a large one on the CPU, in a file."""
         if self._xp.device != "cpu" or self._n_bytes <= _COPY_IN_MEMORY_BYTES:
             return self._xp.copy(self.canvas)
         height, width = self.canvas.shape
