@@ -28,8 +28,10 @@ class Checkpoint(Callback):
     `--resume` goes on from it.
     """
 
-    def __init__(self, directory: Path, *, seconds_between: float = _SECONDS_BETWEEN) -> None:
-        self._directory, self._seconds_between = directory, seconds_between
+    def __init__(
+        self, directory: Path, *, seconds_between: float = _SECONDS_BETWEEN, share: float = _SHARE
+    ) -> None:
+        self._directory, self._seconds_between, self._share = directory, seconds_between, share
         self._last, self._wait_s = time.monotonic(), seconds_between
 
     def on_state(self, make_result: Callable[[], Reconstruction]) -> None:
@@ -43,5 +45,5 @@ class Checkpoint(Callback):
             return
         path = make_result().save_arrays(self._directory)
         self._last = time.monotonic()
-        self._wait_s = max(self._seconds_between, (self._last - began) / _SHARE)
+        self._wait_s = max(self._seconds_between, (self._last - began) / self._share)
         logger.info("The state so far is in %s; `--resume` goes on from it.", path)
