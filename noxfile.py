@@ -45,6 +45,7 @@ BENCHMARKS = {
     "curves": "all",
     "positions": "base",
     "live": "base",
+    "formats": "base",
     "gpu": "torch",
     "imports": "all",
     "cores": "all",

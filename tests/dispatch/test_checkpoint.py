@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ class Crash(Callback):
 
 def test_a_crash_leaves_the_last_state_behind(scan_file: Path, tmp_path: Path) -> None:
     config, where = SolverConfig(probe_search=False), SolverExecutionConfig(arrays="numpy")
-    callbacks = [Checkpoint(tmp_path, seconds_between=0.0), Crash()]
+    callbacks = [Checkpoint(tmp_path, seconds_between=0.0, share=float("inf")), Crash()]
     with pytest.raises(SystemError):
         solve(open_scan(scan_file), config, where, callbacks)
     kept = Reconstruction.load(tmp_path)
@@ -34,3 +35,23 @@ def test_a_crash_leaves_the_last_state_behind(scan_file: Path, tmp_path: Path) -
 def test_a_short_run_writes_nothing_on_the_way(scan_file: Path, tmp_path: Path) -> None:
     solve(open_scan(scan_file), SolverConfig(effort="fast"), callbacks=[Checkpoint(tmp_path)])
     assert not list(tmp_path.iterdir())
+
+
+def test_no_more_than_its_share_of_the_run_goes_into_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("ptycho_dispatch.checkpoint.time.monotonic", lambda: now[0])
+    checkpoint, written = Checkpoint(tmp_path, seconds_between=60.0, share=0.1), []
+
+    class Slow:
+        def save_arrays(self, directory: Path) -> Path:
+            now[0] += 30.0
+            written.append(now[0])
+            return directory
+
+    for _ in range(100):
+        now[0] += 10.0
+        checkpoint.on_state(Slow)  # type: ignore[arg-type]
+    assert written[0] == 90.0
+    assert all(later - earlier >= 300 for earlier, later in itertools.pairwise(written))

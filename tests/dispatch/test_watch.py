@@ -118,6 +118,8 @@ def test_a_network_ends_where_infer_does(ptycho, scan_file: Path, tmp_path: Path
         (("siemens-star", "--replay", "0"), 2, "replay"),
         (("siemens-star", "--replay", "5", "--refresh", "3"), 2, "refresh"),
         (("siemens-star", "--model-path", "x", "--finish", "polish"), 2, "--finish"),
+        (("siemens-star", "--finish", "none", "--refine-background", "true"), 2, "--refine-background"),
+        (("siemens-star", "--finish", "none", "--probe-variations", "2"), 2, "--finish solve"),
     ],
 )
 def test_what_is_refused_says_what_to_type(words, code, said, ptycho, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from ptycho_config import hardware
 from ptycho_core.arrays import Lanes, NumpyArrays, divergence_allowed, usable_cores
+from ptycho_core.bands import row_bands
 
 __all__ = ["TorchArrays"]
 
@@ -154,8 +155,10 @@ class TorchArrays:
         return complex(values.sum())
 
     def clamp_modulus(self, values: torch.Tensor, limit: float) -> None:
-        modulus = self.intensity(values[None]).sqrt_()
-        self.scale(values, (limit / modulus.clamp_(min=1e-9)).clamp_(max=1.0))
+        for band in row_bands(tuple(values.shape)):
+            part = values[band]
+            modulus = self.intensity(part[None]).sqrt_()
+            self.scale(part, (limit / modulus.clamp_(min=1e-9)).clamp_(max=1.0))
 
     def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
         return self._lanes.run(_without_gradients(work), n_items, pixels_per_item)

@@ -98,7 +98,7 @@ class Callback:
         """Hear of a decision, a warning or a change of plan."""
 
     def on_state(self, make_result: Callable[[], Reconstruction]) -> None:
-        """Be offered the state after an epoch; calling `make_result` takes about as long as half an epoch."""
+        """Be offered the state between two epochs; calling `make_result` takes about half an epoch."""
 
     def should_stop(self) -> bool:
         """Answer True to end the run after the present batch, keeping what was reached."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Complex, Complex64, Complex128, Float32, Float64, Inexact
 
+from ptycho_core.bands import row_bands
+
 #: Part of the largest coverage above which a pixel counts for the mean ramp and phase.
 _WELL_LIT = 0.1
 
@@ -21,18 +23,27 @@ def linear_ramp(
     The angle of the mean of o[r + 1] conj(o[r]): neighbours are compared, so no phase is unwrapped.
     """
     lit = np.ones(obj.shape, bool) if region is None else region
-    slopes = []
-    for axis in (0, 1):
-        here, there = (np.moveaxis(a, axis, 0) for a in (obj, lit))
-        pairs = there[1:] & there[:-1]
-        slopes.append(np.angle(np.sum((here[1:] * here[:-1].conj())[pairs], dtype=np.complex128)))
-    return np.array(slopes, np.float64)
+    steps = np.zeros(2, np.complex128)
+    for band in row_bands(obj.shape):
+        # The pairs of rows that begin in this band reach one row into the next.
+        reaching = slice(band.start, band.stop + 1)
+        for axis, rows in enumerate((reaching, band)):
+            here, there = (np.moveaxis(a[rows], axis, 0) for a in (obj, lit))
+            pairs = there[1:] & there[:-1]
+            steps[axis] += np.sum((here[1:] * here[:-1].conj())[pairs], dtype=np.complex128)
+    return np.angle(steps)
 
 
-def phase_ramp(shape: tuple[int, int], slope: Float64[np.ndarray, "2"]) -> Complex128[np.ndarray, "h w"]:
-    """Return exp(i slope . r), slope in rad per pixel (y, x), with r = 0 at index (H // 2, W // 2)."""
+def phase_ramp(
+    shape: tuple[int, int], slope: Float64[np.ndarray, "2"], rows: slice = slice(None)
+) -> Complex128[np.ndarray, "h w"]:
+    """Return exp(i slope . r), slope in rad per pixel (y, x), with r = 0 at index (H // 2, W // 2).
+
+    Args:
+        rows: those of the image that are wanted.
+    """
     y, x = (np.arange(side) - side // 2 for side in shape)
-    return np.exp(1j * slope[0] * y)[:, None] * np.exp(1j * slope[1] * x)[None]
+    return np.exp(1j * slope[0] * y[rows])[:, None] * np.exp(1j * slope[1] * x)[None]
 
 
 def without_ramp(
@@ -68,14 +79,26 @@ def hand_over_ramp(
     obj: Complex64[np.ndarray, "rows columns"],
     probe: Complex64[np.ndarray, "mode n n"],
     coverage: Float32[np.ndarray, "rows columns"],
+    *,
+    overwrite_obj: bool = False,
 ) -> tuple[Complex64[np.ndarray, "rows columns"], Complex64[np.ndarray, "mode n n"]]:
-    """Hand the object's mean phase ramp and mean phase over to the probe; every modulus stays as it is."""
+    """Hand the object's mean phase ramp and mean phase over to the probe; every modulus stays as it is.
+
+    Args:
+        overwrite_obj: change the object where it lies, which spares a copy of the canvas.
+    """
     lit_well = coverage > _WELL_LIT
     slope = linear_ramp(obj, lit_well)
-    flat = obj * phase_ramp(obj.shape, -slope)
-    turn = np.exp(-1j * np.angle(np.sum(flat[lit_well])))
+    total = 0j
+    for band in row_bands(obj.shape):
+        flat = obj[band] * phase_ramp(obj.shape, -slope, band)
+        total += np.sum(flat[lit_well[band]])
+    turn = np.exp(-1j * np.angle(total))
+    turned = obj if overwrite_obj else np.empty_like(obj)
+    for band in row_bands(obj.shape):
+        turned[band] = obj[band] * phase_ramp(obj.shape, -slope, band) * turn
     tilted = probe * phase_ramp(probe.shape[-2:], slope) / turn
-    return (flat * turn).astype(np.complex64), tilted.astype(np.complex64)
+    return turned, tilted.astype(np.complex64)
 
 
 def orthogonal_modes(

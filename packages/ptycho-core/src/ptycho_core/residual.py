@@ -200,7 +200,9 @@ class _Model:
         self.frame_px = n
         self.subpixel = subpixel
         side = n if subpixel == "probe_fourier" else n + 1
-        self.windows, self.corner = _windows(obj.astype(np.complex64), corner.astype(np.int64), side)
+        self.windows, self.corner = _windows(
+            obj.astype(np.complex64, copy=False), corner.astype(np.int64), side
+        )
         modes = probe.reshape(-1, n, n).astype(np.complex64)
         # Rolling a spectrum by n/2 multiplies the wave by a checkerboard, and that brings DC of its own
         # transform to index n/2: the patterns come out centred without being moved.

@@ -40,6 +40,7 @@ class Scan:
         bad_pixels: bool (N, N) or (M, N, N), True = bad, DC in the centre; None = all good.
         probe_source: where the start probe came from.
         position_convention: what the file had; `positions_px` are always in the index convention.
+        position_scale: object pixels in one unit of the positions as stored.
         ground_truth: (H, W) complex64, pixel [i, j] is scan coordinate (i, j).
         patch_truth: (M, N, N) complex64, the true object patch of every frame.
         source, known_sha256: the file, and its checksum where the door knows it already.
@@ -58,6 +59,7 @@ class Scan:
     bad_pixels: np.ndarray | None = None
     probe_source: Literal["file", "given", "estimated"] = "file"
     position_convention: Literal["index", "center"] = "index"
+    position_scale: float = 1.0
     ground_truth: np.ndarray | None = None
     patch_truth: np.ndarray | None = None
     source: Path | None = None

@@ -18,14 +18,21 @@ __all__ = ["Checkpoint"]
 logger = logging.getLogger("ptycho")
 #: A run that is shorter writes nothing before its end.
 _SECONDS_BETWEEN = 60.0
+#: Judging and writing a large state takes long; no more than this part of the run is spent on it.
+_SHARE = 0.1
 
 
 class Checkpoint(Callback):
-    """Writes `reconstruction.npz` about once a minute; `--resume` goes on from it."""
+    """Writes `reconstruction.npz` about once a minute, less often where that takes long.
 
-    def __init__(self, directory: Path, *, seconds_between: float = _SECONDS_BETWEEN) -> None:
-        self._directory, self._seconds_between = directory, seconds_between
-        self._last = time.monotonic()
+    `--resume` goes on from it.
+    """
+
+    def __init__(
+        self, directory: Path, *, seconds_between: float = _SECONDS_BETWEEN, share: float = _SHARE
+    ) -> None:
+        self._directory, self._seconds_between, self._share = directory, seconds_between, share
+        self._last, self._wait_s = time.monotonic(), seconds_between
 
     def on_state(self, make_result: Callable[[], Reconstruction]) -> None:
         """Write the state when the last one is old enough.
@@ -33,8 +40,10 @@ class Checkpoint(Callback):
         Raises:
             OutputError: the disk is full or the directory is gone; better now than after another hour.
         """
-        if time.monotonic() - self._last < self._seconds_between:
+        began = time.monotonic()
+        if began - self._last < self._wait_s:
             return
         path = make_result().save_arrays(self._directory)
         self._last = time.monotonic()
+        self._wait_s = max(self._seconds_between, (self._last - began) / self._share)
         logger.info("The state so far is in %s; `--resume` goes on from it.", path)

@@ -40,6 +40,8 @@ EXAMPLES = (
 
 logger = logging.getLogger("ptycho")
 LIVE_PICTURE = "live.png"
+#: What the solver finds for each frame, or beside them, it finds when all have come.
+_FOUND_AT_THE_END = ("refine_positions", "frame_intensity", "probe_variations", "refine_background")
 _NOT_OFFERED = frozenset({"do_stitching", "resume", "start", "probe_refinement"})
 PARTS: tuple[Part[Any], ...] = (
     Part(WatchConfig, title="Watching: when it is complete, how often it is drawn"),
@@ -75,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     watched, run_config = loaded[0].config, loaded[1].config
     method = _method(watched, run_config)
+    _require_finish(watched, loaded[2].config)
     directory = writable_directory(run_config.output_dir)
     with logging_to(directory, run_config.console_level) as screen:
         return _watch(arguments.source, loaded, method, directory, screen)
@@ -105,6 +108,21 @@ def _method(watched: WatchConfig, run_config: RunConfig) -> str:
             "more, as a whole) or `--finish none`."
         )
     return method
+
+
+def _require_finish(watched: WatchConfig, solver: SolverConfig) -> None:
+    """Refuse what only the finish can find where there is none.
+
+    Raises:
+        ConfigError: such a setting came with `--finish none`.
+    """
+    asked = [name for name in _FOUND_AT_THE_END if getattr(solver, name)]
+    if watched.finish == "none" and asked:
+        flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in asked)
+        raise ConfigError(
+            f"{flags}: not while the frames come, and `--finish none` ends there. Use `--finish solve`, or "
+            "`ptycho reconstruct` with the complete scan."
+        )
 
 
 def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory: Path, screen: Screen) -> int:

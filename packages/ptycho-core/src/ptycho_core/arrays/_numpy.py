@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.arrays._lanes import Lanes, usable_cores
 from ptycho_core.arrays._operations import Answer
+from ptycho_core.bands import row_bands
 
 __all__ = ["NumpyArrays", "divergence_allowed"]
 
@@ -128,9 +129,11 @@ class NumpyArrays:
         return complex(values.sum())
 
     def clamp_modulus(self, values: np.ndarray, limit: float) -> None:
-        modulus = np.abs(values)
-        excess = modulus > limit
-        values[excess] *= np.float32(limit) / modulus[excess]
+        for band in row_bands(values.shape):
+            part = values[band]
+            modulus = np.abs(part)
+            excess = modulus > limit
+            part[excess] *= np.float32(limit) / modulus[excess]
 
     def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
         return self._lanes.run(_quiet(work), n_items, pixels_per_item)

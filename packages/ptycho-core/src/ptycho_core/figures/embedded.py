@@ -68,16 +68,14 @@ def object_pictures(reconstruction: Reconstruction, *, largest_px: int = 4096) -
     """
     if not reconstruction.image_reliable:
         return []
-    view = ObjectView(reconstruction)
+    view = ObjectView(reconstruction, largest_px=largest_px)
     pictures: list[ObjectPicture] = []
     for name, image in view.images.items():
-        shrunk = -(-max(image.shape) // largest_px)
         low, high = view.limits[name]
-        grey = np.clip((_averaged(image, shrunk) - low) / (high - low), 0.0, 1.0)
-        colours = GREYS(np.ma.masked_invalid(grey), bytes=True)
-        height, width = (shrunk * side for side in grey.shape)
+        colours = GREYS(np.ma.masked_invalid(np.clip((image - low) / (high - low), 0.0, 1.0)), bytes=True)
+        height, width = (view.shrunk * side for side in image.shape)
         pictures.append(
-            ObjectPicture(name, LABELS[name], (low, high), width, height, shrunk, _plain_png(colours))
+            ObjectPicture(name, LABELS[name], (low, high), width, height, view.shrunk, _plain_png(colours))
         )
     return pictures
 
@@ -151,14 +149,6 @@ def corrections_png(reconstruction: Reconstruction) -> bytes | None:
 def _curve_page() -> tuple[Figure, Any]:
     figure = blank_page(6.6, 4.3, dpi=_DPI)
     return figure, add_axes(figure, 0.7, 0.55, 5.7, 3.6)
-
-
-def _averaged(image: np.ndarray, factor: int) -> np.ndarray:
-    if factor == 1:
-        return image
-    height, width = (side // factor * factor for side in image.shape)
-    blocks = image[:height, :width].reshape(height // factor, factor, width // factor, factor)
-    return blocks.mean(axis=(1, 3))
 
 
 def _plain_png(colours: np.ndarray) -> bytes:

@@ -74,16 +74,24 @@ def draw_image(
     colormap: Any = GREYS,
     pixel_size_m: float | None = None,
     bar: bool = True,
+    shrunk: int = 1,
 ) -> None:
     """Show an image with square pixels, a scale bar and, for single-valued images, a colour bar.
 
     Args:
         image: (H, W) values, or (H, W, 3) colours for which `limits` is None.
         label: what the colour bar shows, unit included.
+        shrunk: how many pixels of the canvas, in rows and in columns, one value stands for.
     """
-    # Several canvas pixels share one page pixel on large canvases; matplotlib then averages.
+    height, width = (shrunk * side for side in image.shape[:2])
+    # Where several values share one page pixel matplotlib averages.
     picture = axes.imshow(
-        image, cmap=colormap, vmin=limits and limits[0], vmax=limits and limits[1], interpolation="auto"
+        image,
+        cmap=colormap,
+        vmin=limits and limits[0],
+        vmax=limits and limits[1],
+        interpolation="auto",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )
     axes.set_xticks([])
     axes.set_yticks([])
@@ -92,7 +100,7 @@ def draw_image(
     if limits is not None:
         _colour_bar(axes, picture, label)
     if bar:
-        draw_scale_bar(axes, image.shape[1], image.shape[0], pixel_size_m)
+        draw_scale_bar(axes, width, height, pixel_size_m)
 
 
 def _colour_bar(axes: Axes, picture: Any, label: str) -> None:

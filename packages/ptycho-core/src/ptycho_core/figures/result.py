@@ -74,7 +74,12 @@ def _draw_object(figure: Figure, view: ObjectView, name: str, place: tuple[float
         return
     title(axes, f"object {name}", "linear ramp and offset removed" if name == "phase" else "")
     draw_image(
-        axes, view.images[name], view.limits[name], label=LABELS[name], pixel_size_m=view.result.pixel_size_m
+        axes,
+        view.images[name],
+        view.limits[name],
+        label=LABELS[name],
+        pixel_size_m=view.result.pixel_size_m,
+        shrunk=view.shrunk,
     )
 
 
@@ -102,6 +107,7 @@ def _overview(view: ObjectView) -> Figure:
         label="light",
         colormap="cividis",
         pixel_size_m=result.pixel_size_m,
+        shrunk=view.shrunk,
     )
     residual = add_axes(figure, 12.5, 0.55, 2.95, 3.0)
     title(residual, "residual of each frame")

@@ -1,4 +1,4 @@
-"""What the pictures of an object share: the seen part, prepared once."""
+"""What the pictures of an object share: the seen part, at no more pixels than they can show."""
 
 from __future__ import annotations
 
@@ -6,42 +6,58 @@ import math
 
 import numpy as np
 
-from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
+from ptycho_core.bands import row_bands
+from ptycho_core.figures.display import covered_box, covered_region, robust_limits
+from ptycho_core.gauge import linear_ramp, phase_ramp, without_mean_phase
 from ptycho_core.reconstruction import Reconstruction
 
 __all__ = ["LABELS", "ObjectView"]
 
 #: What the grey values are.
 LABELS = {"amplitude": "relative amplitude", "phase": "rad"}
+#: Twice what a page shows.
+_LARGEST_PX = 2048
 
 
 class ObjectView:
     """The well-lit part of an object as amplitude and phase, with the grey values that suit it.
 
     Attributes:
-        images: `amplitude` and `phase` in radians, (H, W) float32 each; NaN where no frame looks.
+        images: `amplitude` and `phase` in radians, (h, w) float32 each; NaN where no frame looks.
         limits: the values that are black and white.
+        coverage: (h, w) float32.
+        shrunk: how many pixels of the canvas, in rows and in columns, one value stands for.
     """
 
     def __init__(
         self,
         reconstruction: Reconstruction,
         phase_limits_rad: tuple[float | None, float | None] = (None, None),
+        *,
+        largest_px: int = _LARGEST_PX,
     ) -> None:
+        """Prepare the pictures.
+
+        Args:
+            phase_limits_rad: phases that are black and white; those of the well-lit part where None.
+            largest_px: longest side of the pictures; larger objects are averaged over squares of pixels.
+        """
         self.result = reconstruction
         seen = covered_region(reconstruction.coverage)
         box = covered_box(seen)
-        self.seen = seen[box]
-        obj = reconstruction.object[box]
-        self.coverage = reconstruction.coverage[box]
-        self.images = {"amplitude": np.abs(obj), "phase": phase_without_ramp(obj, self.seen)}
+        seen, obj, coverage = seen[box], reconstruction.object[box], reconstruction.coverage[box]
+        self.shrunk = max(1, -(-max(obj.shape) // largest_px))
+        amplitude, flat, self.coverage = _shrunk(obj, coverage, linear_ramp(obj, seen), self.shrunk)
+        lit = covered_region(self.coverage)
+        phase = np.angle(without_mean_phase(flat, lit)).astype(np.float32)
+        images = {"amplitude": amplitude, "phase": phase}
         # The rim is shown fainter coverage included, but the limits are those of the well-lit part.
-        self.limits = {name: robust_limits(image[self.seen]) for name, image in self.images.items()}
+        self.limits = {name: robust_limits(image[lit]) for name, image in images.items()}
         lowest, highest = self.limits["phase"]
         black, white = phase_limits_rad
         self.limits["phase"] = (lowest if black is None else black, highest if white is None else white)
         dark = covered_region(self.coverage, fraction=0.02)
-        self.images = {name: np.where(dark, image, np.nan) for name, image in self.images.items()}
+        self.images = {name: np.where(dark, image, np.nan) for name, image in images.items()}
 
     def heading(self, what: str = "") -> str:
         residual = self.result.data_residual
@@ -64,3 +80,27 @@ class ObjectView:
         if result.interrupted:
             parts.append("interrupted: the image as far as it got")
         return "  ·  ".join(parts)
+
+
+def _shrunk(
+    obj: np.ndarray, coverage: np.ndarray, slope: np.ndarray, factor: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return amplitude, field without a phase slope, and coverage, averaged over squares of pixels."""
+    height, width = (side // factor for side in obj.shape)
+    amplitude, light = np.empty((2, height, width), np.float32)
+    flat = np.empty((height, width), np.complex128)
+    whole = (slice(height * factor), slice(width * factor))
+    for band in row_bands((height * factor, width * factor), multiple=factor):
+        small = slice(band.start // factor, band.stop // factor)
+        part = obj[whole][band]
+        amplitude[small] = _averaged(np.abs(part), factor)
+        light[small] = _averaged(coverage[whole][band], factor)
+        flat[small] = _averaged(part * phase_ramp(obj.shape, -slope, band)[:, : part.shape[1]], factor)
+    return amplitude, flat, light
+
+
+def _averaged(image: np.ndarray, factor: int) -> np.ndarray:
+    if factor == 1:
+        return image
+    height, width = image.shape
+    return image.reshape(height // factor, factor, width // factor, factor).mean(axis=(1, 3))

@@ -54,7 +54,9 @@ def admit(
     frame_px = frames.shape[-1]
     require_usable_side(frames.shape, arrays.name)
     pixel_size_m = object_pixel_size_m(arrays, frame_px, notes)
-    positions_px = object_positions_px(arrays, positions, geometry, pixel_size_m, frame_px, notes)
+    positions_px, position_scale = object_positions_px(
+        arrays, positions, geometry, pixel_size_m, frame_px, notes
+    )
     probe = None if probe is None else _sound_probe(probe, frame_px, arrays.name)
     frames, survey = read_frames(arrays, frames, bad, measurement, notes)
     place = place_of_dc(dc if not geometry.changes_frames else "auto", arrays.declared_dc, survey, notes)
@@ -69,6 +71,7 @@ def admit(
         bad_pixels=np.fft.fftshift(bad, axes=(-2, -1)) if bad is not None and place == "corner" else bad,
         probe_source="estimated" if probe is None else arrays.probe_source,
         position_convention=arrays.position_convention,
+        position_scale=position_scale,
         ground_truth=_truth(arrays.ground_truth, "objectGuess", 2, arrays.name),
         patch_truth=_patch_truth(arrays.patch_truth, frames.shape[0], arrays.name),
         source=arrays.source,

@@ -7,7 +7,6 @@ its middle is, so that the canvas origin survives the round trip.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.heaps import check_global_heaps
-from ptycho_core.io.writes import atomic_path
+from ptycho_core.io.writes import atomic_path, reserve
 
 PLACEHOLDER_PIXEL_M = 1e-9
 
@@ -83,10 +82,8 @@ def write_product(
     pixel_m = PLACEHOLDER_PIXEL_M if pixel_size_m is None else pixel_size_m
     positions_m = positions_px * pixel_m
     center_m = (origin_px + np.array(obj.shape) / 2) * pixel_m
-    # HDF5 writes its file in many pieces and reports a full disk badly; one plain write of the finished bytes
-    # either succeeds or says why.
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with atomic_path(path) as temporary, temporary.open("w+b") as room, h5py.File(room, "w") as file:
+        reserve(room, probe.nbytes + obj.nbytes + 24 * len(positions_px))
         file.attrs.update(
             {
                 "name": name,
@@ -108,8 +105,6 @@ def write_product(
         file[OBJECT_SPACING] = np.zeros(0)
         file[LOSS_VALUES] = np.asarray(losses, dtype=np.float64)
         file[LOSS_EPOCHS] = np.arange(len(losses), dtype=np.int64)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
     return Path(path)
 
 

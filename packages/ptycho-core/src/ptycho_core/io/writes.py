@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from ptycho_config.errors import OutputError
 _ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
 _LOCAL_HEADER_BYTES = 30
 _ZIP64_EXTRA_BYTES = 20
+_SOME_MORE_BYTES = 1 << 20  # attributes, headers and tables
+_ZEROS_BYTES = 1 << 20
 _PADDING_FIELD = 0x5054  # an extra field that readers skip, zip application note section 4.6
 
 
@@ -50,6 +52,24 @@ def atomic_path(final: str | Path, *, lasting: bool = True) -> Iterator[Path]:
                 temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reserve(file: BinaryIO, n_bytes: int) -> None:
+    """Make an open file so large that the disk has room for what will be written into it, and some more.
+
+    For libraries that write in many pieces and report a full disk badly: here it shows before they begin.
+
+    Raises:
+        OSError: there is too little room.
+    """
+    n_bytes += _SOME_MORE_BYTES
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+        return
+    file.seek(0, os.SEEK_END)
+    for _ in range(-(-n_bytes // _ZEROS_BYTES)):
+        file.write(bytes(_ZEROS_BYTES))
+    file.flush()
 
 
 def make_directory(directory: str | Path) -> Path:

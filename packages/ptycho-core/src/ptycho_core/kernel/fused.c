@@ -25,7 +25,7 @@ typedef struct {
     float *basis;                /* (P, K, 2, n, n) planes */
     float *basis_gradient;       /* (threads, P, K, 2, n, n) planes */
     float *light;                /* (n, n) */
-    float *coverage;             /* (canvas height, canvas width) */
+    float *coverage;             /* (rows of the window, canvas width) */
     float *object_gradient;      /* (largest batch, 2, n, n) planes */
     float *scratch;              /* (threads, ptycho_scratch_floats) */
     int64_t scratch_floats;
@@ -300,7 +300,7 @@ static float cover(const Problem *p, const Batch *batch, int32_t thread) {
     vec most = {0};
     own_rows(p, batch, thread, &start, &stop);
     for (int row = start; row < stop; row++) {
-        float *to = p->coverage + (size_t)row * p->canvas_width;
+        float *to = p->coverage + (size_t)(row - batch->row_start) * p->canvas_width;
         memset(to + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
         for (int f = 0; f < batch->n_frames; f++) {
             const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
@@ -325,7 +325,8 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
     own_rows(p, batch, thread, &start, &stop);
     for (int row = start; row < stop; row++) {
         const size_t line = (size_t)row * p->canvas_width;
-        memset(room->row, 0, sizeof(float) * 2 * (p->canvas_width + WIDTH));
+        memset(re + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
+        memset(im + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
         for (int f = 0; f < batch->n_frames; f++) {
             const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
             if (inside < 0 || inside >= n) continue;
@@ -336,7 +337,7 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
             }
         }
         float *object = p->object + 2 * line, *velocity = p->object_velocity + 2 * line;
-        const float *coverage = p->coverage + line;
+        const float *coverage = p->coverage + (size_t)(row - batch->row_start) * p->canvas_width;
         int c = batch->column_start;
         for (; c + WIDTH <= batch->column_stop; c += WIDTH) {
             const vec step = batch->object_step / (load(coverage + c) + floor);

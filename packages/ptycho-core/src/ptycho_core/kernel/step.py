@@ -139,6 +139,7 @@ class FusedStep:
         # What C reads by address must live as long as this object.
         self._kept = [table, filters, shift_weights, amplitude, good]
         self._room: list[np.ndarray] = []
+        self._window_rows = 0
 
     @property
     def offset(self) -> float:
@@ -178,7 +179,7 @@ class FusedStep:
         problem, n_frames = self._problem, frames.stop - frames.start
         pixels = n_frames * len(spectrum) * problem.plan.size**2
         threads = max(1, min(self._threads, n_frames // 2, pixels // _PIXELS_WORTH_A_THREAD))
-        self._make_room(len(spectrum), obj.shape)
+        self._make_room(len(spectrum), obj.shape[1], window[0].stop - window[0].start)
         problem.n_threads = threads
         problem.spectrum, problem.spectrum_velocity = _address(spectrum), _address(spectrum_velocity)
         problem.object, problem.object_velocity = _address(obj), _address(object_velocity)
@@ -198,21 +199,23 @@ class FusedStep:
         )
         return float(self._library.ptycho_step(ctypes.byref(problem), ctypes.byref(batch)))
 
-    def _make_room(self, n_modes: int, canvas: tuple[int, int]) -> None:
+    def _make_room(self, n_modes: int, canvas_width: int, window_rows: int) -> None:
         problem = self._problem
-        if self._room and (problem.n_modes, problem.canvas_width) == (n_modes, canvas[1]):
+        fits = (problem.n_modes, problem.canvas_width) == (n_modes, canvas_width)
+        if self._room and fits and window_rows <= self._window_rows:
             return
+        self._window_rows = window_rows
         size, n_basis = problem.plan.size, problem.n_basis
         plane, threads = 2 * size * size, min(self._threads, max(1, self._largest_batch // 2))
-        problem.n_modes, problem.canvas_width = n_modes, canvas[1]
-        floats = -(-self._library.ptycho_scratch_floats(size, n_modes, canvas[1]) // 16) * 16
+        problem.n_modes, problem.canvas_width = n_modes, canvas_width
+        floats = -(-self._library.ptycho_scratch_floats(size, n_modes, canvas_width) // 16) * 16
         problem.scratch_floats = floats
         sizes = {
             "basis": n_modes * n_basis * plane,
             "basis_gradient": threads * n_modes * n_basis * plane,
             "light": size * size,
             # A window of full width may end with the canvas; vectors read on by less than their own width.
-            "coverage": canvas[0] * canvas[1] + _ALIGNMENT,
+            "coverage": window_rows * canvas_width + _ALIGNMENT,
             "object_gradient": self._largest_batch * plane,
             "scratch": threads * floats,
         }

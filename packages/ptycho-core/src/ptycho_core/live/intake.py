@@ -13,6 +13,7 @@ from jaxtyping import Float64
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.geometry import turned_positions
+from ptycho_core.io.object_pixels import on_grid
 from ptycho_core.io.offered import Arrays
 from ptycho_core.io.opening import let_in
 from ptycho_core.io.overlap import warn_without_overlap
@@ -174,11 +175,6 @@ class Intake:
         self._changes = head.frames.changes if isinstance(head.frames, LazyFrames) else ()
         self._turn = self._door.get("positions_orientation", "as-is")
         self._offset_px = 0.5 if head.position_convention == "center" else 0.0
-        turned = turned_positions(np.asarray(arrays.positions_px, np.float64), self._turn)
-        wanted = head.positions_px - self._offset_px
-        # The door divides by a length and multiplies by a part: one factor, whichever way it came about.
-        power = float((turned * turned).sum())
-        self._scale = float((turned * wanted).sum()) / power if power > 0 else 1.0
         self._stored_shape = arrays.frames.shape[1:]
         known, side = self._source.positions_known(), head.frame_px
         # Room that nobody uses costs nothing; a copy of all frames would make the newest wait.
@@ -203,7 +199,8 @@ class Intake:
     def positions_of(self, stored: np.ndarray) -> Float64[np.ndarray, "frame 2"]:
         """Turn positions as stored into object pixels."""
         turned = turned_positions(np.asarray(stored, np.float64).reshape(-1, 2), self._turn)
-        return turned * self._scale + self._offset_px
+        scale = 1.0 if self.head is None else self.head.position_scale
+        return on_grid(turned * scale + self._offset_px)
 
     def _place(self, arrival: Arrival) -> str:
         """Put a frame in its row; or say why it has none."""

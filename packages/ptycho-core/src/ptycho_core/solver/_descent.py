@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptycho_core.solver._level import OBJECT_LIMIT, Level
+from ptycho_core.solver._level import OBJECT_LIMIT, Level, State
 from ptycho_core.solver._schedule import LevelSchedule
 
 __all__ = ["Descent", "EpochRecord"]
@@ -38,7 +38,7 @@ class Descent:
         ask_to_stop: asked after each batch; True ends the level, keeping the present state.
         after_step, after_epoch: told of progress.
         epochs_allowed: given the schedule and the epochs done, how many epochs there is time for.
-        offer_state: told after each epoch that the level's state may be kept.
+        offer_state: told before each epoch but the first that the level's state may be kept.
     """
 
     random: np.random.Generator
@@ -53,24 +53,26 @@ class Descent:
 
     def run(self, level: Level, schedule: LevelSchedule) -> None:
         """Improve the level's state for the epochs that its schedule and the time allow."""
-        best, best_state = math.inf, level.state()
+        best = math.inf
+        best_state: State | None = None
         epoch, epochs = 0, schedule.epochs
         if schedule.least_epochs is not None and self._epochs_before:
             epochs = min(epochs, max(schedule.least_epochs, self._epochs_before))
         epoch_residuals: list[float] = []
         while epoch < epochs and not self.stopped:
+            if epoch or self._epochs_before:
+                self.offer_state(level)
             before = level.state()
             residual = self._epoch(level, schedule, epoch, epochs)
             diverged = not math.isfinite(residual) or residual > _DIVERGENCE * best
             if diverged:
-                level.restore(best_state)
+                level.restore(before if best_state is None else best_state)
                 self.step_scale /= 2
             elif residual < best:
                 best, best_state = residual, before
             epoch_residuals.append(residual)
             if not self.stopped or diverged:
                 self.after_epoch(EpochRecord(schedule, epoch, epochs, residual, diverged))
-                self.offer_state(level)
             epoch += 1
             if _settled(epoch_residuals, schedule.patience, schedule.progress):
                 break

@@ -12,7 +12,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.solver._room import room_for
 from ptycho_core.solver._statistics import central
 
-__all__ = ["OrderedFrames"]
+__all__ = ["MeasuredFrames", "OrderedFrames"]
 
 #: Pixels read at a time by one thread; what lies between file and copy stays in its cache.
 _READ_PIXELS = 1 << 18
@@ -87,6 +87,12 @@ class OrderedFrames:
     def __len__(self) -> int:
         return len(self.order)
 
+    def as_measured(self) -> MeasuredFrames:
+        """Return all frames in the order of the scan."""
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        return MeasuredFrames(self._amplitude, self._good, place)
+
     def select(self, part: Scan, numbers: Int64[np.ndarray, " frame"], order: np.ndarray) -> OrderedFrames:
         """Return some of the frames without reading them again.
 
@@ -117,3 +123,21 @@ class OrderedFrames:
             return amplitude, None
         good = self._good[..., crop, crop].astype(np.float32)
         return amplitude, None if good.all() else good
+
+
+class MeasuredFrames:
+    """Frames that lie in another order, as `data_residual` reads those of a scan."""
+
+    def __init__(self, amplitude: np.ndarray, good: np.ndarray | None, place: np.ndarray) -> None:
+        """Take amplitudes (m, N, N), good pixels (N, N) or (m, N, N), and where each frame lies."""
+        self._amplitude, self._good, self._place = amplitude, good, place
+
+    def amplitude(self, indices: slice) -> Float32[np.ndarray, "frame n n"]:
+        """Return the amplitudes of some frames of the scan."""
+        return self._amplitude[self._place[indices]]
+
+    def good_pixels(self, indices: slice) -> np.ndarray:
+        """Return which pixels of these frames are good: (N, N) or (frame, N, N)."""
+        if self._good is None:
+            return np.ones(self._amplitude.shape[1:], bool)
+        return self._good if self._good.ndim == 2 else self._good[self._place[indices]]

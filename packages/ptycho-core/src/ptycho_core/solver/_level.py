@@ -25,8 +25,9 @@ from ptycho_core.solver._object_state import ObjectState
 from ptycho_core.solver._probe_state import ProbeState
 from ptycho_core.solver._shifts import DEGREE, shift_filters
 
-__all__ = ["OBJECT_LIMIT", "Level", "Steps"]
+__all__ = ["OBJECT_LIMIT", "Level", "State", "Steps"]
 
+#: A copy: the probe's spectra, the object, what the frames have of their own, and the offset.
 State = tuple[Array, Array, Any, float]
 #: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
 #: A bias there makes the object look smoother, and a smoother object is a stretched scan.
@@ -145,6 +146,11 @@ class Level:
         """The canvas (H, W), on the device."""
         return self._object.canvas
 
+    def kept_object(self) -> np.ndarray:
+        """Return a copy of the canvas; that of a large one lies in a file as long as it is needed."""
+        kept = self._object.kept()
+        return kept if isinstance(kept, np.ndarray) else self._xp.to_numpy(kept)
+
     def start(
         self, spectrum: np.ndarray, obj: np.ndarray | None = None, variations: np.ndarray | None = None
     ) -> None:
@@ -164,11 +170,12 @@ class Level:
         """Return copies of spectrum and object, what the frames have of their own, and the offset."""
         xp, probe = self._xp, self._probe
         own = None if self._own is None else (xp.copy(probe.variations), self._own.state())
-        return xp.copy(probe.spectrum), xp.copy(self._object.canvas), own, self._comparison.offset
+        return xp.copy(probe.spectrum), self._object.kept(), own, self._comparison.offset
 
     def restore(self, state: State) -> None:
         """Go back to a copied state, at rest."""
-        self._probe.spectrum, self._object.canvas = (self._xp.copy(part) for part in state[:2])
+        self._probe.spectrum = self._xp.copy(state[0])
+        self._object.put_back(state[1])
         if self._own is not None:
             self._probe.variations = self._xp.copy(state[2][0])
             self._own.restore(state[2][1])

@@ -7,8 +7,12 @@ import numpy as np
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import Steps
 from ptycho_core.solver._canvas import Window
+from ptycho_core.solver._room import room_for
 
 __all__ = ["ObjectState"]
+
+#: Up to here a copy of the canvas is held in memory.
+_COPY_IN_MEMORY_BYTES = 1 << 26
 
 
 class ObjectState:
@@ -31,6 +35,28 @@ class ObjectState:
     def rest(self) -> None:
         """Set the velocity to zero."""
         self.velocity = self._xp.zeros(tuple(self.canvas.shape), complex_values=True)
+
+    def kept(self) -> Array:
+        """Return a copy of the canvas: on the device, or, of a large one on the CPU, in a file."""
+        if self._xp.device != "cpu" or self._n_bytes <= _COPY_IN_MEMORY_BYTES:
+            return self._xp.copy(self.canvas)
+        height, width = self.canvas.shape
+        room, _ = room_for((height, 2 * width), in_memory_bytes=_COPY_IN_MEMORY_BYTES)
+        copy = room.view(np.complex64)
+        copy[...] = self._xp.host_view(self.canvas)
+        return copy
+
+    def put_back(self, kept: Array) -> None:
+        """Go back to a kept canvas."""
+        if self._xp.device != "cpu":
+            self.canvas = self._xp.copy(kept)
+        else:
+            host = kept if isinstance(kept, np.ndarray) else self._xp.host_view(kept)
+            self._xp.host_view(self.canvas)[...] = host
+
+    @property
+    def _n_bytes(self) -> int:
+        return 8 * self.canvas.shape[0] * self.canvas.shape[1]
 
     def rescale(self, factor: float) -> None:
         """Multiply all there is."""

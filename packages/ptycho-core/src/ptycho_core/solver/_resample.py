@@ -6,6 +6,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Complex64, Float64
 
+from ptycho_core.bands import row_bands
+
 __all__ = ["paste", "resample_object"]
 
 _LOBES = 3
@@ -27,8 +29,11 @@ def resample_object(
     """
     rows, columns = ((np.arange(length) - margin_px) / new_scale * old_scale + margin_px for length in shape)
     along_rows, along_columns = _lanczos(rows, obj.shape[0]), _lanczos(columns, obj.shape[1])
-    contrast = np.ascontiguousarray((along_rows @ (obj - 1)).T)
-    return np.ascontiguousarray((along_columns @ contrast).T + 1).astype(np.complex64)
+    contrast, resampled = obj - 1, np.empty(shape, np.complex64)
+    for band in row_bands(shape):
+        rows_done = np.ascontiguousarray((along_rows[band] @ contrast).T)
+        np.add((along_columns @ rows_done).T, 1, out=resampled[band])
+    return resampled
 
 
 def _lanczos(targets: Float64[np.ndarray, " target"], length: int) -> scipy.sparse.csr_matrix:

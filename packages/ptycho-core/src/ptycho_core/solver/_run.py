@@ -170,6 +170,7 @@ class Run:
             obj = start if level is None else self._carried(level, fine.shape, fine.scale)
             level = fine
             level.start(spectra[:, crop, crop], obj, variations[:, :, crop, crop] if own else None)
+            del obj  # a copy of the canvas
             monitor.lap(f"read_{schedule.size_px}")
             monitor.begin_epochs()
             descent.run(level, schedule)
@@ -203,7 +204,7 @@ class Run:
         """Return the state in the middle of a level as a result that was interrupted here."""
         present, crop = spectra.copy(), central(level.size_px, self.scan.frame_px)
         present[:, crop, crop] = self.arrays.to_numpy(level.spectrum)
-        return replace(self.result(*self._finished(present, level)), interrupted=True)
+        return replace(self.result(*self._finished(present, level, passing=True)), interrupted=True)
 
     def result(self, obj: np.ndarray, probe: np.ndarray, origin: np.ndarray) -> Reconstruction:
         """Judge a state and record how it came about."""
@@ -221,6 +222,8 @@ class Run:
             probe=probe,
             origin_px=origin,
             method="solver",
+            overwrite_obj=True,
+            frames=self.frames.as_measured() if "frames" in vars(self) else None,
             positions_given_px=self.given_px if self.positions_changed else None,
             frame_intensity=self._intensities(),
             image_reliable=self.image_reliable,
@@ -239,13 +242,17 @@ class Run:
         return found
 
     def _finished(
-        self, spectra: np.ndarray, level: Level | None
+        self, spectra: np.ndarray, level: Level | None, *, passing: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the object at the pixel of the full frame, the probe, and where the canvas lies."""
+        """Return the object at the pixel of the full frame, the probe, and where the canvas lies.
+
+        Args:
+            passing: the object is not kept for long; a large one lies in a file.
+        """
         scan = self.scan
         on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + self.margin_px
         shape = canvas_shape(np.round(on_canvas).astype(np.int64), scan.frame_px, self.margin_px)
-        obj = np.ones(shape, np.complex64) if level is None else self._carried(level, shape, 1.0)
+        obj = np.ones(shape, np.complex64) if level is None else self._carried(level, shape, 1.0, passing)
         origin = scan.positions_px[0] - (on_canvas[0] + scan.frame_px // 2)
         return obj, probe_of(spectra), origin
 
@@ -268,8 +275,10 @@ class Run:
             flat=self.flat,
         )
 
-    def _carried(self, level: Level, shape: tuple[int, int], scale: float) -> np.ndarray:
-        obj = self.arrays.to_numpy(level.object)
+    def _carried(
+        self, level: Level, shape: tuple[int, int], scale: float, passing: bool = False
+    ) -> np.ndarray:
+        obj = level.kept_object() if passing else self.arrays.to_numpy(level.object)
         if level.scale == scale and obj.shape == shape:
             return obj
         return resample_object(obj, shape, margin_px=self.margin_px, old_scale=level.scale, new_scale=scale)
