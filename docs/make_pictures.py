@@ -21,6 +21,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
 from ptycho_core.figures import write_figures
 from ptycho_core.gauge import without_ramp
+from ptycho_dispatch.cli import main as inspect_scan
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -29,6 +30,7 @@ def main() -> None:
     scan = open_scan("siemens-star")
     result = solve(scan)
     draw_overview(result)
+    draw_orientations()
     draw_frames(scan, result)
     draw_levels(scan, result)
     reference = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / "siemens-star-lsqml.npz"
@@ -41,10 +43,24 @@ def main() -> None:
 def draw_overview(result: Reconstruction) -> None:
     """The picture that `ptycho reconstruct` writes, with fewer pixels and colours."""
     with tempfile.TemporaryDirectory() as folder:
-        written = write_figures(result, Path(folder))["overview.png"]
-        picture = Image.open(written).convert("RGB")
+        save_smaller(write_figures(result, Path(folder))["overview.png"], "overview.png")
+
+
+def draw_orientations() -> None:
+    """What `ptycho inspect --orientations` shows where the positions came with x and y exchanged."""
+    flags = ("--positions-orientation", "transpose", "--orientations", "--picture")
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "orientations.png"
+        if inspect_scan(["inspect", "siemens-star", *flags, str(written)]):
+            raise RuntimeError("the orientations could not be tried")
+        save_smaller(written, "orientations.png")
+
+
+def save_smaller(written: Path, name: str) -> None:
+    """Keep a picture with fewer pixels and colours."""
+    picture = Image.open(written).convert("RGB")
     picture.thumbnail((1200, 1200), Image.Resampling.LANCZOS)
-    picture.quantize(160).save(IMAGES / "overview.png", optimize=True)
+    picture.quantize(160).save(IMAGES / name, optimize=True)
 
 
 def save(figure: Figure, name: str) -> None:
