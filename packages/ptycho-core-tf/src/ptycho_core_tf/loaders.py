@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import count, repeat
 
 import numpy as np
 
@@ -19,11 +19,12 @@ _AHEAD = 2
 
 
 class Loader:
-    """The batches of an epoch.
+    """The batches of a training, epoch after epoch.
 
     Attributes:
         dataset: of dicts from the names of `Batch` to tensors (together, B, …); an element holds the batches
-            of one step, one for each device.
+            of one step, one for each device. It has no end: an epoch that begins anew costs Keras two
+            iterators, which on a CPU take as long as several steps.
         n_steps: elements of an epoch.
         frames_per_batch: frames of one batch.
     """
@@ -41,22 +42,21 @@ class Loader:
         }
         dataset = tf.data.Dataset.from_generator(self._batches, output_signature=signature)
         # A strategy takes the batches of a step apart again, and knows how only after `batch`.
-        dataset = dataset.batch(together, drop_remainder=True).prefetch(_AHEAD)
-        self.dataset = dataset.apply(tf.data.experimental.assert_cardinality(n_steps))
+        self.dataset = dataset.batch(together, drop_remainder=True).prefetch(_AHEAD)
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0; before the first one nothing is gathered."""
-        self._order.set_epoch(epoch)
+    def begin(self) -> None:
+        """Let the next iteration gather batches; those before it see the first batch over and over."""
         self._begun = True
 
     def _batches(self) -> Iterator[dict[str, np.ndarray]]:
         if not self._begun and self._first is not None:
             # Keras looks at a batch before it begins, and tf.data gathers ahead for it.
-            yield from repeat(self._first, len(self._order))
-            return
-        for chosen in self._order:
-            first, self._first = self._first, None
-            yield _named(self._data[chosen]) if first is None else first
+            yield from repeat(self._first)
+        for epoch in count():
+            self._order.set_epoch(epoch)
+            for chosen in self._order:
+                first, self._first = self._first, None
+                yield _named(self._data[chosen]) if first is None else first
 
 
 def make_loader(frames: Frames, config: TrainingConfig, seed: int, *, together: int = 1) -> Loader:

@@ -55,15 +55,15 @@ class Reporter(keras.callbacks.Callback):
         self._termination.listen()
         self._good = LastGood(self._weights())
         self._report.start(self._n_steps)
+        self._loader.begin()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Hear no signal any more."""
         self._termination.end()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Choose the order of the epoch."""
+        """Count the epochs."""
         self._epoch = epoch
-        self._loader.begin_epoch(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Report a step; end the run when somebody wants it to end.

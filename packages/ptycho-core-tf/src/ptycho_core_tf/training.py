@@ -26,7 +26,7 @@ from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, jit_
 from ptycho_core_tf.first_weights import seeded
 from ptycho_core_tf.framework import hints_to_log, keras, quietly, tf
 from ptycho_core_tf.keras_model import PtychoKeras
-from ptycho_core_tf.loaders import make_loader
+from ptycho_core_tf.loaders import Loader, make_loader
 from ptycho_core_tf.logs import metric_loggers
 from ptycho_core_tf.memory import is_out_of_memory
 from ptycho_core_tf.network import PtychoNetwork
@@ -136,8 +136,8 @@ def train_on(
         listeners.append(keras.callbacks.EarlyStopping("val_loss", patience=patience))
         test_frames = prepared.test_frames(test_scan)
         test_loader = make_loader(test_frames, config, prepared.seed, together=together)
-        test_loader.begin_epoch(0)
-        test_data = test_loader.dataset
+        test_loader.begin()
+        test_data = test_loader.dataset.take(test_loader.n_steps)
     if written is not None:
 
         def save(path: Path) -> Path:
@@ -148,7 +148,7 @@ def train_on(
     announce(CallbackList(callbacks), config, execution, None if written is None else watched)
     failure: TrainingError | None = None
     try:
-        _fit(module, loader.dataset, test_data, prepared.n_epochs, listeners, execution)
+        _fit(module, loader, test_data, prepared.n_epochs, listeners, execution)
     except TrainingError as error:
         reporter.restore_last_good()
         failure = error
@@ -214,7 +214,7 @@ def _network(
 
 def _fit(
     module: PtychoKeras,
-    data: tf.data.Dataset,
+    loader: Loader,
     test_data: tf.data.Dataset | None,
     n_epochs: int | None,
     listeners: Sequence[keras.callbacks.Callback],
@@ -226,10 +226,16 @@ def _fit(
         TrainingError: see `train_network`.
     """
     epochs = _ENDLESS if n_epochs is None else n_epochs
-    options = {"verbose": 0, "shuffle": False}
+    options = {"verbose": 0, "shuffle": False, "steps_per_epoch": loader.n_steps}
     try:
         with hints_to_log():
-            module.fit(data, epochs=epochs, callbacks=list(listeners), validation_data=test_data, **options)
+            module.fit(
+                loader.dataset,
+                epochs=epochs,
+                callbacks=list(listeners),
+                validation_data=test_data,
+                **options,
+            )
     except Exception as error:
         if isinstance(error, TrainingError) or not is_out_of_memory(error):
             raise
