@@ -137,7 +137,9 @@ def train_on(
         test_frames = prepared.test_frames(test_scan)
         test_loader = make_loader(test_frames, config, prepared.seed, together=together)
         test_loader.begin()
-        test_data = test_loader.dataset.take(test_loader.n_steps)
+        # Keras asks how long it is, and warns where it is not told.
+        known = tf.data.experimental.assert_cardinality(test_loader.n_steps)
+        test_data = test_loader.dataset.take(test_loader.n_steps).apply(known)
     if written is not None:
 
         def save(path: Path) -> Path:
