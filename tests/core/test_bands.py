@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -141,3 +145,39 @@ def test_a_kept_canvas_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path, in_
     assert np.array_equal(state.canvas, before)
     state.rescale(2.0)
     assert np.array_equal(np.asarray(kept), before)  # going on does not change what was kept
+
+
+def held_beside(work: Callable[[], Any], canvas: np.ndarray) -> float:
+    """Return the most memory that work takes, its result included, in canvases."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / canvas.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("what", "at_most"), [("coverage", 1.0), ("ramp", 0.4), ("resampled", 1.8), ("picture", 0.5)]
+)
+def test_a_large_canvas_is_not_copied_several_times(
+    what: str, at_most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obj = np.ones((3000, 1000), np.complex64)
+    result = result_of(obj)
+    corners = np.random.default_rng(0).integers(0, 980, (200, 2))
+    coverage = np.ones(obj.shape, np.float32)
+    for module in ("assemble", "gauge", "solver._resample", "figures.view"):
+        monkeypatch.setattr(
+            f"ptycho_core.{module}.row_bands",
+            lambda shape, *, multiple=1: bands.row_bands(shape, multiple=multiple, pixels=1 << 17),
+        )
+    work = {
+        "coverage": lambda: assemble.coverage_of(noise(1, 16, 16), corners, obj.shape),
+        "ramp": lambda: gauge.hand_over_ramp(obj, noise(1, 16, 16), coverage, overwrite_obj=True),
+        "resampled": lambda: _resample.resample_object(
+            obj[:1500, :500], obj.shape, margin_px=4, old_scale=0.5, new_scale=1.0
+        ),
+        "picture": lambda: ObjectView(result, largest_px=400),
+    }
+    assert held_beside(work[what], obj) < at_most

@@ -24,7 +24,7 @@ from ptycho_core_tf.devices import Placement, place_run
 from ptycho_core_tf.first_weights import seeded
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.keras_model import LossScale, PtychoKeras
-from ptycho_core_tf.loaders import make_loader
+from ptycho_core_tf.loaders import Loader, make_loader
 from ptycho_core_tf.network import PtychoNetwork
 from ptycho_core_tf.optimisers import optimiser_for
 from ptycho_core_tf.trained import TrainedNetwork
@@ -276,6 +276,22 @@ def test_half_precision_learns_and_images_and_its_weights_stay_whole(scan: Scan,
     apart = np.abs(half.object - whole.object).max() / np.abs(whole.object).max()
     assert 1e-6 < apart < 0.05
     assert half.data_residual == pytest.approx(whole.data_residual, abs=0.01)
+
+
+def test_an_epoch_goes_on_with_the_same_stream_of_batches(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream begun anew costs the time of several steps, and draws thinned photons that nobody sees."""
+    begun: list[str] = []
+    batches = Loader._batches
+
+    def counted(self: Loader) -> Any:
+        begun.append("begun" if self._begun else "looked at")
+        return batches(self)
+
+    monkeypatch.setattr(Loader, "_batches", counted)
+    assert len(train(scan, nepochs=5).history) == 5
+    assert begun.count("begun") == 1
 
 
 class Steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -15,6 +16,8 @@ import pytest
 
 from ptycho_config.errors import EXIT_FAILED, OutputError, exit_code
 from ptycho_core.io import atomic_path, make_directory, write_json, write_npz, write_text
+from ptycho_core.io.product import read_product, write_product
+from ptycho_core.io.writes import reserve
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -182,3 +185,32 @@ def test_json_knows_numpy_paths_and_numbers_that_are_none(tmp_path: Path) -> Non
         "nested": {"tuple": [1, True, None], "2": "two"},
         "complex": "(1+2j)",
     }
+
+
+@pytest.mark.parametrize("promise", ["kept", "unknown", "none"])
+def test_room_is_taken_before_a_product_is_written(
+    promise: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the file system cannot promise room, or the system knows no promise."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    if promise == "none":
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    elif promise == "unknown":
+        monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with (tmp_path / "room").open("w+b") as file:
+        reserve(file, 3_000_000)
+        assert os.fstat(file.fileno()).st_size >= 3_000_000
+    obj = np.arange(600, dtype=np.complex64).reshape(20, 30)
+    path = write_product(
+        tmp_path / "product.h5",
+        obj=obj,
+        probe=np.ones((1, 8, 8), np.complex64),
+        positions_px=np.zeros((2, 2)),
+        origin_px=np.zeros(2),
+        name="made",
+    )
+    assert path.stat().st_size < 100_000  # no more than is in it
+    assert np.array_equal(read_product(path).obj, obj)

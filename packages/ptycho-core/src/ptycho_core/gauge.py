@@ -89,14 +89,14 @@ def hand_over_ramp(
     """
     lit_well = coverage > _WELL_LIT
     slope = linear_ramp(obj, lit_well)
+    turned = obj if overwrite_obj else np.empty_like(obj)
     total = 0j
     for band in row_bands(obj.shape):
         flat = obj[band] * phase_ramp(obj.shape, -slope, band)
         total += np.sum(flat[lit_well[band]])
+        turned[band] = flat
     turn = np.exp(-1j * np.angle(total))
-    turned = obj if overwrite_obj else np.empty_like(obj)
-    for band in row_bands(obj.shape):
-        turned[band] = obj[band] * phase_ramp(obj.shape, -slope, band) * turn
+    turned *= np.complex64(turn)
     tilted = probe * phase_ramp(probe.shape[-2:], slope) / turn
     return turned, tilted.astype(np.complex64)
 

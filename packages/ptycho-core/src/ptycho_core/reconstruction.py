@@ -199,9 +199,7 @@ class Reconstruction:
         return {key: np.asarray(getattr(self, key)) for key in RECONSTRUCTION_KEYS} | {
             "method": np.asarray(self.method),
             "scan_name": np.asarray(self.scan_name),
-            "history": np.array(
-                [[float(row[key]) for key in HISTORY_COLUMNS] for row in self.history]
-            ).reshape(-1, len(HISTORY_COLUMNS)),
+            "history": history_table(self.history),
             "interrupted": np.asarray(self.interrupted),
             "image_reliable": np.asarray(self.image_reliable),
             **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},

@@ -24,6 +24,8 @@ from ptycho_config.errors import OutputError
 _ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
 _LOCAL_HEADER_BYTES = 30
 _ZIP64_EXTRA_BYTES = 20
+#: What file systems answer that cannot promise room; zeros take it there, as on systems that know no promise.
+_NO_PROMISES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _SOME_MORE_BYTES = 1 << 20  # attributes, headers and tables
 _ZEROS_BYTES = 1 << 20
 _PADDING_FIELD = 0x5054  # an extra field that readers skip, zip application note section 4.6
@@ -64,8 +66,12 @@ def reserve(file: BinaryIO, n_bytes: int) -> None:
     """
     n_bytes += _SOME_MORE_BYTES
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, n_bytes)
-        return
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return
+        except OSError as error:
+            if error.errno not in _NO_PROMISES:
+                raise
     file.seek(0, os.SEEK_END)
     for _ in range(-(-n_bytes // _ZEROS_BYTES)):
         file.write(bytes(_ZEROS_BYTES))

@@ -174,6 +174,7 @@ class Intake:
     def _set_up(self, head: Scan, arrays: Arrays) -> None:
         self._changes = head.frames.changes if isinstance(head.frames, LazyFrames) else ()
         self._turn = self._door.get("positions_orientation", "as-is")
+        self._scale = head.position_scale
         self._offset_px = 0.5 if head.position_convention == "center" else 0.0
         self._stored_shape = arrays.frames.shape[1:]
         known, side = self._source.positions_known(), head.frame_px
@@ -199,8 +200,7 @@ class Intake:
     def positions_of(self, stored: np.ndarray) -> Float64[np.ndarray, "frame 2"]:
         """Turn positions as stored into object pixels."""
         turned = turned_positions(np.asarray(stored, np.float64).reshape(-1, 2), self._turn)
-        scale = 1.0 if self.head is None else self.head.position_scale
-        return on_grid(turned * scale + self._offset_px)
+        return on_grid(turned * self._scale + self._offset_px)
 
     def _place(self, arrival: Arrival) -> str:
         """Put a frame in its row; or say why it has none."""

@@ -84,14 +84,18 @@ class OrderedFrames:
         self.positions_px: Float64[np.ndarray, "frame 2"] = scan.positions_px[order]
         self.least_px: Float64[np.ndarray, " 2"] = self.positions_px.min(axis=0)
 
+    def _place(self) -> Int64[np.ndarray, " frame"]:
+        """Return where each frame of the scan lies."""
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        return place
+
     def __len__(self) -> int:
         return len(self.order)
 
     def as_measured(self) -> MeasuredFrames:
         """Return all frames in the order of the scan."""
-        place = np.empty(len(self.order), np.int64)
-        place[self.order] = np.arange(len(self.order))
-        return MeasuredFrames(self._amplitude, self._good, place)
+        return MeasuredFrames(self._amplitude, self._good, self._place())
 
     def select(self, part: Scan, numbers: Int64[np.ndarray, " frame"], order: np.ndarray) -> OrderedFrames:
         """Return some of the frames without reading them again.
@@ -101,9 +105,7 @@ class OrderedFrames:
             numbers: which frame of the whole scan each frame of `part` is.
             order: the order in which those of `part` are wanted.
         """
-        place = np.empty(len(self.order), np.int64)
-        place[self.order] = np.arange(len(self.order))
-        rows = place[numbers[order]]
+        rows = self._place()[numbers[order]]
         chosen = object.__new__(OrderedFrames)
         chosen._set_places(part, order)
         chosen._amplitude = self._amplitude[rows]

@@ -223,7 +223,7 @@ class Run:
             origin_px=origin,
             method="solver",
             overwrite_obj=True,
-            frames=self.frames.as_measured() if "frames" in vars(self) else None,
+            frames=self.frames.as_measured(),
             positions_given_px=self.given_px if self.positions_changed else None,
             frame_intensity=self._intensities(),
             image_reliable=self.image_reliable,
