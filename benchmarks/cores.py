@@ -41,8 +41,8 @@ def measure(core: str, size_px: int, seconds: float) -> dict[str, float]:
     from ptycho_config.models import TrainingConfig
     from ptycho_core import open_scan
     from ptycho_core.backend import get_backend
-    from ptycho_core.callbacks import Callback
     from ptycho_core.learning.recipe import batch_size_of
+    from ptycho_core.result.callbacks import Callback
     from ptycho_core.simulate import simulate_scan
 
     class Clock(Callback):

@@ -23,8 +23,8 @@ from reports import host, markdown_table, write_report
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import solve
-from ptycho_core.assemble import coverage_of
 from ptycho_core.metrics import compare
+from ptycho_core.physics.canvas import coverage_of
 from ptycho_core.simulate import SimulatedScan
 
 EPOCHS = 50

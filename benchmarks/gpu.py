@@ -22,7 +22,7 @@ from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfi
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan, solve
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, SolverConfig, TrainingConfig
-from ptycho_core import Scan, open_scan, solve
+from ptycho_core import Scan, open_scan, scan_from_arrays, solve
 from ptycho_core.backend import get_backend
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import make_object
@@ -67,7 +67,7 @@ def lines(probe: np.ndarray, seed: int) -> tuple[Scan, np.ndarray]:
     scale = PHOTONS / intensity.sum(axis=(1, 2), dtype=np.float64).mean()
     counts = random.poisson(intensity * scale).astype(np.uint32)
     known = (probe * np.sqrt(scale) / np.linalg.norm(probe))[None].astype(np.complex64)
-    scan = Scan.from_arrays(
+    scan = scan_from_arrays(
         counts, positions, known, measurement="counts", dc="center", name=f"lines-{seed}", ground_truth=obj
     )
     return scan, obj

@@ -49,7 +49,7 @@ filterwarnings = ["error"]
 markers = ["gpu: -", "slow: -", "finding(id): -"]
 """
 #: Names that load on first use, and the probes of the audit: tests themselves, and tested by sabotage.
-NOT_MUTATED = ("*/ptycho_config/__init__.py", "*/ptycho_config/probes/*")
+NOT_MUTATED = ("*/ptycho_config/__init__.py", "*/ptycho_config/checks/*")
 
 
 def prepare(work: Path) -> None:

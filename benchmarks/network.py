@@ -27,7 +27,7 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
 from ptycho_core import Scan, open_scan, solve
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_core import Scan
-from ptycho_core.residual import data_residual
+from ptycho_core.physics.residual import data_residual
 
 __all__ = ["Peer", "PeerSnapshot"]
 
@@ -104,9 +104,7 @@ class Peer:
 
 def start_modes(scan: Scan, modes: int) -> np.ndarray:
     """The scan's start probe, and further modes as our solver seeds them."""
-    from ptycho_core.solver._gauge import probe_of
-    from ptycho_core.solver._modes import seed_modes
-    from ptycho_core.solver._start_probe import spectrum_of
+    from ptycho_core.solver.spectra import probe_of, seed_modes, spectrum_of
 
     return probe_of(seed_modes(spectrum_of(scan.probe[0]).astype(np.complex64), modes))
 

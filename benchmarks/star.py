@@ -4,7 +4,7 @@
 
 First LSQ-ML runs once with each of several options, all shown; the option that reaches R 0.16 soonest then
 takes turns with ours and with the prototype, every run in a process of its own. R is computed outside the
-clock by `ptycho_core.residual` under both sub-pixel models; a method is judged by the one that it was solved
+clock by `ptycho_core.physics.residual` under both sub-pixel models; a method is judged by the one that it was solved
 with. At the end: a simulated twin of the scan, ours against the peer at ten times our time.
 """
 
@@ -27,7 +27,7 @@ from peer_calls import Peer, PeerSnapshot
 from reports import host, markdown_table, write_report
 
 from ptycho_core import Scan, open_scan
-from ptycho_core.residual import data_residual
+from ptycho_core.physics.residual import data_residual
 from ptycho_core.simulate import simulate_twin
 
 TARGET_R = 0.16

@@ -22,7 +22,7 @@ from reports import host, markdown_table, write_report
 
 from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
-from ptycho_core import Reconstruction, Scan, open_scan, solve
+from ptycho_core import Reconstruction, Scan, open_scan, scan_from_arrays, solve
 from ptycho_core.backend import get_backend
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import simulate_scan
@@ -72,7 +72,7 @@ def thinned(scan: Scan, dose: float, seed: int = 5) -> Scan:
     kept = dose / scan.mean_counts_per_frame()
     counts = np.rint(scan.amplitude(slice(None)).astype(np.float64) ** 2).astype(np.int64)
     dim = np.random.default_rng(seed).binomial(counts, kept).astype(np.uint32)
-    return Scan.from_arrays(
+    return scan_from_arrays(
         dim, scan.positions_px, scan.probe, measurement="counts", dc="center", name=f"{scan.name} at {dose:g}"
     )
 

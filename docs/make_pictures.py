@@ -20,7 +20,7 @@ from PIL import Image
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
 from ptycho_core.figures import write_figures
-from ptycho_core.gauge import without_ramp
+from ptycho_core.physics.gauge import without_ramp
 from ptycho_dispatch.cli import main as inspect_scan
 
 IMAGES = Path(__file__).parent / "images"

@@ -20,7 +20,7 @@ from ptycho_dispatch.audit.verdicts import Audit, judge
 TEST = "tests/config/test_guards.py::test_only_manual_modules_may_not_accumulate"
 TESTS = TestFiles(Path(), frozenset({TEST}), {TEST: frozenset({"EXEC-ACCUM-001"})})
 PACKAGES = ("ptycho_config", "ptycho_core", "ptycho_dispatch")
-PROBE = "ptycho_config.probes.training.manual_optimisation_does_not_accumulate"
+PROBE = "ptycho_config.checks.training.manual_optimisation_does_not_accumulate"
 PROBED = Probing(tuple(ProbeResult("EXEC-ACCUM-001", PROBE, cuda, "passed") for cuda in (True, False)))
 
 
@@ -93,10 +93,13 @@ def test_code_that_raises_where_the_page_names_nothing_fails() -> None:
 
 def test_what_has_no_page_fails_under_its_own_name() -> None:
     marked = replace(TESTS, marked={**TESTS.marked, "tests/x.py::test_x": frozenset({"DATA-998"})})
-    raised = [Raised("DATA-999", "ptycho_core.io.door", 7), Raised(None, "ptycho_core.io.door", 9)]
+    raised = [
+        Raised("DATA-999", "ptycho_core.io.checked_scan", 7),
+        Raised(None, "ptycho_core.io.checked_scan", 9),
+    ]
     audit = judged(a_finding(), raised=raised, tests=marked)
     assert audit.failed == ("(no finding)", "DATA-998", "DATA-999")
-    assert audit.strays["DATA-999"] == ("ptycho_core.io.door, line 7",)
+    assert audit.strays["DATA-999"] == ("ptycho_core.io.checked_scan, line 7",)
 
 
 def test_links_into_what_is_not_installed_fail_nothing() -> None:
@@ -159,14 +162,14 @@ def test_symbols_are_found_where_they_are_defined(path: str, module: str | None)
 
 
 def test_a_page_covers_the_room_of_what_it_names_and_no_other() -> None:
-    assert covers(["ptycho_core.io.open_scan"], "ptycho_core.io.values")
-    assert not covers(["ptycho_core.scan.Scan"], "ptycho_core.residual")
+    assert covers(["ptycho_core.io.open_scan"], "ptycho_core.io.frame_values")
+    assert not covers(["ptycho_core.scan.Scan"], "ptycho_core.physics.residual")
     assert not covers(["ptycho_config.guards.check_collapse"], "ptycho_config.legacy")
 
 
 def test_what_is_raised_is_found_in_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "some_core"
-    (package / "probes").mkdir(parents=True)
+    (package / "checks").mkdir(parents=True)
     (package / "__init__.py").write_text("", encoding="utf-8")
     (package / "door.py").write_text(
         'FINDING = "DATA-777"\n'
@@ -176,7 +179,7 @@ def test_what_is_raised_is_found_in_the_sources(tmp_path: Path, monkeypatch: pyt
         "raise DataError('x', finding=found.finding)\n",
         encoding="utf-8",
     )
-    (package / "probes" / "__init__.py").write_text("raise PolicyError('x')", encoding="utf-8")
+    (package / "checks" / "__init__.py").write_text("raise PolicyError('x')", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     found = {(one.finding, one.module, one.line) for one in raised_findings(["some_core"])}
     assert found == {

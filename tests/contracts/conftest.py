@@ -20,9 +20,10 @@ from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, Te
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import Backend, discover_backends
-from ptycho_core.callbacks import Callback, EpochReport, RunEvent, RunStart, StepReport
 from ptycho_core.learning.advice import flag_prefix
 from ptycho_core.learning.trained import Trained
+from ptycho_core.result.callbacks import Callback, EpochReport, RunStart, StepReport
+from ptycho_core.result.history import RunEvent
 from ptycho_core.simulate import simulate_scan
 
 BACKENDS = discover_backends()

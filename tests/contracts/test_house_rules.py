@@ -220,7 +220,7 @@ def test_an_active_finding_has_page_code_test_probe_and_sabotage(identifier: str
     assert finding.probe is not None, "write one in the `probes` of the package that owns the rule"
     package = finding.probe.split(".")[0]
     if importlib.util.find_spec(package) is not None:
-        assert finding.probe in importlib.import_module(f"{package}.probes").PROBES[identifier]
+        assert finding.probe in importlib.import_module(f"{package}.checks").PROBES[identifier]
     sabotages = (ROOT / "tests" / "audit" / "test_sabotage.py").read_text(encoding="utf-8")
     assert f'"{identifier}"' in sabotages, "add a way to disable it to tests/audit/sabotage"
 

@@ -10,7 +10,7 @@ import pytest
 
 from ptycho_config.errors import ConfigError
 from ptycho_core import Scan
-from ptycho_core.io.door import Arrays
+from ptycho_core.io.checked_scan import Arrays
 from ptycho_core.learning.trained import Trained
 from ptycho_core.live import Arrival, ByNetwork, Intake
 from ptycho_core.simulate import simulate_scan

@@ -34,7 +34,7 @@ TORCH_ALONE = {
     "lightning_module.py": "what Lightning calls",
     "distributed.py": "processes of Lightning's strategies",
     "trainer.py": "Lightning's Trainer",
-    "probes/accumulation.py": "rules of gradient accumulation, which Keras is not asked for",
+    "checks/accumulation.py": "rules of gradient accumulation, which Keras is not asked for",
 }
 _CALLBACK = "a callback, which Lightning and Keras call by names of their own"
 #: What one of two twins shows and the other does not.
@@ -53,7 +53,7 @@ DIFFERENT = {
     "networks/heads.py": {"at_least_float32": "in networks/layers.py of the TensorFlow core"},
     "optimisers.py": {"Adam": "in torch.optim", "Sgd": "in torch.optim"},
     "overlap.py": dict.fromkeys(("add_scattered", "add_slices"), "what torch does on a GPU and on a CPU"),
-    "probes/device.py": {"auto_without_a_gpu_warns_once": "the configuration of PyTorch resolves `auto`"},
+    "checks/device.py": {"auto_without_a_gpu_warns_once": "the configuration of PyTorch resolves `auto`"},
     "reporting.py": {"Reporter": _CALLBACK},
     "schedules.py": {"Plateau": "in torch.optim"},
     "trained.py": {"Imager.__init__": "a network of torch is on its device already"},
@@ -129,7 +129,7 @@ def test_twins_show_the_same(module: str) -> None:
 def test_both_cores_probe_the_same_rules() -> None:
     """Only Lightning accumulates gradients; TensorFlow resolves `auto` itself."""
     torch, tensorflow = (
-        pytest.importorskip(f"{core.name}.probes", reason=f"{core.name} is not installed").PROBES
+        pytest.importorskip(f"{core.name}.checks", reason=f"{core.name} is not installed").PROBES
         for core in (TORCH, TENSORFLOW)
     )
     assert torch.keys() - tensorflow.keys() == {"EXEC-ACCUM-001", "EXEC-ACCUM-002"}

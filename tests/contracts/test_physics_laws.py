@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptycho_core import group_object, physics
+from ptycho_core import physics
+from ptycho_core.physics import group_object
 
 
 @dataclass(frozen=True)

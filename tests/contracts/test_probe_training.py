@@ -11,8 +11,8 @@ from ptycho_config.execution import PyTorchExecutionConfig, TensorFlowExecutionC
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import discover_backends
-from ptycho_core.callbacks import Callback
-from ptycho_core.normalisation import probe_in_gauge
+from ptycho_core.physics.normalisation import probe_in_gauge
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 
 BACKENDS = {name: core for name, core in discover_backends().items() if core.availability().installed}

@@ -8,7 +8,7 @@ import pytest
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import (
+from ptycho_core.learning.architectures import (
     border_width,
     check_network,
     decoder_widths,

@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptycho_core import assemble, bands, gauge
 from ptycho_core.figures.view import ObjectView
-from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.solver import _object_state, _resample, _room
+from ptycho_core.physics import canvas as _resample
+from ptycho_core.physics import canvas as bands
+from ptycho_core.physics import gauge
+from ptycho_core.result import assemble
+from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.solver import frames as _room
+from ptycho_core.solver import state as _object_state
 
 few = settings(max_examples=30, deadline=None)
 SMALL = 64  # pixels of a band: a few rows

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from ptycho_config.errors import OutputError
-from ptycho_core import Reconstruction
+from ptycho_core import Reconstruction, scan_from_arrays
 from ptycho_core.figures import FIGURE_FILES, write_comparison, write_figures, write_scan_picture
 from ptycho_core.figures.display import (
     colour_wheel,
@@ -27,7 +27,6 @@ from ptycho_core.figures.display import (
     robust_limits,
     scale_bar,
 )
-from ptycho_core.scan import Scan
 
 
 def result(n_modes: int = 1, **changes: object) -> Reconstruction:
@@ -206,7 +205,7 @@ def test_scale_bars_have_round_lengths(
 def test_a_scan_and_a_comparison_have_their_picture(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = rng.poisson(3.0, (6, 32, 32)).astype(np.uint16)
-    scan = Scan.from_arrays(frames, rng.uniform(0, 12, (6, 2)), dc="center", probe=result().probe)
+    scan = scan_from_arrays(frames, rng.uniform(0, 12, (6, 2)), dc="center", probe=result().probe)
     counts = frames.sum(axis=(1, 2)).astype(float)
     assert picture(write_scan_picture(scan, tmp_path / "scan.png", counts_per_frame=counts)).std() > 0.05
     obj = result().object

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptycho_core import gauge, physics
+from ptycho_core import physics
+from ptycho_core.physics import gauge
 
 slopes = st.tuples(st.floats(-3, 3), st.floats(-3, 3)).map(np.array)
 few = settings(max_examples=20, deadline=None)

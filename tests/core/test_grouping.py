@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_config.errors import ConfigError, DataError, PolicyWarning
-from ptycho_core.grouping import choose_frames, group_frames, nearest_neighbours
+from ptycho_core.scan.grouping import choose_frames, group_frames, nearest_neighbours
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=25, deadline=None)
@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_groups(positions, seed, n_groups):
 
 def test_another_process_finds_the_same_groups():
     program = (
-        "import numpy as np; from ptycho_core.grouping import group_frames;"
+        "import numpy as np; from ptycho_core.scan.grouping import group_frames;"
         "p = np.stack(np.divmod(np.arange(64), 8), axis=1) * 5.0;"
         "print(group_frames(p, 2, neighbor_count=7, n_groups=40, seed=11).indices.tolist())"
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptycho_core.likelihood import poisson_deviance, poisson_gradient, poisson_nll
+from ptycho_core.physics.likelihood import poisson_deviance, poisson_gradient, poisson_nll
 
 few = settings(max_examples=30, deadline=None)
 counts = st.floats(0, 1e6)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core import normalisation as scales
+from ptycho_core.physics import normalisation as scales
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=15, deadline=None)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
-from ptycho_core import group_object, physics
+from ptycho_core import physics
+from ptycho_core.physics import group_object
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=15, deadline=None)

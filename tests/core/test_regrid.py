@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_core.regrid import on_whole_pixels
+from ptycho_core.physics.canvas import on_whole_pixels
 
 PLACES = st.floats(-20, 20, allow_nan=False)
 

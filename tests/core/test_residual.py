@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
-from ptycho_core import residual
-from ptycho_core.residual import data_residual
+from ptycho_core.physics import residual
+from ptycho_core.physics.residual import data_residual
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLOAT32_SUMS = 1e-5  # what float32 transforms of 128x128 leave in R, with a factor of ten to spare

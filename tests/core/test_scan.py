@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
-from ptycho_core import Scan, open_scan, save_scan
-from ptycho_core.survey import survey_frames
+from ptycho_core import Scan, open_scan, save_scan, scan_from_arrays
+from ptycho_core.scan.survey import survey_frames
 
 N_FRAMES, N = 10, 8
 
@@ -26,7 +26,7 @@ def make_scan(
     rng = np.random.default_rng(4)
     frames = rng.integers(0, 500, size=(N_FRAMES, N, N)).astype(dtype)
     shape = {"none": None, "one": (N, N), "per frame": (N_FRAMES, N, N)}[mask]
-    return Scan.from_arrays(
+    return scan_from_arrays(
         frames,
         np.stack(np.divmod(np.arange(N_FRAMES), 4), axis=1) * 1.5,
         np.ones((N, N)),
@@ -130,17 +130,17 @@ def test_a_scan_cannot_be_changed() -> None:
 
 def test_arrays_in_memory_are_checked_like_files() -> None:
     with pytest.raises(DataError, match=r"DATA-001: mine: the probe is 16 x 16"):
-        Scan.from_arrays(np.ones((4, 8, 8)), np.arange(8).reshape(4, 2), np.ones((16, 16)), name="mine")
+        scan_from_arrays(np.ones((4, 8, 8)), np.arange(8).reshape(4, 2), np.ones((16, 16)), name="mine")
 
 
 def test_arrays_in_memory_may_come_without_a_probe() -> None:
     scan = make_scan()
-    assert Scan.from_arrays(scan.frames, scan.positions_px).probe_source == "estimated"
+    assert scan_from_arrays(scan.frames, scan.positions_px).probe_source == "estimated"
 
 
 def test_pixel_centre_positions_move_by_half_a_pixel() -> None:
     scan = make_scan()
-    moved = Scan.from_arrays(scan.frames, scan.positions_px, scan.probe, position_convention="center")
+    moved = scan_from_arrays(scan.frames, scan.positions_px, scan.probe, position_convention="center")
     np.testing.assert_array_equal(moved.positions_px, scan.positions_px + 0.5)
 
 
@@ -148,7 +148,7 @@ def test_opening_a_long_scan_needs_little_memory(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 9, size=(6000, 64, 64), dtype=np.uint8)
     positions_px = np.stack(np.divmod(np.arange(6000), 80), axis=1) * 4.0
-    path = save_scan(Scan.from_arrays(frames, positions_px, np.ones((64, 64))), tmp_path / "long.npz")
+    path = save_scan(scan_from_arrays(frames, positions_px, np.ones((64, 64))), tmp_path / "long.npz")
     expected = frames.sum(axis=(1, 2)).mean()
     stored_bytes = frames.nbytes
     del frames
@@ -174,7 +174,7 @@ def test_the_survey_does_not_depend_on_its_chunks(step: int, fraction_in: int) -
         frames[fraction_in, 2, 2] = 0.25
     frames[3, 1, 1] = np.nan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptycho_core.survey.CHUNK_BYTES", step * N * N * 4)
+        patch.setattr("ptycho_core.scan.survey.CHUNK_BYTES", step * N * N * 4)
         found = survey_frames(frames)
     values = np.nan_to_num(frames.astype(np.float64))
     counts = values if fraction_in < 0 else values**2

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import physics
-from ptycho_core.stitching import reassemble_centred, stitch
+from ptycho_core.physics.stitching import reassemble_centred, stitch
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=20, deadline=None)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_core import physics
+from ptycho_core.learning.views import Views
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.views import Views
 
 
 @pytest.fixture(scope="module")

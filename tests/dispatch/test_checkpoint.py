@@ -10,7 +10,7 @@ import pytest
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, open_scan, solve
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 from ptycho_dispatch.checkpoint import Checkpoint
 
 

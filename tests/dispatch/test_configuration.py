@@ -13,7 +13,7 @@ import pytest
 from ptycho_config.flags import flag_specs
 from ptycho_config.naming import places
 from ptycho_dispatch.cli import main
-from ptycho_dispatch.configuration import MODELS, PARTS
+from ptycho_dispatch.commands.configuration import MODELS, PARTS
 
 RECONSTRUCT = ("reconstruct", "scan.npz")
 TRAIN = ("train", "--train-data-file", "scan.npz", "--torch-accelerator", "cpu")
@@ -194,7 +194,8 @@ def test_show_says_what_is_deprecated_and_takes_what_a_run_requires(folder: Path
 
 
 def test_show_takes_every_flag_of_every_command(folder: Path, capsys) -> None:
-    from ptycho_dispatch import inference, settings, training
+    from ptycho_dispatch import settings
+    from ptycho_dispatch.commands import inference, training
 
     of_commands = {
         option

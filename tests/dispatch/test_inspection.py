@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho_core import Reconstruction, open_scan, save_scan
-from ptycho_core.scan import Scan
+from ptycho_core import Reconstruction, open_scan, save_scan, scan_from_arrays
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def strange_scan(scan_file: Path, tmp_path: Path) -> Path:
     positions[11] = positions[10]
     path = tmp_path / "strange.npz"
     save_scan(
-        Scan.from_arrays(frames, positions, good.probe, measurement="counts", dc="center", name="strange"),
+        scan_from_arrays(frames, positions, good.probe, measurement="counts", dc="center", name="strange"),
         path,
     )
     return path
@@ -87,7 +86,7 @@ def test_the_orientation_is_found_and_the_command_that_is_printed_uses_it(
     good = open_scan(scan_file)
     turned = good.positions_px[:, ::-1] * [1.0, -1.0]
     path = save_scan(
-        Scan.from_arrays(
+        scan_from_arrays(
             np.array(good.frames), turned, good.probe, measurement="counts", dc="center", name="turned"
         ),
         tmp_path / "turned.npz",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ptycho_core import Scan
+from ptycho_core import Scan, scan_from_arrays
 from ptycho_core.simulate import simulate_scan
-from ptycho_dispatch.method import choose_method
+from ptycho_dispatch.by_network import choose_method
 
 NEEDED = ("ptycho_core_torch", "torch", "lightning")
 HERE = all(importlib.util.find_spec(name) for name in NEEDED)
@@ -50,7 +50,7 @@ def test_without_a_network_the_solver_does_it_and_says_what_is_missed(
 def test_frames_that_are_no_counts_go_to_the_solver() -> None:
     made = scan_of(300.0)
     amplitudes = made.amplitude(slice(None)) * 0.37
-    scan = Scan.from_arrays(amplitudes, made.positions_px, made.probe, measurement="amplitude", dc="center")
+    scan = scan_from_arrays(amplitudes, made.positions_px, made.probe, measurement="amplitude", dc="center")
     assert choose_method(scan, backend="pytorch", goes_on=False) == "solver"
 
 

@@ -25,8 +25,9 @@ from ptycho_config.sources import load_parts
 from ptycho_core import Reconstruction
 from ptycho_core.figures import object_pictures, training_curves_png
 from ptycho_core.figures.view import ObjectView
-from ptycho_dispatch import settings, training
+from ptycho_dispatch import settings
 from ptycho_dispatch.cli import main
+from ptycho_dispatch.commands import training
 from ptycho_dispatch.execution_parts import unresolved
 from ptycho_dispatch.report.contents import Contents, Picture, Said, read_contents
 from ptycho_dispatch.report.page import page_html

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_dispatch.processes import follows
+from ptycho_dispatch.dispatcher import follows
 
 for needed in ("ptycho_core_torch", "torch", "lightning"):
     pytest.importorskip(needed, reason=f"{needed} is not installed")

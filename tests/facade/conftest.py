@@ -82,7 +82,7 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.delenv("PTYCHO_BACKEND", raising=False)
     monkeypatch.delenv("PTYCHO_MAX_TIME", raising=False)
-    monkeypatch.setattr(ptycho.model_manager, "_last", None)
+    monkeypatch.setattr(ptycho._last_trained, "_last", None)
     before = dict(ptycho.params.cfg)
     yield
     ptycho.params.cfg.clear()
@@ -155,7 +155,7 @@ def train_as_the_client(backend: str, scan: ClientScan, folder: Path, **settings
         config.model.N = train.diff3d.shape[-1]
         update_legacy_dict(ptycho.params.cfg, config)
         amplitude, phase, results = run_cdi_example(train, test, config)
-        ptycho.model_manager.save(folder)
+        ptycho._last_trained.save(folder)
         save_outputs(amplitude, phase, results, str(folder))
     ptycho.params.cfg.clear()
     ptycho.params.cfg.update(before)

@@ -20,6 +20,7 @@ from ptycho import _work
 from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.workflows import backend_selector, components
 from ptycho_config.errors import BackendUnavailableError, ConfigError
+from ptycho_core import scan_from_arrays
 from ptycho_core.backend import Availability
 from ptycho_dispatch.dispatcher import Orientation
 
@@ -213,7 +214,6 @@ def test_scripts_mean_512_groups_and_the_client_all_frames(
     output_dir: str | None, groups: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from ptycho import _example
-    from ptycho_core.scan import Scan
 
     class Enough(Exception):
         """What is looked at has been seen."""
@@ -226,7 +226,7 @@ def test_scripts_mean_512_groups_and_the_client_all_frames(
     monkeypatch.setattr(_work, "available", lambda _: Present())
     monkeypatch.setattr(_work, "train", train)
     rng = np.random.default_rng(0)
-    scan = Scan.from_arrays(
+    scan = scan_from_arrays(
         rng.poisson(3.0, (600, 32, 32)), rng.random((600, 2)) * 40, np.ones((32, 32), complex)
     )
     chosen = {} if output_dir is None else {"output_dir": Path(output_dir)}

@@ -183,7 +183,7 @@ def test_a_flat_object_teaches_nothing(train_on) -> None:
 
 def test_saving_before_training_and_on_a_path_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no trained network"):
-        ptycho.model_manager.save(tmp_path)
+        ptycho._last_trained.save(tmp_path)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
         save_outputs(np.ones((4, 4)), np.ones((4, 4)), {}, str(tmp_path / "file" / "below"))

@@ -146,7 +146,7 @@ def test_the_file_written_reads_back_equal(client_scan, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["(N, N)", "(N, N, 1)", "(P, N, N)"])
 def test_the_probe_is_kept_in_the_legacy_gauge_and_returned_as_it_was(client_scan, layout: str) -> None:
-    from ptycho_core.normalisation import hard_disc
+    from ptycho_core.physics.normalisation import hard_disc
 
     one = client_scan.probe[0]
     given = {"(N, N)": one, "(N, N, 1)": one[..., None], "(P, N, N)": np.stack([one, 0.1 * one])}[layout]

@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("ptycho", reason="the distribution ptychopinn is not installed")
 
 from ptycho_config.errors import BundleError, ConfigError, DataError
+from ptycho_core import scan_from_arrays
 from ptycho_core.backend import discover_backends
-from ptycho_core.scan import Scan
 from ptycho_torch._canvas import about_the_middle
 from ptycho_torch._files import inside_bounds, scans_in
 from ptycho_torch.api.base_api import (
@@ -221,7 +221,7 @@ def test_frames_at_the_rim_are_left_out_of_training(caplog) -> None:
     positions = np.stack(np.meshgrid(np.arange(11.0), np.arange(11.0), indexing="ij"), -1).reshape(-1, 2)
     frames = np.ones((121, 16, 16), np.uint16)
     probe = np.ones((16, 16), np.complex64)
-    scan = Scan.from_arrays(frames, positions, probe, measurement="counts", dc="center")
+    scan = scan_from_arrays(frames, positions, probe, measurement="counts", dc="center")
     inside = inside_bounds(scan, (0.1, 0.9), (0.3, 0.7), LOG)
     y, x = inside.positions_px.T
     assert (y.min(), y.max(), x.min(), x.max()) == (3, 7, 1, 9)

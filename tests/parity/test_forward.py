@@ -13,7 +13,7 @@ pytest.importorskip("ptycho_core_torch.forward", reason="the PyTorch core is not
 pytest.importorskip("ptycho_core_tf.forward", reason="the TensorFlow core is not installed")
 
 from ptycho_core import physics
-from ptycho_core.stitching import stitch
+from ptycho_core.physics.stitching import stitch
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 COMPLEX = {"float32": "complex64", "float64": "complex128"}

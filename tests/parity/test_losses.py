@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 pytest.importorskip("ptycho_core_torch.losses", reason="the PyTorch core is not installed")
 pytest.importorskip("ptycho_core_tf.losses", reason="the TensorFlow core is not installed")
 
-from ptycho_core import likelihood
+from ptycho_core.physics import likelihood
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 COMPLEX = {"float32": "complex64", "float64": "complex128"}

@@ -18,9 +18,9 @@ from ptycho_config.execution import PyTorchExecutionConfig, TensorFlowExecutionC
 from ptycho_config.models import SolverConfig, TrainingConfig
 from ptycho_core import Scan, open_scan, solve
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback, StepReport
+from ptycho_core.learning.prepare import calibration_frames, prepare, scaling_of
 from ptycho_core.learning.recipe import batch_size_of
-from ptycho_core.learning.run import calibration_frames, prepare, scaling_of
+from ptycho_core.result.callbacks import Callback, StepReport
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("ptycho_core_torch.network", reason="the PyTorch core is not installed")

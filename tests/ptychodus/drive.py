@@ -78,7 +78,7 @@ def client_input(scan: Scan, dtype: str = "uint16", modes: int = 1) -> Reconstru
 
 def residual(obj: np.ndarray, given: ReconstructInput, scan: Scan) -> float:
     """R of an object under the probe of the client's product, where the client says that it lies."""
-    from ptycho_core.residual import data_residual
+    from ptycho_core.physics.residual import data_residual
 
     geometry = given.product.object_.get_geometry()
     positions = given.product.probe_positions

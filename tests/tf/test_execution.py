@@ -18,7 +18,7 @@ from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.io import save_scan
-from ptycho_core.learning.run import Prepared, prepare
+from ptycho_core.learning.prepare import Prepared, prepare
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_tf.devices import Placement, place_run
 from ptycho_core_tf.first_weights import seeded

@@ -18,8 +18,8 @@ from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
-from ptycho_core.learning.run import prepare
+from ptycho_core.learning.prepare import prepare
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_tf.devices import place_run
 from ptycho_core_tf.first_weights import seeded

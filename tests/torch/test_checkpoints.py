@@ -13,7 +13,7 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch import checkpoints
 

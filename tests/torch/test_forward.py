@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import torch
 from ptycho_core import physics
-from ptycho_core.stitching import stitch
+from ptycho_core.physics.stitching import stitch
 from ptycho_core_torch.forward import (
     back_project,
     detector_intensity,

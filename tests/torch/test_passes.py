@@ -13,9 +13,9 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
 from ptycho_core.learning.frames import Frames
 from ptycho_core.learning.order import Neighbourhoods
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch.forward import back_project, detector_intensity
 from ptycho_core_torch.network import Batch, PtychoNetwork

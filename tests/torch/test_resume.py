@@ -14,9 +14,9 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
 from ptycho_core.learning import report
 from ptycho_core.learning.resume import continued, joined
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")

@@ -11,9 +11,12 @@ import torch
 from ptycho_config.errors import ConfigError, PolicyError, TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
-from ptycho_core import Scan, architectures, normalisation, schedules
+from ptycho_core import Scan, scan_from_arrays
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
+from ptycho_core.learning import architectures
+from ptycho_core.learning import course as schedules
+from ptycho_core.physics import normalisation
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.network import PtychoNetwork
@@ -143,7 +146,7 @@ def test_every_setting_is_read_or_named_as_without_effect() -> None:
     """A setting that nobody reads and nobody names would be a flag that lies."""
     import ptycho_core_torch
     from ptycho_core import learning
-    from ptycho_core.learning import without_effect
+    from ptycho_core.learning import advice as without_effect
 
     roots = [Path(package.__file__).parent for package in (ptycho_core_torch, learning)]
     sources = [file for root in roots for file in root.rglob("*.py") if file.stem != "without_effect"]
@@ -292,7 +295,7 @@ def test_thinning_to_more_than_there_is_is_refused(scan: Scan, dose: float) -> N
 
 
 def test_amplitudes_cannot_be_thinned(scan: Scan) -> None:
-    amplitude = Scan.from_arrays(
+    amplitude = scan_from_arrays(
         scan.amplitude() * 0.37, scan.positions_px, scan.probe, measurement="amplitude", dc="center"
     )
     with pytest.raises(ConfigError, match="photon counts"):

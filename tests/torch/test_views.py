@@ -10,10 +10,10 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
-from ptycho_core.callbacks import Callback
 from ptycho_core.learning.frames import Frames
+from ptycho_core.learning.views import Views
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.views import Views
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 

@@ -131,13 +131,13 @@ def tensorflow_core_writes_no_csv() -> None:
 
 
 def door_takes_metres() -> None:
-    from ptycho_core.io import values
+    from ptycho_core.io import frame_values as values
 
     values.LARGEST_EXTENT_IN_METRES = 0.0
 
 
 def corner_taken_for_the_centre() -> None:
-    from ptycho_core.io import frame_reading
+    from ptycho_core.io import frame_values as frame_reading
 
     frame_reading.find_dc = lambda pattern: ("center", "somebody said so")
 
@@ -152,13 +152,13 @@ def counts_taken_for_amplitude() -> None:
 
 
 def labels_are_not_asked_for() -> None:
-    from ptycho_core.learning import labels
+    from ptycho_core.learning import recipe as labels
 
     labels.needs_truth = lambda config, scans: False
 
 
 def cores_ask_for_no_labels() -> None:
-    from ptycho_core.learning import run
+    from ptycho_core.learning import prepare as run
 
     run.needs_truth = lambda config, scans: False
 
@@ -206,13 +206,13 @@ def tensorflow_core_sees_no_collapse() -> None:
 
 
 def transposition_is_silent() -> None:
-    from ptycho_core.io import door
+    from ptycho_core.io import checked_scan as door
 
     door._say_which_axis = nothing
 
 
 def transposition_is_said_twice() -> None:
-    from ptycho_core.io import door
+    from ptycho_core.io import checked_scan as door
 
     door._say_which_axis = twice(door._say_which_axis)
 
@@ -221,13 +221,13 @@ def transposition_is_said_twice() -> None:
 
 
 def squares_wrap() -> None:
-    from ptycho_core import normalisation
+    from ptycho_core.physics import normalisation
 
     normalisation.counts_from_amplitude = lambda amplitude: amplitude**2
 
 
 def photons_not_rooted() -> None:
-    from ptycho_core import normalisation
+    from ptycho_core.physics import normalisation
 
     normalisation.intensity_scale = lambda nphotons, n: nphotons / (n / 2)
 
@@ -236,7 +236,7 @@ def photons_not_rooted() -> None:
 
 
 def groups_without_the_opt_in() -> None:
-    from ptycho_core import grouping
+    from ptycho_core.scan import grouping
 
     grouping._check_oversampling = nothing
 
@@ -309,7 +309,7 @@ def dispatcher_is_silent() -> None:
 
 
 def solver_takes_the_cpu_instead() -> None:
-    from ptycho_core.solver import _choose_arrays
+    from ptycho_core.solver import choose_arrays as _choose_arrays
 
     real = _choose_arrays._resolve
     _choose_arrays._resolve = lambda arrays, accelerator: real(

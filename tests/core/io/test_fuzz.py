@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ptycho_config.errors import DataError
-from ptycho_core import Scan, open_scan, save_scan
+from ptycho_core import Scan, open_scan, save_scan, scan_from_arrays
 
 N_FRAMES, N = 9, 8
 
@@ -162,7 +162,7 @@ def test_saved_scans_open_equal(
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
-            scan = Scan.from_arrays(
+            scan = scan_from_arrays(
                 np.sqrt(frames).astype(np.float32) if as_amplitude else frames,
                 rng.uniform(0, 9, (N_FRAMES, 2)) + far_away,
                 rng.normal(size=(modes, N, N)) + 1j * rng.normal(size=(modes, N, N)),

@@ -13,7 +13,7 @@ import pytest
 
 from ptycho_config.errors import ConfigError, DataError, PolicyWarning
 from ptycho_core import Scan, open_scan
-from ptycho_core.io import door
+from ptycho_core.io import checked_scan as door
 from ptycho_core.io.product import write_product
 
 Arrays = dict[str, np.ndarray]
@@ -179,7 +179,7 @@ def test_whole_floats_up_to_one_are_amplitudes(arrays: Arrays, save: Save) -> No
 def test_a_fraction_in_the_last_frame_makes_all_amplitudes(
     counts: np.ndarray, arrays: Arrays, save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptycho_core.survey.CHUNK_BYTES", 4 * 16 * 16 * 4)
+    monkeypatch.setattr("ptycho_core.scan.survey.CHUNK_BYTES", 4 * 16 * 16 * 4)
     values = counts.astype(np.float32)
     values[-1, 3, 3] = 0.5
     scan = open_scan(save(arrays, diff3d=values))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptycho_core import Scan
-from ptycho_core.io.overlap import overlap_fraction, probe_diameter_px, typical_step_px
-from ptycho_core.io.shadow import defocus_sign
-from ptycho_core.io.start_probe import estimate_probe, probe_radius_px
+from ptycho_core import Scan, scan_from_arrays
+from ptycho_core.scan.estimated_probe import defocus_sign, estimate_probe, probe_radius_px
+from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
 
 N = 64
 
@@ -32,7 +31,7 @@ def defocused_scan(
     intensity = np.abs(np.fft.fftshift(np.fft.fft2(probe * windows), axes=(1, 2))) ** 2
     counts = rng.poisson(intensity * (dose / intensity.sum(axis=(1, 2)).mean()))
     frames = np.sqrt(counts) * 0.37 if as_amplitude else counts.astype(np.uint32)
-    return Scan.from_arrays(frames, corners + N / 2.0), probe
+    return scan_from_arrays(frames, corners + N / 2.0), probe
 
 
 @pytest.mark.parametrize("as_amplitude", [False, True])

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from ptycho_config.errors import EXIT_FAILED, OutputError, exit_code
+from ptycho_core.files import reserve
 from ptycho_core.io import atomic_path, make_directory, write_json, write_npz, write_text
 from ptycho_core.io.product import read_product, write_product
-from ptycho_core.io.writes import reserve
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ import numpy as np
 from ptycho_config.errors import OutputError, exit_code
 from ptycho_core.io import write_json, write_npz, write_text, save_scan
 from ptycho_core.io.product import write_product
-from ptycho_core import Scan
+from ptycho_core import Scan, scan_from_arrays
 kind, directory = sys.argv[1], Path(sys.argv[2])
 values = np.random.default_rng(0).normal(size=(9, 64, 64))
-scan = Scan.from_arrays(np.abs(values), np.arange(18).reshape(9, 2), np.ones((64, 64)))
+scan = scan_from_arrays(np.abs(values), np.arange(18).reshape(9, 2), np.ones((64, 64)))
 attempts = {
     "npz": lambda: write_npz(directory / "x", {"first": values, "second": values}),
     "compressed": lambda: write_npz(directory / "x", {"first": values}, compressed=True),

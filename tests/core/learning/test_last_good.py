@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ptycho_config.errors import TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig, TensorFlowExecutionConfig
 from ptycho_core.learning.advice import check_scale
-from ptycho_core.learning.last_good import LastGood
+from ptycho_core.learning.ending import LastGood
 
 
 def test_an_epoch_counts_when_the_step_after_it_was_finite() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
 from ptycho_core import Scan, open_scan
-from ptycho_core.io.door import Arrays
+from ptycho_core.io.checked_scan import Arrays
 from ptycho_core.live import Arrival, Intake
 from ptycho_core.simulate import simulate_scan
 

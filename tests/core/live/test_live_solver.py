@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Scan
-from ptycho_core.assemble import make_reconstruction
-from ptycho_core.solver import LiveFrames, LiveSolver
-from ptycho_core.solver._live_canvas import LiveCanvas
+from ptycho_core.live.canvas import LiveCanvas
+from ptycho_core.live.solver import LiveFrames, LiveSolver
+from ptycho_core.result.assemble import make_reconstruction
 
 EXECUTION = SolverExecutionConfig(arrays="numpy", accelerator="cpu", threads=1)
 

@@ -14,10 +14,10 @@ from ptycho_config.errors import DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, Scan, save_scan, solve
-from ptycho_core.callbacks import RunEvent
-from ptycho_core.io.door import Arrays
+from ptycho_core.io.checked_scan import Arrays
 from ptycho_core.live import Arrival, BySolver, LiveOptions, LiveReport, open_source, watch
 from ptycho_core.live.feed import Feed
+from ptycho_core.result.history import RunEvent
 
 CONFIG = SolverConfig()
 EXECUTION = SolverExecutionConfig(arrays="numpy", accelerator="cpu", threads=1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import ConfigError
 from ptycho_core import Scan
-from ptycho_core.residual import data_residual
+from ptycho_core.physics.residual import data_residual
 from ptycho_core.simulate import (
     OBJECT_KINDS,
     POSITION_KINDS,

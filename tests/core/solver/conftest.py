@@ -10,7 +10,7 @@ import pytest
 import scipy.ndimage
 
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core import Scan
+from ptycho_core import Scan, scan_from_arrays
 from ptycho_core.arrays import array_libraries
 from ptycho_core.kernel import load_kernel
 
@@ -77,7 +77,7 @@ def known_scan(
         bad = random.random((frame_px, frame_px)) < 0.02
         counts[:, bad] = 1e5
     return KnownScan(
-        Scan.from_arrays(
+        scan_from_arrays(
             counts,
             top_left + frame_px // 2 + np.asarray(offset_px),
             probes[0].astype(np.complex64) if with_probe else None,

@@ -15,12 +15,12 @@ from ptycho_core import Reconstruction, Scan, solve
 from ptycho_core.kernel import load_kernel
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import SimulatedScan, simulate_scan
-from ptycho_core.solver._background import FlatBackground, darkest_counts, likeliest
-from ptycho_core.solver._batches import plan_batches
-from ptycho_core.solver._choose_arrays import choose_arrays
-from ptycho_core.solver._frames import OrderedFrames
-from ptycho_core.solver._level import OBJECT_LIMIT, Level
-from ptycho_core.solver._start_probe import spectrum_of
+from ptycho_core.solver.background import FlatBackground, darkest_counts, likeliest
+from ptycho_core.solver.batches import plan_batches
+from ptycho_core.solver.choose_arrays import choose_arrays
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.level import OBJECT_LIMIT, Level
+from ptycho_core.solver.spectra import spectrum_of
 
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=1)
 PLAIN = SolverExecutionConfig(arrays="numpy", threads=1, kernel="off")

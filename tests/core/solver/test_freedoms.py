@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core import Reconstruction, Scan, solve
+from ptycho_core import Reconstruction, scan_from_arrays, solve
 from ptycho_core.arrays import NumpyArrays
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.simulate.scan import expected_intensity
-from ptycho_core.solver._freedoms import FrameFreedoms, Freedoms
-from ptycho_core.solver._places import better_places
-from ptycho_core.solver._shifts import shift_slopes, shift_weights
+from ptycho_core.solver.frame_parameters import FrameFreedoms, Freedoms
+from ptycho_core.solver.frame_updates import better_places
+from ptycho_core.solver.shifts import shift_slopes, shift_weights
 
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=1)
 
@@ -121,7 +121,7 @@ def test_the_brightness_of_each_frame_is_found() -> None:
     counts = random.poisson(
         expected_intensity(made.obj, made.probe, true).astype(float) * bright[:, None, None]
     )
-    scan = Scan.from_arrays(
+    scan = scan_from_arrays(
         counts.astype(np.uint32), true, made.scan.probe, measurement="counts", dc="center", name="flicker"
     )
     plain, found = (solve(scan, SolverConfig(frame_intensity=on), NUMPY) for on in (False, True))

@@ -18,7 +18,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.kernel import FusedStep, Steps, build, load_kernel
 from ptycho_core.kernel.check import reference_step
 from ptycho_core.kernel.step import radices_of
-from ptycho_core.solver import _choose_arrays
+from ptycho_core.solver import choose_arrays as _choose_arrays
 
 COMPILER = shutil.which("cc")
 needs_kernel = pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)

@@ -12,15 +12,14 @@ from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Lanes, array_libraries, load_arrays
-from ptycho_core.assemble import coverage_of
-from ptycho_core.gauge import hand_over_ramp, orthogonal_modes
+from ptycho_core.physics.canvas import coverage_of, frequencies, resample_object
+from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver import _choose_arrays
-from ptycho_core.solver._batches import plan_batches
-from ptycho_core.solver._frames import OrderedFrames
-from ptycho_core.solver._resample import resample_object
-from ptycho_core.solver._schedule import plan_levels
-from ptycho_core.solver._shifts import frequencies, shift_filters, shift_weights
+from ptycho_core.solver import choose_arrays as _choose_arrays
+from ptycho_core.solver.batches import plan_batches
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.schedule import plan_levels
+from ptycho_core.solver.shifts import shift_filters, shift_weights
 
 
 def waves(random: np.random.Generator, *shape: int) -> np.ndarray:

@@ -12,7 +12,8 @@ import pytest
 from ptycho_config.models import SolverConfig
 from ptycho_core import solve
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver import _frames, _room
+from ptycho_core.solver import frames as _frames
+from ptycho_core.solver import frames as _room
 
 
 @pytest.fixture

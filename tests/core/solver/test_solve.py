@@ -10,9 +10,9 @@ import pytest
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core import Callback, Reconstruction, Scan, solve
+from ptycho_core import Callback, Reconstruction, Scan, scan_from_arrays, solve
 from ptycho_core.metrics import object_error
-from ptycho_core.residual import data_residual
+from ptycho_core.physics.residual import data_residual
 
 MakeScan = Callable[..., "KnownScan"]
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=2)
@@ -136,7 +136,7 @@ def test_frames_without_counts_are_reported_as_nan_and_do_no_harm(make_scan: Mak
     known = make_scan()
     counts = known.scan.counts().copy()
     counts[7] = 0
-    dark = Scan.from_arrays(
+    dark = scan_from_arrays(
         counts, known.scan.positions_px, known.scan.probe, measurement="counts", dc="center"
     )
     result = solve(dark, execution=NUMPY)

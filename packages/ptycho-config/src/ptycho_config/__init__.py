@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ptycho_config.moved import MOVED, keep_old_paths
+
 if TYPE_CHECKING:
     from ptycho_config.errors import (
         BackendUnavailableError,
@@ -101,6 +103,8 @@ _HOME = {
     **dict.fromkeys(("Loaded", "load"), "sources"),
     "config_error": "validation",
 }
+
+keep_old_paths(MOVED)
 
 
 def __getattr__(name: str) -> Any:

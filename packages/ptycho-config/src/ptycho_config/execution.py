@@ -20,7 +20,7 @@ from pydantic import (
 
 from ptycho_config import hardware
 from ptycho_config.hardware import Accelerator, Resolution
-from ptycho_config.models._base import Config
+from ptycho_config.models.base import Config
 from ptycho_config.values import (
     WHOLE,
     Indices,

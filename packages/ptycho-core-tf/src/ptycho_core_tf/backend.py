@@ -12,7 +12,7 @@ from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core.backend import Availability
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.scan import Scan
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class TensorFlowBackend:
         )
 
     def load(self, bundle: str | Path, execution: TensorFlowExecutionConfig | None) -> TrainedNetwork:
-        """Open a bundle; see `ptycho_core_tf.bundles`."""
+        """Open a bundle; see `ptycho_core_tf.loading`."""
         execution = self._checked(execution)
-        from ptycho_core_tf.bundles import load_network
+        from ptycho_core_tf.loading import load_network
 
         return load_network(bundle, execution)
 

@@ -14,8 +14,8 @@ from ptycho_core.learning.advice import (
     gradients_not_finite_advice,
     not_finite_advice,
 )
+from ptycho_core.learning.course import WARM_UP_STEPS
 from ptycho_core.learning.recipe import clip_value_of
-from ptycho_core.schedules import WARM_UP_STEPS
 from ptycho_core_tf.clipping import clip_adaptively
 from ptycho_core_tf.framework import keras, tf
 from ptycho_core_tf.losses import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import TensorFlowExecutionConfig
-from ptycho_core.io.writes import make_directory
+from ptycho_core.files import make_directory
 from ptycho_core_tf.framework import keras
 
 __all__ = ["metric_loggers"]

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import check_network, unet_channels
+from ptycho_core.learning.architectures import check_network, unet_channels
 from ptycho_core.learning.frames import FrameBatch
-from ptycho_core.normalisation import probe_back_in_gauge, probe_in_gauge
+from ptycho_core.physics.normalisation import probe_back_in_gauge, probe_in_gauge
 from ptycho_core_tf.forward import back_project, detector_intensity, move_probe
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.fused import compiled_parts

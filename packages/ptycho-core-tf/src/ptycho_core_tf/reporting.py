@@ -8,9 +8,8 @@ import numpy as np
 
 from ptycho_config.errors import TrainingError
 from ptycho_core.learning.course import Course
-from ptycho_core.learning.last_good import LastGood
+from ptycho_core.learning.ending import LastGood, Termination
 from ptycho_core.learning.report import TrainingReport
-from ptycho_core.learning.termination import Termination
 from ptycho_core_tf.framework import keras
 from ptycho_core_tf.keras_model import EXTRAS, PtychoKeras
 from ptycho_core_tf.loaders import Loader

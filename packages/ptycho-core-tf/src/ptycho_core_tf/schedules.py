@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ptycho_config.models import TrainingConfig
-from ptycho_core.schedules import WARM_UP_STEPS, exponential, our_course, warm_up_and_cosine
+from ptycho_core.learning.course import WARM_UP_STEPS, exponential, our_course, warm_up_and_cosine
 from ptycho_core_tf.framework import keras, tf
 
 __all__ = ["WARM_UP_STEPS", "Plateau", "exponential", "our_course", "scheduler_for", "warm_up_and_cosine"]

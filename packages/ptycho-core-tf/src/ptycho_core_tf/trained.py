@@ -14,14 +14,15 @@ import numpy as np
 
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_core.learning.frames import FrameBatch
-from ptycho_core.learning.trained import Trained
+from ptycho_core.learning.trained import SCALARS, Trained, write_stored
 from ptycho_core_tf.devices import Placement, compute_dtype, jit_compile
 from ptycho_core_tf.framework import hints_to_log, tf
 from ptycho_core_tf.memory import is_out_of_memory
 from ptycho_core_tf.network import Batch, PtychoNetwork
 from ptycho_core_tf.overlap import add_patches, cut
+from ptycho_core_tf.weights import read_weights
 
-__all__ = ["Imager", "TrainedNetwork"]
+__all__ = ["Imager", "TrainedNetwork", "save_network"]
 
 WeightedPatches = Callable[[Batch, tf.Tensor | None], tuple[tf.Tensor, tf.Tensor]]
 
@@ -42,7 +43,6 @@ class TrainedNetwork(Trained):
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle: a path that ends in `.zip` is the file, anything else its directory."""
-        from ptycho_core_tf.bundles import save_network
 
         return save_network(self, path)
 
@@ -138,3 +138,18 @@ def _weighted_patches(
         patches = network.agreed(patches, batch.corners)
     weights = tf.broadcast_to(network.weights, tf.shape(patches))
     return patches * tf.cast(weights, patches.dtype), weights
+
+
+def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
+    """Write `wts.h5.zip`; tensors carry the canonical names of their architecture."""
+    network = trained.network
+    weights = {name: array.astype(np.float32) for name, array in read_weights(network.network).items()}
+    scalars = {name: np.asarray(getattr(network, name).numpy(), np.float32) for name in SCALARS}
+    return write_stored(
+        path,
+        trained,
+        weights=weights | scalars,
+        probe=network.probe.numpy(),
+        backend="tensorflow",
+        versions={"tensorflow": version("tensorflow")},
+    )

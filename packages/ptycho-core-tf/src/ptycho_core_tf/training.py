@@ -12,14 +12,13 @@ from typing import Any
 from ptycho_config.errors import TrainingError
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.models import TrainingConfig
-from ptycho_core.callbacks import Callback, CallbackList
 from ptycho_core.learning.advice import smaller_batch_advice
 from ptycho_core.learning.course import Course
-from ptycho_core.learning.metrics import metric_to_watch
+from ptycho_core.learning.prepare import Prepared, announce, calibration_frames, prepare, scaling_of
 from ptycho_core.learning.recipe import batch_size_of, learning_rate_of
-from ptycho_core.learning.report import TrainingReport
+from ptycho_core.learning.report import TrainingReport, metric_to_watch
 from ptycho_core.learning.resume import joined
-from ptycho_core.learning.run import Prepared, announce, calibration_frames, prepare, scaling_of
+from ptycho_core.result.callbacks import Callback, CallbackList
 from ptycho_core.scan import Scan
 from ptycho_core_tf.checkpoints import Checkpoints
 from ptycho_core_tf.devices import Placement, compute_dtype, device_in_use, jit_compile, place_run

@@ -1,4 +1,9 @@
-"""PyTorch core: the solver on torch arrays; networks follow in a later version.
+"""PyTorch core: the physics, losses and networks through it, and the solver on torch arrays.
 
 Importing this package does not import torch; the modules that need it do.
 """
+
+from ptycho_config.moved import keep_old_paths
+from ptycho_core_torch.moved import MOVED
+
+keep_old_paths(MOVED)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from ptycho_config import hardware
 from ptycho_core.arrays import Lanes, NumpyArrays, divergence_allowed, usable_cores
-from ptycho_core.bands import row_bands
+from ptycho_core.physics.canvas import row_bands
 
 __all__ = ["TorchArrays"]
 

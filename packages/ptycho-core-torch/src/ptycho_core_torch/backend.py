@@ -13,7 +13,7 @@ from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core.backend import Availability
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.scan import Scan
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class PyTorchBackend:
         )
 
     def load(self, bundle: str | Path, execution: PyTorchExecutionConfig) -> TrainedNetwork:
-        """Open a bundle; see `ptycho_core_torch.bundles`."""
+        """Open a bundle; see `ptycho_core_torch.loading`."""
         self._check(execution)
-        from ptycho_core_torch.bundles import load_network
+        from ptycho_core_torch.loading import load_network
 
         return load_network(bundle, execution)
 

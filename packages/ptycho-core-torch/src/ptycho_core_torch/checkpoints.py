@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import torch
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_core.io.writes import atomic_path, make_directory
+from ptycho_core.files import atomic_path, make_directory
 from ptycho_core_torch.distributed import any_of, raise_together
 
 __all__ = ["Checkpoints"]

@@ -11,9 +11,9 @@ import numpy as np
 
 import torch
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import check_network, unet_channels
+from ptycho_core.learning.architectures import check_network, unet_channels
 from ptycho_core.learning.frames import FrameBatch
-from ptycho_core.normalisation import probe_back_in_gauge, probe_in_gauge
+from ptycho_core.physics.normalisation import probe_back_in_gauge, probe_in_gauge
 from ptycho_core_torch.forward import back_project, detector_intensity, move_probe
 from ptycho_core_torch.networks.unet import Unet
 from ptycho_core_torch.overlap import cut, merge, place

@@ -9,9 +9,8 @@ from typing import Any
 import lightning as L
 
 import torch
-from ptycho_core.learning.last_good import LastGood
+from ptycho_core.learning.ending import LastGood, Termination
 from ptycho_core.learning.report import TrainingReport
-from ptycho_core.learning.termination import Termination
 from ptycho_core_torch.distributed import any_of, raise_together
 from torch import nn
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 
 from ptycho_config.models import TrainingConfig
-from ptycho_core.schedules import WARM_UP_STEPS, exponential, our_course, warm_up_and_cosine
+from ptycho_core.learning.course import WARM_UP_STEPS, exponential, our_course, warm_up_and_cosine
 
 __all__ = ["WARM_UP_STEPS", "exponential", "our_course", "scheduler_for", "warm_up_and_cosine"]
 

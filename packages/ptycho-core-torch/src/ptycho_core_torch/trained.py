@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_core.learning.frames import FrameBatch
-from ptycho_core.learning.trained import Trained
+from ptycho_core.learning.trained import SCALARS, Trained, write_stored
 from ptycho_core_torch.memory import is_out_of_memory
 from ptycho_core_torch.network import Batch, PtychoNetwork
 from ptycho_core_torch.overlap import add_patches, cut
 
-__all__ = ["Imager", "TrainedNetwork"]
+__all__ = ["Imager", "TrainedNetwork", "save_network"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,7 +35,6 @@ class TrainedNetwork(Trained):
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle: a path that ends in `.zip` is the file, anything else its directory."""
-        from ptycho_core_torch.bundles import save_network
 
         return save_network(self, path)
 
@@ -117,3 +116,21 @@ class Imager:
         if self._seen is None:
             raise RuntimeError("no pass has ended")
         return self._seen.cpu().numpy()
+
+
+def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
+    """Write `wts.h5.zip`; tensors carry the canonical names of their architecture."""
+    network = trained.network
+    weights = {name: _array(tensor) for name, tensor in network.network.state_dict().items()}
+    return write_stored(
+        path,
+        trained,
+        weights=weights | {name: _array(getattr(network, name)) for name in SCALARS},
+        probe=network.probe.cpu().numpy(),
+        backend="pytorch",
+        versions={"torch": version("torch")},
+    )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().to(torch.float32).contiguous().numpy()

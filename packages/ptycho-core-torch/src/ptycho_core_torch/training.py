@@ -21,13 +21,12 @@ from ptycho_config import guards
 from ptycho_config.errors import TrainingError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
-from ptycho_core.callbacks import Callback, CallbackList
 from ptycho_core.learning.advice import smaller_batch_advice
-from ptycho_core.learning.metrics import metric_to_watch
+from ptycho_core.learning.prepare import Prepared, announce, calibration_frames, prepare, scaling_of
 from ptycho_core.learning.recipe import batch_size_of, learning_rate_of
-from ptycho_core.learning.report import TrainingReport
+from ptycho_core.learning.report import TrainingReport, metric_to_watch
 from ptycho_core.learning.resume import joined
-from ptycho_core.learning.run import Prepared, announce, calibration_frames, prepare, scaling_of
+from ptycho_core.result.callbacks import Callback, CallbackList
 from ptycho_core.scan import Scan
 from ptycho_core_torch.checkpoints import Checkpoints
 from ptycho_core_torch.lightning_module import PtychoLightning

@@ -15,8 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError
-from ptycho_core.callbacks import Callback
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.result.callbacks import Callback
+from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 
 __all__ = [

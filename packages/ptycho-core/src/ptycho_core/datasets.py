@@ -20,17 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from ptycho_config.errors import ConfigError, DataError, OutputError
-from ptycho_core.io.writes import atomic_path, make_directory, write_text
+from ptycho_core.files import CACHE_DIR_VARIABLE, atomic_path, cache_directory, make_directory, write_text
 
 _LOG = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _PIP_TIMEOUT_S = 600
 
 DATA_DIR_VARIABLE = "PTYCHO_DATA_DIR"
-CACHE_DIR_VARIABLE = "PTYCHO_CACHE_DIR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +84,6 @@ def dataset_names() -> tuple[str, ...]:
 def nearest_name(text: str) -> str | None:
     """Return the data set that somebody who typed `text` may have meant."""
     return next(iter(difflib.get_close_matches(text.lower(), DATASETS, n=1, cutoff=0.6)), None)
-
-
-def cache_directory() -> Path:
-    """Return where fetched data live; the environment variable `PTYCHO_CACHE_DIR` moves it."""
-    chosen = os.environ.get(CACHE_DIR_VARIABLE)
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("ptycho"))
 
 
 def licence_notice(name: str) -> str:

@@ -1,4 +1,9 @@
-"""Reconstruct by a network that learns the scan itself, alone or with the solver after it."""
+"""Reconstruct by a network that learns the scan itself, alone or with the solver after it.
+
+`chosen_method` says which method `auto` means for a scan; the evidence is in docs/benchmarks/curves.md. A
+network is only as good as its probe, which the solver refines before training where nothing better is
+known.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +24,14 @@ from ptycho_dispatch.network_record import resolved_execution
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
-    from ptycho_core.callbacks import Callback
+    from ptycho_core.result.callbacks import Callback
+from ptycho_config.errors import BackendUnavailableError
 
-__all__ = ["by_network"]
+if TYPE_CHECKING:
+    from ptycho_core import Scan
+from typing import TYPE_CHECKING
+
+__all__ = ["by_network", "choose_method", "with_refined_probe"]
 
 logger = logging.getLogger("ptycho")
 #: Training time where nobody set `--max-time`.
@@ -47,10 +57,9 @@ def by_network(
     """
     from ptycho_core import solve
     from ptycho_core.backend import get_backend
-    from ptycho_core.provenance import run_provenance
+    from ptycho_core.result.provenance import run_provenance
     from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
     from ptycho_dispatch.dispatcher import prepare
-    from ptycho_dispatch.probe import with_refined_probe
 
     began = time.perf_counter()
     core = get_backend(backend)
@@ -97,3 +106,58 @@ def by_network(
 def _timed(result: Reconstruction, began: float) -> Reconstruction:
     """Book the whole way, the training included, as the time of the run."""
     return replace(result, timings=dict(result.timings) | {"total": time.perf_counter() - began})
+
+
+logger = logging.getLogger("ptycho")
+#: From this noise floor of R on, a network trained on the scan gave the solver a better start than none.
+_DIM_FLOOR = 0.35
+
+
+def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver", "both"]:
+    """Choose the solver, or where photons are few a network before it; says which and why.
+
+    Args:
+        backend: core of the network.
+        goes_on: there is a result to start from.
+    """
+    from ptycho_core.backend import require_backend
+    from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
+
+    if goes_on:
+        logger.info("Method: solver (`auto`): it goes on from a result.")
+        return "solver"
+    floor = noise_floor(scan)
+    if floor is None or floor < _DIM_FLOOR:
+        logger.info("Method: solver (`auto`): with so many photons it is faster and sharper than a network.")
+        return "solver"
+    if floor >= HOPELESS_NOISE_FLOOR:
+        logger.info("Method: solver (`auto`): from this scan alone, a network sees no more than it.")
+        return "solver"
+    why = f"the noise floor of R is {floor:.2f}"
+    try:
+        require_backend(backend)
+    except BackendUnavailableError as missing:
+        logger.warning(
+            "Method: solver (`auto`): %s, where a network before it gives a better image. %s", why, missing
+        )
+        return "solver"
+    logger.info("Method: network, then solver (`auto`): %s, and the solver alone loses its way.", why)
+    return "both"
+
+
+logger = logging.getLogger("ptycho")
+#: More than this teach nothing new about the probe, and a long scan should not be solved to find it.
+_MOST_FRAMES = 1000
+
+
+def with_refined_probe(scan: Scan) -> Scan:
+    """Return the scan with the probe that the solver finds in a few seconds."""
+    from ptycho_core.learning.probe_refinement import refine_probe
+
+    result = refine_probe(scan, most_frames=_MOST_FRAMES)
+    logger.info(
+        "Probe refined by the solver in %.1f s (R %.4f); `--probe-refinement false` leaves it as given.",
+        result.timings["total"],
+        result.data_residual,
+    )
+    return replace(scan, probe=result.probe, probe_source="given")

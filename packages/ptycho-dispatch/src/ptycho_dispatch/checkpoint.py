@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction

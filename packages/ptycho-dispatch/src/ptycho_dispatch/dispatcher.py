@@ -30,15 +30,16 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
-from ptycho_dispatch.processes import follows
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
     from ptycho_core.backend import TrainedModel
+import os
 
 __all__ = [
     "RUNNERS",
     "Orientation",
+    "follows",
     "load_inference_bundle_with_backend",
     "prepare",
     "run_cdi_example_with_backend",
@@ -293,3 +294,21 @@ def _opened(source: Source) -> Scan:
     from ptycho_core import Scan, open_scan
 
     return source if isinstance(source, Scan) else open_scan(str(source))
+
+
+#: What launchers tell each process: its number, over all machines or on this one, and how many there are.
+_NUMBERS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+_SIZES = ("WORLD_SIZE", "SLURM_NTASKS")
+
+
+def follows(execution: PyTorchExecutionConfig, environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether another process is the first one of this training.
+
+    A number alone does not make a follower: clusters number jobs of one process too.
+    """
+    if execution.num_nodes > 1 and "RANK" not in environment and environment.get("NODE_RANK", "0") != "0":
+        return True
+    number = next((environment[name] for name in _NUMBERS if name in environment), "0")
+    size = next((environment[name] for name in _SIZES if name in environment), "1")
+    several = execution.devices != 1 or execution.num_nodes > 1
+    return several and size != "1" and number != "0"

@@ -1,8 +1,9 @@
-"""How a command reads where its network runs: the settings of one core, once it is known which one runs."""
+"""Where the network of a command runs: read for the core that runs, and announced (POLICY-001)."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
@@ -16,7 +17,16 @@ from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_dispatch.log import held_warnings
 
-__all__ = ["ForBackend", "check_core", "core_prefix", "execution_parts", "load_for_backend", "unresolved"]
+__all__ = [
+    "ForBackend",
+    "announce_execution",
+    "check_core",
+    "core_prefix",
+    "execution_parts",
+    "load_for_backend",
+    "runs_by_default",
+    "unresolved",
+]
 
 #: Backend -> prefix of the settings of its core, the model, and its heading.
 _CORES: dict[str, tuple[str, type[NetworkExecution], str]] = {
@@ -140,3 +150,29 @@ def load_for_backend(
     ]
     others = tuple(loaded for part, loaded in named if part.prefix not in _PREFIXES)
     return ForBackend(backend, executions[own], others, warned, foreign)
+
+
+logger = logging.getLogger("ptycho")
+
+
+def runs_by_default(execution: Loaded[Any]) -> bool:
+    """Tell whether nobody chose how to run: no `--torch-*` flag, and no accelerator by any other way."""
+    return execution.source_of("accelerator") == "default" and not any(
+        setting.source == "flag" and setting.origin.startswith("`--torch-")
+        for setting in execution.settings.values()
+    )
+
+
+def announce_execution(told: ForBackend) -> None:
+    """Log the warnings that came with the configuration, and that the defaults hold where they do."""
+    for text in told.warned:
+        logger.warning("%s", text)
+    if told.foreign:
+        logger.warning(
+            "Without effect with the backend `%s`: %s.", told.backend, ", ".join(sorted(told.foreign))
+        )
+    if told.backend == "pytorch" and runs_by_default(told.execution):
+        logger.info(
+            "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "
+            "(auto-detects CUDA if available, else CPU). CPU-only users should pass --torch-accelerator cpu."
+        )

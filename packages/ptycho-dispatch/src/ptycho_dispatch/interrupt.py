@@ -6,7 +6,7 @@ import logging
 import signal
 from types import FrameType, TracebackType
 
-from ptycho_core.callbacks import Callback
+from ptycho_core.result.callbacks import Callback
 
 __all__ = ["Interruptible"]
 

@@ -8,9 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FILE_ONLY", "LOG_FILE", "Screen", "held_warnings", "logging_to"]
+from ptycho_config.errors import OutputError
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["FILE_ONLY", "LOG_FILE", "Screen", "held_warnings", "logging_to", "writable_directory"]
 
 LOG_FILE = "ptycho.log"
 #: A record that carries this attribute goes to the log file and not to the screen.
@@ -110,3 +115,19 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
 
 def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     logger.warning("%s", " ".join(str(message).split()))
+
+
+def writable_directory(directory: Path) -> Path:
+    """Create the output directory and try it before any work is done."""
+    from ptycho_core.io import make_directory
+
+    made = make_directory(directory)
+    probe = made / ".ptycho-write-test"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{made}: cannot be written ({error.strerror}). Choose another place with `--output-dir`."
+        ) from error
+    return made

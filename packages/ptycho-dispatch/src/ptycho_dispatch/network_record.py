@@ -1,4 +1,4 @@
-"""What `run.json` says of a run with a network: settings and their sources, and what became of `auto`."""
+"""What a run with a network leaves besides its result: its part of `run.json`, and legacy pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from ptycho_config.execution import NetworkExecution
 from ptycho_config.sources import Loaded
-from ptycho_core.callbacks import Callback, RunStart
+from ptycho_core.result.callbacks import Callback, RunStart
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
 
-__all__ = ["NetworkRecord", "TrainingPlan", "policy_events", "resolved_execution", "sha256_of"]
+__all__ = [
+    "NetworkRecord",
+    "TrainingPlan",
+    "policy_events",
+    "resolved_execution",
+    "sha256_of",
+    "write_legacy_pictures",
+]
 
 _FINDING = re.compile(r"([A-Z]+(?:-[A-Z]+)*-\d{3}): ")
 
@@ -41,7 +48,7 @@ class NetworkRecord:
         Args:
             core: what the core recorded; `execution` where it resolved `auto` itself.
         """
-        from ptycho_core.provenance import run_provenance
+        from ptycho_core.result.provenance import run_provenance
 
         every = {**self.settings, "execution": self.execution}
         return {
@@ -88,3 +95,30 @@ def sha256_of(path: Path) -> str:
     """Give the checksum of a file that was written."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_NAMES = {
+    "amplitude.png": "reconstructed_amplitude.png",
+    "phase.png": "reconstructed_phase.png",
+}
+
+
+def write_legacy_pictures(files: Mapping[str, Path], directory: Path) -> list[str]:
+    """Write the pictures among the files of a result once more, each whole or not at all.
+
+    Args:
+        files: by name, as `Reconstruction.save` returns them.
+    Returns:
+        The names written.
+    Raises:
+        OutputError: the directory cannot be written.
+    """
+    from ptycho_core.files import atomic_path
+
+    written = []
+    for name, legacy in _NAMES.items():
+        if name in files:
+            with atomic_path(directory / legacy) as temporary:
+                temporary.write_bytes(files[name].read_bytes())
+            written.append(legacy)
+    return written

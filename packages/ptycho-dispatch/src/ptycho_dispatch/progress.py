@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ptycho_core.callbacks import Callback, EpochReport, RunEvent, RunStart, StepReport
+from ptycho_core.result.callbacks import Callback, EpochReport, RunStart, StepReport
+from ptycho_core.result.history import RunEvent
 from ptycho_dispatch.log import FILE_ONLY, Screen
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ptycho_core.callbacks import Callback, EpochReport, RunEvent, RunStart
+from ptycho_core.result.callbacks import Callback, EpochReport, RunStart
+from ptycho_core.result.history import RunEvent
 
 __all__ = ["Progress", "spoken_warnings"]
 

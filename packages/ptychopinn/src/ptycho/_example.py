@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ptycho import _settings, _work, model_manager
+from ptycho import _last_trained, _settings, _work
 from ptycho_config.models import TrainingConfig
 from ptycho_core.physics import cut_patches
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_dispatch.dispatcher import Orientation
 
 __all__ = ["SCRIPT_GROUPS", "run_example"]
@@ -49,7 +49,7 @@ def run_example(
         log=log,
         directory=_directory(config),
     )
-    model_manager.remember(done.trained)
+    _last_trained.remember(done.trained)
     results: dict[str, Any] = {
         "history": _columns(done.trained.history),
         "train_container": train_data,

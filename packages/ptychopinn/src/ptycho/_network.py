@@ -11,13 +11,12 @@ import numpy as np
 
 import ptycho.params
 from ptycho import _client
-from ptycho.loader import Offsets
-from ptycho.raw_data import Origin
+from ptycho._offsets import Offsets, Origin
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.backend import TrainedModel
 from ptycho_core.physics import cut_patches
-from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.regrid import on_whole_pixels
+from ptycho_core.physics.canvas import on_whole_pixels
+from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 
 __all__ = ["PtychoModel"]

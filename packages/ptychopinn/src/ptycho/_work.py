@@ -30,7 +30,7 @@ from ptycho_config.models import TrainingConfig
 from ptycho_core.backend import Backend, TrainedModel, discover_backends, get_backend
 from ptycho_core.bundle import BUNDLE_FILE, Bundle, read_bundle
 from ptycho_core.io import open_scan
-from ptycho_core.probe_refinement import refine_probe
+from ptycho_core.learning.probe_refinement import refine_probe
 from ptycho_core.scan import Scan
 
 __all__ = ["Stored", "Training", "network", "open_network", "scan_of", "train"]

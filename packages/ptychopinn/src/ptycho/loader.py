@@ -4,43 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptycho._offsets import Offsets
 from ptycho_config.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ptycho.raw_data import Origin
+    from ptycho._offsets import Origin
 
-__all__ = ["Offsets", "PtychoDataContainer", "load"]
-
-
-class Offsets(np.ndarray):
-    """Offsets (x, y) that know where they come from.
-
-    A prediction and a stitched object need the scan and the canvas, and the client hands on nothing but
-    these.
-    """
-
-    origin: Origin | None
-
-    @classmethod
-    def of(cls, values: np.ndarray, origin: Origin | None) -> Self:
-        """Make offsets out of values, float64."""
-        offsets = np.ascontiguousarray(values, np.float64).view(cls)
-        offsets.origin = origin
-        return offsets
-
-    @property
-    def canvas_shape(self) -> tuple[int, int] | None:
-        """Rows and columns of the object that they lie on; None where there is none."""
-        return None if self.origin is None else self.origin.canvas
-
-    def __array_finalize__(self, obj: np.ndarray | None) -> None:
-        # A part of the groups, or a changed copy, is not what the origin describes.
-        same = isinstance(obj, Offsets) and obj.shape[:1] == self.shape[:1]
-        self.origin = getattr(obj, "origin", None) if same else None
+__all__ = ["PtychoDataContainer", "load"]
 
 
 class PtychoDataContainer:

@@ -9,7 +9,8 @@ import numpy as np
 
 import ptycho.params
 from ptycho_config.errors import DataError
-from ptycho_core.normalisation import LEGACY_PROBE_SCALE, default_probe, scale_probe
+from ptycho_core import scan_from_arrays
+from ptycho_core.physics.normalisation import LEGACY_PROBE_SCALE, default_probe, scale_probe
 
 __all__ = ["get_default_probe", "get_probe", "set_default_probe", "set_probe", "set_probe_guess"]
 
@@ -74,11 +75,10 @@ def set_default_probe() -> None:
 
 def _estimated(X_train: Any) -> np.ndarray:
     """Estimate a probe from amplitudes as the door does for files without one."""
-    from ptycho_core.scan import Scan
 
     if X_train is None:
         raise DataError("there is neither a probe nor frames to estimate one from; give `probe_guess`.")
     frames = np.moveaxis(np.asarray(X_train), -1, 1).reshape(-1, *np.shape(X_train)[1:3])
     # Where the frames were taken is not known here, and hardly matters: the speckle tells the width.
     positions = np.column_stack([np.zeros(len(frames)), np.arange(len(frames), dtype=np.float64)])
-    return Scan.from_arrays(frames, positions, measurement="amplitude", dc="center").probe[0]
+    return scan_from_arrays(frames, positions, measurement="amplitude", dc="center").probe[0]

@@ -9,7 +9,7 @@ count groups in total. Positions and offsets are (x, y) here, and nowhere below.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,32 +17,17 @@ from typing import Any, Literal
 import numpy as np
 
 from ptycho import _watch
+from ptycho._offsets import Origin
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core.grouping import Groups, choose_frames, group_frames
+from ptycho_core import scan_from_arrays
 from ptycho_core.io import open_scan, save_scan
-from ptycho_core.normalisation import unit_factor
+from ptycho_core.physics.normalisation import unit_factor
 from ptycho_core.scan import Scan
+from ptycho_core.scan.grouping import Groups, choose_frames, group_frames
 
-__all__ = ["Origin", "RawData"]
+__all__ = ["RawData"]
 
 _LOG = logging.getLogger("ptychopinn")
-
-
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """Where grouped arrays come from, so that later calls can find the way back.
-
-    Attributes:
-        scan: the frames that were grouped.
-        groups: who is with whom.
-        alpha: factor from stored amplitude to `X_full`.
-        canvas: rows and columns of the client's object, whose pixel (0, 0) is scan coordinate (0, 0).
-    """
-
-    scan: Scan
-    groups: Groups
-    alpha: float
-    canvas: tuple[int, int] | None
 
 
 class RawData:
@@ -248,7 +233,7 @@ def _scan_of(
     x, y = np.asarray(xcoords, np.float64).ravel(), np.asarray(ycoords, np.float64).ravel()
     if x.shape != y.shape:
         raise DataError(f"`xcoords` has {x.size} values and `ycoords` {y.size}; expected as many of each.")
-    return Scan.from_arrays(
+    return scan_from_arrays(
         np.asarray(frames),
         np.column_stack([y, x]),
         None if probe is None else np.asarray(probe),
@@ -261,7 +246,7 @@ def _scan_of(
 
 def _arrays(scan: Scan, groups: Groups, canvas: tuple[int, int] | None) -> dict[str, Any]:
     """Lay frames and offsets out by group: (G, N, N, C), and (G, 1, 2, C) in the order (x, y)."""
-    from ptycho.loader import Offsets
+    from ptycho._offsets import Offsets
 
     g, c = groups.indices.shape
     members = scan.amplitude(groups.indices.ravel()).reshape(g, c, scan.frame_px, scan.frame_px)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.loader import Offsets
+from ptycho._offsets import Offsets
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core.stitching import reassemble_centred, stitch
+from ptycho_core.physics.stitching import reassemble_centred, stitch
 
 __all__ = ["reassemble_position"]
 

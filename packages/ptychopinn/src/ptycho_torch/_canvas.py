@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ptycho.tf_helper import on_canvas
-from ptycho_core.reconstruction import Reconstruction
-from ptycho_core.regrid import on_whole_pixels
+from ptycho_core.physics.canvas import on_whole_pixels
+from ptycho_core.result.reconstruction import Reconstruction
 
 __all__ = ["about_the_middle"]
 

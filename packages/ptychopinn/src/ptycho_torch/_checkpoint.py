@@ -20,7 +20,7 @@ from ptycho_config.errors import BundleError, BundleNotFoundError
 from ptycho_config.models import Config
 from ptycho_core.backend import TrainedModel
 from ptycho_core.bundle import BUNDLE_FILE, read_bundle
-from ptycho_core.io.writes import atomic_path, make_directory
+from ptycho_core.files import atomic_path, make_directory
 from ptycho_torch.config_params import DataConfig, InferenceConfig, ModelConfig, TrainingConfig
 
 __all__ = ["CHECKPOINT", "SETTINGS", "read_settings", "write_checkpoint"]

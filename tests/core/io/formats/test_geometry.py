@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
 from ptycho_config.values import Orientation
-from ptycho_core import Scan, open_scan
-from ptycho_core.io.beam import beam_center_px
-from ptycho_core.io.geometry import ORIENTATIONS, turned_frames, turned_positions
+from ptycho_core import open_scan, scan_from_arrays
+from ptycho_core.io.geometry import ORIENTATIONS, beam_center_px, turned_frames, turned_positions
 
 INVERSE = {name: name for name in ORIENTATIONS} | {"rotate-90": "rotate-270", "rotate-270": "rotate-90"}
 
@@ -166,5 +165,5 @@ def test_a_hot_pixel_is_not_the_beam() -> None:
 
 
 def test_scans_in_memory_stay_as_they_are(original: Any) -> None:
-    scan = Scan.from_arrays(original.counts, original.positions_px, original.probe)
+    scan = scan_from_arrays(original.counts, original.positions_px, original.probe)
     assert isinstance(scan.frames, np.ndarray)

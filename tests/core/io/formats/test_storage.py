@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ptycho_core import open_scan
-from ptycho_core.lazy import LazyFrames
+from ptycho_core.scan.lazy import LazyFrames
 
 KEYS = {"positions_key": "scan"}
 

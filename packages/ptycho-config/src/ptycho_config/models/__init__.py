@@ -1,6 +1,6 @@
 """What to compute, as checked models: network, training, inference, solver, run, watch."""
 
-from ptycho_config.models._base import CanonicalConfig, Config
+from ptycho_config.models.base import CanonicalConfig, Config
 from ptycho_config.models.inference import InferenceConfig
 from ptycho_config.models.model import Architecture, ModelConfig
 from ptycho_config.models.run import RunConfig

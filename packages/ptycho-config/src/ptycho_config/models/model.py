@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ptycho_config.models._base import CanonicalConfig
+from ptycho_config.models.base import CanonicalConfig
 from ptycho_config.values import (
     WHOLE,
     Accepts,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ptycho_config.models._base import CanonicalConfig
+from ptycho_config.models.base import CanonicalConfig
 from ptycho_config.values import (
     WHOLE,
     Duration,

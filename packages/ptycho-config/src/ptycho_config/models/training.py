@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ptycho_config.models._base import CanonicalConfig
-from ptycho_config.models._groups import adopt_n_images
+from ptycho_config.models.base import CanonicalConfig
+from ptycho_config.models.groups import adopt_n_images
 from ptycho_config.models.model import ModelConfig
 from ptycho_config.values import (
     Duration,

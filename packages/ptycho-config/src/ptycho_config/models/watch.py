@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptycho_config.models._base import CanonicalConfig
+from ptycho_config.models.base import CanonicalConfig
 from ptycho_config.values import (
     Duration,
     FilePath,

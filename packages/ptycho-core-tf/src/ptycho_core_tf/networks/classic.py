@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import check_classic_network
+from ptycho_core.learning.architectures import check_classic_network
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.cnn import Cnn
 from ptycho_core_tf.networks.ffno import Ffno

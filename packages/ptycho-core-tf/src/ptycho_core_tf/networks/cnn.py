@@ -20,7 +20,7 @@ from jaxtyping import Complex, Float
 
 from ptycho_config.errors import DataError
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import (
+from ptycho_core.learning.architectures import (
     amplitude_ceiling,
     border_width,
     decoder_widths,

@@ -12,7 +12,7 @@ from typing import Literal
 from jaxtyping import Complex, Float
 
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import amplitude_ceiling, object_channels
+from ptycho_core.learning.architectures import amplitude_ceiling, object_channels
 from ptycho_core_tf.first_weights import uniform
 from ptycho_core_tf.framework import tf
 from ptycho_core_tf.networks.layers import Convolution, at_least_float32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import check_classic_network
+from ptycho_core.learning.architectures import check_classic_network
 from ptycho_core_torch.networks.cnn import Cnn
 from ptycho_core_torch.networks.ffno import Ffno
 from ptycho_core_torch.networks.fno import Fno, FnoVanilla

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import torch
 from ptycho_config.models import ModelConfig
-from ptycho_core.architectures import amplitude_ceiling, object_channels
+from ptycho_core.learning.architectures import amplitude_ceiling, object_channels
 from torch import Tensor, nn
 
 __all__ = [

@@ -7,10 +7,10 @@ Work on a batch is cut into *lanes*, contiguous runs of frames. NumPy gives each
 its operations use one thread each and leave the interpreter lock; a GPU takes the whole batch as one lane.
 """
 
-from ptycho_core.arrays._lanes import Lanes, usable_cores
-from ptycho_core.arrays._libraries import array_libraries, load_arrays
-from ptycho_core.arrays._numpy import NumpyArrays, divergence_allowed
-from ptycho_core.arrays._operations import Array, Arrays
+from ptycho_core.arrays.cores import Lanes, usable_cores
+from ptycho_core.arrays.libraries import array_libraries, load_arrays
+from ptycho_core.arrays.numpy_arrays import NumpyArrays, divergence_allowed
+from ptycho_core.arrays.operations import Array, Arrays
 
 __all__ = [
     "Array",

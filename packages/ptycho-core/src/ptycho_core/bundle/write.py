@@ -15,8 +15,8 @@ from ptycho_core.bundle.probes import encode_probes
 from ptycho_core.bundle.refusal import refused
 from ptycho_core.bundle.weights import encode_weights
 from ptycho_core.bundle.zipped import pack
+from ptycho_core.files import atomic_path, jsonable, make_directory
 from ptycho_core.io.opening import expanded
-from ptycho_core.io.writes import atomic_path, jsonable, make_directory
 
 __all__ = ["write_bundle"]
 

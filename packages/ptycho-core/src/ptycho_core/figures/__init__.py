@@ -1,5 +1,8 @@
 """Pictures of results, scans and comparisons, drawn without a display and written whole or not at all."""
 
+from typing import Any
+
+from ptycho_config.moved import moved_name
 from ptycho_core.figures.comparison import write_comparison
 from ptycho_core.figures.embedded import (
     ObjectPicture,
@@ -10,7 +13,6 @@ from ptycho_core.figures.embedded import (
     residual_map_png,
     training_curves_png,
 )
-from ptycho_core.figures.orientations import write_orientations
 from ptycho_core.figures.result import FIGURE_FILES, write_figures, write_overview
 from ptycho_core.figures.scan import write_scan_picture
 
@@ -25,7 +27,12 @@ __all__ = [
     "training_curves_png",
     "write_comparison",
     "write_figures",
-    "write_orientations",
     "write_overview",
     "write_scan_picture",
 ]
+
+_MOVED = {"write_orientations": "ptycho_core.orientations"}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Complex64, Float, Float32
 
-from ptycho_core.gauge import without_mean_phase, without_ramp
+from ptycho_core.physics.gauge import without_mean_phase, without_ramp
 
 __all__ = [
     "colour_wheel",

@@ -23,8 +23,7 @@ from ptycho_core.figures.panels import (
     title,
 )
 from ptycho_core.figures.position_map import draw_corrections
-from ptycho_core.figures.view import LABELS, ObjectView
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView
 
 __all__ = [
     "ObjectPicture",
@@ -60,7 +59,7 @@ class ObjectPicture(NamedTuple):
     png: bytes
 
 
-def object_pictures(reconstruction: Reconstruction, *, largest_px: int = 4096) -> list[ObjectPicture]:
+def object_pictures(reconstruction: DrawnResult, *, largest_px: int = 4096) -> list[ObjectPicture]:
     """Give amplitude and phase of the part that the frames saw; none where the data carry no image.
 
     Args:
@@ -80,7 +79,7 @@ def object_pictures(reconstruction: Reconstruction, *, largest_px: int = 4096) -
     return pictures
 
 
-def probe_png(reconstruction: Reconstruction) -> bytes:
+def probe_png(reconstruction: DrawnResult) -> bytes:
     """Draw each probe mode twice: its amplitude, and the complex field with hue as phase."""
     probe = reconstruction.probe
     shares = mode_shares(probe)
@@ -102,7 +101,7 @@ def probe_png(reconstruction: Reconstruction) -> bytes:
     return page_png(figure)
 
 
-def residual_map_png(reconstruction: Reconstruction) -> bytes:
+def residual_map_png(reconstruction: DrawnResult) -> bytes:
     """Draw the residual of each frame where the probe stood."""
     figure = blank_page(6.2, 5.3, dpi=_DPI)
     axes = add_axes(figure, 0.65, 0.5, 4.6, 4.6)
@@ -112,7 +111,7 @@ def residual_map_png(reconstruction: Reconstruction) -> bytes:
     return page_png(figure)
 
 
-def residual_curve_png(reconstruction: Reconstruction) -> bytes:
+def residual_curve_png(reconstruction: DrawnResult) -> bytes:
     """Draw the residual of every epoch."""
     figure, axes = _curve_page()
     draw_loss(axes, reconstruction.history, reconstruction.data_residual)
@@ -139,7 +138,7 @@ def training_curves_png(rows: Sequence[Mapping[str, str]]) -> dict[str, bytes]:
     return pictures
 
 
-def corrections_png(reconstruction: Reconstruction) -> bytes | None:
+def corrections_png(reconstruction: DrawnResult) -> bytes | None:
     """Draw by how much positions were corrected; None where they were left as given."""
     if reconstruction.positions_given_px is None:
         return None

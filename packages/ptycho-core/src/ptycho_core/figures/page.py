@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ptycho_core.figures.panels import INK, PAPER
-from ptycho_core.io.writes import atomic_path
+from ptycho_core.files import atomic_path
 
 __all__ = ["blank_page", "page_png", "write_page"]
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ptycho_core.figures.page import blank_page, write_page
 from ptycho_core.figures.panels import add_axes, draw_arrows, title
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.figures.view import DrawnResult
 
 __all__ = ["POSITIONS_FILE", "draw_corrections", "write_positions"]
 
@@ -18,7 +18,7 @@ POSITIONS_FILE = "positions.png"
 _ARROW_SHARE = 0.04
 
 
-def write_positions(reconstruction: Reconstruction, path: str | Path) -> Path:
+def write_positions(reconstruction: DrawnResult, path: str | Path) -> Path:
     """Draw the corrections of the positions into a PNG file.
 
     Raises:
@@ -27,7 +27,7 @@ def write_positions(reconstruction: Reconstruction, path: str | Path) -> Path:
     return write_page(draw_corrections(reconstruction), Path(path))
 
 
-def draw_corrections(reconstruction: Reconstruction) -> Figure:
+def draw_corrections(reconstruction: DrawnResult) -> Figure:
     """Draw the corrections of the positions, all in all and without the strain of the whole scan."""
     moved = reconstruction.position_corrections_px()
     given = reconstruction.positions_px - moved

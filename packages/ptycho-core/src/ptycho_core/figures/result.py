@@ -20,8 +20,7 @@ from ptycho_core.figures.panels import (
     title,
 )
 from ptycho_core.figures.position_map import POSITIONS_FILE, write_positions
-from ptycho_core.figures.view import LABELS, ObjectView
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView
 
 __all__ = ["FIGURE_FILES", "write_figures", "write_overview"]
 
@@ -30,7 +29,7 @@ _UNRELIABLE = "The data cannot carry an image:\ntoo few photons for any object\n
 
 
 def write_figures(
-    reconstruction: Reconstruction,
+    reconstruction: DrawnResult,
     directory: str | Path,
     *,
     phase_limits_rad: tuple[float | None, float | None] = (None, None),
@@ -56,7 +55,7 @@ def write_figures(
     return files
 
 
-def write_overview(reconstruction: Reconstruction, path: str | Path) -> Path:
+def write_overview(reconstruction: DrawnResult, path: str | Path) -> Path:
     """Draw everything at a glance into one PNG file.
 
     Raises:

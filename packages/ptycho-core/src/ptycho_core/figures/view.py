@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Complex64, Float32, Float64
 
-from ptycho_core.bands import row_bands
 from ptycho_core.figures.display import covered_box, covered_region, robust_limits
-from ptycho_core.gauge import linear_ramp, phase_ramp, without_mean_phase
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.physics.canvas import row_bands
+from ptycho_core.physics.gauge import linear_ramp, phase_ramp, without_mean_phase
 
-__all__ = ["LABELS", "ObjectView"]
+__all__ = ["LABELS", "DrawnResult", "ObjectView"]
 
 #: What the grey values are.
 LABELS = {"amplitude": "relative amplitude", "phase": "rad"}
 #: Twice what a page shows.
 _LARGEST_PX = 2048
+
+
+@runtime_checkable
+class DrawnResult(Protocol):
+    """What the pictures need of a result: a `ptycho_core.Reconstruction` has it, and so may other programs'
+    results.
+
+    Its attributes are those of `Reconstruction`, where they are described.
+    """
+
+    @property
+    def object(self) -> Complex64[np.ndarray, "height width"]: ...
+    @property
+    def probe(self) -> Complex64[np.ndarray, "mode n n"]: ...
+    @property
+    def coverage(self) -> Float32[np.ndarray, "height width"]: ...
+    @property
+    def positions_px(self) -> Float64[np.ndarray, "frame 2"]: ...
+    @property
+    def positions_given_px(self) -> Float64[np.ndarray, "frame 2"] | None: ...
+    @property
+    def residual_per_frame(self) -> Float32[np.ndarray, " frame"]: ...
+    @property
+    def data_residual(self) -> float: ...
+    @property
+    def history(self) -> tuple[Mapping[str, Any], ...]: ...
+    @property
+    def timings(self) -> Mapping[str, float]: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def scan_name(self) -> str: ...
+    @property
+    def n_frames(self) -> int: ...
+    @property
+    def frame_px(self) -> int: ...
+    @property
+    def pixel_size_m(self) -> float | None: ...
+    @property
+    def interrupted(self) -> bool: ...
+    @property
+    def image_reliable(self) -> bool: ...
+    def position_corrections_px(self) -> Float64[np.ndarray, "frame 2"]: ...
 
 
 class ObjectView:
@@ -31,7 +76,7 @@ class ObjectView:
 
     def __init__(
         self,
-        reconstruction: Reconstruction,
+        reconstruction: DrawnResult,
         phase_limits_rad: tuple[float | None, float | None] = (None, None),
         *,
         largest_px: int = _LARGEST_PX,

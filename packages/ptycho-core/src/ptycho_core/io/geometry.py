@@ -1,4 +1,4 @@
-"""Geometry on load: crop around the beam, rebin, turn and mirror frames or positions.
+"""Geometry on load: find the beam, crop around it, rebin, turn and mirror frames or positions.
 
 Detectors are larger than what is needed, their beam is not in the middle, and their axes are seldom those of
 the stage. Frames are changed block by block while they are read; mask and probe follow.
@@ -10,14 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Complex, Float64
+from jaxtyping import Bool, Complex, Float64
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.values import Orientation
-from ptycho_core.io.beam import beam_center_px, mean_of_sample
-from ptycho_core.lazy import ArraySource, LazyFrames
+from ptycho_core.scan.lazy import ArraySource, LazyFrames
 
-__all__ = ["ORIENTATIONS", "FrameGeometry", "Geometry", "turned_positions"]
+__all__ = [
+    "ORIENTATIONS",
+    "FrameGeometry",
+    "Geometry",
+    "beam_center_px",
+    "mean_of_sample",
+    "turned_positions",
+]
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 #: First rows and columns are exchanged or not, then y, then x is mirrored or not.
@@ -77,7 +83,7 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameGeometry:
-    """A change of frames, see `ptycho_core.lazy.FrameChange`.
+    """A change of frames, see `ptycho_core.scan.lazy.FrameChange`.
 
     Attributes:
         shifted: the zero frequency was in the corner and goes to the centre first.
@@ -264,3 +270,43 @@ def changed_mask(bad: np.ndarray, change: FrameGeometry) -> np.ndarray:
 def lazily(frames: np.ndarray | LazyFrames) -> LazyFrames:
     """Give frames of either kind the interface of those that are read in blocks."""
     return frames if isinstance(frames, LazyFrames) else LazyFrames(ArraySource(frames))
+
+
+SAMPLED_FRAMES = 64
+_BRIGHT = 0.1  # share of the smoothed maximum
+
+
+def mean_of_sample(
+    frames: np.ndarray | LazyFrames, bad: np.ndarray | None
+) -> tuple[Float64[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+    """Average some frames, evenly spread over the scan, as stored; and mark the pixels to believe."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), SAMPLED_FRAMES)).astype(int))
+    total = np.zeros(frames.shape[1:])
+    good = np.ones(frames.shape[1:], dtype=bool)
+    for number in chosen:
+        frame = np.asarray(frames[int(number)], dtype=np.float64)
+        good &= np.isfinite(frame)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += np.where(np.isfinite(frame), frame, 0) / chosen.size
+    if bad is not None:
+        good &= ~(bad if bad.ndim == 2 else bad.any(axis=0))
+    return np.where(good & np.isfinite(total), np.maximum(total, 0), 0), good
+
+
+def beam_center_px(
+    pattern: Float64[np.ndarray, "height width"], good: Bool[np.ndarray, "height width"]
+) -> tuple[int, int]:
+    """Find the beam in a mean pattern: the centre of its brightest spot, single hot pixels left out."""
+    from scipy import ndimage  # not needed, nor waited for, where nothing is cropped
+
+    smooth = ndimage.median_filter(pattern, size=3)
+    if not smooth.max() > 0:
+        smooth = pattern
+    if not smooth.max() > 0:
+        return pattern.shape[0] // 2, pattern.shape[1] // 2
+    spots, n_spots = ndimage.label(smooth > _BRIGHT * smooth.max())  # pyright: ignore[reportGeneralTypeIssues]
+    light = ndimage.sum_labels(smooth, spots, np.arange(1, n_spots + 1))
+    inside = (spots == 1 + int(np.argmax(light))) & good
+    weight = np.where(inside if inside.any() else spots == 1 + int(np.argmax(light)), smooth, 0)
+    y, x = ndimage.center_of_mass(weight)
+    return round(float(y)), round(float(x))  # pyright: ignore[reportArgumentType]

@@ -11,14 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.found import Keys
+from ptycho_core.io.frame_values import warn
 from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Keys
 from ptycho_core.io.recognise import one_line
-from ptycho_core.io.values import warn
-from ptycho_core.lazy import LazyFrames
-from ptycho_core.survey import frame_chunks
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.survey import frame_chunks
 
 FRAMES = ("diff3d", "diffraction")
 FRAMES_ALSO = "data"

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import DataError
-from ptycho_core.lazy import LazyFrames
+from ptycho_core.scan.lazy import LazyFrames
 
 SMALLEST_FRAME_PX = 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,16 +11,16 @@ import numpy as np
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.values import Orientation
-from ptycho_core import datasets  # the module, not its names: it writes files, so it imports this package
-from ptycho_core.io.door import admit
+from ptycho_core import datasets
+from ptycho_core.io.checked_scan import admit
 from ptycho_core.io.formats.reading import read_scan_file
-from ptycho_core.io.found import Keys
 from ptycho_core.io.geometry import Geometry
 from ptycho_core.io.keys import collect, find_probe
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Keys
 from ptycho_core.io.units import length_factor
 from ptycho_core.scan import Scan
+from ptycho_core.scan.lazy import LazyFrames
 
 
 def open_scan(
@@ -205,3 +206,55 @@ def _read(source: str | Path, keys: Keys) -> Arrays:
             f"{', '.join(datasets.DATASETS)}."
         )
     return read_scan_file(path, scan_name(path), keys)
+
+
+def scan_from_arrays(
+    frames: np.ndarray | LazyFrames,
+    positions_px: np.ndarray,
+    probe: np.ndarray | None = None,
+    *,
+    measurement: Literal["auto", "amplitude", "counts"] = "auto",
+    dc: Literal["auto", "center", "corner"] = "auto",
+    bad_pixels: np.ndarray | None = None,
+    name: str = "scan",
+    probe_source: Literal["file", "given"] = "given",
+    position_convention: Literal["index", "center"] = "index",
+    ground_truth: np.ndarray | None = None,
+    patch_truth: np.ndarray | None = None,
+    pixel_size_m: float | None = None,
+    energy_ev: float | None = None,
+    distance_m: float | None = None,
+    nphotons: float | None = None,
+    metadata: Mapping[str, Any] | None = None,  # Any: whatever JSON the caller chose
+    notes: tuple[str, ...] = (),
+) -> Scan:
+    """Check arrays in memory exactly as `open_scan` checks a file, and make a scan of them.
+
+    Args:
+        frames: (M, N, N), or another layout that `open_scan` knows, such as (N, N, M).
+        positions_px: (M, 2) in the order (y, x).
+        probe: (N, N), (N, N, 1) or (P, N, N); estimated from the mean pattern when None.
+        bad_pixels: (N, N) or (M, N, N), True = bad, DC in the same place as in `frames`.
+        position_convention: "center" adds half a pixel, see physics.md, section 0.
+
+    Raises:
+        DataError: the arrays do not make a scan; the message says which and why.
+    """
+    arrays = Arrays(
+        name=name,
+        frames=frames,
+        positions_px=positions_px,
+        probe=probe,
+        probe_source=probe_source,
+        bad_pixels=bad_pixels,
+        position_convention=position_convention,
+        ground_truth=ground_truth,
+        patch_truth=patch_truth,
+        pixel_size_m=pixel_size_m,
+        energy_ev=energy_ev,
+        distance_m=distance_m,
+        nphotons=nphotons,
+        metadata=dict(metadata or {}),
+        notes=notes,
+    )
+    return admit(arrays, measurement=measurement, dc=dc)

@@ -13,10 +13,9 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import find_positions
 from ptycho_core.io.formats.npy import mapped
 from ptycho_core.io.formats.reading import is_hdf5
-from ptycho_core.io.found import Found, Keys
 from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Found, Keys
 from ptycho_core.io.recognise import first_bytes, one_line
 from ptycho_core.io.units import length_factor
 

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import DataError
+from ptycho_core.files import atomic_path, reserve
 from ptycho_core.io.heaps import check_global_heaps
-from ptycho_core.io.writes import atomic_path, reserve
 
 PLACEHOLDER_PIXEL_M = 1e-9
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy import fft
 
-from ptycho_core.io.writes import jsonable, write_npz
+from ptycho_core.files import jsonable, write_npz
 from ptycho_core.scan import Scan
 
 SCHEMA_VERSION = "1.0.0"

@@ -22,7 +22,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ptycho_config.errors import BackendUnavailableError, DataError
-from ptycho_core.datasets import cache_directory
+from ptycho_core.files import cache_directory
 
 __all__ = ["Kernel", "load_kernel"]
 

@@ -1,4 +1,4 @@
-/* One step of the solver on one batch of frames: the arithmetic of `ptycho_core.solver._level.Level.step`, fused so
+/* One step of the solver on one batch of frames: the arithmetic of `ptycho_core.solver.level.Level.step`, fused so
  * that a frame stays in the processor's cache from its exit wave to its gradients.
  *
  * Complex arrays that Python shares are interleaved (complex64); what lies between them is held in planes, the real

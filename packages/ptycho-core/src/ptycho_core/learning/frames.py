@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Complex64, Float32, Int, Int64
 
 from ptycho_config.errors import ConfigError
-from ptycho_core.normalisation import intensity_scale, unit_factor_from_mean_energy
+from ptycho_core.learning.views import Views
 from ptycho_core.physics import cut_patches, whole_and_rest
+from ptycho_core.physics.normalisation import intensity_scale, unit_factor_from_mean_energy
 from ptycho_core.scan import Scan
-from ptycho_core.views import Views
 
 __all__ = ["FrameBatch", "Frames"]
 

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from ptycho_config.models import TrainingConfig
-from ptycho_core.grouping import group_frames
 from ptycho_core.learning.frames import FrameBatch, Frames
 from ptycho_core.learning.recipe import batch_size_of
+from ptycho_core.scan.grouping import group_frames
 
 __all__ = ["GroupBatches", "Neighbourhoods", "Shuffled", "batches_of"]
 

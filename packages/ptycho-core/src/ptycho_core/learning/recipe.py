@@ -1,22 +1,17 @@
-"""What a network is trained with where nobody chose, and which of two settings of one name holds."""
+"""What a network is trained with where no choice was made: its settings, and labels from a true object."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SHARED_WITH_TRAINING, NetworkExecution
 from ptycho_config.models import TrainingConfig
 from ptycho_core.learning.frames import Frames
+from ptycho_core.scan import Scan
 
-__all__ = [
-    "batch_size_of",
-    "clip_value_of",
-    "learning_rate_of",
-    "settled",
-    "view_share_of",
-]
-
+__all__ = ["batch_size_of", "clip_value_of", "learning_rate_of", "needs_truth", "settled", "view_share_of"]
 
 #: Learning rate of `unet` where nobody chose one.
 _UNET_RATE = 2e-3
@@ -98,3 +93,25 @@ def _loss_for(frames: Frames) -> Literal["poisson", "mae"]:
     """
     seen = frames.mean_counts if frames.kept is None else frames.mean_counts * frames.kept
     return "mae" if seen / frames.scan.frame_px**2 >= _MANY_COUNTS_PER_PIXEL else "poisson"
+
+
+def needs_truth(config: TrainingConfig, scans: Sequence[Scan]) -> bool:
+    """Tell whether the loss looks at the true object, and refuse where a scan has none.
+
+    Raises:
+        ConfigError: DATA-SUP-001, or a weight that its own factor makes void.
+    """
+    supervised = config.model.model_type == "supervised"
+    if config.realspace_mae_weight and not config.realspace_weight:
+        raise ConfigError(
+            f"`--realspace-mae-weight {config.realspace_mae_weight:g}` is multiplied by "
+            "`--realspace-weight`, which is 0. Give `--realspace-weight 1`."
+        )
+    for scan in scans if supervised or config.realspace_mae_weight else ():
+        if scan.ground_truth is None and scan.patch_truth is None:
+            cure = "Use `--model-type pinn`." if supervised else "Leave `--realspace-mae-weight` out."
+            raise ConfigError(
+                f"this training needs labels, and {scan.name} comes without a ground truth. {cure}",
+                finding="DATA-SUP-001",
+            )
+    return supervised or config.realspace_mae_weight > 0

@@ -1,4 +1,4 @@
-"""What a training tells its surroundings, and what it keeps of every epoch."""
+"""What a training tells while it runs, what it keeps of every epoch, and which metric ranks checkpoints."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ptycho_core.callbacks import (
-    Callback,
-    CallbackList,
-    EpochReport,
-    LevelPlan,
-    RunEvent,
-    RunStart,
-    StepReport,
-)
+from ptycho_config.errors import ConfigError
+from ptycho_config.execution import NetworkExecution
+from ptycho_core.learning.advice import flag_prefix
+from ptycho_core.result.callbacks import Callback, CallbackList, EpochReport, LevelPlan, RunStart, StepReport
+from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 
-__all__ = ["TrainingReport"]
+__all__ = ["TrainingReport", "metric_to_watch"]
 
 _SECONDS_BETWEEN_WRITES = 60.0
 
@@ -153,3 +149,22 @@ class TrainingReport:
         by_epochs = None if self._n_epochs is None else (self._n_epochs - epoch) * seconds
         by_time = None if self._max_time_s is None else max(0.0, self._max_time_s - elapsed)
         return min(value for value in (by_epochs, by_time) if value is not None)
+
+
+_TRAIN = ("train_loss", "train_residual", "train_nll")
+_TEST = ("val_loss", "val_residual")
+
+
+def metric_to_watch(execution: NetworkExecution, *, tested: bool) -> str:
+    """Return the metric that ranks the checkpoints: without a test scan a test metric's twin in training.
+
+    Raises:
+        ConfigError: there is no such metric; lists those there are.
+    """
+    name = execution.checkpoint_monitor_metric
+    if name not in (*_TRAIN, *_TEST):
+        raise ConfigError(
+            f"`{flag_prefix(execution)}checkpoint-monitor-metric {name}` is not one of "
+            f"{', '.join((*_TEST, *_TRAIN))}."
+        )
+    return name if tested else name.replace("val_", "train_")

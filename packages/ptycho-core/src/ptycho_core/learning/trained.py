@@ -14,27 +14,20 @@ import numpy as np
 from ptycho_config.errors import ConfigError, TrainingError
 from ptycho_config.execution import NetworkExecution, SolverExecutionConfig
 from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
-from ptycho_core.assemble import make_reconstruction
-from ptycho_core.bundle import Scaling
-from ptycho_core.callbacks import (
-    Callback,
-    CallbackList,
-    EpochReport,
-    LevelPlan,
-    RunEvent,
-    RunStart,
-    StepReport,
-)
-from ptycho_core.grouping import group_frames
+from ptycho_core.bundle import Bundle, Scaling, write_bundle
 from ptycho_core.learning.advice import smaller_inference_advice
 from ptycho_core.learning.frames import FrameBatch, Frames
-from ptycho_core.learning.run import Earlier
-from ptycho_core.normalisation import intensity_scale, physical_probe
-from ptycho_core.probe_refinement import refine_probe, same_probe
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.learning.prepare import Earlier
+from ptycho_core.learning.probe_refinement import refine_probe, same_probe
+from ptycho_core.physics.normalisation import intensity_scale, physical_probe
+from ptycho_core.result.assemble import make_reconstruction
+from ptycho_core.result.callbacks import Callback, CallbackList, EpochReport, LevelPlan, RunStart, StepReport
+from ptycho_core.result.history import RunEvent
+from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
+from ptycho_core.scan.grouping import group_frames
 
-__all__ = ["Imager", "Trained"]
+__all__ = ["SCALARS", "Imager", "Trained", "write_stored"]
 
 _MARGIN_PX = 4
 #: Frames from the middle of a scan that are enough to refine its probe.
@@ -284,3 +277,39 @@ def _groups(positions_px: np.ndarray, training: TrainingConfig) -> np.ndarray:
 
 def _gridsize(model: ModelConfig) -> int:
     return 1 if model.architecture == "unet" else model.gridsize
+
+
+def write_stored(
+    path: str | Path,
+    trained: Trained,
+    *,
+    weights: Mapping[str, np.ndarray],
+    probe: np.ndarray,
+    backend: str,
+    versions: Mapping[str, str],
+) -> Path:
+    """Write `wts.h5.zip`.
+
+    Args:
+        weights: tensors of the architecture and `SCALARS`, float32, in the canonical layout.
+        probe: (P, N, N) in the gauge of the configuration.
+        backend, versions: the core that writes, and its framework; those that trained it are kept.
+    """
+    model = trained.training.model
+    bundle = Bundle(
+        architecture=model.architecture,
+        model=model.model_dump(mode="json"),
+        training=trained.training.model_dump(mode="json", exclude={"model"}),
+        weights=dict(weights),
+        scaling=trained.scaling,
+        probe=probe,
+        probe_given=trained.probe_given.astype(np.complex64),
+        history=trained.history,
+        # Who opens a bundle and writes it again did not train it.
+        provenance={"backend": backend, **versions, **trained.provenance},
+    )
+    return write_bundle(path, bundle)
+
+
+#: Scalars of a `PtychoNetwork` that are stored beside the tensors of its architecture.
+SCALARS = ("log_scale", "back_projection_std")

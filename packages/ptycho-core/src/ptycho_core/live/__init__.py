@@ -6,11 +6,11 @@ and `by_network` make an image of it, `picture` draws it.
 """
 
 from ptycho_core.live.arrival import Arrival, Source
-from ptycho_core.live.by_network import ByNetwork
-from ptycho_core.live.by_solver import BySolver
 from ptycho_core.live.intake import Intake
+from ptycho_core.live.network import ByNetwork
 from ptycho_core.live.opening import open_source
 from ptycho_core.live.record import LiveOptions, LiveRecord, LiveReport, Worker
+from ptycho_core.live.solver import BySolver
 from ptycho_core.live.watching import watch
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays
 
 __all__ = ["Arrival", "Source"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.formats.npy import mapped
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.live.positions import PositionsBeside
 

@@ -12,16 +12,16 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.checked_scan import warn_without_overlap
+from ptycho_core.io.frame_values import LARGEST_CANVAS_PX, LARGEST_NAN_FRACTION
 from ptycho_core.io.geometry import turned_positions
-from ptycho_core.io.object_pixels import on_grid
-from ptycho_core.io.offered import Arrays
 from ptycho_core.io.opening import let_in
-from ptycho_core.io.overlap import warn_without_overlap
-from ptycho_core.io.start_probe import estimate_probe
-from ptycho_core.io.values import LARGEST_CANVAS_PX, LARGEST_NAN_FRACTION
-from ptycho_core.lazy import LazyFrames
+from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.units import on_grid
 from ptycho_core.live.arrival import Arrival, Source
 from ptycho_core.scan import Scan
+from ptycho_core.scan.estimated_probe import estimate_probe
+from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["Intake"]
 

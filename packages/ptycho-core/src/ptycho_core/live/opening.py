@@ -8,8 +8,8 @@ from typing import Any
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import datasets
-from ptycho_core.io.found import Keys
 from ptycho_core.io.opening import expanded, open_scan
+from ptycho_core.io.raw_scan import Keys
 from ptycho_core.live.arrival import Source
 from ptycho_core.live.frame_files import FrameFiles
 from ptycho_core.live.positions import PositionsBeside

@@ -9,7 +9,7 @@ import PIL.Image
 from jaxtyping import Complex64, Float32, UInt8
 
 from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
-from ptycho_core.io.writes import atomic_path
+from ptycho_core.files import atomic_path
 
 __all__ = ["draw_live", "live_picture"]
 

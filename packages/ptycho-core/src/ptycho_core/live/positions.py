@@ -9,8 +9,8 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.npy import NpyHeader, read_npy_header
-from ptycho_core.io.offered import Arrays
 from ptycho_core.io.positions import with_positions
+from ptycho_core.io.raw_scan import Arrays
 from ptycho_core.io.recognise import first_bytes
 
 __all__ = ["PositionsBeside", "declared_rows", "find_beside", "grown_array", "without_blank_end"]

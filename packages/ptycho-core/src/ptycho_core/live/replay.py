@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.scan import Scan
 

@@ -14,12 +14,11 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.reading import is_hdf5, read_scan_file
-from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5Source, without_lock
-from ptycho_core.io.offered import Arrays
-from ptycho_core.lazy import ChainedSource, FrameSource, LazyFrames
+from ptycho_core.io.raw_scan import Arrays, Keys
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.live.positions import PositionsBeside, declared_rows, grown_array, without_blank_end
+from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
 
 __all__ = ["GrowingStack"]
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import OutputError
-from ptycho_core.callbacks import Callback, CallbackList, RunEvent
 from ptycho_core.live.arrival import Source
 from ptycho_core.live.feed import Feed
 from ptycho_core.live.intake import Intake
 from ptycho_core.live.picture import draw_live, live_picture
 from ptycho_core.live.record import LiveOptions, LiveRecord, LiveReport, Worker
-from ptycho_core.reconstruction import Reconstruction
+from ptycho_core.result.callbacks import Callback, CallbackList
+from ptycho_core.result.history import RunEvent
+from ptycho_core.result.reconstruction import Reconstruction
 
 __all__ = ["watch"]
 

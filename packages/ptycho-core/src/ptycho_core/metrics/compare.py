@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Complex, Complex64, Float64, Inexact, Real
 
 from ptycho_config.errors import DataError
-from ptycho_core.gauge import linear_ramp, phase_ramp, without_mean_phase
+from ptycho_core.physics.gauge import linear_ramp, phase_ramp, without_mean_phase
 
 from .fourier_ring import HALF, ONE_SEVENTH, cutoff, first_crossing, ring_correlation, windowed
 from .object_error import lit_region, object_error

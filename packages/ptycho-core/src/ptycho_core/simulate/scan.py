@@ -1,7 +1,7 @@
 """Scans with known truth: an object, a probe and a path become Poisson counts.
 
 The truth is exact: the probe moves by fractions of a pixel in Fourier space, the object is cut at whole
-pixels, the propagation is the orthonormal transform; that is the model of `ptycho_core.residual`.
+pixels, the propagation is the orthonormal transform; that is the model of `ptycho_core.physics.residual`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import scipy.fft
 from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import ConfigError
+from ptycho_core.io import scan_from_arrays
 from ptycho_core.scan import Scan
 from ptycho_core.simulate.objects import ObjectKind, make_object
 from ptycho_core.simulate.positions import PositionKind, make_positions, step_for_overlap_px
@@ -172,7 +173,7 @@ def _measured(
     if bad_pixel_fraction > 0:
         bad = random.random((n, n)) < bad_pixel_fraction
         counts[:, bad] = random.integers(0, 1 << 20, (len(counts), int(bad.sum())))
-    scan = Scan.from_arrays(
+    scan = scan_from_arrays(
         counts,
         positions_px,
         start,

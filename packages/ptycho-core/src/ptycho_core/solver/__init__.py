@@ -1,26 +1,31 @@
 """From a scan to object and probe, with nothing to tune and no framework needed.
 
-`solve` is the public interface; `LiveSolver` makes a preview from frames that are still coming. Beforehand,
-`choose_arrays` says where it would run and `noise_floor` how far the photons carry; from
-`HOPELESS_NOISE_FLOOR` on they carry no image.
+`solve` is the public interface. Beforehand, `choose_arrays` says where it would run and `noise_floor` how
+far the photons carry; from `HOPELESS_NOISE_FLOOR` on they carry no image.
 
-The rooms behind them: `_run` is one run. `_first_look`, `_statistics` and `_start_probe` look at the scan,
-`_earlier` at a result to go on from; `_schedule` and `_batches` plan. `_descent` runs a `_level`, made of
-`_canvas` and `_comparison` (the data), `_probe_state` and `_object_state` (the solution), and `_frame_steps`
-with `_freedoms`, `_places` and `_strain` (what each frame has of its own). `_resample` changes resolution,
-`_gauge` finishes, `_monitor` tells of it all.
+The way through this room: `solve` takes what `start` makes of the scan or of an earlier result, with
+`probe_search` where the scan's probe is only a guess; `schedule` and `batches` plan. `descent` runs a
+`level`, made of `windows` and `misfit` (the data), `state` (the solution), and `frame_updates` with
+`frame_parameters` (what is found for each frame). `spectra` and `background` help, `monitor` tells of it
+all.
 """
 
-from ptycho_core.solver._choose_arrays import choose_arrays
-from ptycho_core.solver._live import LiveFrames, LiveSolver
-from ptycho_core.solver._solve import solve
-from ptycho_core.solver._statistics import HOPELESS_NOISE_FLOOR, noise_floor
+from typing import Any
+
+from ptycho_config.moved import moved_name
+from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, noise_floor
+from ptycho_core.solver.choose_arrays import choose_arrays
+from ptycho_core.solver.solve import solve
 
 __all__ = [
     "HOPELESS_NOISE_FLOOR",
-    "LiveFrames",
-    "LiveSolver",
     "choose_arrays",
     "noise_floor",
     "solve",
 ]
+
+_MOVED = {"LiveFrames": "ptycho_core.live.solver", "LiveSolver": "ptycho_core.live.solver"}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)

@@ -136,7 +136,7 @@ def _modules(package: str) -> Iterator[str]:
         for file in sorted(folder.rglob("*.py")):
             parts = file.relative_to(folder).with_suffix("").parts
             text = file.read_text(encoding="utf-8")
-            if "probes" not in parts and ("finding=" in text or any(name in text for name in _POLICY)):
+            if "checks" not in parts and ("finding=" in text or any(name in text for name in _POLICY)):
                 yield ".".join([package, *(part for part in parts if part != "__init__")])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from ptycho_config import hardware
 from ptycho_config.findings import Finding
-from ptycho_core.provenance import versions
+from ptycho_core.result.provenance import versions
 from ptycho_dispatch.audit.verdicts import Audit, Verdict
 
 __all__ = ["as_markdown", "code_references", "symbol"]

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _flow(symbols: list[str]) -> list[str]:
-    from ptycho_dispatch.probes.flow import dispatcher_flow
+    from ptycho_dispatch.checks.flow import dispatcher_flow
 
     try:
         return dispatcher_flow(symbols)

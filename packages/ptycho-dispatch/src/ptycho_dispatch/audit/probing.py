@@ -51,8 +51,8 @@ def probes_of(finding: Finding, packages: Collection[str]) -> list[str]:
     """List the probes of a finding: the one of its page, then what every installed package adds."""
     probes = [] if finding.probe is None else [finding.probe]
     for package in packages:
-        if locate(f"{package}.probes.PROBES") is not None:
-            probes += import_module(f"{package}.probes").PROBES.get(finding.id, ())
+        if locate(f"{package}.checks.PROBES") is not None:
+            probes += import_module(f"{package}.checks").PROBES.get(finding.id, ())
     return list(dict.fromkeys(probes))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from ptycho_config.flags import flag_specs
 from ptycho_config.naming import Part, places
-from ptycho_dispatch import inference, settings, training, watching
+from ptycho_dispatch import settings
+from ptycho_dispatch.commands import inference, training, watching
 from ptycho_dispatch.execution_parts import core_prefix
 
 __all__ = ["as_typed", "repeating_words"]

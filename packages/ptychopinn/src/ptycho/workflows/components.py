@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import ptycho.params
-from ptycho import _example, _watch, _work
+from ptycho import _example, _last_trained, _watch, _work
 from ptycho.config.config import TrainingConfig, load_yaml_config
 from ptycho.loader import PtychoDataContainer
 from ptycho.loader import load as _load
@@ -19,9 +19,9 @@ from ptycho.raw_data import RawData
 from ptycho.tf_helper import on_canvas
 from ptycho.workflows import backend_selector
 from ptycho_config.errors import ConfigError
+from ptycho_core.files import atomic_path
 from ptycho_core.io import make_directory, open_scan
-from ptycho_core.io.writes import atomic_path
-from ptycho_core.regrid import on_whole_pixels
+from ptycho_core.physics.canvas import on_whole_pixels
 from ptycho_dispatch.dispatcher import Orientation
 
 __all__ = [
@@ -167,7 +167,7 @@ def load_data(
     Raises:
         DataError: the file is no scan.
     """
-    from ptycho_core.grouping import choose_frames
+    from ptycho_core.scan.grouping import choose_frames
 
     scan = open_scan(file_path)
     if n_subsample is not None:
@@ -223,9 +223,7 @@ def reassemble_cdi_image(
     Raises:
         ConfigError: there is no network.
     """
-    from ptycho import model_manager
-
-    network = model or model_manager._last
+    network = model or _last_trained.last()
     if network is None:
         raise ConfigError("there is no network to reconstruct with; train one, or pass `model=`.")
     scan = Orientation(flip_x, flip_y, transpose).applied_to(_work.scan_of(test_data))

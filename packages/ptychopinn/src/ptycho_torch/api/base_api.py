@@ -17,7 +17,7 @@ import numpy as np
 
 from ptycho import _client, _watch, _work
 from ptycho_config.errors import ConfigError
-from ptycho_core.scan import Scan
+from ptycho_core import scan_from_arrays
 from ptycho_torch import _checkpoint, _files, config_bridge
 from ptycho_torch._canvas import about_the_middle
 from ptycho_torch.config_params import DataConfig, DatagenConfig, InferenceConfig, ModelConfig, TrainingConfig
@@ -135,7 +135,7 @@ class PtychoDataLoader:
         """
         loader = cls.__new__(cls)
         loader.output_dir, loader.test_scan = Path(), None
-        loader.scan = Scan.from_arrays(
+        loader.scan = scan_from_arrays(
             np.asarray(diff_patterns),
             np.asarray(positions, np.float64),
             np.asarray(probe),

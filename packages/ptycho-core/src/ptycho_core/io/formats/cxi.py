@@ -12,11 +12,10 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import find_positions
-from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5, text_of
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Keys
 from ptycho_core.io.units import HC_EV_M
-from ptycho_core.lazy import LazyFrames
+from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["matches", "read"]
 

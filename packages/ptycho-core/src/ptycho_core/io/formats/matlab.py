@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from ptycho_core.io.formats import named
-from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Keys
 
 __all__ = ["matches", "read"]
 

@@ -6,11 +6,10 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.found import Found, Keys
 from ptycho_core.io.hdf5 import Hdf5, unit_of
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Found, Keys
 from ptycho_core.io.units import length_factor
-from ptycho_core.lazy import LazyFrames
+from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["find_frames", "find_positions", "find_probe", "matches", "read"]
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import find_positions, find_probe
-from ptycho_core.io.found import Found, Keys
 from ptycho_core.io.hdf5 import Hdf5, numbered, text_of
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Found, Keys
 from ptycho_core.io.units import HC_EV_M
-from ptycho_core.lazy import ChainedSource, LazyFrames
+from ptycho_core.scan.lazy import ChainedSource, LazyFrames
 
 __all__ = ["matches", "read"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.npy import read_npy_header
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays
 from ptycho_core.io.recognise import one_line
 
 __all__ = ["mapped", "read"]

@@ -9,11 +9,10 @@ from dataclasses import replace
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats import named
-from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5
-from ptycho_core.io.offered import Arrays
 from ptycho_core.io.product import OBJECT, POSITION_X, POSITION_Y, PROBE, read_product
-from ptycho_core.lazy import LazyFrames
+from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["RAW_DIFFRACTION", "is_product", "matches", "read"]
 

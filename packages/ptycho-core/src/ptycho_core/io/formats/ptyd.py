@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.found import Keys
 from ptycho_core.io.hdf5 import Hdf5
-from ptycho_core.io.offered import Arrays
-from ptycho_core.lazy import ChainedSource, LazyFrames
+from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.scan.lazy import ChainedSource, LazyFrames
 
 __all__ = ["matches", "read"]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_core.io.found import Keys
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays, Keys
 from ptycho_core.io.recognise import first_bytes
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.offered import Arrays
+from ptycho_core.io.raw_scan import Arrays
 from ptycho_core.io.recognise import one_line
-from ptycho_core.lazy import ChainedSource, FrameSource, LazyFrames
+from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
 
 __all__ = ["read"]
 

@@ -4,9 +4,9 @@ Frames stay in the file (`Hdf5Source`); everything else is read at once and has 
 still being written are opened in SWMR mode, virtual data sets only where their sources exist.
 """
 
-from ptycho_core.io.hdf5._file import Hdf5, opened
-from ptycho_core.io.hdf5._frames import Hdf5Source
-from ptycho_core.io.hdf5._handles import translated, without_lock
-from ptycho_core.io.hdf5._values import numbered, text_of, unit_of
+from ptycho_core.io.hdf5.file import Hdf5, opened
+from ptycho_core.io.hdf5.frames import Hdf5Source
+from ptycho_core.io.hdf5.handles import translated, without_lock
+from ptycho_core.io.hdf5.values import numbered, text_of, unit_of
 
 __all__ = ["Hdf5", "Hdf5Source", "numbered", "opened", "text_of", "translated", "unit_of", "without_lock"]

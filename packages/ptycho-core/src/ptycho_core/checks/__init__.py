@@ -1,0 +1,22 @@
+"""Probes of this package; what a probe is says `ptycho_config.checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["PROBES"]
+
+PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "BUNDLE-001": ("ptycho_core.checks.bundles.bundles_hold_no_code",),
+        "DATA-001": ("ptycho_core.checks.scans.scans_are_checked_at_the_door",),
+        "DATA-SUP-001": ("ptycho_core.checks.labels.labels_are_asked_for",),
+        "FORMAT-001": ("ptycho_core.checks.layouts.the_frame_axis_is_found_and_announced",),
+        "NORMALIZATION-001": ("ptycho_core.checks.scales.scales_are_never_mixed",),
+        "OVERSAMPLING-001": ("ptycho_core.checks.groups.more_groups_than_frames_are_a_decision",),
+        "POLICY-001": ("ptycho_core.checks.solver.the_solver_takes_no_other_device",),
+    }
+)
+"""Finding -> import paths of the probes of this package."""

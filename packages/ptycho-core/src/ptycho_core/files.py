@@ -1,0 +1,189 @@
+"""Writing files whole or not at all.
+
+Everything is written under a temporary name in the same directory, flushed to the disk, and renamed. A killed
+run leaves at most a temporary file, never half a file under a final name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import platformdirs
+
+from ptycho_config.errors import OutputError
+
+__all__ = ["CACHE_DIR_VARIABLE", "cache_directory"]
+
+_ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
+_LOCAL_HEADER_BYTES = 30
+_ZIP64_EXTRA_BYTES = 20
+#: What file systems answer that cannot promise room; zeros take it there, as on systems that know no promise.
+_NO_PROMISES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_SOME_MORE_BYTES = 1 << 20  # attributes, headers and tables
+_ZEROS_BYTES = 1 << 20
+_PADDING_FIELD = 0x5054  # an extra field that readers skip, zip application note section 4.6
+
+
+@contextmanager
+def atomic_path(final: str | Path, *, lasting: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `final`; on success it becomes `final`, on failure it is removed.
+
+    Args:
+        lasting: flush it to the disk; a picture that the next second replaces need not be.
+    Raises:
+        OutputError: the directory cannot be written, the disk is full; names the path and the cause.
+    """
+    final = Path(final)
+    temporary = final.with_name(f".{final.name[:80]}.{secrets.token_hex(4)}.part")
+    with _explained(final):
+        # Not mkstemp, whose files only the owner may read: the result gets the permissions of any other file.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        with _explained(final):
+            yield temporary
+            if lasting:
+                _settle(temporary, final)
+            else:
+                temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def reserve(file: BinaryIO, n_bytes: int) -> None:
+    """Make an open file so large that the disk has room for what will be written into it, and some more.
+
+    For libraries that write in many pieces and report a full disk badly: here it shows before they begin.
+
+    Raises:
+        OSError: there is too little room.
+    """
+    n_bytes += _SOME_MORE_BYTES
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return
+        except OSError as error:
+            if error.errno not in _NO_PROMISES:
+                raise
+    file.seek(0, os.SEEK_END)
+    for _ in range(-(-n_bytes // _ZEROS_BYTES)):
+        file.write(bytes(_ZEROS_BYTES))
+    file.flush()
+
+
+def make_directory(directory: str | Path) -> Path:
+    """Create a directory and its parents, and make sure that files can be written there.
+
+    Raises:
+        OutputError: that is impossible; names the directory and the cause.
+    """
+    path = Path(directory).expanduser()
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file in UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_json(path: str | Path, data: Any) -> Path:  # Any: whatever JSON can hold, NumPy and paths included
+    """Write an indented JSON file; NaN and infinite numbers become null, as the format has none."""
+    return write_text(path, json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> Path:
+    """Write arrays as an NPZ whose plain members begin at multiples of 64 bytes, ready to be mapped.
+
+    Raises:
+        OutputError: it could not be written.
+        ValueError: an array holds Python objects, which would need a pickle.
+    """
+    for key, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"`{key}` holds Python objects. Expected plain numbers or text.")
+    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", kind, allowZip64=True) as archive:
+        for key, array in arrays.items():
+            info = zipfile.ZipInfo(f"{key}.npy")  # a fixed date: equal arrays make equal files
+            info.compress_type = kind
+            info.extra = _padding(archive.fp.tell() if archive.fp else 0, info.filename)
+            with archive.open(info, "w", force_zip64=True) as member:
+                # An array of its own order: asanyarray keeps Fortran order, which the header then declares.
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    return Path(path)
+
+
+def jsonable(value: Any) -> Any:  # Any: the data model of JSON, recursively
+    """Turn NumPy numbers, arrays, paths, tuples and sets into what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        return jsonable(value.tolist())
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def _padding(offset: int, filename: str) -> bytes:
+    """Return an extra field that makes the values begin aligned; an NPY header is itself a multiple of 64."""
+    begin = offset + _LOCAL_HEADER_BYTES + len(filename.encode()) + _ZIP64_EXTRA_BYTES
+    fill = -(begin + 4) % _ALIGNMENT
+    return _PADDING_FIELD.to_bytes(2, "little") + fill.to_bytes(2, "little") + bytes(fill)
+
+
+def _settle(temporary: Path, final: Path) -> None:
+    """Flush a finished file to the disk and give it its name."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(final)
+    with suppress(OSError):  # some file systems cannot flush a directory; the file itself is safe by now
+        directory = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one line with the path, the cause and the cure."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        cause = error.strerror or str(error) or type(error).__name__
+        cure = "Free some space or choose another directory with `--output-dir`."
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            cure = "Choose a directory that can be written with `--output-dir`."
+        raise OutputError(f"{path}: cannot be written ({cause}). Nothing was left there. {cure}") from error
+
+
+def cache_directory() -> Path:
+    """Return where fetched data live; the environment variable `PTYCHO_CACHE_DIR` moves it."""
+    chosen = os.environ.get(CACHE_DIR_VARIABLE)
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("ptycho"))
+
+
+CACHE_DIR_VARIABLE = "PTYCHO_CACHE_DIR"

@@ -1,0 +1,223 @@
+"""What the values of a scan may be: finite, not negative, in pixels; and which of two meanings they have.
+
+All frames are read once for it: what they are, where their zero frequency is, and which pixels are bad.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from ptycho_config.errors import DataError, PolicyWarning
+from ptycho_core.io.npz import Checksum
+from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
+
+__all__ = ["bad_with_nan", "place_of_dc", "read_frames"]
+
+LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; in pixels, nobody steps by less than a hundredth in all
+LARGEST_CANVAS_PX = 1 << 30
+LARGEST_COUNTS = 1e30  # so that the energy of a frame still is a float32
+LARGEST_NAN_FRACTION = 0.5
+
+
+def warn(message: str, *, finding: str | None = None) -> None:
+    """Warn the caller of the front door, with the finding where one is at stake."""
+    if finding is None:
+        warnings.warn(message, UserWarning, stacklevel=4)
+    else:
+        warnings.warn(PolicyWarning(message, finding=finding), stacklevel=4)
+
+
+def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_px: int, name: str) -> None:
+    """Refuse positions that are not finite, in metres, or need a canvas that no machine holds."""
+    finite = np.isfinite(positions_px).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{name}: {np.count_nonzero(~finite)} of {finite.size} positions are NaN or infinite, the first "
+            f"at frame {int(np.argmin(finite))}. Expected finite pixels; drop those frames.",
+            finding="DATA-001",
+        )
+    with np.errstate(over="ignore"):
+        extent = positions_px.max(axis=0) - positions_px.min(axis=0)
+        canvas_px = np.prod(extent + frame_px)
+    if positions_px.shape[0] > 1 and 0 < extent.max() < LARGEST_EXTENT_IN_METRES:
+        raise DataError(
+            f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, which is no scan; they "
+            "look like metres. Expected pixels, or the object's pixel in metres (`--pixel-size-m`; or "
+            "`--energy-ev`, `--distance-m` and `--detector-pixel-m`), by which they are then divided: "
+            "wavelength x distance / (N x detector pixel).",
+            finding="DATA-001",
+        )
+    if not canvas_px <= LARGEST_CANVAS_PX:
+        raise DataError(
+            f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, a canvas of "
+            f"{canvas_px:.2g} pixels. Expected at most {LARGEST_CANVAS_PX:.2g}; are they in nanometres or "
+            "steps of a motor? Divide them by the pixel size.",
+            finding="DATA-001",
+        )
+    if positions_px.shape[0] > 1 and extent.max() == 0:
+        warn(
+            f"{name}: all {positions_px.shape[0]} positions are equal. Ptychography needs a probe that moves."
+        )
+
+
+def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
+    """Refuse frames that are infinite, all NaN, all zero, too large, or negative amplitudes."""
+    if survey.first_infinite is not None:
+        raise DataError(
+            f"{name}: frame {survey.first_infinite} holds infinite values. Expected finite numbers; mark "
+            "such pixels in `bad_pixels` or store NaN there.",
+            finding="DATA-001",
+        )
+    if survey.first_all_nan is not None:
+        raise DataError(
+            f"{name}: frame {survey.first_all_nan} is NaN everywhere. NaN marks single bad pixels; drop that "
+            f"frame and its position.",
+            finding="DATA-001",
+        )
+    if survey.n_nan > LARGEST_NAN_FRACTION * n_values:
+        raise DataError(
+            f"{name}: {100 * survey.n_nan / n_values:.0f} % of all values are NaN. NaN marks bad pixels, of "
+            f"which at most {100 * LARGEST_NAN_FRACTION:.0f} % can be missing.",
+            finding="DATA-001",
+        )
+    largest = max(abs(survey.minimum), abs(survey.maximum))
+    if largest > (LARGEST_COUNTS if survey.measurement == "counts" else LARGEST_COUNTS**0.5):
+        raise DataError(
+            f"{name}: the diffraction reaches {largest:.3g}, more than float32 can square and sum. Expected "
+            f"counts or their square root; divide by a constant.",
+            finding="DATA-001",
+        )
+    if survey.n_negative and survey.measurement == "amplitude":
+        raise DataError(
+            f"{name}: {survey.n_negative} values are negative, the smallest is {survey.minimum:.3g}. An "
+            "amplitude cannot be; if these are dark-subtracted counts, say `--measurement counts`.",
+            finding="DATA-001",
+        )
+    if survey.maximum <= 0:
+        raise DataError(
+            f"{name}: all frames are zero. Expected diffraction; was the shutter open, is the mask inverted?",
+            finding="DATA-001",
+        )
+    if survey.n_negative:
+        warn(
+            f"{name}: {survey.n_negative} negative counts, down to {survey.minimum:.3g}, are taken as 0.",
+            finding="DATA-001",
+        )
+
+
+def measurement_reason(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> str:
+    """Say why the automatic rule took the values for counts or amplitude."""
+    if frames.dtype.kind != "f":
+        return f"the type is {frames.dtype}"
+    if survey.measurement == "counts":
+        return f"all {frames.dtype} values are whole numbers and the largest is {survey.maximum:g}"
+    return f"the {frames.dtype} values " + ("do not exceed 1" if survey.integral else "have fractions")
+
+
+def find_dc(pattern: Float64[np.ndarray, "n n"]) -> tuple[Literal["center", "corner"], str]:
+    """Find where the zero frequency is, by where a mean pattern is brighter (physics.md, section 1).
+
+    Returns:
+        The place, and the two mean counts that decided.
+    """
+    n = pattern.shape[0]
+    inner = slice(n // 2 - n // 4, n // 2 + n // 4)
+    corner = n // 4
+    near_edges = np.r_[0:corner, n - corner : n]
+    center_counts = float(pattern[inner, inner].mean())
+    corner_counts = float(pattern[np.ix_(near_edges, near_edges)].mean())
+    place: Literal["center", "corner"] = "corner" if corner_counts > center_counts else "center"
+    return (
+        place,
+        f"{center_counts:.4g} counts per pixel around the centre, {corner_counts:.4g} in the corners",
+    )
+
+
+def read_frames(
+    arrays: Arrays,
+    frames: np.ndarray | LazyFrames,
+    bad: np.ndarray | None,
+    measurement: str,
+    notes: list[str],
+) -> tuple[np.ndarray | LazyFrames, FrameSurvey]:
+    """Read all frames once: check their checksum and their values, and decide what they are."""
+    frames, checksum = _contiguous(frames, arrays.checksum)
+    declared = arrays.declared_measurement if measurement == "auto" else None
+    survey = survey_frames(
+        frames,
+        bad_pixels=bad,
+        measurement=declared[0] if declared else measurement,  # type: ignore[arg-type]
+        on_chunk=None if checksum is None else checksum.update,
+    )
+    if checksum is not None:
+        checksum.verify()
+    require_sound_frames(survey, arrays.name, frames.size)
+    notes.append(_measurement_note(measurement, declared, frames, survey))
+    dark = int(np.count_nonzero(survey.counts_per_frame == 0))
+    if dark:
+        notes.append(f"{dark} of {frames.shape[0]} frames hold no counts.")
+    return frames, survey
+
+
+def _contiguous(
+    frames: np.ndarray | LazyFrames, checksum: Checksum | None
+) -> tuple[np.ndarray | LazyFrames, Checksum | None]:
+    """Copy frames whose frame axis is scattered over the file, once, into one piece per frame."""
+    if isinstance(frames, LazyFrames) or frames.flags.c_contiguous:
+        return frames, checksum
+    if checksum is not None:
+        in_file_order = frames if frames.flags.f_contiguous else np.moveaxis(frames, 0, 2)
+        checksum.update(in_file_order)
+        checksum.verify()
+    return np.ascontiguousarray(frames), None
+
+
+def _measurement_note(
+    asked: str, declared: tuple[str, str] | None, frames: np.ndarray | LazyFrames, survey: FrameSurvey
+) -> str:
+    if declared is not None:
+        reason = declared[1]
+    elif asked != "auto":
+        reason = "that is what was asked for"
+    else:
+        reason = measurement_reason(frames, survey)
+    return f"DATA-001: the values are taken for {survey.measurement}, because {reason}."
+
+
+def place_of_dc(
+    asked: str, declared: Literal["center", "corner"] | None, survey: FrameSurvey, notes: list[str]
+) -> Literal["center", "corner"]:
+    """Decide where the zero frequency is, and note why."""
+    place: Literal["center", "corner"]
+    if asked != "auto":
+        place, reason = "corner" if asked == "corner" else "center", "that is what was asked for"
+    elif declared is not None:
+        place, reason = declared, "the file's metadata says so"
+    else:
+        place, reason = find_dc(survey.counts_sum / survey.counts_per_frame.size)
+    notes.append(f"DATA-001: the zero frequency is in the {place}, because {reason}.")
+    return place
+
+
+def bad_with_nan(
+    frames: np.ndarray | LazyFrames, bad: np.ndarray | None, survey: FrameSurvey, notes: list[str]
+) -> np.ndarray | None:
+    """Join the mask given with the pixels that are NaN; one mask for all frames where that is enough."""
+    if survey.nan_always is not None and survey.nan_ever is not None:
+        if np.array_equal(survey.nan_always, survey.nan_ever):
+            nan = survey.nan_ever
+        else:
+            nan = np.zeros(frames.shape, dtype=bool)
+            for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
+                np.isnan(frames[chunk], out=nan[chunk])
+        notes.append(f"{survey.n_nan} values are NaN and count as bad pixels.")
+        bad = nan if bad is None else bad | nan
+    if bad is not None:
+        notes.append(f"{100 * float(bad.mean()):.2g} % of the pixels are bad.")
+    return bad

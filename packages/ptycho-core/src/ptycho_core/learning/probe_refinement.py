@@ -1,0 +1,37 @@
+"""The probe of a scan as the solver finds it: what every network is trained and used with."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Complex64
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+from ptycho_core.solver import solve
+
+__all__ = ["refine_probe", "same_probe"]
+
+#: Correlation of two probes above which they are one.
+_SAME = 0.99
+
+
+def refine_probe(
+    scan: Scan, *, most_frames: int, execution: SolverExecutionConfig | None = None
+) -> Reconstruction:
+    """Solve the frames nearest to the scan's middle, at most so many; the result's `probe` is in counts."""
+    if scan.n_frames > most_frames:
+        distance = np.square(scan.positions_px - np.median(scan.positions_px, axis=0)).sum(axis=1)
+        scan = scan.select(np.sort(np.argsort(distance, kind="stable")[:most_frames]))
+    return solve(scan, SolverConfig(probe_modes=len(scan.probe)), execution)
+
+
+def same_probe(
+    one: Complex64[np.ndarray, "mode n n"], other: Complex64[np.ndarray, "other_mode other_n other_n"]
+) -> bool:
+    """Return whether the strongest modes are the same but for a complex factor."""
+    if one.shape[-1] != other.shape[-1]:
+        return False
+    overlap = abs(np.vdot(one[0], other[0]))
+    return bool(overlap >= _SAME * np.linalg.norm(one[0]) * np.linalg.norm(other[0]))

@@ -1,0 +1,72 @@
+"""Modules of this package that moved, for one release under their old names."""
+
+from __future__ import annotations
+
+from ptycho_config.moved import Moved
+
+#: Old module -> where its names are now.
+MOVED: Moved = {
+    "ptycho_core.architectures": ("ptycho_core.learning.architectures",),
+    "ptycho_core.assemble": (
+        "ptycho_core.result.assemble",
+        "ptycho_core.physics.canvas",
+    ),
+    "ptycho_core.bands": ("ptycho_core.physics.canvas",),
+    "ptycho_core.callbacks": (
+        "ptycho_core.result.callbacks",
+        "ptycho_core.result.history",
+    ),
+    "ptycho_core.figures.orientations": ("ptycho_core.orientations",),
+    "ptycho_core.gauge": ("ptycho_core.physics.gauge",),
+    "ptycho_core.group_object": ("ptycho_core.physics.group_object",),
+    "ptycho_core.grouping": ("ptycho_core.scan.grouping",),
+    "ptycho_core.history": ("ptycho_core.result.history",),
+    "ptycho_core.io.beam": ("ptycho_core.io.geometry",),
+    "ptycho_core.io.door": ("ptycho_core.io.checked_scan",),
+    "ptycho_core.io.found": ("ptycho_core.io.raw_scan",),
+    "ptycho_core.io.frame_reading": ("ptycho_core.io.frame_values",),
+    "ptycho_core.io.object_pixels": ("ptycho_core.io.units",),
+    "ptycho_core.io.offered": ("ptycho_core.io.raw_scan",),
+    "ptycho_core.io.overlap": (
+        "ptycho_core.scan.overlap",
+        "ptycho_core.io.checked_scan",
+    ),
+    "ptycho_core.io.regridding": ("ptycho_core.io.checked_scan",),
+    "ptycho_core.io.shadow": ("ptycho_core.scan.estimated_probe",),
+    "ptycho_core.io.start_probe": ("ptycho_core.scan.estimated_probe",),
+    "ptycho_core.io.values": ("ptycho_core.io.frame_values",),
+    "ptycho_core.io.writes": ("ptycho_core.files",),
+    "ptycho_core.lazy": ("ptycho_core.scan.lazy",),
+    "ptycho_core.learning.bundles": (
+        "ptycho_core.learning.stored",
+        "ptycho_core.learning.trained",
+    ),
+    "ptycho_core.learning.labels": ("ptycho_core.learning.recipe",),
+    "ptycho_core.learning.last_good": ("ptycho_core.learning.ending",),
+    "ptycho_core.learning.metrics": ("ptycho_core.learning.report",),
+    "ptycho_core.learning.run": ("ptycho_core.learning.prepare",),
+    "ptycho_core.learning.termination": ("ptycho_core.learning.ending",),
+    "ptycho_core.learning.without_effect": ("ptycho_core.learning.advice",),
+    "ptycho_core.likelihood": ("ptycho_core.physics.likelihood",),
+    "ptycho_core.live.by_network": ("ptycho_core.live.network",),
+    "ptycho_core.live.by_solver": ("ptycho_core.live.solver",),
+    "ptycho_core.normalisation": ("ptycho_core.physics.normalisation",),
+    "ptycho_core.probe_refinement": ("ptycho_core.learning.probe_refinement",),
+    "ptycho_core.probes": ("ptycho_core.checks",),
+    "ptycho_core.probes.bundles": ("ptycho_core.checks.bundles",),
+    "ptycho_core.probes.groups": ("ptycho_core.checks.groups",),
+    "ptycho_core.probes.labels": ("ptycho_core.checks.labels",),
+    "ptycho_core.probes.layouts": ("ptycho_core.checks.layouts",),
+    "ptycho_core.probes.samples": ("ptycho_core.checks.samples",),
+    "ptycho_core.probes.scales": ("ptycho_core.checks.scales",),
+    "ptycho_core.probes.scans": ("ptycho_core.checks.scans",),
+    "ptycho_core.probes.solver": ("ptycho_core.checks.solver",),
+    "ptycho_core.provenance": ("ptycho_core.result.provenance",),
+    "ptycho_core.reconstruction": ("ptycho_core.result.reconstruction",),
+    "ptycho_core.regrid": ("ptycho_core.physics.canvas",),
+    "ptycho_core.residual": ("ptycho_core.physics.residual",),
+    "ptycho_core.schedules": ("ptycho_core.learning.course",),
+    "ptycho_core.stitching": ("ptycho_core.physics.stitching",),
+    "ptycho_core.survey": ("ptycho_core.scan.survey",),
+    "ptycho_core.views": ("ptycho_core.learning.views",),
+}

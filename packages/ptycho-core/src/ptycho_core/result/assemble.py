@@ -1,0 +1,61 @@
+"""Turn an object and a probe on a canvas, whoever found them, into a judged `Reconstruction`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex64, Float64
+
+from ptycho_core.physics.canvas import coverage_of
+from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
+from ptycho_core.physics.residual import AmplitudeSource, data_residual
+from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+
+__all__ = ["make_reconstruction"]
+
+
+def make_reconstruction(
+    scan: Scan,
+    *,
+    obj: Complex64[np.ndarray, "rows columns"],
+    probe: Complex64[np.ndarray, "mode n n"],
+    origin_px: Float64[np.ndarray, " 2"],
+    method: str,
+    overwrite_obj: bool = False,
+    frames: AmplitudeSource | None = None,
+    **record: Any,
+) -> Reconstruction:
+    """Fix the gauge, judge by the data residual, and put everything into one record.
+
+    Args:
+        obj: (rows, columns) on a canvas that holds the window of every frame and a pixel more on each side.
+        probe: (P, N, N) such that the orthonormal transform of probe x object has the counts as its square.
+        origin_px: scan coordinate (y, x) of canvas pixel [0, 0].
+        method: `solver` or `network`.
+        overwrite_obj: let the result take the place of `obj`, which spares a copy of the canvas.
+        frames: the amplitudes of the scan where they are at hand; by default it is read again.
+        record: further fields of `Reconstruction`.
+    """
+    on_canvas = scan.positions_px - origin_px
+    corners = np.floor(on_canvas - scan.frame_px // 2 + 0.5).astype(np.int64)
+    coverage = coverage_of(probe, corners, obj.shape)
+    flat, lit = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
+    flat[coverage == 0] = 1
+    residual = data_residual(flat, lit, on_canvas, scan if frames is None else frames)
+    return Reconstruction(
+        object=flat,
+        probe=lit,
+        origin_px=origin_px,
+        positions_px=scan.positions_px,
+        coverage=coverage,
+        residual_per_frame=residual.per_frame,
+        data_residual=residual.value,
+        method=method,
+        scan_name=scan.name,
+        pixel_size_m=scan.pixel_size_m,
+        energy_ev=scan.energy_ev,
+        distance_m=scan.distance_m,
+        **record,
+    )

@@ -1,0 +1,279 @@
+"""The result of a run: object, probe, where they lie, how well they explain the frames, and its history.
+
+The keys of `reconstruction.npz` are constants here; writers, readers and the documentation use these.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex64, Float32, Float64
+
+from ptycho_config.errors import DataError
+from ptycho_core.result.history import HISTORY_COLUMNS, RunEvent, csv_text, history_row, history_table
+
+__all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
+
+RECONSTRUCTION_FILE = "reconstruction.npz"
+PRODUCT_FILE = "reconstruction.h5"
+METRICS_FILE = "metrics.csv"
+RUN_FILE = "run.json"
+
+#: Keys of `reconstruction.npz`: name -> (shape, dtype, meaning and unit).
+RECONSTRUCTION_KEYS: Mapping[str, tuple[str, str, str]] = {
+    "object": ("(H, W)", "complex64", "object on the canvas; 1 where no frame looks"),
+    "probe": ("(P, N, N)", "complex64", "probe modes; |orthonormal FFT of probe x object|^2 is in counts"),
+    "origin_px": ("(2,)", "float64", "scan coordinate (y, x) of the centre of canvas pixel [0, 0]"),
+    "positions_px": ("(M, 2)", "float64", "scan coordinate (y, x) of index N/2 of each frame's window"),
+    "coverage": ("(H, W)", "float32", "light that each canvas pixel got, relative to its maximum; 0 = none"),
+    "residual_per_frame": ("(M,)", "float32", "data residual of each frame; NaN for a frame without counts"),
+    "data_residual": ("()", "float64", "data residual R of the whole scan"),
+}
+#: Keys that are there only where there is something to say.
+OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
+    "positions_given_px": (
+        "(M, 2)",
+        "float64",
+        "`positions_px` as they were given, where they were corrected",
+    ),
+    "frame_intensity": (
+        "(M,)",
+        "float64",
+        "brightness of each frame relative to the mean, where it was found",
+    ),
+}
+_PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reconstruction:
+    """An object and its probe, recovered from a scan. Immutable.
+
+    `positions_given_px` are the positions before their correction, None where nothing was corrected.
+
+    Canvas pixel [i, j] has the scan coordinate `origin_px + (i, j)`; the window of frame m has its index
+    N/2 at canvas coordinate `positions_px[m] - origin_px`, whose whole-pixel part places the window and
+    whose remainder moves the probe.
+    """
+
+    object: Complex64[np.ndarray, "height width"]
+    probe: Complex64[np.ndarray, "mode n n"]
+    origin_px: Float64[np.ndarray, "2"]
+    positions_px: Float64[np.ndarray, "frame 2"]
+    coverage: Float32[np.ndarray, "height width"]
+    residual_per_frame: Float32[np.ndarray, "frame"]
+    data_residual: float
+    method: str
+    scan_name: str
+    history: tuple[Mapping[str, Any], ...] = ()
+    events: tuple[RunEvent, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+    image_reliable: bool = True
+    pixel_size_m: float | None = None
+    energy_ev: float | None = None
+    distance_m: float | None = None
+    positions_given_px: Float64[np.ndarray, "frame 2"] | None = None
+    frame_intensity: Float64[np.ndarray, " frame"] | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames that were explained."""
+        return int(self.positions_px.shape[0])
+
+    @property
+    def frame_px(self) -> int:
+        """Side of a frame and of the probe window in pixels."""
+        return int(self.probe.shape[-1])
+
+    def positions_on_canvas_px(self) -> Float64[np.ndarray, "frame 2"]:
+        """Canvas coordinate (y, x) of index N/2 of each frame's window."""
+        return self.positions_px - self.origin_px
+
+    def save(
+        self,
+        directory: str | Path,
+        *,
+        figures: bool = True,
+        phase_limits_rad: tuple[float | None, float | None] = (None, None),
+    ) -> dict[str, Path]:
+        """Write the result files into `directory`, each under its final name only when complete.
+
+        Args:
+            directory: created if absent; files of an earlier run are replaced one by one.
+            figures: also draw `amplitude.png`, `phase.png` and `overview.png`.
+            phase_limits_rad: phases that are black and white there; found from the image where None.
+        Returns:
+            File name -> path of everything written.
+        Raises:
+            OutputError: the directory cannot be written or the disk is full; names path and cause.
+        """
+        from ptycho_core.files import make_directory, write_json, write_text
+        from ptycho_core.io.product import write_product
+
+        root = make_directory(directory)
+        files = {name: root / name for name in (RECONSTRUCTION_FILE, PRODUCT_FILE, METRICS_FILE, RUN_FILE)}
+        self.save_arrays(root)
+        write_product(
+            files[PRODUCT_FILE],
+            obj=self.object,
+            probe=self.probe,
+            positions_px=self.positions_px,
+            origin_px=self.origin_px,
+            name=self.scan_name,
+            comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}.",
+            losses=[row["residual"] for row in self.history],
+            pixel_size_m=self.pixel_size_m,
+            energy_ev=self.energy_ev,
+            distance_m=self.distance_m,
+        )
+        write_text(files[METRICS_FILE], csv_text(self.history))
+        if figures:
+            from ptycho_core.figures import write_figures
+
+            files |= write_figures(self, root, phase_limits_rad=phase_limits_rad)
+        write_json(files[RUN_FILE], self.run_record())
+        return files
+
+    def save_arrays(self, directory: str | Path) -> Path:
+        """Write `reconstruction.npz` alone, which is all that `load` needs.
+
+        Raises:
+            OutputError: as for `save`.
+        """
+        from ptycho_core.files import make_directory, write_npz
+
+        path = make_directory(directory) / RECONSTRUCTION_FILE
+        write_npz(path, self._arrays())
+        return path
+
+    def run_record(self) -> dict[str, Any]:
+        """Return what `run.json` holds: figures of merit, events, timings and provenance."""
+        return {
+            "method": self.method,
+            "scan": self.scan_name,
+            "n_frames": self.n_frames,
+            "frame_px": self.frame_px,
+            "probe_modes": int(self.probe.shape[0]),
+            "canvas_px": list(self.object.shape),
+            "data_residual": self.data_residual,
+            "interrupted": self.interrupted,
+            "image_reliable": self.image_reliable,
+            "pixel_size_m": self.pixel_size_m,
+            "energy_ev": self.energy_ev,
+            "distance_m": self.distance_m,
+            "position_corrections": self._position_record(),
+            "timings_s": dict(self.timings),
+            "events": [{"kind": e.kind, "message": e.message, "data": dict(e.data)} for e in self.events],
+            **self.provenance,
+        }
+
+    def position_corrections_px(self) -> Float64[np.ndarray, "frame 2"]:
+        """By how much each position was moved, (y, x); zeros where none was."""
+        given = self.positions_px if self.positions_given_px is None else self.positions_given_px
+        return self.positions_px - given
+
+    def _position_record(self) -> dict[str, Any] | None:
+        if self.positions_given_px is None:
+            return None
+        moved = self.position_corrections_px()
+        centred = self.positions_given_px - self.positions_given_px.mean(axis=0)
+        strain = np.linalg.lstsq(centred, moved, rcond=None)[0].T
+        length = np.linalg.norm(moved, axis=1)
+        return {
+            "mean_px": float(length.mean()),
+            "largest_px": float(length.max()),
+            "mean_without_strain_px": float(np.linalg.norm(moved - centred @ strain.T, axis=1).mean()),
+            "strain": strain.tolist(),
+            "corrections_px": np.round(moved, 4).tolist(),
+        }
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {key: np.asarray(getattr(self, key)) for key in RECONSTRUCTION_KEYS} | {
+            "method": np.asarray(self.method),
+            "scan_name": np.asarray(self.scan_name),
+            "history": history_table(self.history),
+            "interrupted": np.asarray(self.interrupted),
+            "image_reliable": np.asarray(self.image_reliable),
+            **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
+            **{key: getattr(self, key) for key in OPTIONAL_KEYS if getattr(self, key) is not None},
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Reconstruction:
+        """Read a result back from `reconstruction.npz` or from the directory that holds it.
+
+        Raises:
+            DataError: there is no such file, or it is not a result of this program; says what is missing.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / RECONSTRUCTION_FILE
+        if not file.is_file():
+            raise DataError(
+                f"{file}: no such file. Expected a `{RECONSTRUCTION_FILE}` or the directory that holds one; "
+                "`ptycho reconstruct SCAN` writes it."
+            )
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{file}: cannot be read as a result ({error}). Reconstruct the scan again."
+            ) from error
+        missing = sorted(set(RECONSTRUCTION_KEYS) - set(arrays))
+        if missing:
+            raise DataError(
+                f"{file}: the keys {', '.join(missing)} are missing "
+                f"(found: {', '.join(sorted(arrays)) or 'none'}). "
+                "Expected a result written by `ptycho reconstruct`."
+            )
+        return cls._from_arrays(file, arrays)
+
+    @classmethod
+    def _from_arrays(cls, file: Path, arrays: Mapping[str, np.ndarray]) -> Reconstruction:
+        probe, positions = arrays["probe"], arrays["positions_px"]
+        shapes_fit = (
+            arrays["object"].ndim == 2
+            and arrays["coverage"].shape == arrays["object"].shape
+            and probe.ndim == 3
+            and probe.shape[1] == probe.shape[2]
+            and positions.ndim == 2
+            and positions.shape[1] == 2
+            and arrays["origin_px"].shape == (2,)
+            and arrays.get("positions_given_px", positions).shape == positions.shape
+            and arrays.get("frame_intensity", positions[:, 0]).shape == positions.shape[:1]
+            and arrays.get("history", np.empty((0, len(HISTORY_COLUMNS)))).shape[1:]
+            == (len(HISTORY_COLUMNS),)
+        )
+        if not shapes_fit:
+            found = ", ".join(f"{key} {arrays[key].shape}" for key in RECONSTRUCTION_KEYS)
+            raise DataError(f"{file}: the arrays do not fit together ({found}). Reconstruct the scan again.")
+        history = arrays.get("history", history_table(()))
+        physical: dict[str, Any] = {key: _known(arrays.get(key)) for key in _PHYSICAL}
+        return cls(
+            object=arrays["object"].astype(np.complex64, copy=False),
+            probe=probe.astype(np.complex64, copy=False),
+            origin_px=arrays["origin_px"].astype(np.float64, copy=False),
+            positions_px=positions.astype(np.float64, copy=False),
+            coverage=arrays["coverage"].astype(np.float32, copy=False),
+            residual_per_frame=arrays["residual_per_frame"].astype(np.float32, copy=False),
+            data_residual=float(arrays["data_residual"]),
+            method=str(arrays.get("method", "unknown")),
+            scan_name=str(arrays.get("scan_name", file.stem)),
+            history=tuple(history_row(row) for row in history),
+            interrupted=bool(arrays.get("interrupted", False)),
+            image_reliable=bool(arrays.get("image_reliable", True)),
+            **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
+            **physical,
+        )
+
+
+def _known(value: np.ndarray | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)

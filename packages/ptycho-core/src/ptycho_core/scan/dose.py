@@ -1,0 +1,109 @@
+"""What the mean pattern tells before any work is done: scale, background, dose, and the coarse level."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from ptycho_core.physics.canvas import frequencies
+from ptycho_core.scan.scan import Scan
+
+__all__ = [
+    "HOPELESS_NOISE_FLOOR",
+    "ScanStatistics",
+    "central",
+    "is_smooth",
+    "mean_and_good",
+    "noise_floor",
+    "scan_statistics",
+]
+
+#: From this noise floor of R on, noise exceeds signal: the solver leaves the object transparent.
+HOPELESS_NOISE_FLOOR = 1.0
+_BACKGROUND_FREQUENCY = 0.42
+_SAMPLED_FRAMES = 100
+_COARSE_ENERGY = 0.9
+
+
+@dataclass(frozen=True)
+class ScanStatistics:
+    """Mean counts per frame, flat background per pixel, smallest residual that photon noise allows.
+
+    `noise_floor` is None where the frames are not photon counts, so that their noise is not known.
+    """
+
+    counts_per_frame: float
+    background: float
+    noise_floor: float | None
+    coarse_px: int
+
+
+def central(size_px: int, frame_px: int) -> slice:
+    """Slice of the `size_px` central indices of a centred axis of `frame_px`."""
+    start = frame_px // 2 - size_px // 2
+    return slice(start, start + size_px)
+
+
+def scan_statistics(scan: Scan, *, estimate_background: bool) -> ScanStatistics:
+    """Read off the mean pattern what the solver needs to know."""
+    mean, good = mean_and_good(scan)
+    return ScanStatistics(
+        counts_per_frame=scan.mean_counts_per_frame(),
+        background=_background(mean, good) if estimate_background else 0.0,
+        noise_floor=_noise_floor(scan, mean, good),
+        coarse_px=_coarse_level(np.where(good, mean, 0.0)),
+    )
+
+
+def noise_floor(scan: Scan) -> float | None:
+    """R of the true object under Poisson noise, about; None where the frames are not photon counts."""
+    return _noise_floor(scan, *mean_and_good(scan))
+
+
+def mean_and_good(scan: Scan) -> tuple[Float64[np.ndarray, "n n"], Bool[np.ndarray, "n n"]]:
+    """Mean counts, and the pixels that are good in any frame."""
+    good = scan.good_pixels()
+    return scan.mean_pattern(), np.any(good, axis=0) if good.ndim == 3 else good
+
+
+def _background(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float:
+    """Mean counts in the detector's corners, where both frequencies are high and little signal arrives."""
+    high = np.abs(frequencies(len(mean))) > _BACKGROUND_FREQUENCY
+    corners = high[:, None] & high[None] & good
+    return float(mean[corners].mean()) if corners.any() else 0.0
+
+
+def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float | None:
+    """R of the true model under Poisson noise; None where the frames are not photon counts.
+
+    The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m).
+    """
+    sample = scan.amplitude(slice(None, None, max(1, scan.n_frames // _SAMPLED_FRAMES)))
+    counts = np.square(sample)
+    if np.abs(counts - np.rint(counts)).max() > 1e-2 + 1e-5 * counts.max():
+        return None
+    measured = sample[:, good].mean(axis=0, dtype=np.float64).sum()
+    return float(np.minimum(0.4, np.sqrt(mean[good])).sum() / measured) if measured > 0 else math.inf
+
+
+def _coarse_level(mean: Float64[np.ndarray, "n n"]) -> int:
+    """Smallest good FFT size, at least half the frame, whose central square holds most of the counts."""
+    frame_px = len(mean)
+    multiple = 16 if frame_px >= 128 else 8
+    total = mean.sum()
+    for size in range(math.ceil(frame_px / 2 / multiple) * multiple, frame_px, multiple):
+        crop = central(size, frame_px)
+        if is_smooth(size) and mean[crop, crop].sum() >= _COARSE_ENERGY * total:
+            return size
+    return frame_px
+
+
+def is_smooth(number: int) -> bool:
+    """Return whether 2, 3 and 5 are its only prime factors, so that its FFT is fast."""
+    for prime in (2, 3, 5):
+        while number % prime == 0:
+            number //= prime
+    return number == 1

@@ -1,0 +1,210 @@
+"""The scan: frames as they were measured, where the probe stood, and what is known beside.
+
+A `Scan` is immutable and was checked once, at the door (`ptycho_core.io`); nothing further in checks again.
+Frames stay as stored, memory-mapped where the file allows, until somebody asks for some of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Complex64, Float32, Float64
+
+from ptycho_config.moved import moved_name
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
+
+_MOVED = {"scan_from_arrays": "ptycho_core.io"}
+
+FrameIndices = slice | np.ndarray | list[int] | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scan:
+    """A ptychographic scan of M frames of N x N pixels.
+
+    Make one with `ptycho_core.open_scan` from a file or a named data set, or with
+    `ptycho_core.scan_from_arrays`; the constructor itself checks nothing.
+
+    Attributes:
+        name: the data set's name or the file's stem, for messages and figures.
+        frames: (M, N, N) as stored, any real dtype, DC where `dc` says; read in blocks where the file cannot
+            be mapped.
+        positions_px: (M, 2) float64 (y, x); index N/2 of a frame's window sits here.
+        probe: (P, N, N) complex64 start probe, any scale.
+        measurement: whether `frames` hold counts or their square root.
+        dc: where the zero frequency is in `frames`.
+        bad_pixels: bool (N, N) or (M, N, N), True = bad, DC in the centre; None = all good.
+        probe_source: where the start probe came from.
+        position_convention: what the file had; `positions_px` are always in the index convention.
+        position_scale: object pixels in one unit of the positions as stored.
+        ground_truth: (H, W) complex64, pixel [i, j] is scan coordinate (i, j).
+        patch_truth: (M, N, N) complex64, the true object patch of every frame.
+        source, known_sha256: the file, and its checksum where the door knows it already.
+        pixel_size_m: side of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
+        nphotons: photons per frame that the file declares.
+        metadata: the file's own metadata, fit for JSON.
+        notes: one sentence for each thing the door decided, and why.
+    """
+
+    name: str
+    frames: np.ndarray | LazyFrames
+    positions_px: Float64[np.ndarray, "frame 2"]
+    probe: Complex64[np.ndarray, "mode n n"]
+    measurement: Literal["amplitude", "counts"]
+    dc: Literal["center", "corner"]
+    bad_pixels: np.ndarray | None = None
+    probe_source: Literal["file", "given", "estimated"] = "file"
+    position_convention: Literal["index", "center"] = "index"
+    position_scale: float = 1.0
+    ground_truth: np.ndarray | None = None
+    patch_truth: np.ndarray | None = None
+    source: Path | None = None
+    known_sha256: str | None = None
+    pixel_size_m: float | None = None
+    energy_ev: float | None = None
+    distance_m: float | None = None
+    nphotons: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # Any: whatever JSON the file's author chose
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(cls, *arguments: Any, **settings: Any) -> Scan:
+        """Do what `ptycho_core.scan_from_arrays` does; this name goes with the next release."""
+        return moved_name(f"{__name__}.Scan", "scan_from_arrays", _MOVED)(*arguments, **settings)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self.frames.shape[0]
+
+    @property
+    def frame_px(self) -> int:
+        """Side of a frame in pixels."""
+        return self.frames.shape[-1]
+
+    @cached_property
+    def source_sha256(self) -> str | None:
+        """Checksum of the source file as distributed; read on first use, None for arrays in memory."""
+        if self.known_sha256 is not None or self.source is None:
+            return self.known_sha256
+        with self.source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def amplitude(self, indices: FrameIndices = None) -> Float32[np.ndarray, "frame n n"]:
+        """Return the square root of the counts, DC in the centre, bad pixels 0."""
+        values = self._centred(indices)
+        return np.sqrt(values, out=values) if self.measurement == "counts" else values
+
+    def counts(self, indices: FrameIndices = None) -> Float32[np.ndarray, "frame n n"]:
+        """Return the counts, DC in the centre, bad pixels and negative counts 0."""
+        values = self._centred(indices)
+        return np.square(values, out=values) if self.measurement == "amplitude" else values
+
+    def good_pixels(
+        self, indices: FrameIndices = None
+    ) -> Bool[np.ndarray, "n n"] | Bool[np.ndarray, "frame n n"]:
+        """Return True where the detector can be believed, DC in the centre; per frame if the mask is."""
+        if self.bad_pixels is None:
+            return np.ones((self.frame_px, self.frame_px), dtype=bool)
+        if self.bad_pixels.ndim == 2:
+            return ~self.bad_pixels
+        return ~self.bad_pixels[_selector(indices)]
+
+    def counts_per_frame(self) -> Float64[np.ndarray, " frame"]:
+        """Return the counts of each frame over its good pixels."""
+        return self._statistics.counts_per_frame
+
+    def mean_counts_per_frame(self) -> float:
+        """Return the mean over the frames of the counts on good pixels."""
+        return float(self._statistics.counts_per_frame.mean())
+
+    def mean_pattern(self) -> Float64[np.ndarray, "n n"]:
+        """Return the mean counts of every pixel over the frames in which it is good, DC in the centre."""
+        total = self._statistics.counts_sum
+        if self.dc == "corner":
+            total = np.fft.fftshift(total)
+        if self.bad_pixels is None or self.bad_pixels.ndim == 2:
+            return total / self.n_frames
+        good_frames = np.zeros(total.shape, dtype=np.int64)
+        for chunk in frame_chunks(self.n_frames, total.size):
+            good_frames += self.good_pixels(chunk).sum(axis=0)
+        return total / np.maximum(good_frames, 1)
+
+    def select(self, indices: FrameIndices) -> Scan:
+        """Return a scan of some of the frames; evenly spaced ones share memory with this scan."""
+        chosen = _evenly_spaced(_selector(indices), self.n_frames)
+        bad = self.bad_pixels
+        return replace(
+            self,
+            frames=self.frames.select(chosen) if isinstance(self.frames, LazyFrames) else self.frames[chosen],
+            positions_px=self.positions_px[chosen],
+            bad_pixels=bad[chosen] if bad is not None and bad.ndim == 3 else bad,
+            patch_truth=None if self.patch_truth is None else self.patch_truth[chosen],
+        )
+
+    def remember(self, survey: FrameSurvey) -> Scan:
+        """Keep what the door found while it read these very frames, so that nobody reads them for it again.
+
+        It is not a field: a scan made from this one by `dataclasses.replace` must not inherit it.
+        """
+        vars(self)["_statistics"] = survey
+        return self
+
+    @cached_property
+    def _statistics(self) -> FrameSurvey:
+        return survey_frames(self.frames, bad_pixels=self._bad_as_stored, measurement=self.measurement)
+
+    @property
+    def _bad_as_stored(self) -> np.ndarray | None:
+        if self.bad_pixels is None or self.dc == "center":
+            return self.bad_pixels
+        return np.fft.ifftshift(self.bad_pixels, axes=(-2, -1))
+
+    def _centred(self, indices: FrameIndices) -> Float32[np.ndarray, "frame n n"]:
+        """Read frames as float32 >= 0 with DC in the centre and bad pixels 0, in a single copy."""
+        stored = self.frames[_selector(indices)]
+        values = np.empty(stored.shape, dtype=np.float32)
+        if self.dc == "center":
+            values[...] = stored
+        else:
+            half = self.frame_px // 2
+            near, far = slice(0, half), slice(half, None)
+            for rows, rows_to in ((near, far), (far, near)):
+                for columns, columns_to in ((near, far), (far, near)):
+                    values[:, rows_to, columns_to] = stored[:, rows, columns]
+        if self.bad_pixels is not None:
+            np.copyto(values, 0, where=~self.good_pixels(indices))
+        return np.maximum(values, 0, out=values)
+
+
+def _selector(indices: FrameIndices) -> slice | np.ndarray:
+    """Turn what callers may pass into what arrays can be indexed with, keeping the frame axis."""
+    if indices is None:
+        return slice(None)
+    if isinstance(indices, slice):
+        return indices
+    chosen = np.atleast_1d(np.asarray(indices))
+    return chosen if chosen.dtype == bool or chosen.size else chosen.astype(np.int64)
+
+
+def _evenly_spaced(indices: slice | np.ndarray, n_frames: int) -> slice | np.ndarray:
+    """Replace increasing, evenly spaced indices by the slice that needs no copy."""
+    if isinstance(indices, slice):
+        return indices
+    if indices.dtype == bool:
+        indices = np.flatnonzero(indices)
+    if indices.size == 0 or indices.min() < 0 or indices.max() >= n_frames:
+        return indices
+    steps = np.diff(indices)
+    if steps.size == 0:
+        return slice(int(indices[0]), int(indices[0]) + 1)
+    if steps[0] <= 0 or np.any(steps != steps[0]):
+        return indices
+    return slice(int(indices[0]), int(indices[-1]) + 1, int(steps[0]))

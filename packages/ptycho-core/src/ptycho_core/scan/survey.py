@@ -1,0 +1,190 @@
+"""One pass over the frames of a scan: extremes, bad values, kind of numbers, sums.
+
+Everything that the door and the solver want to know about all frames at once is found here in a single
+chunked reading, in bounded memory. Nothing here knows files or decides what a finding means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64, Num
+
+from ptycho_core.scan.lazy import LazyFrames
+
+CHUNK_BYTES = (
+    4 << 20
+)  # small enough to stay in a processor's cache while several quantities are taken from it
+
+Measurement = Literal["amplitude", "counts"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrameSurvey:
+    """What one reading of all frames found; bad pixels are left out everywhere.
+
+    Attributes:
+        minimum, maximum: extremes of the stored values.
+        integral: every value is a whole number.
+        measurement: what the sums took the values for.
+        first_infinite, first_all_nan: the first such frame, or None.
+        n_nan: how many NaN were met; they count as bad.
+        n_negative: how many values were below zero; they count as 0.
+        nan_always, nan_ever: (N, N) pixels that are NaN in all, in some frames; as stored, None without NaN.
+        counts_sum: (N, N) sum of the counts over the frames, as stored.
+        counts_per_frame: (M,) counts of each frame.
+    """
+
+    minimum: float
+    maximum: float
+    integral: bool
+    measurement: Measurement
+    first_infinite: int | None
+    first_all_nan: int | None
+    n_nan: int
+    n_negative: int
+    nan_always: np.ndarray | None
+    nan_ever: np.ndarray | None
+    counts_sum: Float64[np.ndarray, "n n"]
+    counts_per_frame: Float64[np.ndarray, " frame"]
+
+
+def frame_chunks(n_frames: int, bytes_per_frame: int) -> Iterator[slice]:
+    """Yield consecutive slices of frames of some megabytes each, in the order of the file."""
+    step = max(1, CHUNK_BYTES // max(1, bytes_per_frame))
+    for start in range(0, n_frames, step):
+        yield slice(start, min(start + step, n_frames))
+
+
+def working_dtype(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
+    """Return the narrowest float that holds every value of `dtype` to its own accuracy.
+
+    Squaring must happen in this type, never in the stored one: a uint16 of 300 squared in place is 24464.
+    """
+    exact_in_float32 = dtype.itemsize <= 2 or (dtype.kind == "f" and dtype.itemsize <= 4)
+    return np.float32 if exact_in_float32 else np.float64
+
+
+def survey_frames(
+    frames: Num[np.ndarray, "frame height width"] | Bool[np.ndarray, "frame height width"] | LazyFrames,
+    *,
+    bad_pixels: np.ndarray | None = None,
+    measurement: Literal["auto", "amplitude", "counts"] = "auto",
+    on_chunk: Callable[[np.ndarray], None] | None = None,
+) -> FrameSurvey:
+    """Read every frame once and report.
+
+    With `measurement="auto"`, integers, and floats that are all whole with a maximum above 1, are counts;
+    other floats are amplitudes (physics.md, section 1).
+
+    Args:
+        bad_pixels: (N, N) or (M, N, N) as stored, True = bad; whatever stands there is ignored.
+        on_chunk: called with every chunk as stored, in file order, for instance to check a checksum.
+    """
+    collector = _Collector(frames, bad_pixels, measurement)
+    for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
+        stored = frames[chunk]
+        if on_chunk is not None:
+            on_chunk(stored)
+        collector.add(chunk, stored)
+    return collector.result()
+
+
+class _Collector:
+    """Running totals of `survey_frames`."""
+
+    def __init__(
+        self, frames: np.ndarray | LazyFrames, bad_pixels: np.ndarray | None, measurement: str
+    ) -> None:
+        self.frames = frames
+        self.bad_pixels = bad_pixels
+        self.dtype = working_dtype(frames.dtype)
+        self.float_data = frames.dtype.kind == "f"
+        self.undecided = measurement == "auto" and self.float_data
+        self.squared = measurement == "amplitude"
+        self.minimum, self.maximum = np.inf, -np.inf
+        self.integral = True
+        self.first_infinite: int | None = None
+        self.first_all_nan: int | None = None
+        self.n_nan = self.n_negative = 0
+        self.nan_count: np.ndarray | None = None
+        self.counts_sum = np.zeros(frames.shape[1:])
+        self.counts_per_frame = np.zeros(frames.shape[0])
+
+    def add(self, chunk: slice, stored: np.ndarray) -> None:
+        values = self._readable(chunk, stored)
+        low, high = float(values.min()), float(values.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            self._note_bad_values(chunk, values)
+            low, high = float(values.min()), float(values.max())
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+        if self.float_data and self.integral and not np.array_equal(np.rint(values), values):
+            self.integral = False
+            if self.undecided:
+                self._take_for_amplitude(before=chunk.start)
+        if low < 0:
+            self.n_negative += int(np.count_nonzero(values < 0))
+            np.maximum(values, 0, out=values)
+        self._sum(chunk, values)
+
+    def _readable(self, chunk: slice, stored: np.ndarray) -> np.ndarray:
+        """Copy the chunk into aligned native floats, bad pixels set to 0."""
+        values = stored.astype(self.dtype, order="C", copy=True)
+        if self.bad_pixels is not None:
+            bad = self.bad_pixels if self.bad_pixels.ndim == 2 else self.bad_pixels[chunk]
+            np.copyto(values, 0, where=bad)
+        return values
+
+    def _note_bad_values(self, chunk: slice, values: np.ndarray) -> None:
+        """Record NaN and infinite values and set them to 0."""
+        infinite = np.isinf(values)
+        if self.first_infinite is None and infinite.any():
+            self.first_infinite = chunk.start + int(np.argmax(infinite.any(axis=(1, 2))))
+        nan = np.isnan(values)
+        all_nan = nan.all(axis=(1, 2))
+        if self.first_all_nan is None and all_nan.any():
+            self.first_all_nan = chunk.start + int(np.argmax(all_nan))
+        if self.nan_count is None:
+            self.nan_count = np.zeros(values.shape[1:], dtype=np.int64)
+        self.nan_count += nan.sum(axis=0)
+        self.n_nan += int(nan.sum())
+        values[nan | infinite] = 0
+
+    def _take_for_amplitude(self, *, before: int) -> None:
+        """The first fraction has appeared: these are amplitudes, so sum the earlier chunks again, squared."""
+        self.undecided, self.squared = False, True
+        if before == 0 or self.maximum <= 1:  # squares of 0 and 1 are what has been summed already
+            return
+        self.counts_sum[:] = 0
+        for chunk in frame_chunks(before, self.frames[0].size * self.frames.dtype.itemsize):
+            values = np.nan_to_num(self._readable(chunk, self.frames[chunk]), nan=0, posinf=0, neginf=0)
+            self._sum(chunk, np.maximum(values, 0))
+
+    def _sum(self, chunk: slice, values: np.ndarray) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # the door refuses values that large by `maximum`
+            if self.squared:
+                values = values * values
+            self.counts_sum += values.sum(axis=0, dtype=np.float64)
+            self.counts_per_frame[chunk] = values.sum(axis=(1, 2), dtype=np.float64)
+
+    def result(self) -> FrameSurvey:
+        # Whole floats that never exceed 1 are amplitudes, and equal their own squares.
+        amplitude = self.squared or (self.undecided and self.maximum <= 1)
+        n_frames = self.frames.shape[0]
+        return FrameSurvey(
+            minimum=self.minimum,
+            maximum=self.maximum,
+            integral=self.integral,
+            measurement="amplitude" if amplitude else "counts",
+            first_infinite=self.first_infinite,
+            first_all_nan=self.first_all_nan,
+            n_nan=self.n_nan,
+            n_negative=self.n_negative,
+            nan_always=None if self.nan_count is None else self.nan_count == n_frames,
+            nan_ever=None if self.nan_count is None else self.nan_count > 0,
+            counts_sum=self.counts_sum,
+            counts_per_frame=self.counts_per_frame,
+        )

@@ -1,0 +1,182 @@
+"""The frames as the solver sees them: read once, in the order of their batches, cropped for each level.
+
+They lie in memory or, where they are many, in a file without a name.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from ptycho_core.arrays import usable_cores
+from ptycho_core.scan import Scan
+from ptycho_core.scan.dose import central
+
+__all__ = ["IN_MEMORY_BYTES", "MeasuredFrames", "OrderedFrames", "room_for"]
+
+#: Pixels read at a time by one thread; what lies between file and copy stays in its cache.
+_READ_PIXELS = 1 << 18
+
+
+class OrderedFrames:
+    """Amplitudes, weights of the pixels, and positions of some frames of a scan.
+
+    Attributes:
+        frame_px: side N of the frames as measured.
+        positions_px: (m, 2) float64, (y, x).
+        least_px: smallest y and x among them.
+        in_file: the amplitudes lie in a temporary file, which is mapped into memory.
+    """
+
+    in_file = False
+
+    def __init__(self, scan: Scan, order: Int64[np.ndarray, " frame"], *, threads: int | None = None) -> None:
+        """Read the frames.
+
+        Args:
+            order: which frames of the scan, in the order in which they are wanted.
+        """
+        self._set_places(scan, order)
+        amplitude, self.in_file = room_for((len(order), scan.frame_px, scan.frame_px))
+        # Written in the order of the file, which may be a disk.
+        rows = np.argsort(order, kind="stable")
+        in_file = order[rows]
+        step = max(1, _READ_PIXELS // scan.frame_px**2)
+
+        def read(first: int) -> None:
+            wanted = slice(first, first + step)
+            numbers = in_file[wanted]
+            if numbers[-1] - numbers[0] == len(numbers) - 1:
+                amplitude[rows[wanted]] = scan.amplitude(slice(int(numbers[0]), int(numbers[-1]) + 1))
+            else:
+                amplitude[rows[wanted]] = scan.amplitude(numbers)
+
+        with ThreadPoolExecutor(threads or usable_cores()) as pool:
+            list(pool.map(read, range(0, len(order), step)))
+        self._amplitude = amplitude
+        good = None if scan.bad_pixels is None else scan.good_pixels()
+        self._good = good[order] if good is not None and good.ndim == 3 else good
+
+    @classmethod
+    def held(
+        cls,
+        amplitude: Float32[np.ndarray, "frame n n"],
+        good: np.ndarray | None,
+        positions_px: Float64[np.ndarray, "frame 2"],
+        least_px: Float64[np.ndarray, " 2"],
+    ) -> OrderedFrames:
+        """Take frames that are in memory already, in the order in which they are wanted.
+
+        Args:
+            good: bool (n, n) or (frame, n, n), None where all pixels are good.
+            least_px: where the canvas begins; no position is smaller.
+        """
+        frames = object.__new__(cls)
+        frames.frame_px = amplitude.shape[-1]
+        frames.order = np.arange(len(amplitude))
+        frames.positions_px, frames.least_px = positions_px, least_px
+        frames._amplitude, frames._good = amplitude, good
+        return frames
+
+    def _set_places(self, scan: Scan, order: np.ndarray) -> None:
+        self.frame_px = scan.frame_px
+        self.order = order
+        self.positions_px: Float64[np.ndarray, "frame 2"] = scan.positions_px[order]
+        self.least_px: Float64[np.ndarray, " 2"] = self.positions_px.min(axis=0)
+
+    def _place(self) -> Int64[np.ndarray, " frame"]:
+        """Return where each frame of the scan lies."""
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        return place
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def as_measured(self) -> MeasuredFrames:
+        """Return all frames in the order of the scan."""
+        return MeasuredFrames(self._amplitude, self._good, self._place())
+
+    def select(self, part: Scan, numbers: Int64[np.ndarray, " frame"], order: np.ndarray) -> OrderedFrames:
+        """Return some of the frames without reading them again.
+
+        Args:
+            part: the scan of just these frames.
+            numbers: which frame of the whole scan each frame of `part` is.
+            order: the order in which those of `part` are wanted.
+        """
+        rows = self._place()[numbers[order]]
+        chosen = object.__new__(OrderedFrames)
+        chosen._set_places(part, order)
+        chosen._amplitude = self._amplitude[rows]
+        chosen._good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
+        return chosen
+
+    def seen_at(
+        self, size_px: int
+    ) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "*_ n n"] | None]:
+        """Return amplitudes and weights of the central frequencies; no weights where all pixels are good.
+
+        The amplitudes are a view of the one copy that all levels share: nobody may change them.
+        """
+        crop = central(size_px, self.frame_px)
+        amplitude = self._amplitude[:, crop, crop]
+        if self._good is None:
+            return amplitude, None
+        good = self._good[..., crop, crop].astype(np.float32)
+        return amplitude, None if good.all() else good
+
+
+class MeasuredFrames:
+    """Frames that lie in another order, as `data_residual` reads those of a scan."""
+
+    def __init__(self, amplitude: np.ndarray, good: np.ndarray | None, place: np.ndarray) -> None:
+        """Take amplitudes (m, N, N), good pixels (N, N) or (m, N, N), and where each frame lies."""
+        self._amplitude, self._good, self._place = amplitude, good, place
+
+    def amplitude(self, indices: slice) -> Float32[np.ndarray, "frame n n"]:
+        """Return the amplitudes of some frames of the scan."""
+        return self._amplitude[self._place[indices]]
+
+    def good_pixels(self, indices: slice) -> np.ndarray:
+        """Return which pixels of these frames are good: (N, N) or (frame, N, N)."""
+        if self._good is None:
+            return np.ones(self._amplitude.shape[1:], bool)
+        return self._good if self._good.ndim == 2 else self._good[self._place[indices]]
+
+
+#: Up to here the frames are held in memory, which is where small scans are solved fastest.
+IN_MEMORY_BYTES = 1 << 29
+#: What has to stay free on the disk, for the results among other things.
+_LEFT_BYTES = 1 << 30
+
+
+def room_for(shape: tuple[int, ...], *, in_memory_bytes: int = IN_MEMORY_BYTES) -> tuple[np.ndarray, bool]:
+    """Make an array (float32) to write frames into, and say whether it lies in a file.
+
+    A large one lies in a temporary file (`TMPDIR`), which has no name and is gone when the process ends,
+    however it ends. The system keeps as much of it in memory as is free, and takes it back when it is needed.
+    Where the disk has no room, or the system cannot promise it, the array is in memory whatever its size.
+    """
+    n_bytes = 4 * math.prod(shape)
+    if n_bytes > in_memory_bytes and hasattr(os, "posix_fallocate"):
+        try:
+            return _in_file(shape, n_bytes), True
+        except OSError:
+            pass  # no such folder, or no room in it
+    return np.empty(shape, np.float32), False
+
+
+def _in_file(shape: tuple[int, ...], n_bytes: int) -> np.ndarray:
+    if shutil.disk_usage(tempfile.gettempdir()).free < n_bytes + _LEFT_BYTES:
+        raise OSError("too little room")
+    with tempfile.TemporaryFile(prefix="ptycho-") as file:
+        # Promised now: a file with holes would end the process when the disk is full later.
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+        return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))

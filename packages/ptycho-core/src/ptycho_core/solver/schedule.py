@@ -1,0 +1,158 @@
+"""Which levels are run, for how many epochs, with which steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ptycho_config.models import SolverConfig
+from ptycho_core.result.callbacks import LevelPlan
+from ptycho_core.scan.dose import is_smooth
+from ptycho_core.solver.level import Steps
+
+__all__ = ["LevelSchedule", "plan_levels"]
+
+#: Epochs at the coarse, the middle and the full level, at most, and at least at the full level.
+_EPOCHS = {"fast": (5, 2, 2, 2), "default": (60, 12, 30, 6), "thorough": (120, 20, 60, 40)}
+#: The full level goes on until so many pixels were compared, within its bounds: small scans get more epochs,
+#: which cost next to nothing there and still sharpen the image.
+_PIXELS_COMPARED = 5e7
+#: How a number of epochs that the user gave is shared among the three levels.
+_SHARES = (0.65, 0.15, 0.2)
+#: Factors on the object's steps, and its momentum.
+_COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
+_FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
+#: What the levels take where positions are refined.
+_MOVING_EPOCHS, _MOVING_PATIENCE, _MOVING_PROGRESS = 60, 10, 0.002
+#: Part of a time budget that may be used when a level ends.
+_COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
+#: Part of the last level's epochs over which the steps fall to zero.
+_DECAY = 0.5
+
+
+@dataclass(frozen=True)
+class LevelSchedule:
+    """Epochs and steps of one level.
+
+    Attributes:
+        epochs: passes over the frames, at most.
+        least_epochs: where smaller, the level takes as many epochs as the one before it did, but no fewer.
+        patience: the level settles when so many epochs brought less than `progress`; 0: it never does.
+        last: the steps fall to zero.
+        time_share: part of a time budget that may be used when the level ends.
+        moving: what frames have of their own is found here.
+    """
+
+    size_px: int
+    epochs: int
+    object_step: float
+    probe_step: float
+    object_momentum: float
+    probe_momentum: float
+    least_epochs: int | None = None
+    patience: int = 0
+    progress: float = 0.0
+    last: bool = False
+    time_share: float = 1.0
+    moving: bool = False
+
+    def steps(self, epoch: int, *, scale: float, epochs: int | None = None) -> Steps:
+        """Steps of an epoch, counted from 0, of `epochs` (as planned by default), times `scale`."""
+        epochs = self.epochs if epochs is None else epochs
+        if self.last:
+            scale *= min(1.0, (epochs - epoch) / (epochs * _DECAY + 1))
+        closing = self.last and epoch >= epochs - 1
+        return Steps(
+            object_step=self.object_step * scale,
+            probe_step=self.probe_step * scale,
+            object_momentum=0.0 if closing else self.object_momentum,
+            probe_momentum=0.0 if closing else self.probe_momentum,
+        )
+
+    def plan(self, n_batches: int) -> LevelPlan:
+        """Return the plan as callbacks hear it."""
+        return LevelPlan(size_px=self.size_px, epochs=self.epochs, batches=n_batches)
+
+
+def plan_levels(
+    config: SolverConfig, *, coarse_px: int, frame_px: int, n_frames: int, warm_start: bool
+) -> Sequence[LevelSchedule]:
+    """Plan the levels from coarse over one in the middle to full; from a warm start the full one alone.
+
+    Where the coarse level sees the whole frame already, it is run at full size and then refined there.
+    """
+    final_px = min(config.final_size or frame_px, frame_px)
+    coarse_px = min(coarse_px, final_px)
+    middle_px = _middle(coarse_px, final_px)
+    coarse_epochs, middle_epochs, full_epochs, least_epochs = _epochs(config)
+    probe: dict[str, Any] = {"probe_step": config.probe_step, "probe_momentum": config.probe_momentum}
+    coarse = LevelSchedule(
+        size_px=coarse_px,
+        epochs=coarse_epochs,
+        object_step=config.object_step * _COARSE_OBJECT_STEP,
+        object_momentum=_COARSE_OBJECT_MOMENTUM,
+        patience=5,
+        # An epoch costs as many times more as there are modes, so it has to bring as much more.
+        progress=0.005 * config.probe_modes,
+        time_share=_COARSE_TIME,
+        **probe,
+    )
+    fine: dict[str, Any] = {
+        "object_step": config.object_step * _FINE_OBJECT_STEP,
+        "object_momentum": _FINE_OBJECT_MOMENTUM,
+        **probe,
+    }
+    middle = LevelSchedule(
+        size_px=middle_px,
+        epochs=middle_epochs,
+        patience=2,
+        progress=0.01,
+        time_share=_MIDDLE_TIME,
+        **fine,
+    )
+    full = LevelSchedule(size_px=final_px, epochs=full_epochs, last=True, **fine)
+    if config.refine_positions:
+        return _moving_levels(config, coarse, full, polish_epochs=middle_epochs, warm_start=warm_start)
+    if warm_start:
+        return [replace(full, epochs=config.epochs or middle_epochs)]
+    worthwhile = math.ceil(_PIXELS_COMPARED / (n_frames * final_px**2))
+    least_epochs = min(max(least_epochs, worthwhile), full_epochs)
+    if middle_px == final_px:
+        least = max(least_epochs, min(full_epochs, middle_epochs))
+        full = replace(full, epochs=least if config.epochs is None else middle_epochs + full_epochs)
+        return [level for level in (coarse, full) if level.epochs]
+    full = replace(full, least_epochs=least_epochs)
+    return [level for level in (coarse, middle, full) if level.epochs]
+
+
+def _moving_levels(
+    config: SolverConfig, coarse: LevelSchedule, full: LevelSchedule, *, polish_epochs: int, warm_start: bool
+) -> Sequence[LevelSchedule]:
+    """Plan the levels where frames may move: coarse, full, and full again with the frames where they came to.
+
+    Positions settle more slowly than the image: as long as it moves at all, they move too.
+    """
+    factor = 1.0 if config.epochs is None else config.epochs / (2 * _MOVING_EPOCHS + polish_epochs)
+    epochs = max(1, round(factor * _MOVING_EPOCHS))
+    share = _MIDDLE_TIME
+    coarse = replace(coarse, epochs=epochs, patience=_MOVING_PATIENCE, progress=_MOVING_PROGRESS, moving=True)
+    moving = replace(full, epochs=epochs, moving=True, time_share=share)
+    polish = replace(full, epochs=max(1, round(factor * polish_epochs)))
+    return [moving, polish] if warm_start else [coarse, moving, polish]
+
+
+def _epochs(config: SolverConfig) -> tuple[int, int, int, int]:
+    if config.epochs is None:
+        return _EPOCHS[config.effort]
+    full = max(1, round(config.epochs * _SHARES[2]))
+    middle = min(round(config.epochs * _SHARES[1]), config.epochs - full)
+    return config.epochs - middle - full, middle, full, full
+
+
+def _middle(coarse_px: int, final_px: int) -> int:
+    """Good FFT size half-way between the levels; the final one where there is none between."""
+    multiple = 16 if final_px >= 128 else 8
+    size = multiple * math.ceil((coarse_px + final_px) / (2 * multiple))
+    return size if is_smooth(size) and coarse_px < size < final_px else final_px

@@ -1,0 +1,176 @@
+"""The probe and the object of a level while they are found, and their steps.
+
+The probe is held as its spectrum with the zero frequency in the centre, so that a level is a plain crop of
+the data as stored; its inverse transform is the probe times a chessboard of signs, which no modulus
+notices. The object is held on its canvas.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptycho_core.arrays import Array, Arrays
+from ptycho_core.kernel import Steps
+from ptycho_core.solver.frames import room_for
+from ptycho_core.solver.windows import Window
+
+__all__ = ["ObjectState", "ProbeState"]
+
+
+class ProbeState:
+    """Spectra and their velocity, on the device.
+
+    Attributes:
+        spectrum: (P, n, n) complex64.
+        variations: (P, L, n, n) complex64, spectra that each frame adds in its own measure.
+        velocity: (P, n, n) of the spectrum.
+    """
+
+    def __init__(self, arrays: Arrays, filters: Array, spectrum: np.ndarray, variations: np.ndarray) -> None:
+        """Copy what to start from.
+
+        Args:
+            filters: (K, n, n) that make the basis functions for sub-pixel shifts.
+        """
+        self._xp, self._filters = arrays, filters
+        self.variations = arrays.asarray(variations.astype(np.complex64, order="C"))
+        self.spectrum = arrays.asarray(spectrum.astype(np.complex64, order="C"))
+        self.rest()
+
+    def rest(self) -> None:
+        """Set the velocity to zero."""
+        self.velocity = self._xp.zeros(tuple(self.spectrum.shape), complex_values=True)
+
+    def power(self) -> float:
+        """Counts of a frame that the probe makes, its variations included."""
+        xp = self._xp
+        power = float(xp.total(xp.intensity(self.spectrum[:, None])).real)
+        if self.variations.shape[1]:
+            power += float(np.square(np.abs(xp.to_numpy(self.variations))).sum())
+        return power
+
+    def rescale(self, factor: float) -> None:
+        """Multiply all there is."""
+        self.spectrum *= factor
+        self.velocity *= factor
+        self.variations *= factor
+
+    def basis(self) -> Array:
+        """Inverse transforms of the filtered spectra: (P, K, n, n), those of variations last."""
+        n_modes, n_basis, n = self.spectrum.shape[0], self._filters.shape[0], self.spectrum.shape[-1]
+        n_more = self.variations.shape[1]
+        basis = self._xp.zeros((n_modes, (1 + n_more) * n_basis, n, n), complex_values=True)
+        if n_more:
+            for part in range(1 + n_more):
+                spectrum = self.spectrum if part == 0 else self.variations[:, part - 1]
+                places = slice(part * n_basis, (part + 1) * n_basis)
+                basis[:, places] = self._xp.ifft2(spectrum[:, None] * self._filters[None])
+            return basis
+
+        def fill(lane: slice) -> None:
+            basis[:, lane] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, lane])
+
+        self._xp.run_lanes(fill, n_basis, n_modes * n**2)
+        return basis
+
+    def light(self) -> Array:
+        """Sum over the modes of the probe's squared modulus, unshifted: (n, n)."""
+        return self._xp.intensity(self._xp.ifft2(self._xp.copy(self.spectrum))[:, None])[0]
+
+    def move(self, gradients: list[Array], n_frames: int, steps: Steps) -> None:
+        """Move down the gradients by the basis functions that the lanes of a batch found, with momentum."""
+        if not steps.probe_step:
+            return
+        xp, n_basis = self._xp, self._filters.shape[0]
+        gradient = gradients[0]
+        for more in gradients[1:]:
+            gradient += more
+        # The step should be divided by the mean transmission where the light is; `settle` keeps that at one.
+        for part in range(self.variations.shape[1]):
+            places = slice((part + 1) * n_basis, (part + 2) * n_basis)
+            pulled_back = (self._filters.conj()[None] * xp.fft2(gradient[:, places])).sum(1)
+            self.variations[:, part] += pulled_back * (steps.probe_step / n_frames)
+        gradient = gradient[:, :n_basis]
+        pulled_back = (self._filters.conj()[None] * xp.fft2(gradient)).sum(1)
+        self.velocity *= steps.probe_momentum
+        self.velocity += pulled_back * (steps.probe_step / n_frames)
+        self.spectrum += self.velocity
+
+
+#: Up to here a copy of the canvas is held in memory.
+_COPY_IN_MEMORY_BYTES = 1 << 26
+
+
+class ObjectState:
+    """The transmission and its velocity, on the device.
+
+    Attributes:
+        canvas, velocity: (H, W) complex64.
+    """
+
+    def __init__(self, arrays: Arrays, canvas: np.ndarray, floor: float) -> None:
+        """Copy what to start from.
+
+        Args:
+            floor: part of the largest light that is added everywhere to the light that divides a step.
+        """
+        self._xp, self._floor = arrays, floor
+        self.canvas = arrays.asarray(canvas.astype(np.complex64, order="C"))
+        self.rest()
+
+    def rest(self) -> None:
+        """Set the velocity to zero."""
+        self.velocity = self._xp.zeros(tuple(self.canvas.shape), complex_values=True)
+
+    def kept(self) -> Array:
+        """Return a copy of the canvas: on the device, or, of a large one on the CPU, in a file."""
+        if self._xp.device != "cpu" or self._n_bytes <= _COPY_IN_MEMORY_BYTES:
+            return self._xp.copy(self.canvas)
+        height, width = self.canvas.shape
+        room, _ = room_for((height, 2 * width), in_memory_bytes=_COPY_IN_MEMORY_BYTES)
+        copy = room.view(np.complex64)
+        copy[...] = self._xp.host_view(self.canvas)
+        return copy
+
+    def put_back(self, kept: Array) -> None:
+        """Go back to a kept canvas."""
+        if self._xp.device != "cpu":
+            self.canvas = self._xp.copy(kept)
+        else:
+            host = kept if isinstance(kept, np.ndarray) else self._xp.host_view(kept)
+            self._xp.host_view(self.canvas)[...] = host
+
+    @property
+    def _n_bytes(self) -> int:
+        return 8 * self.canvas.shape[0] * self.canvas.shape[1]
+
+    def rescale(self, factor: float) -> None:
+        """Multiply all there is."""
+        self.canvas *= factor
+        self.velocity *= factor
+
+    def move(
+        self, window: Window, corners: np.ndarray, light: Array, gradients: list[Array], steps: Steps
+    ) -> None:
+        """Move a part of the canvas down the gradients (f, n, n) of a batch's lanes, with momentum.
+
+        Args:
+            corners: of the frames in this window.
+            light: (n, n) of the probe; where much of it falls a pixel takes small steps.
+        """
+        if not steps.object_step:
+            return
+        xp = self._xp
+        canvas, velocity = self.canvas[window], self.velocity[window]
+        covered = xp.zeros(tuple(canvas.shape))
+        xp.add_patches(covered, corners, light)
+        covered += self._floor * xp.peak(covered)
+        change = xp.zeros(tuple(canvas.shape), complex_values=True)
+        start = 0
+        for gradient in gradients:
+            xp.add_patches(change, corners[start : start + len(gradient)], gradient)
+            start += len(gradient)
+        xp.scale(change, steps.object_step / covered)
+        velocity *= steps.object_momentum
+        velocity += change
+        canvas += velocity

@@ -1,0 +1,99 @@
+"""Where the frames lie on the canvas of a level, and the weights that move the probe between its pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from ptycho_core.arrays import Array, Arrays
+from ptycho_core.solver.batches import Batch
+from ptycho_core.solver.frame_parameters import FrameFreedoms
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.shifts import shift_weights
+
+__all__ = ["MARGIN_PX", "Window", "Windows", "canvas_shape"]
+
+#: Canvas pixels around the windows of all frames, at every level.
+MARGIN_PX = 4
+#: Rows and columns of a canvas.
+Window = tuple[slice, slice]
+
+
+class Windows:
+    """The windows of all frames.
+
+    Attributes:
+        scale: canvas pixels per pixel of the full detector.
+        corners: (m, 2) int64, top-left pixel (y, x) of each window.
+        weights: (m, K) of the probe's basis functions, those of the variations behind them; on the device.
+        shape: of the canvas.
+    """
+
+    def __init__(
+        self,
+        frames: OrderedFrames,
+        arrays: Arrays,
+        *,
+        size_px: int,
+        shift_px: np.ndarray | None,
+        degree: int,
+        own: FrameFreedoms | None,
+        margin_px: int,
+        shape: tuple[int, int] | None,
+    ) -> None:
+        """Place the frames; the arguments are those of `Level`."""
+        self.scale = size_px / frames.frame_px
+        self._xp, self._size_px, self._degree = arrays, size_px, degree
+        self._reach = 0 if own is None else margin_px  # frames with freedoms may move
+        positions = frames.positions_px - frames.least_px
+        if shift_px is not None:
+            positions = positions + shift_px
+        self._nominal = positions * self.scale + margin_px
+        self.corners = np.round(self._nominal).astype(np.int64)
+        self.shape = shape or canvas_shape(self.corners, size_px, margin_px)
+        if own is None:
+            self.weights: Array = arrays.asarray(shift_weights(self._nominal - self.corners, degree))
+        else:
+            self.place(own)
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    @property
+    def middle_px(self) -> Float64[np.ndarray, " 2"]:
+        """Middle (y, x) of the positions on the canvas."""
+        return (self._nominal.min(axis=0) + self._nominal.max(axis=0)) / 2 + self._size_px // 2
+
+    def place(self, own: FrameFreedoms, frames: slice | None = None) -> None:
+        """Put the windows and the weights of some frames, or of all, where their positions are now."""
+        chosen = slice(0, len(self)) if frames is None else frames
+        wanted = self._wanted(own, chosen)
+        self.corners[chosen] = np.round(wanted)
+        rows = self._xp.asarray(own.rows(chosen, wanted - self.corners[chosen], self._degree))
+        if frames is None:
+            self.weights = rows
+        else:
+            self.weights[frames] = rows
+
+    def remainders_px(self, own: FrameFreedoms, frames: Any) -> Float64[np.ndarray, "frame 2"]:
+        """Return what is left of the positions of some frames beside their corners."""
+        return self._wanted(own, frames) - self.corners[frames]
+
+    def _wanted(self, own: FrameFreedoms, frames: Any) -> np.ndarray:
+        return self._nominal[frames] + own.correction_px[frames] * self.scale
+
+    def of(self, batch: Batch) -> Window:
+        """Return the part of the canvas that the frames of a batch's cell can reach."""
+        if batch.cell == slice(0, len(self)):
+            return slice(0, self.shape[0]), slice(0, self.shape[1])
+        first = np.maximum(self.corners[batch.cell].min(axis=0) - self._reach, 0)
+        last = np.minimum(self.corners[batch.cell].max(axis=0) + self._size_px + self._reach, self.shape)
+        return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
+
+
+def canvas_shape(corners: np.ndarray, size_px: int, margin_px: int = MARGIN_PX) -> tuple[int, int]:
+    """Shape of a canvas that holds all windows and the margin."""
+    last = corners.max(axis=0) + size_px + margin_px
+    return int(last[0]), int(last[1])

@@ -1,0 +1,222 @@
+"""`ptycho reconstruct`: look, reconstruct, write, report."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError
+from ptycho_dispatch.by_network import choose_method
+from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
+from ptycho_dispatch.settings import Settings, add_settings, door_options, read_settings
+from ptycho_dispatch.table import print_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ptycho_core import Reconstruction, Scan
+
+__all__ = [
+    "EXAMPLES",
+    "add_arguments",
+    "run",
+]
+
+EXAMPLES = (
+    "ptycho reconstruct siemens-star --output-dir star",
+    "ptycho reconstruct scan.npz --effort fast --max-time 90s",
+    "ptycho reconstruct scan.npz --probe-modes 3 --pixel-size-m 8e-9",
+    "ptycho reconstruct scan.npz --start reconstruction --seed 7",
+    "ptycho reconstruct scan.npz --refine-positions true --position-bound 5",
+    "ptycho reconstruct scan.npz scan.npz --probe reconstruction/reconstruction.npz",
+)
+
+logger = logging.getLogger("ptycho")
+_RESULT = "reconstruction.npz"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the scan and the flags of the models."""
+    parser.add_argument(
+        "scans",
+        metavar="SCAN",
+        nargs="+",
+        help="a file of any known format, or a name such as siemens-star; several share their probe in turn",
+    )
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reconstruct one scan, or several that were measured with the same probe.
+
+    Raises:
+        BackendUnavailableError: the method needs a network, and its core is not installed.
+        ConfigError, DataError, OutputError, PolicyError: see their docstrings; all before or instead of work.
+    """
+    settings = read_settings(arguments)
+    run_config = settings.run.config
+    if run_config.method in ("network", "both"):
+        from ptycho_core.backend import require_backend
+
+        require_backend(run_config.backend)
+        if run_config.start is not None or run_config.resume:
+            raise ConfigError(
+                f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "
+                "a network anew. Leave them out, or use `--method solver`."
+            )
+    root = writable_directory(run_config.output_dir)
+    places = _places(arguments.scans, root, start=run_config.start)
+    command = ["reconstruct", *arguments.scans]
+    probe: np.ndarray | None = None
+    for source, directory in places:
+        with logging_to(writable_directory(directory), run_config.console_level) as screen:
+            code, probe = _reconstruct(source, settings, directory, screen, probe, command)
+        if code:
+            return code
+    return 0
+
+
+def _places(sources: list[str], root: Path, *, start: Path | None) -> list[tuple[str, Path]]:
+    """Give each scan its directory: the output directory itself, or one in it where there are several.
+
+    Raises:
+        ConfigError: one result cannot start several scans.
+    """
+    if len(sources) == 1:
+        return [(sources[0], root)]
+    if start is not None:
+        raise ConfigError(
+            f"`--start` goes on with one scan, and {len(sources)} were given. Give one scan, or leave it "
+            "out: each scan starts from the probe of the one before it."
+        )
+    places: list[tuple[str, Path]] = []
+    for source in sources:
+        name = Path(source).name.split(".")[0] or "scan"
+        taken = sum(place.name == name or place.name.startswith(f"{name}-") for _, place in places)
+        places.append((source, root / (name if not taken else f"{name}-{taken + 1}")))
+    return places
+
+
+def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
+    """Return the scan with the probe of the scan before it, if there was one.
+
+    Raises:
+        DataError: its frames are of another size.
+    """
+    if probe is None:
+        return scan
+    if probe.shape[-1] != scan.frame_px:
+        raise DataError(
+            f"{scan.name}: its frames have {scan.frame_px} px and those of the scan before it "
+            f"{probe.shape[-1]} px, so they cannot share a probe. Reconstruct it in a call of its own."
+        )
+    logger.info("The probe of the scan before it starts this one.")
+    return replace(scan, probe=probe, probe_source="given")
+
+
+def _reconstruct(
+    source: str,
+    settings: Settings,
+    directory: Path,
+    screen: Screen,
+    probe: np.ndarray | None,
+    command: list[str],
+) -> tuple[int, np.ndarray]:
+    from ptycho_core import open_scan, solve
+    from ptycho_core.solver import choose_arrays
+    from ptycho_dispatch.by_network import by_network
+    from ptycho_dispatch.checkpoint import Checkpoint
+    from ptycho_dispatch.interrupt import Interruptible
+    from ptycho_dispatch.progress import progress_for
+
+    run_config = settings.run.config
+    # An explicit GPU that is absent fails here, before any data is read (POLICY-001).
+    choose_arrays(settings.execution.config)
+    start = _start(run_config.start, resume=run_config.resume, directory=directory)
+    began = time.perf_counter()
+    logger.info("Opening %s.", source)
+    scan = open_scan(source, **door_options(run_config))
+    scan = _with_probe(scan, probe)
+    solver = settings.solver.config
+    if probe is not None and "probe_search" not in solver.model_fields_set:
+        solver = solver.model_copy(update={"probe_search": False})
+    opened = time.perf_counter()
+    method = run_config.method
+    if method == "auto":
+        method = choose_method(scan, backend=run_config.backend, goes_on=start is not None)
+    shown, progress = progress_for(screen)
+    # One Ctrl-C spares the writing too: whoever asks late still gets every file.
+    with Interruptible() as interrupt:
+        with shown:
+            callbacks = (progress, interrupt, Checkpoint(directory))
+            if method in ("network", "both"):
+                result = by_network(
+                    scan,
+                    solver,
+                    settings.execution.config,
+                    callbacks,
+                    backend=run_config.backend,
+                    refine_probe=run_config.probe_refinement,
+                    then_solver=method == "both",
+                )
+            else:
+                result = solve(scan, solver, settings.execution.config, callbacks, start=start)
+        screen.console = None
+        solved = time.perf_counter()
+        provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
+        timings = dict(result.timings) | {"open": opened - began}
+        result = replace(result, provenance=provenance, timings=timings)
+        files = result.save(directory)
+    logger.info(
+        "Opened in %.2f s, solved in %.2f s, written in %.2f s.",
+        opened - began,
+        solved - opened,
+        time.perf_counter() - solved,
+    )
+    _report(scan, result, directory, [*files, LOG_FILE])
+    return (EXIT_INTERRUPTED if interrupt.asked else 0), result.probe
+
+
+def _start(given: Path | None, *, resume: bool, directory: Path) -> Reconstruction | None:
+    from ptycho_core import Reconstruction
+
+    if given is not None and resume:
+        raise ConfigError(
+            "`--start` and `--resume` exclude each other; `--resume` goes on in the output directory."
+        )
+    if given is not None:
+        return Reconstruction.load(given)
+    if resume:
+        if not (directory / _RESULT).exists():
+            raise ConfigError(
+                f"`--resume`: {directory} holds no {_RESULT}. Leave the flag out to begin anew."
+            )
+        return Reconstruction.load(directory)
+    return None
+
+
+def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str]) -> None:
+    seconds = result.timings["total"]
+    modes = len(result.probe)
+    rows = [
+        ("scan", scan.name),
+        ("frames", f"{scan.n_frames} of {scan.frame_px} x {scan.frame_px} px"),
+        ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px"),
+        ("method", f"{result.method}, {modes} probe mode{'s' if modes > 1 else ''}"),
+        ("time", f"{seconds:.2f} s" + (" (interrupted)" if result.interrupted else "")),
+        ("speed", f"{scan.n_frames / seconds:.0f} frames/s, whole run"),
+        ("residual R", f"{result.data_residual:.4f}"),
+        ("files", f"{directory}/: {', '.join(names)}"),
+    ]
+    if result.positions_given_px is not None:
+        moved = result.run_record()["position_corrections"]
+        rows.insert(
+            -1, ("positions", f"moved by {moved['mean_px']:.2f} px, at most {moved['largest_px']:.2f}")
+        )
+    if not result.image_reliable:
+        rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
+    print_rows("", rows)
