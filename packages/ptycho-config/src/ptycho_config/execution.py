@@ -2,7 +2,7 @@
 
 Nothing here says what is computed, and nothing here enters the legacy registry or a canonical config
 (CONFIG-002). `gradient_clip_val`, `gradient_clip_algorithm` and `scheduler` also stand in TrainingConfig;
-the value here wins when somebody chose it.
+the value here wins where it was chosen.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class FlagSpec:
         aliases: other spellings that mean the same.
         dest: the setting it carries, as `sources.load` knows it.
         kind: what its value is.
-        default: value of the setting when nobody chooses; None where the run decides.
+        default: value of the setting where none is chosen; None where the run decides.
         help: one line, with units and default.
         metavar: what stands for the value in the help text.
         alone: what the flag means without a value; None when it needs one.

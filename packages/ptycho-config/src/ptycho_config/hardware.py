@@ -58,14 +58,14 @@ class Resolution(NamedTuple):
 
     @property
     def fell_back(self) -> bool:
-        """Whether nobody chose the CPU, and yet it is what runs."""
+        """Whether the CPU runs without having been chosen."""
         return self.requested == "auto" and self.resolved == "cpu"
 
 
 def resolve_accelerator(requested: str, *, cuda_available: bool, why_not: str = "") -> Resolution:
     """Turn `auto` into `cuda` or `cpu`; leave every explicit choice as it is.
 
-    Pure: asks nobody, warns nobody. Resolving a resolved value changes nothing.
+    Pure: no question to the hardware, no warning. Resolving a resolved value changes nothing.
 
     Args:
         requested: one of `ACCELERATORS`.

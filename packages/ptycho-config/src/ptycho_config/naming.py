@@ -102,7 +102,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def shortened(text: str) -> str:
-    """Cut a text that somebody gave to what fits into a message."""
+    """Cut a text that was given to what fits into a message."""
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 

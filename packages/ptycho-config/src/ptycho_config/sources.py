@@ -52,7 +52,7 @@ class Setting:
         field: its place in the model, such as `model.N`.
         value: the value in force.
         source: which source won.
-        origin: the flag, variable or line of a file that said so; "default" where nobody did.
+        origin: the flag, variable or line of a file that said so; "default" where none did.
     """
 
     name: str
@@ -262,7 +262,7 @@ def _build(
 
 
 def _origin(loc: Location, own: Sequence[Place], won: Mapping[str, tuple[Source, str]]) -> str | None:
-    """Say where the value at this place of a model came from; None where nobody gave one."""
+    """Say where the value at this place of a model came from; None where none was given."""
     for place in own:
         if loc[: len(place.path)] == place.path and place.dotted in won:
             return won[place.dotted][1]

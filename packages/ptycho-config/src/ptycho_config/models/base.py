@@ -12,7 +12,7 @@ __all__ = ["CanonicalConfig", "Config"]
 class Config(BaseModel):
     """A checked set of settings: unknown names are refused, assignments are checked like construction.
 
-    `model_fields_set` names the fields that somebody chose; the others hold defaults.
+    `model_fields_set` names the fields that were chosen; the others hold defaults.
     """
 
     model_config = ConfigDict(

@@ -77,7 +77,7 @@ class ModelConfig(CanonicalConfig):
         default=4.0, description="divisor of the probe in the legacy gauge, without unit"
     )
     gaussian_smoothing_sigma: NonNegativeNumber = Field(
-        default=0.0, description="width in px of the smoothing of the lit field, 0 = off"
+        default=0.0, description="width in px of the smoothing of the illuminated field, 0 = off"
     )
     input_channels: Literal["amplitude", "backprojection"] = Field(
         default="backprojection",
@@ -98,7 +98,7 @@ class ModelConfig(CanonicalConfig):
 
     @model_validator(mode="after")
     def _follow_architecture(self) -> Self:
-        """Fill what depends on the architecture, unless somebody chose it."""
+        """Fill what depends on the architecture, unless it was chosen."""
         unet = self.architecture == "unet"
         self._fill("input_channels", "backprojection" if unet else "amplitude")
         self._fill("overlap_constraint", "batch" if unet else "group")

@@ -39,7 +39,7 @@ def write_figures(
     Where the run found that the data cannot carry an image, the pictures say so instead of showing one.
 
     Args:
-        phase_limits_rad: phases that are black and white; those of the well-lit part where None.
+        phase_limits_rad: phases that are black and white; those of the well illuminated part where None.
     Returns:
         File name -> path of the PNG files, each written completely or not at all; `positions.png` is among
         them where positions were corrected.

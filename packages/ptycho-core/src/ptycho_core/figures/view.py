@@ -65,7 +65,7 @@ class DrawnResult(Protocol):
 
 
 class ObjectView:
-    """The well-lit part of an object as amplitude and phase, with the grey values that suit it.
+    """The well illuminated part of an object as amplitude and phase, with the grey values that suit it.
 
     Attributes:
         images: `amplitude` and `phase` in radians, (h, w) float32 each; NaN where no frame looks.
@@ -84,7 +84,7 @@ class ObjectView:
         """Prepare the pictures.
 
         Args:
-            phase_limits_rad: phases that are black and white; those of the well-lit part where None.
+            phase_limits_rad: phases that are black and white; those of the well illuminated part where None.
             largest_px: longest side of the pictures; larger objects are averaged over squares of pixels.
         """
         self.result = reconstruction
@@ -93,11 +93,11 @@ class ObjectView:
         seen, obj, coverage = seen[box], reconstruction.object[box], reconstruction.coverage[box]
         self.shrunk = max(1, -(-max(obj.shape) // largest_px))
         amplitude, flat, self.coverage = _shrunk(obj, coverage, linear_ramp(obj, seen), self.shrunk)
-        lit = covered_region(self.coverage)
-        phase = np.angle(without_mean_phase(flat, lit)).astype(np.float32)
+        bright = covered_region(self.coverage)
+        phase = np.angle(without_mean_phase(flat, bright)).astype(np.float32)
         images = {"amplitude": amplitude, "phase": phase}
-        # The rim is shown fainter coverage included, but the limits are those of the well-lit part.
-        self.limits = {name: robust_limits(image[lit]) for name, image in images.items()}
+        # The rim is shown fainter coverage included, but the limits are those of the well illuminated part.
+        self.limits = {name: robust_limits(image[bright]) for name, image in images.items()}
         lowest, highest = self.limits["phase"]
         black, white = phase_limits_rad
         self.limits["phase"] = (lowest if black is None else black, highest if white is None else white)

@@ -92,7 +92,7 @@ def _compiler() -> str | None:
 
 
 def _own_folder(folder: Path) -> Path:
-    """Make the folder; refuse one into which somebody else could put code."""
+    """Make the folder; refuse one into which another user could put code."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = folder.stat()
     if about.st_uid != os.getuid() or about.st_mode & 0o022:

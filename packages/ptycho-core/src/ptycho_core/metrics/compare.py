@@ -71,7 +71,7 @@ def compare(
         estimate: a `Reconstruction`, or an array whose pixel [0, 0] lies at `estimate_origin_px`.
         truth: the same for the truth.
         coverage: light per pixel of the estimate's canvas; by default the reconstruction's own. Where
-            both sides have one, pixels must be lit in both.
+            both sides have one, pixels must be illuminated in both.
         pixel_size_m: adds lengths in metres.
         remove: take the truth's phase ramp and mean off both (`plane`) or only the mean (`mean`)
             before phases are compared.
@@ -154,7 +154,7 @@ def _common_light(moving: _Placed, fixed: _Placed) -> np.ndarray | None:
     lights = [side.coverage for side in (moving, fixed) if side.coverage is not None]
     if not lights:
         return None
-    # Lit in both: each is judged by its own maximum.
+    # Illuminated in both: each is judged by its own maximum.
     return np.all([lit_region(light) for light in lights], axis=0).astype(np.float32)
 
 

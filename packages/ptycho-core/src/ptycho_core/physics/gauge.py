@@ -22,13 +22,13 @@ def linear_ramp(
 
     The angle of the mean of o[r + 1] conj(o[r]): neighbours are compared, so no phase is unwrapped.
     """
-    lit = np.ones(obj.shape, bool) if region is None else region
+    seen = np.ones(obj.shape, bool) if region is None else region
     steps = np.zeros(2, np.complex128)
     for band in row_bands(obj.shape):
         # The pairs of rows that begin in this band reach one row into the next.
         reaching = slice(band.start, band.stop + 1)
         for axis, rows in enumerate((reaching, band)):
-            here, there = (np.moveaxis(a[rows], axis, 0) for a in (obj, lit))
+            here, there = (np.moveaxis(a[rows], axis, 0) for a in (obj, seen))
             pairs = there[1:] & there[:-1]
             steps[axis] += np.sum((here[1:] * here[:-1].conj())[pairs], dtype=np.complex128)
     return np.angle(steps)

@@ -127,10 +127,10 @@ def data_residual(
             list(pool.map(distance, zip(chunks, (kept for _, kept in first), strict=True)))
         )
     measured_sum = np.concatenate([m.measured for m, _ in first])
-    lit = measured_sum > 0
+    counted = measured_sum > 0
     per_frame = np.full(n_frames, np.nan, np.float32)
-    per_frame[lit] = distances[lit] / measured_sum[lit]
-    value = float(distances.sum() / measured_sum.sum()) if lit.any() else float("nan")
+    per_frame[counted] = distances[counted] / measured_sum[counted]
+    value = float(distances.sum() / measured_sum.sum()) if counted.any() else float("nan")
     return Residual(value=value, scale=float(scale), per_frame=per_frame)
 
 

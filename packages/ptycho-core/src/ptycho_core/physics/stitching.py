@@ -77,7 +77,7 @@ def reassemble_centred(
     """Average the patches' central squares on a square canvas about the centre of mass.
 
     With a = position - mean and p = ceil(max |a|), plus 1 if odd, the side is crop + 2p, and position c
-    lies at canvas index crop/2 + p + c - mean. Pixels that nobody covers are 0.
+    lies at canvas index crop/2 + p + c - mean. Pixels that no patch covers are 0.
 
     Raises:
         ConfigError: the crop is odd or larger than a patch.

@@ -41,12 +41,12 @@ def make_reconstruction(
     on_canvas = scan.positions_px - origin_px
     corners = np.floor(on_canvas - scan.frame_px // 2 + 0.5).astype(np.int64)
     coverage = coverage_of(probe, corners, obj.shape)
-    flat, lit = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
+    flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
-    residual = data_residual(flat, lit, on_canvas, scan if frames is None else frames)
+    residual = data_residual(flat, modes, on_canvas, scan if frames is None else frames)
     return Reconstruction(
         object=flat,
-        probe=lit,
+        probe=modes,
         origin_px=origin_px,
         positions_px=scan.positions_px,
         coverage=coverage,
