@@ -20,7 +20,7 @@ import resource, sys, warnings
 import numpy as np
 import h5py
 from ptycho_core import open_scan
-from ptycho_core.io import start_probe
+from ptycho_core.scan import estimated_probe
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]),) * 2)
 warnings.simplefilter("ignore")

@@ -12,16 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho_core.figures.view import ObjectView
-from ptycho_core.physics import canvas as _resample
-from ptycho_core.physics import canvas as bands
-from ptycho_core.physics import gauge
-from ptycho_core.result import assemble
+from ptycho_core.physics import canvas, gauge
+from ptycho_core.physics.canvas import row_bands
 from ptycho_core.result.reconstruction import Reconstruction
-from ptycho_core.solver import frames as _room
-from ptycho_core.solver import state as _object_state
+from ptycho_core.solver import frames
+from ptycho_core.solver.state import ObjectState
 
 few = settings(max_examples=30, deadline=None)
 SMALL = 64  # pixels of a band: a few rows
+USERS = ("ptycho_core.physics.canvas", "ptycho_core.physics.gauge", "ptycho_core.figures.view")
 
 
 @pytest.fixture
@@ -29,11 +28,10 @@ def in_small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every user of bands have many of them."""
 
     def small(shape: tuple[int, ...], *, multiple: int = 1):
-        return bands.row_bands(shape, multiple=multiple, pixels=SMALL)
+        return row_bands(shape, multiple=multiple, pixels=SMALL)
 
-    for module in (assemble, gauge, _resample, "ptycho_core.figures.view"):
-        name = module if isinstance(module, str) else module.__name__
-        monkeypatch.setattr(f"{name}.row_bands", small)
+    for module in USERS:
+        monkeypatch.setattr(f"{module}.row_bands", small)
 
 
 @few
@@ -44,7 +42,7 @@ def in_small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels=st.integers(1, 400),
 )
 def test_bands_cover_each_row_once(rows: int, columns: int, multiple: int, pixels: int) -> None:
-    cut = list(bands.row_bands((rows, columns), multiple=multiple, pixels=pixels))
+    cut = list(row_bands((rows, columns), multiple=multiple, pixels=pixels))
     assert [row for band in cut for row in range(band.start, band.stop)] == list(range(rows))
     assert all((band.stop - band.start) % multiple == 0 for band in cut[:-1])
 
@@ -62,7 +60,7 @@ def test_coverage_is_the_sum_of_the_light_of_all_windows(in_small_bands: None) -
     for y, x in corners:
         expected[y : y + 8, x : x + 8] += (np.abs(probe) ** 2).sum(0)
         seen[y : y + 8, x : x + 8] = True
-    covered = assemble.coverage_of(probe, corners, shape)
+    covered = canvas.coverage_of(probe, corners, shape)
     np.testing.assert_allclose(covered, expected / expected.max(), atol=1e-6)
     assert np.array_equal(covered > 0, seen)
 
@@ -72,17 +70,17 @@ def test_the_ramp_found_and_handed_over_is_that_of_the_whole(in_small_bands: Non
     obj = ((1 + 0.2 * noise(37, 23)) * gauge.phase_ramp((37, 23), slope)).astype(np.complex64)
     coverage = np.random.default_rng(2).uniform(0, 1, obj.shape).astype(np.float32)
     whole = []
-    lit = coverage > 0.1
+    seen = coverage > 0.1
     for axis in (0, 1):
-        here, there = np.moveaxis(obj, axis, 0), np.moveaxis(lit, axis, 0)
+        here, there = np.moveaxis(obj, axis, 0), np.moveaxis(seen, axis, 0)
         pairs = there[1:] & there[:-1]
         whole.append(np.angle((here[1:] * here[:-1].conj())[pairs].sum(dtype=np.complex128)))
-    np.testing.assert_allclose(gauge.linear_ramp(obj, lit), whole, atol=1e-12)
+    np.testing.assert_allclose(gauge.linear_ramp(obj, seen), whole, atol=1e-12)
     probe, before = noise(1, 8, 8), obj.copy()
     flat, _ = gauge.hand_over_ramp(obj, probe, coverage)
     assert np.array_equal(obj, before)
     np.testing.assert_allclose(np.abs(flat), np.abs(obj), rtol=1e-5)
-    np.testing.assert_allclose(gauge.linear_ramp(flat, lit), 0, atol=1e-6)
+    np.testing.assert_allclose(gauge.linear_ramp(flat, seen), 0, atol=1e-6)
     again, _ = gauge.hand_over_ramp(obj, probe, coverage, overwrite_obj=True)
     assert again is obj
     assert np.array_equal(again, flat)
@@ -92,10 +90,10 @@ def test_an_object_is_resampled_in_bands_as_at_once(monkeypatch: pytest.MonkeyPa
     obj = noise(20, 31)
 
     def resampled() -> np.ndarray:
-        return _resample.resample_object(obj, (36, 58), margin_px=4, old_scale=0.5, new_scale=1.0)
+        return canvas.resample_object(obj, (36, 58), margin_px=4, old_scale=0.5, new_scale=1.0)
 
     whole = resampled()
-    monkeypatch.setattr(_resample, "row_bands", lambda shape: bands.row_bands(shape, pixels=SMALL))
+    monkeypatch.setattr(canvas, "row_bands", lambda shape: row_bands(shape, pixels=SMALL))
     assert np.array_equal(resampled(), whole)
 
 
@@ -135,13 +133,13 @@ def test_a_kept_canvas_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path, in_
     made: list[bool] = []
 
     def room(shape: tuple[int, ...], *, in_memory_bytes: int) -> tuple[np.ndarray, bool]:
-        array, mapped = _room.room_for(shape, in_memory_bytes=in_memory_bytes)
+        array, mapped = frames.room_for(shape, in_memory_bytes=in_memory_bytes)
         made.append(mapped)
         return array, mapped
 
-    monkeypatch.setattr(_object_state, "room_for", room)
-    monkeypatch.setattr(_object_state, "_COPY_IN_MEMORY_BYTES", 0 if in_file else 1 << 20)
-    state = _object_state.ObjectState(NumpyArrays(), noise(12, 9), 0.1)
+    monkeypatch.setattr("ptycho_core.solver.state.room_for", room)
+    monkeypatch.setattr("ptycho_core.solver.state._COPY_IN_MEMORY_BYTES", 0 if in_file else 1 << 20)
+    state = ObjectState(NumpyArrays(), noise(12, 9), 0.1)
     kept, before = state.kept(), state.canvas.copy()
     assert made == ([True] if in_file else [])
     state.rescale(0.3)
@@ -171,15 +169,15 @@ def test_a_large_canvas_is_not_copied_several_times(
     result = result_of(obj)
     corners = np.random.default_rng(0).integers(0, 980, (200, 2))
     coverage = np.ones(obj.shape, np.float32)
-    for module in ("assemble", "gauge", "solver._resample", "figures.view"):
+    for module in USERS:
         monkeypatch.setattr(
-            f"ptycho_core.{module}.row_bands",
-            lambda shape, *, multiple=1: bands.row_bands(shape, multiple=multiple, pixels=1 << 17),
+            f"{module}.row_bands",
+            lambda shape, *, multiple=1: row_bands(shape, multiple=multiple, pixels=1 << 17),
         )
     work = {
-        "coverage": lambda: assemble.coverage_of(noise(1, 16, 16), corners, obj.shape),
+        "coverage": lambda: canvas.coverage_of(noise(1, 16, 16), corners, obj.shape),
         "ramp": lambda: gauge.hand_over_ramp(obj, noise(1, 16, 16), coverage, overwrite_obj=True),
-        "resampled": lambda: _resample.resample_object(
+        "resampled": lambda: canvas.resample_object(
             obj[:1500, :500], obj.shape, margin_px=4, old_scale=0.5, new_scale=1.0
         ),
         "picture": lambda: ObjectView(result, largest_px=400),
