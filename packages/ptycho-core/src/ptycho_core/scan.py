@@ -100,7 +100,8 @@ class Scan:
             positions_px: (M, 2) in the order (y, x).
             probe: (N, N), (N, N, 1) or (P, N, N); estimated from the mean pattern when None.
             bad_pixels: (N, N) or (M, N, N), True = bad, DC in the same place as in `frames`.
-            position_convention: "center" adds half a pixel, see physics.md, section 0.
+            position_convention: "center" adds half a pixel, see
+                docs/reference/physics.md, "Pixel convention".
 
         Raises:
             DataError: the arrays do not make a scan; the message says which and why.

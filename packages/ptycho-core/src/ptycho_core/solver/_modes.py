@@ -1,4 +1,7 @@
-"""Seed further incoherent modes of the probe."""
+"""Seed further incoherent modes of the probe.
+
+Source: P. Thibault and A. Menzel, Nature 494 (2013) 68, 10.1038/nature11806; the seeds are ours.
+"""
 
 from __future__ import annotations
 

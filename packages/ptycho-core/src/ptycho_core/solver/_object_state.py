@@ -1,4 +1,8 @@
-"""The object of a level while it is found: its canvas and its steps."""
+"""The object of a level while it is found: its canvas and its steps.
+
+Source: a step divided by the light and a part of the largest light, and momentum, are those of A. Maiden,
+D. Johnson and P. Li, Optica 4 (2017) 736, 10.1364/OPTICA.4.000736; here the light is that of a batch.
+"""
 
 from __future__ import annotations
 

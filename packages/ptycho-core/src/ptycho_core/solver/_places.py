@@ -1,4 +1,8 @@
-"""How the misfit depends on where the frames are: its curvature there, and better places elsewhere."""
+"""How the misfit depends on where the frames are: its curvature there, and better places elsewhere.
+
+Source: to try other places and keep those that explain a frame better, A. M. Maiden et al., Ultramicroscopy
+120 (2012) 64, 10.1016/j.ultramic.2012.06.001; there the trials are random and shrink, here they are a grid.
+"""
 
 from __future__ import annotations
 
