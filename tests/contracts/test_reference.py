@@ -1,7 +1,7 @@
 """Docstrings, comments and pages point at documents: every pointer leads to a page, and a place on it.
 
 A pointer is the path of a page from the root of the repository and, where a part of it is meant, the title
-of the section, as in docs/reference/physics.md, "Grouping". Links between pages may end in the anchor of a section.
+of the section, as in docs/reference/physics.md, "Grouping". Links between pages may end in an anchor.
 """
 
 from __future__ import annotations
