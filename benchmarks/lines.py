@@ -41,7 +41,7 @@ EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
 
 
 def ideal_probe() -> np.ndarray:
-    """A disc, blurred by a pixel; source: physics.md, section 3."""
+    """A disc, blurred by a pixel; source: docs/reference/physics.md, "Synthetic probe"."""
     sigma, at = N / (0.7 * np.pi**2), np.arange(N) - N // 2
     window = np.exp(-(at**2) / (2 * sigma**2))
     return gaussian_filter((np.outer(window, window) > 0.5).astype(float), 1) + 1e-9

@@ -27,3 +27,6 @@ def test_the_time_of_the_run_includes_the_training(
     assert record["method"] == said
     assert record["timings_s"]["total"] > 3
     assert said in done.stdout
+    # The solver refined the probe, and with `both` it went on from the network's image.
+    papers = " ".join(paper["key"] for paper in record["papers"])
+    assert papers == "maiden2009 thibault2012 maiden2017 odstrcil2018 hoidn2023 ronneberger2015"

@@ -124,6 +124,9 @@ def test_a_training_ends_well_and_leaves_everything(trained: dict[str, Run], bac
         "reason": "chosen explicitly",
     }
     assert run.record["policy_events"] == []
+    # The solver refined the probe.
+    solver = ["maiden2009", "thibault2012", "maiden2017", "odstrcil2018"]
+    assert [paper["key"] for paper in run.record["papers"]] == [*solver, "hoidn2023", "li2021"]
 
 
 @each_core
@@ -153,6 +156,7 @@ def test_a_bundle_of_one_core_gives_the_same_object_in_the_other(
     own, other = (Reconstruction.load(one.directory) for one in (trained[trainer], run))
     assert np.abs(own.object - other.object).max() <= 1e-5 * np.abs(own.object).max()
     assert other.data_residual == pytest.approx(own.data_residual, rel=1e-5)
+    assert [paper["key"] for paper in run.record["papers"]] == ["hoidn2023", "li2021"]
 
 
 def test_without_a_word_the_core_that_trained_a_bundle_opens_it(

@@ -105,6 +105,7 @@ def test_every_section_shows_the_figures_of_the_run(page: Page, solved: Path) ->
         "provenance": [record["versions"]["numpy"], record["hardware"]["system"], record["input"]["sha256"]],
         "configuration": ["solver.seed", "--pixel-size-m", "8e-09", "settings with their defaults"],
         "repeat": ["ptycho reconstruct ", "--seed 3"],
+        "papers": ["Maximum-likelihood refinement", "Nature 494 (2013) 68, doi:10.1038/nature11806"],
     }
     for section, texts in expected.items():
         for text in texts:
@@ -240,6 +241,7 @@ def test_a_hostile_text_is_shown_and_does_nothing(text: str, tmp_path: Path) -> 
         "settings": {"solver": {text: setting, "seed": setting}, "run": {"output_dir": setting}},
         "command": ["reconstruct", text],
         "policy_events": [{"finding": text, "message": text}],
+        "papers": [{"key": text, "text": text, "doi": text}],
         "versions": {text: text},
         "hardware": {"cores": [text]},
         "input": {"scan": text, "notes": [text]},
@@ -248,7 +250,7 @@ def test_a_hostile_text_is_shown_and_does_nothing(text: str, tmp_path: Path) -> 
     calm = Page(_reported(_result(provenance=_calm(provenance, text)), tmp_path / "calm"))
     page = Page(_reported(_result(scan_name=text, method=text, provenance=provenance), tmp_path / "hostile"))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in calm.elements]
-    for section in ("title", "header", "policies", "provenance", "configuration", "repeat"):
+    for section in ("title", "header", "policies", "papers", "provenance", "configuration", "repeat"):
         shown = shlex.quote(text) if section == "repeat" else text
         assert shown in page.sections[section], section
 
@@ -279,6 +281,7 @@ def test_any_text_comes_through_as_text(text: str) -> None:
         curves=[],
         policies=[Said(text, text)],
         said=[Said("", text)],
+        papers=[(text, text)],
         provenance=[(text, [(text, text)])],
         chosen=[],
         defaults=[],
@@ -298,6 +301,7 @@ def test_a_result_saved_from_python_has_a_page_without_a_command(tmp_path: Path)
     page = Page(_reported(_result(), tmp_path / "made"))
     assert "Not recorded" in page.sections["repeat"]
     assert "everything had its default" in page.sections["configuration"]
+    assert "by an earlier version" in page.sections["papers"]
 
 
 def test_an_image_that_the_data_cannot_carry_is_not_shown(tmp_path: Path) -> None:

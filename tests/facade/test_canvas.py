@@ -69,7 +69,7 @@ def test_windows_that_leave_the_canvas_are_cut() -> None:
 
 
 def test_plain_offsets_give_the_older_square_canvas() -> None:
-    # physics, section 5: positions (20, 20), (26, 20), (20, 28), (26, 28), N = 16, M = 8 give a side of 16.
+    # docs/reference/physics.md, "Stitching": these positions, with N = 16 and M = 8, give a side of 16.
     xy = np.array([[20.0, 20], [26, 20], [20, 28], [26, 28]])
     truth = np.random.default_rng(1).normal(size=(60, 60)) + 1j
     patches = np.stack([truth[int(y) - 8 : int(y) + 8, int(x) - 8 : int(x) + 8] for x, y in xy])[..., None]

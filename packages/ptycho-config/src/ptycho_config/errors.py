@@ -123,7 +123,7 @@ def exit_code(exception: BaseException | None) -> int:
         5 policy violated, 130 interrupted. A `SystemExit` keeps its own code.
 
     Source:
-        `contracts.md` section 4.
+        docs/reference/files.md, "Exit codes".
     """
     if exception is None:
         return EXIT_DONE

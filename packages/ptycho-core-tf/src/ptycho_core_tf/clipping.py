@@ -21,7 +21,7 @@ def clip_adaptively(
     A unit is one output of a layer, the first axis in the canonical layout; a vector or a number is one.
 
     Source:
-        Brock et al., High-performance large-scale image recognition without normalization (2021), section 4.
+        A. Brock, S. De, S. L. Smith and K. Simonyan, ICML (2021), arXiv:2102.06171, section 4.
     """
     return [
         None if gradient is None else _clipped(parameter, gradient, limit)

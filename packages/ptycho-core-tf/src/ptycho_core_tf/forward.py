@@ -1,6 +1,7 @@
 """From object patches to the rates at the detector, differentiable, equal to the float64 reference.
 
-Source of the formulas: physics.md §4, and `ptycho_core.physics`, with which the tests compare.
+Source of the formulas: docs/reference/physics.md, "Forward model", and `ptycho_core.physics`, with which the
+tests compare.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""One training step, as Keras calls it, and what it tells of itself."""
+"""One training step, as Keras calls it, and what it tells of itself.
+
+Source: to train through the physics, without labels, O. Hoidn, A. A. Mishra and A. Mehta, Sci. Rep. 13 (2023)
+22789, 10.1038/s41598-023-48351-7.
+"""
 
 from __future__ import annotations
 

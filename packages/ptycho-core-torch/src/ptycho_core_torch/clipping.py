@@ -19,7 +19,7 @@ def clip_adaptively(parameters: Iterable[nn.Parameter], limit: float) -> None:
     A unit is one row of the first axis, the output of a layer; a vector or a number is one unit.
 
     Source:
-        Brock et al., High-performance large-scale image recognition without normalization (2021), section 4.
+        A. Brock, S. De, S. L. Smith and K. Simonyan, ICML (2021), arXiv:2102.06171, section 4.
     """
     for parameter in parameters:
         if parameter.grad is None:

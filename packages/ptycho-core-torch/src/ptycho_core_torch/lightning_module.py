@@ -1,4 +1,8 @@
-"""One training step, and what steers the optimiser between steps."""
+"""One training step, and what steers the optimiser between steps.
+
+Source: to train through the physics, without labels, O. Hoidn, A. A. Mishra and A. Mehta, Sci. Rep. 13 (2023)
+22789, 10.1038/s41598-023-48351-7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training makes small. Source of the formulas: physics.md §6."""
+"""What training makes small. Source of the formulas: docs/reference/physics.md, "Likelihoods and losses"."""
 
 from __future__ import annotations
 

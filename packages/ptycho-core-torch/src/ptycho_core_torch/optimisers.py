@@ -17,6 +17,9 @@ def optimiser_for(
     """Return the optimiser of a configuration.
 
     `adam` and `sgd` add the decay of the weights to the gradient, `adamw` takes it off the weights.
+
+    Source:
+        Kingma and Ba, arXiv:1412.6980; `adamw`: Loshchilov and Hutter, arXiv:1711.05101.
     """
     decay = config.weight_decay
     if config.optimizer == "sgd":

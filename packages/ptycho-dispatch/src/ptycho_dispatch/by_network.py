@@ -57,6 +57,7 @@ def by_network(
     """
     from ptycho_core import solve
     from ptycho_core.backend import get_backend
+    from ptycho_core.citations import cited, together
     from ptycho_core.result.provenance import run_provenance
     from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
     from ptycho_dispatch.dispatcher import prepare
@@ -69,8 +70,10 @@ def by_network(
         where = kind(accelerator=execution.accelerator, logger_backend=None)
     for text in warned:
         logger.warning("%s", text)
+    papers = []
     if refine_probe:
         scan = with_refined_probe(scan)
+        papers = cited(solver=SolverConfig(probe_modes=len(scan.probe)))
     seconds = _TRAINING_S
     if solver.max_time is not None:
         share = _TRAINING_SHARE if then_solver else 1.0
@@ -84,7 +87,8 @@ def by_network(
     result = trained.reconstruct(scan)
     record = {"configuration": {"training": config.model_dump(mode="json")}}
     record |= resolved_execution(where, warned, result.provenance)
-    known = {**result.provenance, **run_provenance(scan), "network": record}
+    papers = together(papers, result.provenance["papers"])
+    known = {**result.provenance, **run_provenance(scan), "network": record, "papers": papers}
     result = replace(result, history=trained.history, interrupted=trained.interrupted, provenance=known)
     if not then_solver or trained.interrupted:
         return _timed(result, began)
@@ -99,7 +103,8 @@ def by_network(
         left = max(1.0, solver.max_time - (time.perf_counter() - began))
         solver = solver.model_copy(update={"max_time": left})
     polished = solve(scan, solver, execution, callbacks, start=result)
-    both = {**polished.provenance, "network": record}
+    papers = together(papers, polished.provenance["papers"])
+    both = {**polished.provenance, "network": record, "papers": papers}
     return _timed(replace(polished, method="network, then solver", provenance=both), began)
 
 

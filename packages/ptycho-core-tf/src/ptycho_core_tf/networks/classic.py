@@ -25,7 +25,7 @@ def classic_network(model: ModelConfig, *, dtype: str = "float32") -> tf.Module:
         ConfigError: the architecture is not among them, or the rest of the configuration does not fit it.
 
     Source:
-        `physics.md` section 7.
+        docs/reference/physics.md, "Networks".
     """
     if model.architecture == "neuralop_uno":
         raise ConfigError(

@@ -7,6 +7,9 @@ channels. Without `pad_object` such a branch takes all channels and draws the wh
 
 Where N is no multiple of 2^d, frames are padded with zeros, the same on all sides, and what the decoders
 give is cropped to its middle, so the centre stays the centre.
+
+Source: one encoder with a decoder each for amplitude and phase is the network of M. J. Cherukara et al.,
+Appl. Phys. Lett. 117 (2020) 044103, 10.1063/5.0013065.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Every stage keeps the size of the frames, so one network takes frames of any side that has the modes.
 Input (B, C, N, N), features (B, N, N, w), outputs (B, N, N, 2C). GELU is the exact one, by erf.
+
+Source: Z. Li et al., ICLR (2021), arXiv:2010.08895.
 """
 
 from __future__ import annotations

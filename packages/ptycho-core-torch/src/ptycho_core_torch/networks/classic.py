@@ -26,7 +26,7 @@ def classic_network(model: ModelConfig) -> nn.Module:
         BackendUnavailableError: `neuralop_uno` without its package.
 
     Source:
-        `physics.md` section 7.
+        docs/reference/physics.md, "Networks".
     """
     check_classic_network(model, _NETWORKS)
     return _NETWORKS[model.architecture](model)

@@ -1,7 +1,7 @@
 """The factorised Fourier neural operator: one pair of one-axis spectral convolutions shared by all blocks.
 
-Source: the idea is that of Tran et al., ICLR 2023, arXiv:2111.13802; the layers are those of `physics.md`
-section 7.
+Source: A. Tran, A. Mathews, L. Xie and C. S. Ong, ICLR (2023), arXiv:2111.13802; the layers are those of
+docs/reference/physics.md, "Networks".
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Half the resolution inside (pixel-unshuffle), three levels, group normalisation, nearest upsampling. The
 last layer starts at zero, so that training starts from a nearly transparent object.
+
+Source: the shape is that of O. Ronneberger, P. Fischer and T. Brox, MICCAI (2015) 234,
+10.1007/978-3-319-24574-4_28; the inputs and the head are ours, docs/reference/physics.md, "Networks".
 """
 
 from __future__ import annotations

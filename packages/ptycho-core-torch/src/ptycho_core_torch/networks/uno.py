@@ -2,7 +2,7 @@
 
 The weights keep the package's own names, under `operator`; no other core reads them.
 
-Source: Rahman, Ross and Azizzadenesheli, TMLR 2023, arXiv:2204.11127.
+Source: M. A. Rahman, Z. E. Ross and K. Azizzadenesheli, TMLR (2023), arXiv:2204.11127.
 """
 
 from __future__ import annotations

@@ -121,7 +121,9 @@ def measurement_reason(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> 
 
 
 def find_dc(pattern: Float64[np.ndarray, "n n"]) -> tuple[Literal["center", "corner"], str]:
-    """Find where the zero frequency is, by where a mean pattern is brighter (physics.md, section 1).
+    """Find where the zero frequency is, by where a mean pattern is brighter.
+
+    Source: docs/reference/physics.md, "Place of the zero frequency".
 
     Returns:
         The place, and the two mean counts that decided.

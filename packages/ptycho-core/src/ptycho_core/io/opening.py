@@ -50,7 +50,8 @@ def open_scan(
         source: a file of a known format (NPZ, `.npz.bz2`, NPY, TIFF or a directory of them, MATLAB 7.3, and
             HDF5 as CXI, NeXus, PtyPy or Ptychodus write it), or the name of a data set such as
             "siemens-star", which is fetched when it is not here yet.
-        measurement: what the values are; "auto" decides by the rules of physics.md, section 1.
+        measurement: what the values are; "auto" decides by the rules of
+            docs/reference/physics.md, "Counts or amplitude".
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
         probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
         pixel_size_m, energy_ev, distance_m, detector_pixel_m: override what the file says.
@@ -235,7 +236,8 @@ def scan_from_arrays(
         positions_px: (M, 2) in the order (y, x).
         probe: (N, N), (N, N, 1) or (P, N, N); estimated from the mean pattern when None.
         bad_pixels: (N, N) or (M, N, N), True = bad, DC in the same place as in `frames`.
-        position_convention: "center" adds half a pixel, see physics.md, section 0.
+        position_convention: "center" adds half a pixel, see
+            docs/reference/physics.md, "Pixel convention".
 
     Raises:
         DataError: the arrays do not make a scan; the message says which and why.

@@ -1,8 +1,8 @@
 """The HDF5 product file, by which Ptychodus and others exchange a reconstruction.
 
-Layout, names and units are those of physics.md, section 1. Lengths are in metres there: a scan coordinate of
-x px lies at x * pixel size, and the object's attributes `center_x_m`, `center_y_m` say which physical point
-its middle is, so that the canvas origin survives the round trip.
+Layout, names and units: docs/reference/physics.md, "Product files". Lengths are in metres there: a scan
+coordinate of x px lies at x * pixel size, and the object's attributes `center_x_m`, `center_y_m` say which
+physical point its middle is, so that the canvas origin survives the round trip.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def save_scan(
     measurement: Literal["keep", "amplitude"] = "keep",
     compressed: bool = False,
 ) -> Path:
-    """Write a scan under the keys of physics.md, section 1, DC in the centre.
+    """Write a scan under the keys of docs/reference/scan-format.md, DC in the centre.
 
     Args:
         path: the file, under exactly this name.

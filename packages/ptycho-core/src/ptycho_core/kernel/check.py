@@ -1,6 +1,7 @@
 """Does a library that a compiler made do what the formulas say? Asked once, before it is kept.
 
-The same step in NumPy, with one transform a frame and direction and no thought of speed; see solver.md §2.
+The same step in NumPy, with one transform a frame and direction and no thought of speed; see
+docs/reference/physics.md, "The step".
 """
 
 from __future__ import annotations

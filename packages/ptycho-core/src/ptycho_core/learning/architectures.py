@@ -1,6 +1,6 @@
 """What the networks of both cores have in common and no framework computes: their sizes, and who fits whom.
 
-Source: physics.md §3, §7; solver.md §3.
+Source: docs/reference/physics.md, "Networks".
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def object_channels(model: ModelConfig) -> int:
 def amplitude_ceiling(model: ModelConfig) -> float:
     """Give the largest amplitude of a sigmoid head: 1.2 in the power gauge, 1 in the legacy gauge.
 
-    Source: `physics.md` section 3.
+    Source: docs/reference/physics.md, "Probe gauge".
     """
     return _POWER_GAUGE_CEILING if model.probe_gauge == "power" else 1.0
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from ptycho_config.errors import ConfigError, TrainingError
 from ptycho_config.execution import NetworkExecution, SolverExecutionConfig
-from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
+from ptycho_config.models import InferenceConfig, ModelConfig, SolverConfig, TrainingConfig
 from ptycho_core.bundle import Bundle, Scaling, write_bundle
+from ptycho_core.citations import Record, cited
 from ptycho_core.learning.advice import smaller_inference_advice
 from ptycho_core.learning.frames import FrameBatch, Frames
 from ptycho_core.learning.prepare import Earlier
@@ -145,6 +146,16 @@ class Trained(ABC):
         """The probe (P, N, N) complex64 in the gauge of the configuration."""
         return self._probe
 
+    def papers(self, *, probe_refined: bool = False) -> list[Record]:
+        """Give the papers behind an image by this network, as `run.json` holds them.
+
+        Args:
+            probe_refined: the solver found the probe, and took part in that.
+        """
+        modes = len(self._probe)
+        solver = SolverConfig(probe_modes=modes) if probe_refined else None
+        return cited(solver=solver, model=self.training.model, probe_modes=modes)
+
     def imager(self) -> Imager:
         """Put the network on its device, with a canvas of its own to be begun."""
         return self._imager()
@@ -186,7 +197,11 @@ class Trained(ABC):
             history=({**row, "stepped_back": False},),
             timings={"network": seconds, "total": time.perf_counter() - began},
             interrupted=interrupted,
-            provenance={**self.provenance, **self._framework},
+            provenance={
+                **self.provenance,
+                **self._framework,
+                "papers": trained.papers(probe_refined=trained is not self),
+            },
         )
 
     def judged(self, scan: Scan, image: np.ndarray, origin_px: np.ndarray) -> Reconstruction:

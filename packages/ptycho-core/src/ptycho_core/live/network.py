@@ -148,7 +148,8 @@ class ByNetwork:
         obj, _ = self.image()
         origin = self._low_px - _MARGIN_PX - self.size_px // 2
         result = self._trained.judged(scan, np.ascontiguousarray(obj), origin.astype(np.float64))
-        return replace(result, provenance={**self._trained.provenance, **run_provenance(scan)})
+        known = {**self._trained.provenance, "papers": self._trained.papers()}
+        return replace(result, provenance={**known, **run_provenance(scan)})
 
     def finished(self, scan: Scan, callbacks: Sequence[Callback]) -> Reconstruction:
         """Return what the network makes of the complete scan."""

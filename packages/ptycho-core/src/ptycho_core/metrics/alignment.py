@@ -56,7 +56,7 @@ def align(
         truth: the object that stays.
         region: pixels that count; at least one.
 
-    Source: physics.md §9 (object error).
+    Source: docs/reference/physics.md, "Object error".
     """
     estimate = np.where(np.isfinite(estimate), estimate, 0).astype(np.complex128)
     truth = truth.astype(np.complex128)

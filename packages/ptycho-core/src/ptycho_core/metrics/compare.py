@@ -79,7 +79,7 @@ def compare(
     Raises:
         DataError: no common window, or nothing varies in it.
 
-    Source: physics.md §9.
+    Source: docs/reference/physics.md, "Metrics".
     """
     moving = _Placed.of(estimate, coverage, estimate_origin_px)
     fixed = _Placed.of(truth, None, truth_origin_px)

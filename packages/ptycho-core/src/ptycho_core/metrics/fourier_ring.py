@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float64, Inexact
 from scipy.ndimage import distance_transform_edt
 
 HALF, ONE_SEVENTH = 0.5, 1 / 7
+"""Thresholds: the usual one, and that of P. B. Rosenthal and R. Henderson, J. Mol. Biol. 333 (2003) 721,
+10.1016/j.jmb.2003.07.013, who derive .143 for two halves of the data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ def ring_correlation(
     corners (46 rings at n = 64, 92 at 128), `nyquist` ends at n/2. Two empty rings agree (1); an empty
     ring against a filled one does not (0).
 
-    Source: physics.md §9.
+    Source: W. O. Saxton and W. Baumeister, J. Microsc. 127 (1982) 127, 10.1111/j.1365-2818.1982.tb00405.x;
+    docs/reference/physics.md, "Fourier ring correlation".
     """
     n = min(first.shape)
     fy, fx = (scipy.fft.fftfreq(side) * n for side in first.shape)

@@ -64,7 +64,8 @@ def object_error(
     Raises:
         DataError: shapes differ, no pixel is covered, or the truth does not vary where it is covered.
 
-    Source: physics.md §9.
+    Source: an error that is blind to what the frames cannot fix is that of J. R. Fienup, Appl. Opt. 36 (1997)
+    8352, 10.1364/AO.36.008352; docs/reference/physics.md, "Object error".
     """
     if not (estimate.shape == truth.shape == (truth.shape if coverage is None else coverage.shape)):
         raise DataError(

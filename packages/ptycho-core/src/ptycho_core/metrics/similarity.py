@@ -47,7 +47,8 @@ def ssim(
 
     The mean runs over the pixels of the region whose window lies inside the image.
 
-    Source: Wang et al., IEEE Trans. Image Process. 13 (2004) 600, as in scikit-image with its defaults.
+    Source: Z. Wang, A. C. Bovik, H. R. Sheikh and E. P. Simoncelli, IEEE Trans. Image Process. 13 (2004) 600,
+    10.1109/TIP.2003.819861, as in scikit-image with its defaults.
     """
     # Imported here: few programs that measure an image need this score, and the import takes a while.
     from skimage.metrics import structural_similarity
@@ -87,7 +88,8 @@ def ms_ssim(
     Args:
         blur_px: Gaussian blur of both images before all else; 1 for amplitudes.
 
-    Source: Wang, Simoncelli & Bovik, Asilomar Conf. (2003) 1398; physics.md §9.
+    Source: Z. Wang, E. P. Simoncelli and A. C. Bovik, Asilomar Conf. (2003) 1398,
+    10.1109/ACSSC.2003.1292216; docs/reference/physics.md, "Structural similarity".
     """
     if blur_px > 0:
         image, truth = (gaussian_filter(a.astype(np.float64), blur_px) for a in (image, truth))

@@ -8,9 +8,10 @@ detector, which counts photons:
     measurement    I   = sum over modes |Psi|^2     counts, if the probe's power is in counts
 
 Each linear step has its adjoint right beneath it: <A x, y> = <x, A* y> with <a, b> = sum conj(a) b. All is
-float64 and complex128. Index N/2 of a patch lies on the position (physics.md §0); positions are (y, x) in
-canvas pixels. A patch at whole pixels is a copy; the rest of a position moves the probe by a Fourier shift,
-or the object by bilinear interpolation (`translate`). How group members share an object: `group_object`.
+float64 and complex128. Index N/2 of a patch lies on the position; positions are (y, x) in canvas pixels
+(docs/reference/physics.md, "Pixel convention"). A patch at whole pixels is a copy; the rest of a position
+moves the probe by a Fourier shift, or the object by bilinear interpolation (`translate`). How group members
+share an object: `group_object`.
 
 No scale is hidden here (NORMALIZATION-001): intensities are in the unit of the probe's power.
 """
@@ -107,7 +108,7 @@ def translate(
     Content goes by +t; outside the image it is 0, each of the four neighbours by itself. Whole shifts are
     exact.
 
-    Source: physics.md §0.
+    Source: docs/reference/physics.md, "Moving by fractions of a pixel".
     """
     moved = np.zeros(field.shape, np.result_type(field, np.float64))
     for whole, weight in _neighbours(shift_px):
@@ -224,7 +225,7 @@ def intensity(
     Args:
         positions_on_canvas_px: (y, x) canvas coordinate of index N/2 of each window.
 
-    Source: physics.md §0, §4.
+    Source: docs/reference/physics.md, "Forward model".
     """
     whole, rest = whole_and_rest(positions_on_canvas_px)
     n = probe.shape[-1]

@@ -64,7 +64,7 @@ def without_mean_phase(
 def probe_centre_px(probe: Inexact[np.ndarray, "*mode n n"]) -> Float64[np.ndarray, "2"]:
     """Return the centre of mass (y, x) of the probe's intensity, all modes together, in pixels.
 
-    Index N/2 is where the frame's position lies (physics.md §0).
+    Index N/2 is where the frame's position lies (docs/reference/physics.md, "Pixel convention").
     """
     intensity = np.abs(probe.reshape(-1, *probe.shape[-2:])).astype(np.float64) ** 2
     intensity = intensity.sum(axis=0)

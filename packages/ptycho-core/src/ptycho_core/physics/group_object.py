@@ -7,7 +7,8 @@ group's centre, minus the anchor delta = d_0 - round(d_0) that makes whole steps
     G   = sum_c T_{d_c} pad(w o_c) / sum_c T_{d_c} pad(w)      0 where the denominator is below 1e-6
     e_c = crop( T_{-d_c} G )
 
-T is the bilinear translation of `physics.translate`. All positions are (y, x). Source: physics.md §4.
+T is the bilinear translation of `physics.translate`. All positions are (y, x).
+Source: docs/reference/physics.md, "Groups that share an object".
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ With T measured and lambda expected counts in a pixel:
     deviance  lambda - T + T log(T / lambda)          0 at lambda = T, else positive
 
 Both have the same gradient, 1 - T / lambda. All counts are physical (NORMALIZATION-001).
-Source: Thibault & Guizar-Sicairos, New J. Phys. 14 (2012) 063004; physics.md §6.
+Source: P. Thibault and M. Guizar-Sicairos, New J. Phys. 14 (2012) 063004, 10.1088/1367-2630/14/6/063004;
+docs/reference/physics.md, "Likelihoods and losses".
 """
 
 from __future__ import annotations

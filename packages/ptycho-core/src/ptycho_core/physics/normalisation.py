@@ -7,7 +7,7 @@
     unit = alpha * stored amplitude,   counts = (s * unit)^2,   s = sqrt(nphotons) / (N/2)
 
 For counts, with nphotons the measured mean, s * alpha = 1. Also here: how a probe is scaled (its gauge),
-masked, and made up where there is none. Source: physics.md §3.
+masked, and made up where there is none. Source: docs/reference/physics.md, "Scales" and "Probe gauge".
 """
 
 from __future__ import annotations

@@ -91,7 +91,8 @@ def data_residual(
         ConfigError: an unknown sub-pixel model.
         DataError: a window lies wholly outside the canvas, or there are more positions than frames.
 
-    Source: physics.md §9; the known values on the Siemens star are those of the data set's README.
+    Source: docs/reference/physics.md, "Data residual"; the known values on the Siemens star are those of the
+    data set's own description.
     """
     if subpixel not in SUBPIXEL_MODELS:
         raise ConfigError(f"`subpixel` is {subpixel!r}; choose one of {', '.join(SUBPIXEL_MODELS)}")

@@ -2,7 +2,7 @@
 
 `stitch` is ours: a rectangular canvas anchored to scan pixels, weights as one likes. `reassemble_centred` is
 the older formula with its square canvas about the centre of mass, kept because other programs expect it.
-Positions and origins are (y, x) in pixels. Source: physics.md §5.
+Positions and origins are (y, x) in pixels. Source: docs/reference/physics.md, "Stitching".
 """
 
 from __future__ import annotations

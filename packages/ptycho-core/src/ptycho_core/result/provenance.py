@@ -11,6 +11,7 @@ from typing import Any
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import usable_cores
+from ptycho_core.citations import cited
 from ptycho_core.scan import Scan
 
 __all__ = ["run_provenance", "solver_provenance", "versions"]
@@ -78,4 +79,5 @@ def solver_provenance(
         **run_provenance(scan),
         "configuration": {"solver": config.model_dump(mode="json")},
         "execution": {"requested": execution.model_dump(mode="json"), "resolved": choice},
+        "papers": cited(solver=config),
     }

@@ -5,7 +5,7 @@ only; no image is touched here. One KD-tree over all positions, ties ordered by 
 from one seeded generator: the same seed gives the same groups in any process.
 
 Within a group the members run row by row: sorted by y, cut into gridsize rows, each sorted by x.
-Source: physics.md §2.
+Source: docs/reference/physics.md, "Grouping".
 """
 
 from __future__ import annotations

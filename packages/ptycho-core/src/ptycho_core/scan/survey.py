@@ -78,7 +78,7 @@ def survey_frames(
     """Read every frame once and report.
 
     With `measurement="auto"`, integers, and floats that are all whole with a maximum above 1, are counts;
-    other floats are amplitudes (physics.md, section 1).
+    other floats are amplitudes (docs/reference/physics.md, "Counts or amplitude").
 
     Args:
         bad_pixels: (N, N) or (M, N, N) as stored, True = bad; whatever stands there is ignored.

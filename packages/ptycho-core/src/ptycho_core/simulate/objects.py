@@ -45,7 +45,7 @@ def draw_lines(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     With L the drawing: A = G1*L + 2 G5*L + 5 G10*L and phase pi tanh((A - max A / 2) / (3 mean A)).
     The amplitude is A over its maximum; `simulate_scan` rescales it by what the frames see.
 
-    Source: physics.md §8.
+    Source: docs/reference/physics.md, "Simulation".
     """
     height, width = shape
     drawing = np.zeros((2 * height, 2 * width))
@@ -66,7 +66,7 @@ def draw_discs(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
     The density is that of 250 discs on 510 x 507 px, at least 40 of them.
 
-    Source: physics.md §8.
+    Source: docs/reference/physics.md, "Simulation".
     """
     height, width = shape
     n_discs = max(40, round(250 * height * width / (510 * 507)))

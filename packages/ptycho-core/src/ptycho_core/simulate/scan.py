@@ -112,7 +112,7 @@ def simulate_twin(
 
     The start probe is the real scan's own, as wrong as it is there.
 
-    Source: physics.md §8.
+    Source: docs/reference/physics.md, "Simulation".
     """
     random = np.random.default_rng(seed)
     positions = real_scan.positions_px - real_scan.positions_px.min(axis=0)

@@ -7,6 +7,11 @@ product of matrices a batch and no further transform.
 A frame moves by a Newton step, slope over curvature (see `Level`), with momentum. First all frames drift
 together, linearly in time; then each one moves by itself, within a bound. At the full level the whole scan is
 stretched, turned and sheared as well (`_strain`); the bound is about where that puts a frame.
+
+Source: positions as unknowns of the misfit, M. Guizar-Sicairos and J. R. Fienup, Opt. Express 16 (2008) 7264,
+10.1364/OE.16.007264. A probe that each frame varies in a few orthogonal functions, M. Odstrčil et al., Opt.
+Express 24 (2016) 8360, 10.1364/OE.24.008360; real weights and their Newton step are ours
+(docs/reference/physics.md, "Probe variations").
 """
 
 from __future__ import annotations

@@ -163,6 +163,10 @@ def better_places(
         reach_px: the bound, in the same pixels.
     Returns:
         Which frames have one, and the moves there.
+
+    Source: to try other places and keep those that explain a frame better, A. M. Maiden et al.,
+    Ultramicroscopy 120 (2012) 64, 10.1016/j.ultramic.2012.06.001; there the trials are random and shrink,
+    here they are a grid.
     """
     along = np.arange(-int(reach_px), int(reach_px) + 1, _SEARCH_STEP_PX)
     here = misfits(slice(None), np.zeros(2, np.int64))

@@ -2,6 +2,11 @@
 
 At level n the solver sees the n central frequencies of every pattern and of the probe's spectrum. That is
 a complete, smaller problem whose object pixel is N/n times as large.
+
+Source: object and probe move together, as in A. M. Maiden and J. M. Rodenburg, Ultramicroscopy 109 (2009)
+1256, 10.1016/j.ultramic.2009.05.012; a batch of frames at a time, as in M. Odstrčil, A. Menzel and
+M. Guizar-Sicairos, Opt. Express 26 (2018) 3108, 10.1364/OE.26.003108.
+Formulas: docs/reference/physics.md, "The step".
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ __all__ = ["OBJECT_LIMIT", "Level", "State", "Steps"]
 State = tuple[Array, Array, Any, float]
 #: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
 #: A bias there makes the object look smoother, and a smoother object is a stretched scan.
+#: Source: F. J. Anscombe, Biometrika 35 (1948) 246, 10.1093/biomet/35.3-4.246.
 _ANSCOMBE = 0.375
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0

@@ -34,6 +34,8 @@ def seed_modes(spectrum: Complex64[np.ndarray, "n n"], n_modes: int) -> Complex6
 
     Args:
         spectrum: centred spectrum of the first mode.
+
+    Source: P. Thibault and A. Menzel, Nature 494 (2013) 68, 10.1038/nature11806; the seeds are ours.
     """
     if n_modes == 1:
         return spectrum[None].copy()

@@ -3,6 +3,9 @@
 The probe is held as its spectrum with the zero frequency in the centre, so that a level is a plain crop of
 the data as stored; its inverse transform is the probe times a chessboard of signs, which no modulus
 notices. The object is held on its canvas.
+
+Source: a step divided by the light and a part of the largest light, and momentum, are those of A. Maiden,
+D. Johnson and P. Li, Optica 4 (2017) 736, 10.1364/OPTICA.4.000736; here the light is that of a batch.
 """
 
 from __future__ import annotations

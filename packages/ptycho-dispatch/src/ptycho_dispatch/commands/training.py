@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, TrainingError
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
 from ptycho_config.flags import add_flags
-from ptycho_config.models import RunConfig, TrainingConfig
+from ptycho_config.models import RunConfig, SolverConfig, TrainingConfig
 from ptycho_config.naming import Part
 from ptycho_dispatch.dispatcher import follows
 from ptycho_dispatch.execution_parts import (
@@ -111,6 +111,7 @@ def _lead(
     record: NetworkRecord,
 ) -> int:
     from ptycho_core.backend import get_backend
+    from ptycho_core.citations import cited, together
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
@@ -134,6 +135,9 @@ def _lead(
         result = trained.reconstruct(imaged)
         provenance = dict(result.provenance) | record.provenance(imaged, result.provenance)
         provenance |= {"batches_per_epoch": plan.batches_per_epoch, "bundle_sha256": sha256_of(bundle)}
+        if run_config.probe_refinement and not run_config.resume:
+            solver = cited(solver=SolverConfig(probe_modes=len(scans.train.probe)))
+            provenance["papers"] = together(solver, provenance["papers"])
         result = replace(result, history=trained.history or result.history, provenance=provenance)
         files = result.save(directory)
         legacy = write_legacy_pictures(files, directory)

@@ -61,6 +61,7 @@ class Contents:
         images: amplitude and phase of the object; empty where the data carry no image.
         pixel_size_m: of the object; None where it is not known, and lengths are in pixels.
         policies, said: events of the rules of the house, and what else the run decided.
+        papers: that the result stands on, each as a line and its DOI; empty where the record tells none.
         provenance: titled tables.
         chosen, defaults: settings that somebody chose, and all others.
         command: the line that repeats the run; empty where the record does not tell.
@@ -79,6 +80,7 @@ class Contents:
     curves: list[Picture]
     policies: list[Said]
     said: list[Said]
+    papers: Rows
     provenance: list[tuple[str, Rows]]
     chosen: list[Configured]
     defaults: list[Configured]
@@ -120,6 +122,7 @@ def read_contents(directory: Path) -> Contents:
         curves=_curves(result, directory / _METRICS_FILE),
         policies=_policies(record),
         said=_said(record),
+        papers=_papers(record),
         provenance=_provenance(record),
         chosen=[one for one in configured if one.source != "default"],
         defaults=[one for one in configured if one.source == "default"],
@@ -204,6 +207,11 @@ def _said(record: Mapping[str, Any]) -> list[Said]:
     notes = [Said("", str(note)) for note in _list(_mapping(record.get("input")).get("notes"))]
     events = [_mapping(event) for event in _list(record.get("events"))]
     return notes + [Said("", str(event.get("message", ""))) for event in events]
+
+
+def _papers(record: Mapping[str, Any]) -> Rows:
+    papers = [_mapping(paper) for paper in _list(record.get("papers"))]
+    return [(str(paper.get("text", "")), str(paper.get("doi", ""))) for paper in papers]
 
 
 def _provenance(record: Mapping[str, Any]) -> list[tuple[str, Rows]]:
