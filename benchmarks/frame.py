@@ -197,9 +197,9 @@ def command(name: str, arguments: argparse.Namespace, *words: str) -> str:
     return " ".join(["nox -s bench --", name, *words, *docs])
 
 
-def opening(title: str, command: str, *, on: str = "") -> str:
+def opening(title: str, command: str, *, note: str = "", on: str = "") -> str:
     """Begin a page: what it is about, the command that makes it, and where it ran (this host)."""
-    return f"# {title}\n\n`{command}`, on {on or host()}.\n"
+    return f"# {title}\n\n`{command}`, {note}on {on or host()}.\n"
 
 
 def against_table(compared: Mapping[str, Any]) -> str:

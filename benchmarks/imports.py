@@ -93,10 +93,10 @@ def main() -> None:
         )
         print(*rows[-1], sep=" | ", flush=True)
     header = ("process", "processor, s", "range, s", "wall clock, s", "target, s", "peak, MB")
-    where = f"{arguments.runs} runs each, on {frame.host()}"
+    runs = f"{arguments.runs} runs each, "
     text = "\n".join(
         [
-            frame.opening("Imports", "nox -s bench -- imports --write-docs", on=where),
+            frame.opening("Imports", "nox -s bench -- imports --write-docs", note=runs),
             "Medians of whole processes, the interpreter's own start (first row) included; the peak is the highest of",
             f"all runs. None of them loads {', '.join(HEAVY[:-1])} or {HEAVY[-1]}.",
             "",

@@ -262,6 +262,11 @@ def test_the_end_of_a_run_writes_page_data_and_record(
     assert text in capsys.readouterr().out
 
 
+def test_a_page_begins_with_its_command_and_its_host() -> None:
+    assert frame.opening("T", "cmd", on="one GPU") == "# T\n\n`cmd`, on one GPU.\n"
+    assert frame.opening("T", "cmd", note="5 runs, ") == f"# T\n\n`cmd`, 5 runs, on {frame.host()}.\n"
+
+
 def test_numbers_of_a_table_get_names() -> None:
     rows = [{"case": "a", "px": 64, "s": 1.0, "R": None}, {"case": "b", "px": 64, "s": 2.0, "R": 0.1}]
     assert frame.figures(rows, ("case", "px"), "s", "R") == {
