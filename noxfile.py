@@ -205,7 +205,8 @@ def sanitize(session: nox.Session) -> None:
     install(session, "base", *TEST_TOOLS)
     session.env["CC"] = compiler
     session.env["PTYCHO_KERNEL_FLAGS"] = SANITIZERS
-    session.env["PTYCHO_CACHE_DIR"] = str(Path(session.create_tmp()).resolve() / "kernels")
+    session.env["PTYCHO_CACHE_DIR"] = str(Path(session.create_tmp()).resolve())
+    use_data_beside(session)
     session.env["PTYCHO_TEST_BACKENDS"] = ""
     # Python leaves memory to the system at its end. The runtimes must be loaded before all other libraries.
     session.env["ASAN_OPTIONS"] = "detect_leaks=0"

@@ -72,6 +72,26 @@ def test_a_fault_made_on_purpose_ends_the_process(tmp_path: Path, call: str, wor
         assert "done" not in done.stdout
 
 
+#: The step works in memory that Python gives it; here every piece is 400 floats short.
+SHORT = """
+from ptycho_core.kernel import load_kernel, step
+from ptycho_core.kernel.check import largest_error
+
+given = step._aligned
+step._aligned = lambda count: given(count - 400)
+largest_error(load_kernel().library)
+print("done")
+"""
+
+
+def test_a_kernel_that_leaves_its_memory_is_stopped_at_the_line() -> None:
+    done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "heap-buffer-overflow" in done.stderr
+    assert "in ptycho_step" in done.stderr
+    assert "done" not in done.stdout
+
+
 @pytest.mark.parametrize("modes", [1, 2])
 def test_a_whole_reconstruction_keeps_to_its_memory(modes: int) -> None:
     made = simulate_scan(frames=60, frame_px=64, photons=1e5, bad_pixel_fraction=0.02, seed=1)

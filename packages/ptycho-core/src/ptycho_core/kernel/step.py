@@ -94,7 +94,7 @@ def layout_difference(library: ctypes.CDLL) -> str | None:
     for mirror in (_Plan, _Problem, _Batch):
         struct = mirror.__name__.removeprefix("_")
         mirrored[struct] = (0, ctypes.sizeof(mirror))
-        for name, _ in mirror._fields_:
+        for name, *_ in mirror._fields_:
             place = getattr(mirror, name)
             mirrored[f"{struct}.{name}"] = (place.offset, place.size)
     for name in sorted(compiled | mirrored, key=lambda name: "." not in name):  # fields say more than structs
