@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -32,11 +34,15 @@ SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 #: No test takes this long; one that hangs fails instead of holding all others up.
 NOT_FOR_EVER = ("--timeout", "900")
 #: What the tests of ptycho-config need besides; the package itself is changed, and so not installed.
-MUTATION_TOOLS = ("mutmut>=3.8,<4", "pytest>=8", "hypothesis>=6.100", "pydantic>=2.10", "PyYAML>=6")
+MUTATION_TOOLS = ("mutmut>=3.8,<4", "pytest>=8", "hypothesis>=6.100", "pydantic>=2.10.1", "PyYAML>=6")
 NOT_SLOW = ("-m", "not slow and not gpu")
+#: The compiled kernel with both sanitizers; -O1 keeps their reports readable, and the last flags win.
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
+#: What runs the kernel.
+KERNEL_TESTS = ("tests/core/solver", "-k", "kernel or sanitizers")
 #: What each benchmark needs of our packages.
 BENCHMARKS = {
-    "star": "all",
+    "star": "torch",
     "fidelity": "base",
     "memory": "base",
     "network": "all",
@@ -161,6 +167,73 @@ def tests_slow(session: nox.Session) -> None:
     run_tests(session, "all", "-m", "slow", *session.posargs, none_is_fine=True)
 
 
+@nox.session(python="3.11")
+def tests_lowest(session: nox.Session) -> None:
+    """The suite without any framework on the lowest Python, with the lowest versions that we declare."""
+    names = [f"./packages/{name}" for name in BASE]
+    place = Path(session.create_tmp()).resolve()
+    wanted, lowest = place / "wanted.txt", place / "lowest.txt"
+    wanted.write_text("\n".join(names), encoding="utf-8")
+    session.install("uv")
+    resolve = ("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", "3.11")
+    found = session.run(*resolve, "--resolution", "lowest-direct", str(wanted), silent=True)
+    # What is ours is no constraint: it is installed from here.
+    pins = [line for line in str(found).splitlines() if "==" in line]
+    lowest.write_text("\n".join(pins), encoding="utf-8")
+    session.log("lowest versions: " + ", ".join(pins))
+    session.install("-c", str(lowest), *names, *TEST_TOOLS)
+    use_data_beside(session)
+    session.env["PTYCHO_TEST_BACKENDS"] = ""
+    # Old releases use what the newest of their own dependencies call deprecated; that is not ours to mend.
+    aging = ("-W", "ignore::DeprecationWarning")
+    arguments = (*NOT_FOR_EVER, *SIDE_BY_SIDE, *aging, *(session.posargs or NOT_SLOW))
+    session.run("python", "-m", "pytest", "-ra", *arguments)
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """The compiled kernel under AddressSanitizer and UndefinedBehaviorSanitizer; needs gcc with both.
+
+    The tests find a kernel with sanitizers or fail, and see that errors made on purpose are caught.
+    """
+    compiler, runtimes = sanitizers_here()
+    if not runtimes:
+        session.error(
+            f"no compiler has AddressSanitizer and UndefinedBehaviorSanitizer (found: {compiler or 'none'}); "
+            "install gcc with libasan and libubsan, or name one in CC"
+        )
+    install(session, "base", *TEST_TOOLS)
+    session.env["CC"] = compiler
+    session.env["PTYCHO_KERNEL_FLAGS"] = SANITIZERS
+    session.env["PTYCHO_CACHE_DIR"] = str(Path(session.create_tmp()).resolve())
+    use_data_beside(session)
+    session.env["PTYCHO_TEST_BACKENDS"] = ""
+    # Python leaves memory to the system at its end. The runtimes must be loaded before all other libraries.
+    session.env["ASAN_OPTIONS"] = "detect_leaks=0"
+    session.env["UBSAN_OPTIONS"] = "print_stacktrace=1"
+    preload = {"LD_PRELOAD": " ".join(runtimes)}
+    arguments = (*NOT_FOR_EVER, *(session.posargs or KERNEL_TESTS))
+    # What a sanitizer says of a process that it ends is not Python's to capture.
+    session.run("python", "-m", "pytest", "-ra", "--capture=sys", *arguments, env=preload)
+
+
+def sanitizers_here() -> tuple[str, list[str]]:
+    """Find a compiler and the runtime libraries of its sanitizers; none where it has not both."""
+    first = ""
+    for name in (*os.environ.get("CC", "").split()[:1], "gcc", "cc"):
+        compiler = shutil.which(name)
+        if compiler is None:
+            continue
+        first = first or compiler
+        asked = [[compiler, f"-print-file-name={library}"] for library in ("libasan.so", "libubsan.so")]
+        told = [subprocess.run(words, capture_output=True, text=True, check=False) for words in asked]
+        # A compiler that has no such library answers with the bare name.
+        paths = [done.stdout.strip() for done in told]
+        if all(Path(path).is_absolute() and Path(path).exists() for path in paths):
+            return compiler, paths
+    return first, []
+
+
 @nox.session
 def report(session: nox.Session) -> None:
     """`ptycho report` in a real browser, and its picture in docs/images; uses the browser of the host.
@@ -221,16 +294,60 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The figures of the documentation: the names are those of BENCHMARKS."""
+    """The figures of the documentation: the names are those of BENCHMARKS.
+
+    `nox -s bench -- star --ours-only --against COMMIT` takes turns with another commit's packages.
+    """
     names = [entry.stem for entry in (ROOT / "benchmarks").glob("*.py")]
     wanted = session.posargs[0] if session.posargs else ""
     if wanted not in BENCHMARKS or wanted not in names:
         session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)}")
     install(session, BENCHMARKS[wanted])
     use_data_beside(session)
-    if wanted in ("star", "fidelity"):
+    if wanted == "fidelity" or (wanted == "star" and "--ours-only" not in session.posargs):
         session.env["PTYCHO_PEER_PYTHON"] = str(peer_interpreter(session))
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--against")
+    commit = chosen.parse_known_args(session.posargs[1:])[0].against
+    if commit:
+        python = interpreter_of(session, commit, BENCHMARKS[wanted])
+        session.env["PTYCHO_AGAINST_PYTHON"] = str(python)
     session.run("python", f"benchmarks/{wanted}.py", *session.posargs[1:])
+
+
+def interpreter_of(session: nox.Session, commit: str, kind: str) -> Path:
+    """Make an environment with our packages at a commit once, and return its interpreter.
+
+    All other packages are those of this session, so that only ours differ.
+    """
+    git = ("git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    found = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode:
+        session.error(f"`{commit}` is no commit of this repository; `git log` lists them")
+    full = found.stdout.strip()
+    home = (
+        Path(session.cache_dir) / f"at-{full[:12]}-{kind}-{sys.version_info.major}.{sys.version_info.minor}"
+    )
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not (home / "complete").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        session.run("python", "-m", "venv", str(home))
+        with tempfile.TemporaryDirectory() as place:
+            tree = Path(place) / "tree"
+            session.run("git", "worktree", "add", "--detach", str(tree), full, external=True, silent=True)
+            try:
+                packages = [str(tree / "packages" / name) for name in (*BASE, *EXTRA[kind])]
+                pip_install = (str(python), "-m", "pip", "install", "--quiet", "--no-deps")
+                session.run(*pip_install, *packages, external=True)
+            finally:
+                session.run("git", "worktree", "remove", "--force", str(tree), external=True)
+        (home / "complete").touch()
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    theirs = session.run(str(python), "-c", where, external=True, silent=True)
+    ours = session.run("python", "-c", where, silent=True)
+    # Behind its own: what both hold is taken from the commit.
+    Path(str(theirs).strip(), "session.pth").write_text(str(ours), encoding="utf-8")
+    return python
 
 
 def peer_interpreter(session: nox.Session) -> Path:

@@ -8,16 +8,15 @@ host. The network is `unet` with its defaults, on the CPU. At 128 px it sees the
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reports import host, markdown_table, write_report
+import frame
 
 CORES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow"}
 SIZES_PX = (64, 128)
@@ -79,18 +78,17 @@ def measure(core: str, size_px: int, seconds: float) -> dict[str, float]:
 
 def in_turn(rounds: int, seconds: float) -> dict[tuple[str, int], list[dict[str, float]]]:
     """Measure every core at every size, round by round."""
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for round_ in range(rounds):
-        for size_px in SIZES_PX:
-            for core in list(CORES)[:: 1 if round_ % 2 == 0 else -1]:
-                command = [sys.executable, __file__, "--only", core, str(size_px), "--seconds", str(seconds)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    raise RuntimeError(f"{core} at {size_px} px failed:\n{done.stderr[-2000:]}")
-                row = json.loads(done.stdout.splitlines()[-1])
-                found.setdefault((core, size_px), []).append(row)
-                print(f"round {round_ + 1}, {size_px} px, {CORES[core]}: {row}", flush=True)
-    return found
+
+    def once(core: str, size_px: int) -> dict[str, float]:
+        command = [sys.executable, __file__, "--only", core, str(size_px), "--seconds", str(seconds)]
+        return json.loads(frame.run_child(command, f"{core} at {size_px} px").splitlines()[-1])
+
+    return frame.take_turns(
+        rounds,
+        {(core, size_px): partial(once, core, size_px) for size_px in SIZES_PX for core in CORES},
+        back_and_forth=True,
+        note=lambda key, row: print(f"{key[1]} px, {CORES[key[0]]}: {row}", flush=True),
+    )
 
 
 def rows_of(found: dict[tuple[str, int], list[dict[str, float]]]) -> list[list[str]]:
@@ -121,13 +119,9 @@ def rows_of(found: dict[tuple[str, int], list[dict[str, float]]]) -> list[list[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = frame.parser(__doc__, rounds=5)
     parser.add_argument("--seconds", type=float, default=15.0, help="of training, in each process")
     parser.add_argument("--only", nargs=2, metavar=("CORE", "PX"), help="one measurement, as JSON")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     if arguments.only:
         core, size_px = arguments.only
@@ -137,22 +131,23 @@ def main() -> None:
     flags = f"--rounds {arguments.rounds} --seconds {arguments.seconds:g} --write-docs"
     text = "\n".join(
         [
-            "# Both cores on one CPU",
-            "",
-            f"`nox -s bench -- cores {flags}`, on {host()}.",
-            "",
+            frame.opening("Both cores on one CPU", f"nox -s bench -- cores {flags}"),
             f"`unet` with its defaults; medians of {arguments.rounds} rounds in which the cores took turns, each in a "
             f"process of its own: {arguments.seconds:g} s of training without its first {WARM_UP_STEPS} steps, then "
             f"the median of {_IMAGES} images, stitching included. 128 px: the real scan, 516 frames; 64 px: 512 "
             "simulated frames. The ratio is the median of those of the rounds, with their range.",
             "",
-            markdown_table(["what", "PyTorch", "TensorFlow", "ratio", "target"], rows_of(found)),
+            frame.markdown_table(["what", "PyTorch", "TensorFlow", "ratio", "target"], rows_of(found)),
             "",
         ]
     )
-    print(text)
-    data = {"host": host(), "runs": {f"{core} {size}": rows for (core, size), rows in found.items()}}
-    write_report("cores", text, data, docs=arguments.write_docs)
+    runs = {f"{core} {size}": rows for (core, size), rows in found.items()}
+    medians = [
+        {"run": run} | {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+        for run, rows in runs.items()
+    ]
+    figures = frame.figures(medians, "run", "training", "inference", "peak_mb")
+    frame.finish("cores", arguments, text, {"runs": runs}, figures)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,16 @@ nox -s bench -- crossing [--seconds 90] [--write-docs]
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import frame
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from reports import host, markdown_table, write_report
 
 from ptycho_config.execution import PyTorchExecutionConfig, TensorFlowExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
@@ -72,11 +71,8 @@ def draw(found: dict[tuple[str, str], Reconstruction]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = frame.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=90.0, help="of training, by each core")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     found = cross(arguments.seconds)
     names = [name for name, _ in CORES.values()]
@@ -93,26 +89,25 @@ def main() -> None:
                 f"{apart(home, abroad):.1e}",
             ]
         )
+    flags = f"--seconds {arguments.seconds:g} --write-docs"
     text = "\n".join(
         [
-            "# Bundles that cross over",
-            "",
-            f"`nox -s bench -- crossing --seconds {arguments.seconds:g} --write-docs`, on {host()}.",
-            "",
+            frame.opening("Bundles that cross over", f"nox -s bench -- crossing {flags}"),
             f"`unet`, {arguments.seconds:g} s of training on the Siemens star by each core, from nothing; each bundle "
             "then opened by both. The last column is max|a - b| / max|a| of the two objects from one bundle.",
             "",
-            markdown_table(["trained by", "R, imaged by itself", "R, imaged by the other", "apart"], rows),
+            frame.markdown_table(
+                ["trained by", "R, imaged by itself", "R, imaged by the other", "apart"], rows
+            ),
             "",
             "![The phases of the four images](../images/crossing.png)",
             "",
         ]
     )
-    print(text)
     if arguments.write_docs:
         draw(found)
-    data = {"host": host(), "rows": rows}
-    write_report("crossing", text, data, docs=arguments.write_docs)
+    figures = {f"{one}, then {other}, R": result.data_residual for (one, other), result in found.items()}
+    frame.finish("crossing", arguments, text, {"rows": rows}, figures)
 
 
 if __name__ == "__main__":

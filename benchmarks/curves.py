@@ -8,14 +8,13 @@ for the given time, by the Poisson and by the amplitude loss; "both" is the solv
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+import frame
 import matplotlib
 import numpy as np
 from fidelity import scores
-from reports import host, markdown_table, write_report
 
 from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
@@ -90,13 +89,12 @@ def table(rows: list[dict[str, Any]], key: str, form: str) -> str:
         ]
         for row in rows
     ]
-    return markdown_table([key, *WAYS], lines)
+    return frame.markdown_table([key, *WAYS], lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     by_photons, by_overlap = [], []
     for photons in PHOTONS:
@@ -109,11 +107,8 @@ def main() -> None:
         print(by_overlap[-1], flush=True)
     if arguments.write_docs:
         draw(by_photons, by_overlap)
-    flags = f"--seconds {arguments.seconds:g}" + (" --write-docs" if arguments.write_docs else "")
-    text = f"""# Few photons, little overlap: network, solver and both
-
-`nox -s bench -- curves {flags}`, on {host()}.
-
+    command = frame.command("curves", arguments, f"--seconds {arguments.seconds:g}")
+    text = f"""{frame.opening("Few photons, little overlap: network, solver and both", command)}
 Object error (1 = a transparent object) / FRC resolution (where it falls below one half, in parts of Nyquist). N = 64,
 200 frames of polygons, the true probe to start from. The network learns the scan itself for
 {arguments.seconds:g} s a loss (half of that in the second table); "both" is the solver from the better network's image.
@@ -128,9 +123,13 @@ Object error (1 = a transparent object) / FRC resolution (where it falls below o
 
 ![The same as curves](../images/curves.png)
 """
-    print(text)
-    data = {"host": host(), "photons": by_photons, "overlap": by_overlap}
-    write_report("curves", text, data, docs=arguments.write_docs)
+    figures = {
+        f"{key} {row[key]:g}, {way}, error": row["ways"][way]["error"]
+        for key, rows in (("photons", by_photons), ("overlap", by_overlap))
+        for row in rows
+        for way in WAYS
+    }
+    frame.finish("curves", arguments, text, {"photons": by_photons, "overlap": by_overlap}, figures)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ error, which only somebody who knows the truth could pick, is its best.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
 from pathlib import Path
 
+import frame
 import numpy as np
 from cases import CASES, build_case, case_hash, in_scope
 from peer_calls import Peer
-from reports import host, markdown_table, write_report
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
@@ -92,11 +91,10 @@ def peer(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__)
     parser.add_argument("--only", action="append", default=[], help="a case, or the beginning of its name")
     parser.add_argument("--peer", choices=("auto", "run", "cached", "skip"), default="auto")
     parser.add_argument("--peer-python")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     names = [name for name in CASES if not arguments.only or name.startswith(tuple(arguments.only))]
     rows = []
@@ -109,9 +107,10 @@ def main() -> None:
         rows.append(row)
         theirs = "-" if row["peer"] is None else f"{row['peer']['error']:.3f} ({row['peer']['engine']})"
         print(f"{name:50s} ours {row['ours']['error']:.3f}  peer {theirs}", flush=True)
-    text = report(rows)
-    print(text)
-    write_report("fidelity", text, {"host": host(), "rows": rows}, docs=arguments.write_docs)
+    figures = frame.figures(
+        [{"case": row["case"], **row["ours"]} for row in rows], "case", "error", "seconds"
+    )
+    frame.finish("fidelity", arguments, report(rows), {"rows": rows}, figures)
 
 
 def report(rows: list[dict]) -> str:
@@ -158,10 +157,7 @@ def report(rows: list[dict]) -> str:
     runs = ", ".join(f"{engine} with {size} frames a batch" for engine, size in PEER_RUNS)
     return "\n".join(
         [
-            "# Known truth: simulated scans",
-            "",
-            "`nox -s bench -- fidelity --write-docs`, on " + host() + ".",
-            "",
+            frame.opening("Known truth: simulated scans", "nox -s bench -- fidelity --write-docs"),
             "Object error after removal of phase, scale, ramp and shift (1 = a transparent object); FRC: "
             "where it falls below one half, in parts of Nyquist; PSNR and SSIM of the phase; R of each "
             "method under its own sub-pixel model. Ours with default parameters on NumPy; pty-chi 2.2.0 with "
@@ -170,7 +166,7 @@ def report(rows: list[dict]) -> str:
             "",
             *summary,
             "",
-            markdown_table(header, lines),
+            frame.markdown_table(header, lines),
             "",
         ]
     )

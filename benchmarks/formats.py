@@ -8,17 +8,15 @@ probe of the Siemens star; energy, distance and detector pixel are made up, and 
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import frame
 import numpy as np
 from format_files import WRITERS, Original, Written
-from reports import host, markdown_table, write_report
 
 from ptycho_core import Reconstruction, open_scan
 
@@ -49,11 +47,8 @@ def command_for(written: Written, folder: Path, effort: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = frame.parser(__doc__)
     parser.add_argument("--effort", default="default", choices=("fast", "default", "thorough"))
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     scan = open_scan("siemens-star")
     counts = np.rint(scan.counts()).astype(np.int32)
@@ -67,7 +62,7 @@ def main() -> None:
             folder = Path(place)
             command = command_for(WRITERS[key](folder, original), folder, arguments.effort)
             run = [sys.executable, "-m", "ptycho_dispatch", *command, "--output-dir", "out", "--quiet"]
-            subprocess.run(run, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            frame.run_child(run, cwd=folder)
             result = Reconstruction.load(folder / "out")
             record = json.loads((folder / "out" / "run.json").read_text())
         first = first or result
@@ -81,15 +76,17 @@ def main() -> None:
         print(*rows[-1], flush=True)
     header = ["file", "command", "R", "R off", "object off, at most", "pixel"]
     flags = f"--effort {arguments.effort} --write-docs"
+    opening = frame.opening("The real scan from every format", f"nox -s bench -- formats {flags}")
     text = (
-        f"# The real scan from every format\n\n`nox -s bench -- formats {flags}`, on {host()}.\n\n"
+        f"{opening}\n"
         f"{scan.n_frames} frames of the Siemens star, written as each program writes them and reconstructed by "
         "the command beside; compared with the NPZ of the first row. Energy, distance and detector pixel are made "
         "up: they give the pixel its length.\n\n"
-        f"{markdown_table(header, rows)}\n"
+        f"{frame.markdown_table(header, rows)}\n"
     )
-    print(text)
-    write_report("formats", text, {"host": host(), "cases": data}, docs=arguments.write_docs)
+    frame.finish(
+        "formats", arguments, text, {"cases": data}, frame.figures(data, "format", "r", "object_off")
+    )
 
 
 if __name__ == "__main__":

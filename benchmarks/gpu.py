@@ -8,13 +8,12 @@ Stitching and the copy of the frames to the device are part of inference. Fails 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from typing import Any
 
-from reports import host, markdown_table, write_report
+import frame
 
 from ptycho_config import hardware
 from ptycho_config.errors import PolicyError
@@ -56,11 +55,10 @@ def measure(scan: Scan, accelerator: str, precision: str, seconds: float, batch:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__)
     parser.add_argument("--accelerator", default="cuda")
     parser.add_argument("--frames", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     try:
         hardware.require_accelerator(arguments.accelerator, cuda_available=hardware.cuda_available())
@@ -83,19 +81,19 @@ def main() -> int:
         scan, execution=SolverExecutionConfig(arrays="torch", accelerator=arguments.accelerator)
     ).data_residual
     solved = time.perf_counter() - began
-    text = f"""# One GPU
-
-`nox -s bench -- gpu --frames {arguments.frames} --seconds {arguments.seconds:g}`, on {device}, {host()}.
-
+    command = f"nox -s bench -- gpu --frames {arguments.frames} --seconds {arguments.seconds:g}"
+    machine = f"{device}, {frame.host()}"
+    text = f"""{frame.opening("One GPU", command, on=machine)}
 `unet`, frames of 128 x 128 px, {arguments.frames} of them. Inference includes stitching and the way of the frames to
 the device.
 
-{markdown_table(["precision", "batch", "training, frames/s", "inference, frames/s"], rows)}
+{frame.markdown_table(["precision", "batch", "training, frames/s", "inference, frames/s"], rows)}
 
 The solver on the same device: {solved:.1f} s, {scan.n_frames / solved:.0f} frames/s, R {r:.4f}.
 """
-    print(text)
-    write_report("gpu", text, {"device": device, "rows": rows}, docs=arguments.write_docs)
+    figures = {f"{row[0]}, batch {row[1]}, training": float(row[2]) for row in rows}
+    figures |= {f"{row[0]}, batch {row[1]}, inference": float(row[3]) for row in rows} | {"solver, s": solved}
+    frame.finish("gpu", arguments, text, {"device": device, "rows": rows}, figures, machine=machine)
     return 0
 
 

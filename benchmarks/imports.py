@@ -9,14 +9,12 @@ median of the runs, and the wall clock beside it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-from reports import host, markdown_table, write_report
+import frame
 
 RUNS = 25
 LAUNCHER = """
@@ -56,29 +54,19 @@ def cases() -> list[tuple[str, tuple[str, ...], str, float | None]]:
 
 def measure(command: tuple[str, ...]) -> list[float]:
     """Run a command; its seconds of processor and wall clock, and its peak memory in MB."""
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", LAUNCHER, *command], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{command} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout)
+    return json.loads(frame.run_child([sys.executable, "-S", "-c", LAUNCHER, *command], str(command)))
 
 
 def require_light(statement: str) -> None:
     """Fail where a statement loads an array library or a framework."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"{statement}\n{_LOADED}"], capture_output=True, text=True, check=False
+    frame.run_child(
+        [sys.executable, "-c", f"{statement}\n{_LOADED}"], f"`{statement}` without {', '.join(HEAVY)}"
     )
-    if done.returncode:
-        raise RuntimeError(f"`{statement}` loads {done.stderr.strip()}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = frame.parser(__doc__)
     parser.add_argument("--runs", type=int, default=RUNS)
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     rows, data = [], []
     for name, command, statement, target in cases():
@@ -105,22 +93,19 @@ def main() -> None:
         )
         print(*rows[-1], sep=" | ", flush=True)
     header = ("process", "processor, s", "range, s", "wall clock, s", "target, s", "peak, MB")
+    runs = f"{arguments.runs} runs each, "
     text = "\n".join(
         [
-            "# Imports",
-            "",
-            f"`nox -s bench -- imports --write-docs`, {arguments.runs} runs each, on {host()}.",
-            "",
+            frame.opening("Imports", "nox -s bench -- imports --write-docs", note=runs),
             "Medians of whole processes, the interpreter's own start (first row) included; the peak is the highest of",
             f"all runs. None of them loads {', '.join(HEAVY[:-1])} or {HEAVY[-1]}.",
             "",
-            markdown_table(header, rows),
+            frame.markdown_table(header, rows),
             "",
         ]
     )
-    write_report(
-        "imports", text, {"host": host(), "runs": arguments.runs, "cases": data}, docs=arguments.write_docs
-    )
+    figures = frame.figures(data, "case", "processor_s", "peak_mb")
+    frame.finish("imports", arguments, text, {"runs": arguments.runs, "cases": data}, figures)
 
 
 if __name__ == "__main__":

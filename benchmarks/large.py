@@ -9,16 +9,15 @@ keeps its frames the system holds in memory what it has room for.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 
+import frame
 import h5py
 import hdf5plugin
 import numpy as np
 from memory import measure
-from reports import host, markdown_table, write_report
 
 from ptycho_core import Reconstruction
 from ptycho_core.simulate.objects import make_object
@@ -61,12 +60,9 @@ def write_scan(path: Path, n_frames: int, seed: int = 0) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = frame.parser(__doc__)
     parser.add_argument("--frames", type=int, nargs="*", default=FRAMES)
     parser.add_argument("--effort", default="fast")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     rows, data = [], []
     with tempfile.TemporaryDirectory() as name:
@@ -92,21 +88,18 @@ def main() -> None:
     header += ["s", "ms a frame", "R"]
     text = "\n".join(
         [
-            "# Scans larger than memory",
-            "",
-            f"`nox -s bench -- large {flags}`, on {host()}.",
-            "",
+            frame.opening("Scans larger than memory", f"nox -s bench -- large {flags}"),
             f"`ptycho reconstruct` of simulated rasters, frames of {FRAME_PX} x {FRAME_PX} px as 16-bit counts, "
             "compressed by bitshuffle and LZ4; the whole process with imports, figures and files. Own memory is what "
             "cannot be taken back: it leaves out the mapped file in which the solver keeps its frames, of which the "
             "system holds in memory what it has room for (the peak with pages counts all of that).",
             "",
-            markdown_table(header, rows),
+            frame.markdown_table(header, rows),
             "",
         ]
     )
-    print(text)
-    write_report("large", text, {"host": host(), "cases": data}, docs=arguments.write_docs)
+    figures = frame.figures(data, "frames", "seconds", "own_mb", "peak_mb", "r")
+    frame.finish("large", arguments, text, {"cases": data}, figures)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ cut to 64 px.
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
+import frame
 import numpy as np
-from reports import host, markdown_table, write_report
 from scipy.ndimage import gaussian_filter
 
 from ptycho_config.execution import PyTorchExecutionConfig
@@ -97,11 +96,10 @@ def measure(name: str, probe: np.ndarray, gridsize: int, epochs: int, passes: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__)
     parser.add_argument("--epochs", type=int, help="30 of single frames and 15 of groups when not given")
     parser.add_argument("--passes", type=int, default=2, help="how often the network sees each frame")
     parser.add_argument("--only", nargs="+", help="rows to measure, such as `measured-like:2`")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     rows = []
     for gridsize in (1, 2):
@@ -113,7 +111,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     only = f" --only {' '.join(arguments.only)}" if arguments.only else ""
     epochs = f" --epochs {arguments.epochs}" if arguments.epochs else ""
-    flags = f"--passes {arguments.passes}{epochs}{only}{' --write-docs' if arguments.write_docs else ''}"
+    command = frame.command("lines", arguments, f"--passes {arguments.passes}{epochs}{only}")
     table = [
         [
             row["probe"],
@@ -138,19 +136,16 @@ def main() -> None:
         "minutes",
     ]
     times = {1: "once", 2: "twice"}.get(arguments.passes, f"{arguments.passes} times")
-    text = f"""# Lines: a network learns one object and images another
-
-`nox -s bench -- lines {flags}`, on {host()}.
-
+    text = f"""{frame.opening("Lines: a network learns one object and images another", command)}
 N = 64, 512 groups of the frames of one lines object; judged is the image of another one, which the network never
 saw. The network sees each frame {times}
 (`--unet-passes`), each time beside the image that all frames agreed on before. "Published" are the figures of the method's literature, with far more frames. The solver
 gets the unseen scan itself.
 
-{markdown_table(header, table)}
+{frame.markdown_table(header, table)}
 """
-    print(text)
-    write_report("lines", text, {"host": host(), "rows": rows}, docs=arguments.write_docs)
+    figures = frame.figures(rows, ("probe", "gridsize"), "amplitude", "phase", "solver", "minutes")
+    frame.finish("lines", arguments, text, {"rows": rows}, figures)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,16 @@ the moment when the first picture that holds its trace is a complete file.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import frame
 import matplotlib.image
 import numpy as np
 from matplotlib.figure import Figure
-from reports import host, markdown_table, write_report
 
 from ptycho_core import Reconstruction, Scan, open_scan, solve
 from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
@@ -107,10 +106,9 @@ def draw(pages: list[tuple[str, np.ndarray]], final: Reconstruction) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__)
     parser.add_argument("--rates", default="500,2000")
     parser.add_argument("--long-frames", type=int, default=3000)
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     rates = [float(rate) for rate in arguments.rates.split(",")]
     star = open_scan("siemens-star")
@@ -134,7 +132,7 @@ def main() -> None:
                 row, _ = replayed(made.scan, rate, Album(Path(folder)), finish="none")
                 rows.append(row)
                 print(row, flush=True)
-    table = markdown_table(
+    table = frame.markdown_table(
         [
             "scan",
             "frames",
@@ -167,10 +165,7 @@ def main() -> None:
             for row in rows
         ],
     )
-    text = f"""# Live: a scan replayed as if it were being measured
-
-`nox -s bench -- live`, on {host()}.
-
+    text = f"""{frame.opening("Live: a scan replayed as if it were being measured", "nox -s bench -- live")}
 {table}
 
 "Traced" counts the frames that left their trace between the first and the last new picture. The latency of a frame
@@ -181,10 +176,9 @@ the same frames) or of the live image at full resolution (simulated scan, `finis
 
 ![Phases while frames come, and at the end](../images/live.png)
 """
-    print(text)
-    write_report(
-        "live", text, {"host": host(), "offline_s": offline_s, "rows": rows}, docs=arguments.write_docs
-    )
+    keys = ("traced_per_s", "latency_median_s", "latency_max_s", "R_live", "R_final", "finish_s")
+    figures = frame.figures(rows, ("scan", "arriving_per_s"), *keys) | {"offline_s": offline_s}
+    frame.finish("live", arguments, text, {"offline_s": offline_s, "rows": rows}, figures)
 
 
 if __name__ == "__main__":

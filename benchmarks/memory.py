@@ -1,6 +1,6 @@
 """Peak memory and time: of `ptycho reconstruct siemens-star`, and of the solver as a memory-mapped scan grows.
 
-    nox -s bench -- memory [--frames 1000 5000 20000] [--epochs N] [--write-docs]
+    nox -s bench -- memory [--frames 1000 5000 20000] [--epochs N] [--against COMMIT] [--write-docs]
 
 Every measured process is started by a bare interpreter of its own, since a process counts the peak of the one that
 started it: a benchmark that had simulated a large scan would measure itself.
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
+from itertools import count
 from pathlib import Path
+from typing import Any
 
-from reports import host, markdown_table, write_report
+import frame
 
 FRAME_PX = 64
 FRAMES = (1000, 5000, 20000)
@@ -54,38 +54,39 @@ SOLVE = (
     "epochs = int(sys.argv[2]); config = SolverConfig(epochs=epochs) if epochs else SolverConfig(); "
     "solve(scan, config, SolverExecutionConfig(arrays='numpy', accelerator='cpu'))"
 )
-COMMAND = (sys.executable, "-m", "ptycho_dispatch", "reconstruct", "siemens-star", "--quiet", "--output-dir")
+COMMAND = ("-m", "ptycho_dispatch", "reconstruct", "siemens-star", "--quiet", "--output-dir")
 
 
 def measure(*command: str) -> dict[str, float]:
     """Run a command and return its seconds, its peak and its own memory in MB."""
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", LAUNCHER, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{command} failed:\n{done.stderr[-2000:]}")
-    return dict(zip(("seconds", "peak_mb", "own_mb"), json.loads(done.stdout), strict=True))
+    launcher = [sys.executable, "-S", "-c", LAUNCHER, *command]
+    found = json.loads(frame.run_child(launcher, str(command), without=("OMP_NUM_THREADS",)))
+    return dict(zip(("seconds", "peak_mb", "own_mb"), found, strict=True))
 
 
-def measure_command(folder: Path) -> dict[str, float | str]:
+def measure_command(target: Path, python: str = sys.executable) -> dict[str, float | str]:
     """Measure the main job as a user starts it: imports, solving, figures and files."""
-    measure(*COMMAND, str(folder / "warm"))  # the data set is fetched and unpacked once for good
-    return {"work": "`ptycho reconstruct siemens-star`", **measure(*COMMAND, str(folder / "timed"))}
+    return {"work": "`ptycho reconstruct siemens-star`", **measure(python, *COMMAND, str(target))}
+
+
+def command_against(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Take turns with another commit over the main job."""
+    targets = (folder / f"turn-{number}" for number in count())
+    return frame.against(
+        arguments,
+        {
+            f"`ptycho reconstruct siemens-star`, {key}": lambda python, key=key: measure_command(
+                next(targets), python
+            )[key]
+            for key in ("seconds", "own_mb")
+        },
+    )
 
 
 def measure_solver(folder: Path, frames: int, epochs: int) -> dict[str, float | str]:
     """Measure opening and solving a scan that lies uncompressed on disk."""
     path = folder / f"{frames}.npz"
-    subprocess.run(
-        [sys.executable, "-c", SIMULATE, str(path), str(frames), str(FRAME_PX)],
-        check=True,
-        capture_output=True,
-    )
+    frame.run_child([sys.executable, "-c", SIMULATE, path, str(frames), str(FRAME_PX)], "the simulation")
     work = f"`solve`, {frames} mapped frames of {FRAME_PX} x {FRAME_PX}"
     copy = frames * FRAME_PX**2 * 4 / 2**20
     found = {"work": work, "file_mb": path.stat().st_size / 2**20, "float32_copy_mb": copy}
@@ -106,33 +107,30 @@ def report(command: str, rows: list[dict[str, float | str]]) -> str:
         for row in rows
     ]
     header = ["work, a whole process", "file, MB", "one float32 copy, MB", "peak, MB", "its own, MB", "s"]
-    return f"""# Memory
-
-`{command}`, on {host()}.
-
+    return f"""{frame.opening("Memory", command)}
 The peak counts the pages of a mapped file that were read, which the system takes back when it needs them; "its own"
 leaves those and the libraries' code out (sampled every 10 ms).
 
-{markdown_table(header, cells)}
+{frame.markdown_table(header, cells)}
 """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure peak memory of the command and of growing scans.")
+    parser = frame.parser(__doc__, rounds=5, against=True)
     parser.add_argument("--frames", type=int, nargs="*", default=FRAMES)
     parser.add_argument("--epochs", type=int, default=0, help="of the solver; 0 for its default")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     command = " ".join(["nox -s bench -- memory", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as name:
-        rows = [measure_command(Path(name))]
+        measure_command(Path(name, "warm"))  # the data set is fetched and unpacked once for good
+        compared = command_against(arguments, Path(name)) if arguments.against else None
+        rows = [measure_command(Path(name, "timed"))]
         for frames in arguments.frames:
             rows.append(measure_solver(Path(name), frames, arguments.epochs))
             print(rows[-1], file=sys.stderr, flush=True)
-    text = report(command, rows)
-    print(text)
-    data = {"command": command, "host": host(), "rows": rows}
-    write_report("memory", text, data, docs=arguments.write_docs)
+    figures = frame.figures(rows, "work", "peak_mb", "own_mb", "seconds")
+    data = {"rows": rows, "against": compared}
+    frame.finish("memory", arguments, report(command, rows), data, figures, against=compared)
 
 
 if __name__ == "__main__":

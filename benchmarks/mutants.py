@@ -10,7 +10,6 @@ that is not listed fails the session, and so does a share of killed mutants belo
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -20,13 +19,13 @@ import sys
 import time
 from pathlib import Path
 
-from reports import RESULTS, host
+import frame
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "mutants.md"
 LEAST_KILLED = 0.95
 UNEXPLAINED = "## Not explained yet"
-WORK = RESULTS.resolve() / "mutants"
+WORK = frame.RESULTS.resolve() / "mutants"
 #: Tests that start processes, which would not see the mutant; and those that count the frames of a call, to which
 #: mutmut adds its own.
 LEFT_OUT = (
@@ -117,11 +116,8 @@ def write_page(page: str, found: list[str], figures: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = frame.parser(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     began = time.perf_counter()
     prepare(WORK)
@@ -136,10 +132,11 @@ def main() -> None:
     killed, total = counts["killed"] + counts["timeout"], counts["total"]
     found = survivors()
     figures = (
-        f"`nox -s mutants` on {host()}: {total} mutants, {killed} killed ({100 * killed / total:.1f} %; "
+        f"`nox -s mutants` on {frame.host()}: {total} mutants, {killed} killed ({100 * killed / total:.1f} %; "
         f"{counts['timeout']} of them ran out of time), {total - killed} survived; {minutes:.0f} minutes.\n"
     )
     print(figures)
+    frame.keep(frame.Record.of_this_run("mutants", {"killed, %": 100 * killed / total, "minutes": minutes}))
     page = PAGE.read_text(encoding="utf-8")
     if arguments.write_docs:
         PAGE.write_text(write_page(page, found, figures), encoding="utf-8")

@@ -1,27 +1,27 @@
 """The network on the real scan: quality after a time of training, speed, and use on frames never trained on.
 
-    nox -s bench -- network [--seconds 150] [--write-docs]
+    nox -s bench -- network [--seconds 150] [--prototype FOLDER] [--write-docs]
 
-The prototype of the network runs in turn with ours where it is at hand, with the reference's probe; ours starts from
-the scan's own poor probe, which the solver refines on the clock.
+The prototype of the network runs in turn with ours where the folder with its `network.py` is given, with the
+reference's probe from PTYCHO_DATA_DIR; ours starts from the scan's own poor probe, which the solver refines on the
+clock.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import frame
 import numpy as np
-from reports import host, markdown_table, write_report
 
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
@@ -29,7 +29,6 @@ from ptycho_core import Scan, open_scan, solve
 from ptycho_core.backend import get_backend
 from ptycho_core.result.callbacks import Callback
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 HALF = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", precision="bf16-mixed")
 
@@ -64,19 +63,21 @@ def with_refined_probe(scan: Scan, of: Scan | None = None) -> tuple[Scan, float,
     return replace(scan, probe=result.probe), time.perf_counter() - began, result.data_residual
 
 
-def speeds(scan: Scan, rounds: int, seconds: float) -> dict[str, list[dict[str, float]]]:
+def speeds(
+    scan: Scan, rounds: int, seconds: float, prototype: Path | None
+) -> dict[str, list[dict[str, float]]]:
     """Training and inference of ours, in both precisions, and of the prototype, in turn; frames per second."""
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "bf16": [], "prototype": []}
-    for _ in range(rounds):
-        for name, where in (("ours", EXECUTION), ("bf16", HALF)):
-            trained, training = train(scan, seconds, execution=where)
-            times = [trained.reconstruct(scan).timings["network"] for _ in range(3)]
-            found[name].append({"training": training, "inference": scan.n_frames / min(times)})
-        theirs = prototype(seconds)
-        if theirs is not None:
-            found["prototype"].append(theirs)
-        print({name: runs[-1] for name, runs in found.items() if runs}, flush=True)
-    return found
+
+    def ours(where: PyTorchExecutionConfig) -> dict[str, float]:
+        trained, training = train(scan, seconds, execution=where)
+        times = [trained.reconstruct(scan).timings["network"] for _ in range(3)]
+        return {"training": training, "inference": scan.n_frames / min(times)}
+
+    methods = {"ours": partial(ours, EXECUTION), "bf16": partial(ours, HALF)}
+    if prototype is not None:
+        methods["prototype"] = partial(run_prototype, prototype, seconds)
+    found = frame.take_turns(rounds, methods, note=lambda name, run: print(name, run, flush=True))
+    return {"prototype": [], **found}
 
 
 def speed_rows(found: dict[str, list[dict[str, float]]]) -> list[list[str]]:
@@ -95,21 +96,15 @@ def speed_rows(found: dict[str, list[dict[str, float]]]) -> list[list[str]]:
     return rows
 
 
-def prototype(seconds: float) -> dict[str, float] | None:
+def run_prototype(scripts: Path, seconds: float) -> dict[str, float]:
     """Run the prototype with the reference's probe; its own figures."""
-    script = SHARED / "prototypes" / "network.py"
-    if not script.exists():
-        return None
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work"
         work.mkdir()
-        (Path(folder) / "data").symlink_to(SHARED / "data")
-        command = [sys.executable, str(script), "phys", str(seconds), "refined"]
-        quiet = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
-        done = subprocess.run(
-            command, cwd=work, capture_output=True, text=True, check=True, env=os.environ | quiet
-        )
-    found = {key: re.search(pattern, done.stdout) for key, pattern in PATTERNS.items()}
+        (Path(folder) / "data").symlink_to(Path(os.environ["PTYCHO_DATA_DIR"]).resolve())
+        command = [sys.executable, scripts.resolve() / "network.py", "phys", str(seconds), "refined"]
+        printed = frame.run_child(command, "the prototype", quiet=True, cwd=work)
+    found = {key: re.search(pattern, printed) for key, pattern in PATTERNS.items()}
     return {key: float(match.group(1)) for key, match in found.items() if match}
 
 
@@ -117,18 +112,20 @@ PATTERNS = {"training": r"frames/s train ([\d.]+)", "inference": r"infer frames/
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__, rounds=3)
     parser.add_argument("--seconds", type=float, default=150.0)
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="of ours and the prototype in turn, for the speed"
-    )
     parser.add_argument("--round-seconds", type=float, default=15.0)
-    parser.add_argument("--write-docs", action="store_true")
+    parser.add_argument("--prototype", type=Path, metavar="FOLDER", help="with the prototype's `network.py`")
     arguments = parser.parse_args()
+    prototype = arguments.prototype
+    if prototype is not None and not (prototype / "network.py").is_file():
+        parser.error(f"{prototype} holds no `network.py`; give the prototype's folder, or leave it out")
+    if prototype is not None and "PTYCHO_DATA_DIR" not in os.environ:
+        parser.error("the prototype reads the reference's probe: set PTYCHO_DATA_DIR to the folder with it")
     given = open_scan("siemens-star")
     scan, probe_s, solver_r = with_refined_probe(given)
     print(f"probe refined in {probe_s:.1f} s; the solver's R {solver_r:.4f}", flush=True)
-    found = speeds(scan, arguments.rounds, arguments.round_seconds)
+    found = speeds(scan, arguments.rounds, arguments.round_seconds, prototype)
     trained, _ = train(scan, arguments.seconds - probe_s)
     r = trained.reconstruct(scan).data_residual
     print(f"R {r:.4f}", flush=True)
@@ -148,24 +145,30 @@ def main() -> None:
         ["R of one half, trained on the other half only", f"{unseen:.4f}", "-"],
         ["R of that half, trained on it", f"{seen:.4f}", "-"],
     ]
-    flags = f"--seconds {arguments.seconds:g}" + (" --write-docs" if arguments.write_docs else "")
+    flags = [f"--seconds {arguments.seconds:g}", *(["--prototype FOLDER"] if prototype else [])]
+    turns = (
+        f"in which ours and the prototype ran in turn for {arguments.round_seconds:g} s each. Inference includes "
+        "stitching; the prototype's does not."
+        if prototype
+        else f"each of {arguments.round_seconds:g} s. Inference includes stitching. The prototype did not take part "
+        "(`--prototype FOLDER`)."
+    )
     text = "\n".join(
         [
-            "# The network on the real scan",
-            "",
-            f"`nox -s bench -- network {flags}`, on {host()}.",
-            "",
+            frame.opening("The network on the real scan", frame.command("network", arguments, *flags)),
             f"Siemens star, 516 frames; `unet`, {arguments.seconds:g} s of training from nothing. Speeds are the "
-            f"medians of {arguments.rounds} rounds, in which ours and the prototype ran in turn for "
-            f"{arguments.round_seconds:g} s each. Inference includes stitching; the prototype's does not.",
+            f"medians of {arguments.rounds} rounds, {turns}",
             "",
-            markdown_table(["what", "measured", "times the prototype"], rows),
+            frame.markdown_table(["what", "measured", "times the prototype"], rows),
             "",
         ]
     )
-    print(text)
-    data = {"host": host(), "r": r, "speeds": found}
-    write_report("network", text, data | {"unseen": unseen, "seen": seen}, docs=arguments.write_docs)
+    figures = {"R": r, "R of the solver": solver_r, "R, never seen": unseen, "R, trained on it": seen}
+    for name, runs in found.items():
+        for kind in runs[0] if runs else ():
+            figures[f"{name}, {kind}, frames/s"] = statistics.median(run[kind] for run in runs)
+    data = {"r": r, "speeds": found, "unseen": unseen, "seen": seen}
+    frame.finish("network", arguments, text, data, figures)
 
 
 if __name__ == "__main__":

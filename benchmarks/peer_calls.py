@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import frame
 import numpy as np
 
 from ptycho_core import Scan
@@ -82,15 +82,7 @@ class Peer:
             for flag, value in choices.items():
                 if value is not None:
                     command += [flag, str(value)]
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                check=False,
-                env={**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"},
-            )
-            if done.returncode:
-                raise RuntimeError(f"pty-chi failed:\n{done.stderr[-2000:]}")
+            frame.run_child(command, "pty-chi", quiet=True)
             with np.load(target, allow_pickle=False) as archive:
                 out = {key: archive[key] for key in archive.files}
         centres = windows_on(out, scan)

@@ -7,13 +7,12 @@ Two hundred simulated frames of 64 px; the table of docs/how-to/positions.md.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 
+import frame
 import numpy as np
 from fidelity import scores
-from reports import host, markdown_table, write_report
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
@@ -32,9 +31,8 @@ def wrong(true: np.ndarray, jitter_px: float, scale: float, drift_px: float) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__)
     parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     made = simulate_scan(frames=arguments.frames, photons=1e6, overlap=0.7, seed=3)
     true, rows = made.scan.positions_px, []
@@ -50,9 +48,12 @@ def main() -> None:
             missed = scores(result.object, result.origin_px, made)["error"]
             rows.append([name, str(refine), f"{error:.3f}", f"{missed:.3f}", f"{seconds:.1f}"])
             print(*rows[-1], flush=True)
-    table = markdown_table(["positions", "refined", "error, px", "object error", "s"], rows)
-    text = f"# Positions that are off\n\n`nox -s bench -- positions`, on {host()}.\n\n{table}\n"
-    write_report("positions", text, {"host": host(), "rows": rows}, docs=arguments.write_docs)
+    header = ["positions", "refined", "error, px", "object error", "s"]
+    opening = frame.opening("Positions that are off", "nox -s bench -- positions")
+    text = f"{opening}\n{frame.markdown_table(header, rows)}\n"
+    named = [dict(zip(header, (*row[:2], *map(float, row[2:])), strict=True)) for row in rows]
+    figures = frame.figures(named, ("positions", "refined"), *header[2:])
+    frame.finish("positions", arguments, text, {"rows": rows}, figures)
 
 
 if __name__ == "__main__":

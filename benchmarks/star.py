@@ -1,38 +1,41 @@
 """The real scan: ours, the prototype and pty-chi's LSQ-ML in turn, in one run.
 
-    nox -s bench -- star [--rounds 3] [--peer-epochs 40] [--peer-python PYTHON] [--write-docs]
+    nox -s bench -- star [--rounds 3] [--peer-epochs 40] [--prototype FOLDER] [--write-docs]
+    nox -s bench -- star --ours-only --against COMMIT [--rounds 5]
 
 First LSQ-ML runs once with each of several options, all shown; the option that reaches R 0.16 soonest then
-takes turns with ours and with the prototype, every run in a process of its own. R is computed outside the
-clock by `ptycho_core.physics.residual` under both sub-pixel models; a method is judged by the one that it was solved
-with. At the end: a simulated twin of the scan, ours against the peer at ten times our time.
+takes turns with ours and with the prototype (where the folder with its `solver.py` is given), every run in a
+process of its own. R is computed outside the clock by `ptycho_core.physics.residual` under both sub-pixel models; a
+method is judged by the one that it was solved with. At the end: a simulated twin of the scan, ours against the
+peer at ten times our time.
+
+`--against COMMIT` takes turns with ours at that commit; `--ours-only` leaves out the peer, what it was offered and
+the twin: no page comes of that.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import frame
 import numpy as np
 from fidelity import scores
 from peer_calls import Peer, PeerSnapshot
-from reports import host, markdown_table, write_report
 
 from ptycho_core import Scan, open_scan
 from ptycho_core.physics.residual import data_residual
 from ptycho_core.simulate import simulate_twin
 
 TARGET_R = 0.16
-PROTOTYPE = Path(__file__).parents[2] / "shared" / "prototypes"
-EXPLORED = Path("bench-results/star-peer.json")
+EXPLORED = frame.RESULTS / "star-peer.json"
 REFERENCE = "siemens-star-lsqml.npz"
 #: What LSQ-ML is offered; where nothing is said its own defaults hold (no momentum, random batches, Gaussian).
 #: Momentum is paired with compact batches because it changes nothing with the others.
@@ -58,6 +61,13 @@ OURS: dict[str, tuple[str, ...]] = {
     "default, torch arrays without the kernel": ("--arrays", "torch", "--kernel", "off"),
     "fast, torch arrays without the kernel": ("--arrays", "torch", "--effort", "fast", "--kernel", "off"),
 }
+#: Those that take turns with another commit: the compiled step and NumPy alone, a plain run and one with modes.
+TIMED_AGAINST = (
+    "default, NumPy",
+    "fast, NumPy",
+    "three modes, NumPy",
+    "default, NumPy without the kernel",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,24 +80,13 @@ class Run:
     centres_px: np.ndarray
 
 
-def run_once(scan: Scan, *options: str) -> Run:
+def run_once(scan: Scan, *options: str, python: str = sys.executable) -> Run:
     """Run `star_run.py` on the scan."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(source, counts=scan.counts(), positions_px=scan.positions_px, probe=scan.probe)
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("star_run.py")),
-            str(source),
-            str(target),
-            *options,
-        ]
-        quiet = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, **quiet}
-        )
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(options)} failed:\n{done.stderr[-2000:]}")
+        command = [python, Path(__file__).with_name("star_run.py"), source, target, *options]
+        frame.run_child(command, " ".join(options), quiet=True)
         with np.load(target, allow_pickle=False) as out:
             return Run(float(out["seconds"]), out["object"], out["probe"], out["centres_px"])
 
@@ -141,29 +140,38 @@ def explore_peer(
     return rows, best
 
 
-def alternate(peer: Peer, scan: Scan, best: dict[str, Any], rounds: int) -> dict[str, list[dict[str, float]]]:
+def alternate(
+    scan: Scan, rounds: int, peer: Peer | None, best: dict[str, Any], prototype: Path | None
+) -> dict[str, list[dict[str, float]]]:
     """Take turns: every method once a round."""
-    methods = {name: ("--method", "ours", *options) for name, options in OURS.items()}
-    if (PROTOTYPE / "solver.py").exists():
-        for effort in ("default", "fast"):
-            options = ("--folder", str(PROTOTYPE), "--effort", effort)
-            methods[f"prototype {effort}, PyTorch"] = ("--method", "prototype", *options)
-    found: dict[str, list[dict[str, float]]] = {}
 
-    def note(name: str, seconds: float, run: Run | PeerSnapshot) -> None:
+    def judged(run: Run | PeerSnapshot) -> dict[str, float]:
         fourier, bilinear = both_residuals(run, scan)
-        entry = {"seconds": seconds, "R_probe_fourier": fourier, "R_object_bilinear": bilinear}
-        found.setdefault(name, []).append(entry)
-        print(f"{name}: {seconds:.2f} s, R {fourier:.4f} / {bilinear:.4f}", flush=True)
+        return {"seconds": run.seconds, "R_probe_fourier": fourier, "R_object_bilinear": bilinear}
 
-    for _ in range(rounds):
-        for name, options in methods.items():
-            run = run_once(scan, *options)
-            note(name, run.seconds, run)
+    def theirs() -> dict[str, float]:
         epoch = best["target_epoch"] or best["epochs"]
-        end = peer.run(scan, engine="lsqml", epochs=epoch, **best["option"])[-1]
-        note("pty-chi LSQ-ML", end.seconds, end)
-    return found
+        return judged(peer.run(scan, engine="lsqml", epochs=epoch, **best["option"])[-1])
+
+    options = {name: ("--method", "ours", *chosen) for name, chosen in OURS.items()}
+    for effort in ("default", "fast") if prototype else ():
+        chosen = ("--folder", str(prototype), "--effort", effort)
+        options[f"prototype {effort}, PyTorch"] = ("--method", "prototype", *chosen)
+    methods = {
+        name: lambda chosen=chosen: judged(run_once(scan, *chosen)) for name, chosen in options.items()
+    }
+    if peer is not None:
+        methods["pty-chi LSQ-ML"] = theirs
+    return frame.take_turns(rounds, methods, note=lambda name, run: print(f"{name}: {run}", flush=True))
+
+
+def with_another_commit(arguments: argparse.Namespace, scan: Scan) -> dict[str, Any]:
+    """Take turns with ours at another commit."""
+
+    def seconds(options: tuple[str, ...], python: str) -> float:
+        return run_once(scan, "--method", "ours", *options, python=python).seconds
+
+    return frame.against(arguments, {name: partial(seconds, OURS[name]) for name in TIMED_AGAINST})
 
 
 def twin_rows(peer: Peer, scan: Scan, best: dict[str, Any]) -> list[dict[str, Any]]:
@@ -189,11 +197,10 @@ def twin_rows(peer: Peer, scan: Scan, best: dict[str, Any]) -> list[dict[str, An
 
 def true_probe(scan: Scan) -> np.ndarray:
     """Return the reference's probe where its file is at hand, otherwise the one that ours recovers."""
-    folders = [Path(os.environ.get("PTYCHO_DATA_DIR", ".")), PROTOTYPE.parent / "data"]
-    for folder in folders:
-        if (folder / REFERENCE).exists():
-            with np.load(folder / REFERENCE, allow_pickle=False) as archive:
-                return archive["probe"][None].astype(np.complex64)
+    reference = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / REFERENCE
+    if reference.exists():
+        with np.load(reference, allow_pickle=False) as archive:
+            return archive["probe"][None].astype(np.complex64)
     return run_once(scan, "--method", "ours").probe
 
 
@@ -201,6 +208,42 @@ def described(option: dict[str, Any]) -> str:
     """Say what LSQ-ML was offered in words."""
     words = {"batch_size": "batch", "momentum": "momentum", "batching": "batches", "noise": "noise"}
     return ", ".join(f"{words[key]} {value}" for key, value in option.items())
+
+
+HEADER = (
+    "method",
+    "s",
+    "range",
+    "R, probe moved",
+    "R, object interpolated",
+    "times faster than LSQ-ML",
+    "time / prototype's",
+)
+
+
+def method_rows(rounds: dict[str, list[dict[str, float]]]) -> list[list[str]]:
+    """One row of `HEADER` for each method."""
+    median = {name: statistics.median(run["seconds"] for run in runs) for name, runs in rounds.items()}
+    theirs = median.get("pty-chi LSQ-ML")
+    rows = []
+    for name, runs in rounds.items():
+        models = [
+            statistics.median(run[key] for run in runs) for key in ("R_probe_fourier", "R_object_bilinear")
+        ]
+        spread = f"{min(r['seconds'] for r in runs):.2f} to {max(r['seconds'] for r in runs):.2f}"
+        proto = median.get(f"prototype {'fast' if 'fast' in name else 'default'}, PyTorch")
+        against = f"{median[name] / proto:.2f}" if proto and "modes" not in name else "-"
+        rows.append(
+            [
+                name,
+                f"{median[name]:.2f}",
+                spread,
+                *(f"{value:.4f}" for value in models),
+                f"{theirs / median[name]:.1f}" if theirs else "-",
+                against,
+            ]
+        )
+    return rows
 
 
 def report(
@@ -211,26 +254,6 @@ def report(
     twin: list[dict[str, Any]],
 ) -> str:
     """Write all three tables."""
-    median = {name: statistics.median(run["seconds"] for run in runs) for name, runs in rounds.items()}
-    theirs = median["pty-chi LSQ-ML"]
-    lines = []
-    for name, runs in rounds.items():
-        models = [
-            statistics.median(run[key] for run in runs) for key in ("R_probe_fourier", "R_object_bilinear")
-        ]
-        spread = f"{min(r['seconds'] for r in runs):.2f} to {max(r['seconds'] for r in runs):.2f}"
-        proto = median.get(f"prototype {'fast' if 'fast' in name else 'default'}, PyTorch")
-        against = f"{median[name] / proto:.2f}" if proto and "modes" not in name else "-"
-        lines.append(
-            [
-                name,
-                f"{median[name]:.2f}",
-                spread,
-                *(f"{value:.4f}" for value in models),
-                f"{theirs / median[name]:.1f}",
-                against,
-            ]
-        )
     tried = [
         [
             described(row["option"]),
@@ -245,32 +268,24 @@ def report(
         [row["method"], f"{row['seconds']:.2f}", f"{row['error']:.3f}", f"{row['frc']:.2f}"] for row in twin
     ]
     count = len(next(iter(rounds.values())))
+    took_part = (
+        "ours and the prototype move the probe, pty-chi interpolates the object. The prototype's column compares "
+        "default with default and fast with fast."
+        if any(name.startswith("prototype") for name in rounds)
+        else "ours move the probe, pty-chi interpolates the object. The prototype did not take part (`--prototype "
+        "FOLDER`)."
+    )
     reached = f"R {TARGET_R}" if best["target_epoch"] else f"its end; it never reached R {TARGET_R}"
     return "\n".join(
         [
-            "# The real scan: 516 frames of a Siemens star",
-            "",
-            f"`{command}`, on {host()}.",
-            "",
+            frame.opening("The real scan: 516 frames of a Siemens star", command),
             f"Wall time from frames in memory to object and probe, medians of {count} rounds in which the "
             "methods took turns; the residual that our result carries is not part of it, as nobody else computes "
-            "one. Ours with the compiled step, unless the row says without. R under both sub-pixel models: ours and the prototype move the probe, "
-            f"pty-chi interpolates the object. The prototype's column compares default with default and fast with "
-            f"fast. pty-chi 2.2.0 LSQ-ML ({described(best['option'])}) ran to "
+            "one. Ours with the compiled step, unless the row says without. R under both sub-pixel models: "
+            f"{took_part} pty-chi 2.2.0 LSQ-ML ({described(best['option'])}) ran to "
             f"{reached}.",
             "",
-            markdown_table(
-                [
-                    "method",
-                    "s",
-                    "range",
-                    "R, probe moved",
-                    "R, object interpolated",
-                    "times faster than LSQ-ML",
-                    "time / prototype's",
-                ],
-                lines,
-            ),
+            frame.markdown_table(HEADER, method_rows(rounds)),
             "",
             f"## What LSQ-ML was offered, {best['epochs']} epochs each",
             "",
@@ -278,7 +293,7 @@ def report(
             "om an earlier run of the command on a machine with other work on it (`--peer run` "
             "makes them anew): compare their seconds with each other, not with those above.",
             "",
-            markdown_table(
+            frame.markdown_table(
                 [
                     "options",
                     "s per epoch",
@@ -294,31 +309,51 @@ def report(
             "Same positions and counts, a phantom of discs, the scan's own wrong start probe; the peer gets "
             "ten times the time of our default. Object error: 1 = a transparent object.",
             "",
-            markdown_table(["method", "s", "object error", "FRC"], twins),
+            frame.markdown_table(["method", "s", "object error", "FRC"], twins),
             "",
         ]
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = frame.parser(__doc__, rounds=3, against=True)
     parser.add_argument("--peer-epochs", type=int, default=40)
     parser.add_argument("--peer", choices=("auto", "run"), default="auto", help="run: every option anew")
     parser.add_argument("--peer-python")
-    parser.add_argument("--write-docs", action="store_true")
+    parser.add_argument("--prototype", type=Path, metavar="FOLDER", help="with the prototype's `solver.py`")
+    parser.add_argument("--ours-only", action="store_true", help="no peer, no exploration, no twin")
     arguments = parser.parse_args()
-    peer = Peer(arguments.peer_python)
+    if arguments.ours_only and arguments.write_docs:
+        parser.error("the page needs the peer: leave out --ours-only or --write-docs")
+    if arguments.prototype is not None and not (arguments.prototype / "solver.py").is_file():
+        parser.error(
+            f"{arguments.prototype} holds no `solver.py`; give the prototype's folder, or leave it out"
+        )
+    peer = None if arguments.ours_only else Peer(arguments.peer_python)
     scan = open_scan("siemens-star")
-    options, best = explore_peer(peer, scan, arguments.peer_epochs, anew=arguments.peer == "run")
-    rounds = alternate(peer, scan, best, arguments.rounds)
-    twin = twin_rows(peer, scan, best)
-    command = f"nox -s bench -- star --rounds {arguments.rounds} --peer-epochs {arguments.peer_epochs}"
-    command += " --write-docs" if arguments.write_docs else ""
-    text = report(command, options, best, rounds, twin)
-    print(text)
-    data = {"command": command, "host": host(), "peer_options": options, "rounds": rounds, "twin": twin}
-    write_report("star", text, data, docs=arguments.write_docs)
+    compared = with_another_commit(arguments, scan) if arguments.against else None
+    options, twin, best = [], [], {}
+    words = [f"--rounds {arguments.rounds}"]
+    if peer is None:
+        command = frame.command("star", arguments, *words, "--ours-only")
+        rounds = {} if compared else alternate(scan, arguments.rounds, None, best, None)
+        text = frame.opening("The real scan, ours only", command)
+        text += "\n" + frame.markdown_table(HEADER, method_rows(rounds)) + "\n" if rounds else ""
+    else:
+        words += [
+            f"--peer-epochs {arguments.peer_epochs}",
+            *(["--prototype FOLDER"] if arguments.prototype else []),
+        ]
+        options, best = explore_peer(peer, scan, arguments.peer_epochs, anew=arguments.peer == "run")
+        rounds = alternate(scan, arguments.rounds, peer, best, arguments.prototype)
+        twin = twin_rows(peer, scan, best)
+        text = report(frame.command("star", arguments, *words), options, best, rounds, twin)
+    figures = {f"{name}, s": found["now"] for name, found in (compared or {"methods": {}})["methods"].items()}
+    for name, runs in rounds.items():
+        figures[f"{name}, s"] = statistics.median(run["seconds"] for run in runs)
+        figures[f"{name}, R"] = statistics.median(run["R_probe_fourier"] for run in runs)
+    data = {"peer_options": options, "rounds": rounds, "twin": twin, "against": compared}
+    frame.finish("star", arguments, text, data, figures, against=compared)
 
 
 if __name__ == "__main__":

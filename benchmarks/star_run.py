@@ -8,6 +8,8 @@
 clock runs from frames in memory to object and probe; ours makes its `Scan`, with the checks, on the clock. A
 few frames are solved beforehand, off the clock, for each method: what a library does at its first call is not
 what is compared.
+
+With `--against` it runs in the environment of another commit as well: of ours it uses only names that both have.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import frame
 import matplotlib
 import numpy as np
 from fidelity import scores
-from reports import host, markdown_table, write_report
 
 from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
@@ -117,21 +117,24 @@ def show(axis: Any, result: Reconstruction, target: Reconstruction, title: str) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = frame.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, help="training on the simulated scan, a dose")
     parser.add_argument("--doses", type=float, nargs="+", default=[1e2, 1e3])
     parser.add_argument("--real-seconds", type=float, default=90.0, help="training on the real scan, a dose")
     parser.add_argument("--view-share", type=float, help="part of the batches that show other views")
-    parser.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     measured, pictures = real(REAL_DOSES, arguments.real_seconds)
     if arguments.write_docs:
         draw(REAL_DOSES, pictures)
     rows = simulated(arguments.doses, arguments.seconds, arguments.view_share)
     text = report(arguments, rows, measured)
-    print(text)
-    data = {"host": host(), "rows": rows, "real": measured}
-    write_report("thinning", text, data, docs=arguments.write_docs)
+    named = [(f"{row['dose']:g}, {row.get('object', 'real scan')}", row) for row in [*rows, *measured]]
+    figures = {
+        f"{name}, {way}, error": error
+        for name, row in named
+        for way, error in zip(WAYS, row["errors"], strict=True)
+    }
+    frame.finish("thinning", arguments, text, {"rows": rows, "real": measured}, figures)
 
 
 def report(arguments: argparse.Namespace, rows: list[dict], measured: list[dict]) -> str:
@@ -140,20 +143,17 @@ def report(arguments: argparse.Namespace, rows: list[dict], measured: list[dict]
     flags = f"--seconds {arguments.seconds:g} --doses {doses} --real-seconds {arguments.real_seconds:g}"
     if arguments.view_share is not None:
         flags += f" --view-share {arguments.view_share:g}"
-    flags += " --write-docs" if arguments.write_docs else ""
     table = [
         [f"{row['dose']:.0e}", row["object"], *(f"{error:.3f}" for error in row["errors"])] for row in rows
     ]
     halves = [[f"{row['dose']:.0e}", *(f"{error:.3f}" for error in row["errors"])] for row in measured]
-    return f"""# Dose thinning: imaging a dose that was never trained on, objects that were never seen
-
-`nox -s bench -- thinning {flags}`, on {host()}.
-
+    title = "Dose thinning: imaging a dose that was never trained on, objects that were never seen"
+    return f"""{frame.opening(title, frame.command("thinning", arguments, flags))}
 Object error (1 = a transparent object), N = 64. The network is trained for {arguments.seconds:g} s a dose on one
 bright scan of polygons (1e6 photons a frame), thinned; the dim scans show other objects through the same probe. The
 solver starts from the true probe, or from the network's image.
 
-{markdown_table(["photons a frame", "object", *WAYS], table)}
+{frame.markdown_table(["photons a frame", "object", *WAYS], table)}
 
 ## The real scan
 
@@ -161,7 +161,7 @@ The Siemens star (4.6e5 counts a frame): one half of the frames, thinned, trains
 {arguments.real_seconds:g} s; the other half, thinned, is imaged. The object error is against the solver's image of
 that half with all its photons.
 
-{markdown_table(["counts a frame", *WAYS], halves)}
+{frame.markdown_table(["counts a frame", *WAYS], halves)}
 
 ![Phases of the three ways at each dose](../images/thinning.png)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import shutil
 import stat
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.kernel import FusedStep, Steps, build, load_kernel
+from ptycho_core.kernel import FusedStep, Steps, build, load_kernel, step
 from ptycho_core.kernel.check import reference_step
-from ptycho_core.kernel.step import radices_of
+from ptycho_core.kernel.step import layout_difference, radices_of
 from ptycho_core.solver import choose_arrays as _choose_arrays
 
 COMPILER = shutil.which("cc")
@@ -220,3 +221,77 @@ def test_another_processor_gets_a_kernel_of_its_own(
     load_kernel.cache_clear()
     load_kernel()
     assert len(list(fresh_cache.iterdir())) == 2
+
+
+@needs_compiler
+def test_other_flags_make_another_kernel(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_kernel()
+    monkeypatch.setenv(build.FLAGS_VARIABLE, "-O1 '-DNOTE=two words'")
+    load_kernel.cache_clear()
+    assert "compiled in" in load_kernel().message
+    assert len(list(fresh_cache.iterdir())) == 2
+
+
+@needs_compiler
+def test_flags_that_cannot_be_read_leave_the_arrays_to_compute_alone(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(build.FLAGS_VARIABLE, "-O1 'never closed")
+    assert load_kernel().library is None
+    assert "No closing quotation" in load_kernel().message
+
+
+@needs_kernel
+def test_every_struct_lies_in_memory_as_its_mirror() -> None:
+    assert layout_difference(load_kernel().library) is None
+
+
+def swapped(mirror: type[ctypes.Structure], one: str, other: str) -> type[ctypes.Structure]:
+    """The same struct with two fields in each other's place."""
+    fields = dict(mirror._fields_)
+    names = [{one: other, other: one}.get(name, name) for name in fields]
+    return type(mirror.__name__, (ctypes.Structure,), {"_fields_": [(name, fields[name]) for name in names]})
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("mirror", "one", "other"),
+    [
+        ("_Plan", "cosines", "sines"),
+        ("_Problem", "filters", "shift_weights"),
+        ("_Batch", "first_frame", "corners"),
+    ],
+)
+def test_a_mirror_with_two_fields_swapped_refuses_the_library(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch, mirror: str, one: str, other: str
+) -> None:
+    monkeypatch.setattr(step, mirror, swapped(getattr(step, mirror), one, other))
+    kernel = load_kernel()
+    assert kernel.library is None
+    assert "the C structs are not those of ptycho_core/kernel/step.py" in kernel.message
+    assert f"`{mirror[1:]}.{one}`" in kernel.message
+    assert "\n" not in kernel.message
+    assert list(fresh_cache.iterdir()) == []
+
+
+@needs_compiler
+def test_a_library_in_the_cache_is_compared_as_well(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_kernel().library is not None
+    monkeypatch.setattr(step, "_Batch", swapped(step._Batch, "row_start", "row_stop"))
+    load_kernel.cache_clear()
+    _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu"))
+    assert "`Batch.row_start`: 4 bytes at 24 in C, 4 bytes at 28 in Python" in choice.message
+
+
+@needs_compiler
+def test_a_field_that_c_alone_has_refuses_the_library(
+    fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "sed -i 's/    int64_t first_frame;/    int64_t first_frame, another;/' fused.c"
+    script += f' && exec {COMPILER} "$@"'
+    monkeypatch.setenv("CC", made_compiler(tmp_path, script))
+    kernel = load_kernel()
+    assert kernel.library is None
+    assert "`Batch.n_frames`: 4 bytes at 16 in C, 4 bytes at 8 in Python" in kernel.message

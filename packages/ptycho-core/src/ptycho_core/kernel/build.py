@@ -1,8 +1,12 @@
 """Compile the kernel for this processor, once, and load it.
 
-The library is kept in the user's cache under a name that holds its source, the compiler and the processor, so
-that a home directory shared by different machines never gives one of them the code of another. Before it gets
-that name it has reproduced a step computed with NumPy.
+The library is kept in the user's cache under a name that holds its source, the compiler and the processor,
+so that a home directory shared by different machines never gives one of them the code of another. Before it
+gets that name it has reproduced a step computed with NumPy. Whenever it is loaded, its structs are compared
+with their mirrors in Python.
+
+What `PTYCHO_KERNEL_FLAGS` holds goes behind the compiler's flags (`nox -s sanitize` uses it); a library that
+was made with other flags has a name of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,8 +26,9 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from ptycho_config.errors import BackendUnavailableError, DataError
+from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.files import cache_directory
+from ptycho_core.kernel.step import layout_difference
 
 __all__ = ["Kernel", "load_kernel"]
 
@@ -31,8 +37,12 @@ _FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
     *("-shared", "-fPIC", "-pthread"),
 )
+FLAGS_VARIABLE = "PTYCHO_KERNEL_FLAGS"
 _COMPILERS = ("cc", "gcc", "clang")
 _PATIENCE_S = 120
+#: After any of these the solver computes without the kernel. ValueError: data that cannot be written, or a
+#: quote left open in the flags.
+_REFUSALS = (OSError, AttributeError, ValueError, subprocess.SubprocessError, BackendUnavailableError)
 _ADVICE = "Install gcc or clang for a solver that is several times faster."
 
 
@@ -68,7 +78,7 @@ def load_kernel() -> Kernel:
         library = _open_if_sound(path)
         seconds = 0.0 if library else _build(compiler, path)
         library = library or _open(path)
-    except (OSError, AttributeError, DataError, subprocess.SubprocessError, BackendUnavailableError) as error:
+    except _REFUSALS as error:
         return _without(_one_line(error))
     made = f"compiled in {seconds:.1f} s, once for this processor" if seconds else "from the cache"
     width = library.ptycho_vector_width()
@@ -102,10 +112,15 @@ def _own_folder(folder: Path) -> Path:
     return folder
 
 
+def _flags() -> tuple[str, ...]:
+    """The flags of every kernel, and those of the environment behind them, where they win."""
+    return (*_FLAGS, *shlex.split(os.environ.get(FLAGS_VARIABLE, "")))
+
+
 def _key(compiler: str) -> str:
     program = Path(compiler).resolve()
     about = program.stat()
-    parts = [*_FLAGS, str(program), str(about.st_size), str(about.st_mtime_ns), _processor()]
+    parts = [*_flags(), str(program), str(about.st_size), str(about.st_mtime_ns), _processor()]
     text = "\n".join(parts).encode()
     return hashlib.sha256(text + b"".join(_source(name) for name in _SOURCES)).hexdigest()[:20]
 
@@ -133,7 +148,7 @@ def _build(compiler: str, path: Path) -> float:
         for name in _SOURCES:
             Path(place, name).write_bytes(_source(name))
         made = Path(place, "step.so")
-        command = [compiler, *_FLAGS, "fused.c", "-o", made.name, "-lm"]
+        command = [compiler, *_flags(), "fused.c", "-o", made.name, "-lm"]
         subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=_PATIENCE_S)
         error = largest_error(_open(made))
         if not error < 1e-4:
@@ -162,4 +177,9 @@ def _open(path: Path) -> ctypes.CDLL:
     library.ptycho_scratch_floats.argtypes = [ctypes.c_int32, ctypes.c_int32, ctypes.c_int64]
     library.ptycho_vector_width.restype = ctypes.c_int32
     library.ptycho_vector_width.argtypes = []
+    difference = layout_difference(library)
+    if difference:
+        raise BackendUnavailableError(
+            f"the C structs are not those of ptycho_core/kernel/step.py, and it is not used: {difference}"
+        )
     return library

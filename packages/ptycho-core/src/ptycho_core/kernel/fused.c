@@ -6,6 +6,8 @@
 #include "fft.h"
 #include "threads.h"
 
+#include <stddef.h>
+
 enum { BLOCK = 4, MOST_MODES = 16 };
 
 /* Mirrored by `_Problem` in step.py. */
@@ -39,6 +41,34 @@ typedef struct {
     int32_t row_start, row_stop, column_start, column_stop; /* the window of the canvas that the batch may change */
     float object_step, probe_step, object_momentum, probe_momentum, object_floor;
 } Batch;
+
+/* Where the fields of the structs that step.py mirrors lie. Python compares all of it with its mirrors before it passes
+ * any of them; the entry without a name is the last. A struct's own entry has its name alone. */
+typedef struct {
+    const char *name;
+    int32_t offset, size;
+} Field;
+
+#define WHOLE(S) {#S, 0, (int32_t)sizeof(S)}
+#define FIELD(S, F) {#S "." #F, (int32_t)offsetof(S, F), (int32_t)sizeof(((S *)0)->F)}
+
+static const Field LAYOUT[] = {
+    WHOLE(Plan), FIELD(Plan, size), FIELD(Plan, n_passes), FIELD(Plan, radices), FIELD(Plan, cosines),
+    FIELD(Plan, sines),
+    WHOLE(Problem), FIELD(Problem, plan), FIELD(Problem, n_modes), FIELD(Problem, n_basis), FIELD(Problem, n_threads),
+    FIELD(Problem, good_kind), FIELD(Problem, offset), FIELD(Problem, filters), FIELD(Problem, shift_weights),
+    FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good),
+    FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, object),
+    FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
+    FIELD(Problem, basis_gradient), FIELD(Problem, light), FIELD(Problem, coverage), FIELD(Problem, object_gradient),
+    FIELD(Problem, scratch), FIELD(Problem, scratch_floats),
+    WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, row_start),
+    FIELD(Batch, row_stop), FIELD(Batch, column_start), FIELD(Batch, column_stop), FIELD(Batch, object_step),
+    FIELD(Batch, probe_step), FIELD(Batch, object_momentum), FIELD(Batch, probe_momentum), FIELD(Batch, object_floor),
+    {NULL, 0, 0},
+};
+
+const Field *ptycho_layout(void) { return LAYOUT; }
 
 typedef struct {
     const Problem *problem;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["FusedStep", "Steps", "radices_of"]
+__all__ = ["FusedStep", "Steps", "layout_difference", "radices_of"]
 
 _MOST_PASSES = 12
 _MOST_THREADS = 64
@@ -70,6 +70,41 @@ class _Batch(ctypes.Structure):
         ("probe_momentum", ctypes.c_float),
         ("object_floor", ctypes.c_float),
     )
+
+
+class _Field(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int32), ("size", ctypes.c_int32))
+
+
+def layout_difference(library: ctypes.CDLL) -> str | None:
+    """Compare the structs above with those that the library was compiled with.
+
+    Returns:
+        One line about the first that differs in size, place or name; None where all agree. A struct whose
+        fields lie elsewhere would be read wrongly, and without a word.
+    """
+    library.ptycho_layout.restype = ctypes.POINTER(_Field)
+    library.ptycho_layout.argtypes = []
+    compiled: dict[str, tuple[int, int]] = {}
+    for field in library.ptycho_layout():  # a pointer has no end; the entry without a name is the last
+        if field.name is None:
+            break
+        compiled[field.name.decode()] = (field.offset, field.size)
+    mirrored: dict[str, tuple[int, int]] = {}
+    for mirror in (_Plan, _Problem, _Batch):
+        struct = mirror.__name__.removeprefix("_")
+        mirrored[struct] = (0, ctypes.sizeof(mirror))
+        for name, *_ in mirror._fields_:
+            place = getattr(mirror, name)
+            mirrored[f"{struct}.{name}"] = (place.offset, place.size)
+    for name in sorted(compiled | mirrored, key=lambda name: "." not in name):  # fields say more than structs
+        if compiled.get(name) != mirrored.get(name):
+            return f"`{name}`: {_place(compiled.get(name))} in C, {_place(mirrored.get(name))} in Python"
+    return None
+
+
+def _place(found: tuple[int, int] | None) -> str:
+    return "nothing" if found is None else f"{found[1]} bytes at {found[0]}"
 
 
 @dataclass(frozen=True)
