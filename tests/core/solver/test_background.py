@@ -17,7 +17,7 @@ from ptycho_core.metrics import compare
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.solver.background import FlatBackground, darkest_counts, likeliest
 from ptycho_core.solver.batches import plan_batches
-from ptycho_core.solver.choose_arrays import choose_arrays
+from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.level import OBJECT_LIMIT, Level
 from ptycho_core.solver.spectra import spectrum_of

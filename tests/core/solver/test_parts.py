@@ -11,11 +11,11 @@ from ptycho_config import hardware
 from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.arrays import Lanes, array_libraries, load_arrays
+from ptycho_core.arrays import ChunkThreads, array_libraries, load_arrays
 from ptycho_core.physics.canvas import coverage_of, frequencies, resample_object
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver import choose_arrays as _choose_arrays
+from ptycho_core.solver import device
 from ptycho_core.solver.batches import plan_batches
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.schedule import plan_levels
@@ -94,8 +94,8 @@ def test_the_modulus_is_clamped_and_the_phase_kept(arrays) -> None:
 
 
 @given(st.integers(1, 7), st.integers(1, 40))
-def test_lanes_cover_the_batch_once_and_in_order(n_lanes: int, n_items: int) -> None:
-    parts = Lanes(n_lanes).run(lambda lane: list(range(lane.start, lane.stop)), n_items, 1 << 16)
+def test_chunks_cover_the_batch_once_and_in_order(n_threads: int, n_items: int) -> None:
+    parts = ChunkThreads(n_threads).map(lambda chunk: list(range(chunk.start, chunk.stop)), n_items, 1 << 16)
     assert [i for part in parts for i in part] == list(range(n_items))
 
 
@@ -177,24 +177,24 @@ def test_coverage_is_the_light_of_all_windows() -> None:
 
 def test_automatic_arrays_are_numpy_where_no_gpu_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "nvidia_driver_present", lambda: False)
-    _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig())
+    _, choice = device.choose_arrays(SolverExecutionConfig())
     assert (choice.arrays, choice.device) == ("numpy", "cpu")
 
 
 @pytest.mark.finding("POLICY-001")
 def test_an_explicit_gpu_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_choose_arrays, "_torch_sees_gpu", lambda: False)
+    monkeypatch.setattr(device, "_torch_sees_gpu", lambda: False)
     with pytest.raises(PolicyError, match=r"POLICY-001.*--accelerator cpu") as refusal:
-        _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cuda"))
+        device.choose_arrays(SolverExecutionConfig(accelerator="cuda"))
     assert refusal.value.finding == "POLICY-001"
 
 
 def test_a_visible_gpu_is_taken_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "nvidia_driver_present", lambda: True)
-    monkeypatch.setattr(_choose_arrays, "_torch_sees_gpu", lambda: True)
-    assert _choose_arrays._resolve("auto", "auto")[:2] == ("torch", "cuda")
-    assert _choose_arrays._resolve("numpy", "auto")[:2] == ("numpy", "cpu")
-    assert _choose_arrays._resolve("auto", "cpu")[:2] == ("numpy", "cpu")
+    monkeypatch.setattr(device, "_torch_sees_gpu", lambda: True)
+    assert device._resolve("auto", "auto")[:2] == ("torch", "cuda")
+    assert device._resolve("numpy", "auto")[:2] == ("numpy", "cpu")
+    assert device._resolve("auto", "cpu")[:2] == ("numpy", "cpu")
 
 
 def test_unknown_arrays_name_the_command_that_installs_them() -> None:

@@ -32,7 +32,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, central, scan_statistics
 from ptycho_core.solver import solve
 from ptycho_core.solver.batches import Batch
-from ptycho_core.solver.choose_arrays import choose_arrays
+from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.level import OBJECT_LIMIT, Level, Steps
 from ptycho_core.solver.probe_search import search_start_probe
@@ -180,7 +180,7 @@ class LiveSolver:
         if len(new):
             canvas.hold(frames.positions_px[new])
             light = np.square(np.abs(probe_of(self._spectrum))).sum(axis=0).astype(np.float32)
-            canvas.lit(frames.positions_px[new], light)
+            canvas.add_coverage(frames.positions_px[new], light)
         if self._hopeless:
             self._seen += 1
             return 1.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.arrays import usable_cores
+from ptycho_core.cores import usable_cores
 from ptycho_core.scan import Scan
 
 __all__ = ["run_provenance", "solver_provenance", "versions"]

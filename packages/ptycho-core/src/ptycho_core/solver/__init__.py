@@ -14,7 +14,7 @@ from typing import Any
 
 from ptycho_config.moved import moved_name
 from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, noise_floor
-from ptycho_core.solver.choose_arrays import choose_arrays
+from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.solve import solve
 
 __all__ = [

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from ptycho_core.arrays import usable_cores
+from ptycho_core.cores import usable_cores
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central
 

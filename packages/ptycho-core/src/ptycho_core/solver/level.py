@@ -122,7 +122,7 @@ class Level:
             offset=self._comparison.offset,
             object_floor=self._object_floor,
             largest_batch=max(batch.frames.stop - batch.frames.start for batch in self.batches),
-            threads=self._xp.lanes,
+            threads=self._xp.threads,
         )
 
     @property
@@ -213,13 +213,13 @@ class Level:
                 frames, patches, basis, weights, with_overlaps=self._own is not None
             )
 
-        results = xp.run_lanes(explain, len(corners), pixels)
+        results = xp.map_chunks(explain, len(corners), pixels)
         gradients = [r.object_gradient for r in results], [r.basis_gradient for r in results]
         moves = (
             lambda: self._object.move(window, corners, light, gradients[0], steps),
             lambda: self._probe.move(gradients[1], len(corners), steps),
         )
-        xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves), pixels * len(self._filters))
+        xp.map_chunks(lambda lane: [move() for move in moves[lane]], len(moves), pixels * len(self._filters))
         if self._frame_steps is not None:
             overlaps = np.concatenate([r.overlaps for r in results if r.overlaps is not None])
             self._frame_steps.after_batch(

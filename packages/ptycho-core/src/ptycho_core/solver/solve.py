@@ -12,6 +12,7 @@ import numpy as np
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
+from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import resample_object
 from ptycho_core.physics.gauge import probe_centre_px
 from ptycho_core.result.assemble import make_reconstruction
@@ -22,8 +23,8 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central, mean_and_good
 from ptycho_core.solver.background import FlatBackground, darkest_counts
 from ptycho_core.solver.batches import plan_batches
-from ptycho_core.solver.choose_arrays import choose_arrays
 from ptycho_core.solver.descent import Descent
+from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.frame_parameters import FrameFreedoms, Freedoms, reach_px
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.level import Level
@@ -252,7 +253,7 @@ class Run:
         """
         scan = self.scan
         on_canvas = scan.positions_px - scan.positions_px.min(axis=0) + self.shift_px + self.margin_px
-        shape = canvas_shape(np.round(on_canvas).astype(np.int64), scan.frame_px, self.margin_px)
+        shape = canvas_shape(whole_and_rest(on_canvas)[0], scan.frame_px, self.margin_px)
         obj = np.ones(shape, np.complex64) if level is None else self._carried(level, shape, 1.0, passing)
         origin = scan.positions_px[0] - (on_canvas[0] + scan.frame_px // 2)
         return obj, probe_of(spectra), origin

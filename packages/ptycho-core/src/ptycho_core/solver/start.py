@@ -10,6 +10,7 @@ from jaxtyping import Complex64, Float64
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
+from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import paste
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -145,11 +146,9 @@ def carried_over(
         )
     # Where the earlier canvas lies against ours: whole pixels are copied, the rest moves the positions.
     ours = scan.positions_px.min(axis=0) - scan.frame_px // 2 - margin_px
-    offset = ours - start.origin_px
-    whole = np.round(offset).astype(np.int64)
-    shift_px = offset - whole
-    corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + shift_px + margin_px)
-    shape = canvas_shape(corners.astype(np.int64), scan.frame_px, margin_px)
+    (whole,), (shift_px,) = whole_and_rest((ours - start.origin_px)[None])
+    corners, _ = whole_and_rest(scan.positions_px - scan.positions_px.min(axis=0) + shift_px + margin_px)
+    shape = canvas_shape(corners, scan.frame_px, margin_px)
     obj = np.ones(shape, np.complex64)
     paste(obj, start.object, whole)
     spectra = spectrum_of(start.probe).astype(np.complex64)

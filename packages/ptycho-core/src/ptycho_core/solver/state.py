@@ -70,7 +70,7 @@ class ProbeState:
         def fill(lane: slice) -> None:
             basis[:, lane] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, lane])
 
-        self._xp.run_lanes(fill, n_basis, n_modes * n**2)
+        self._xp.map_chunks(fill, n_basis, n_modes * n**2)
         return basis
 
     def light(self) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_core.arrays import Array, Arrays
+from ptycho_core.physics import whole_and_rest
 from ptycho_core.solver.batches import Batch
 from ptycho_core.solver.frame_parameters import FrameFreedoms
 from ptycho_core.solver.frames import OrderedFrames
@@ -51,10 +52,10 @@ class Windows:
         if shift_px is not None:
             positions = positions + shift_px
         self._nominal = positions * self.scale + margin_px
-        self.corners = np.round(self._nominal).astype(np.int64)
+        self.corners, remainders_px = whole_and_rest(self._nominal)
         self.shape = shape or canvas_shape(self.corners, size_px, margin_px)
         if own is None:
-            self.weights: Array = arrays.asarray(shift_weights(self._nominal - self.corners, degree))
+            self.weights: Array = arrays.asarray(shift_weights(remainders_px, degree))
         else:
             self.place(own)
 
@@ -69,9 +70,8 @@ class Windows:
     def place(self, own: FrameFreedoms, frames: slice | None = None) -> None:
         """Put the windows and the weights of some frames, or of all, where their positions are now."""
         chosen = slice(0, len(self)) if frames is None else frames
-        wanted = self._wanted(own, chosen)
-        self.corners[chosen] = np.round(wanted)
-        rows = self._xp.asarray(own.rows(chosen, wanted - self.corners[chosen], self._degree))
+        self.corners[chosen], remainders_px = whole_and_rest(self._wanted(own, chosen))
+        rows = self._xp.asarray(own.rows(chosen, remainders_px, self._degree))
         if frames is None:
             self.weights = rows
         else:

@@ -18,17 +18,17 @@ _GPU = ("cuda", "gpu")
 
 @dataclass(frozen=True)
 class ArraysChoice:
-    """Which arrays were chosen, on which device, with how many lanes, and why."""
+    """Which arrays were chosen, on which device, with how many threads, and why."""
 
     arrays: str
     device: str
-    lanes: int
+    threads: int
     kernel: str
     message: str
 
     def record(self) -> dict[str, Any]:
         """Return the choice as data for `run.json`."""
-        return {"arrays": self.arrays, "device": self.device, "threads": self.lanes, "kernel": self.kernel}
+        return {"arrays": self.arrays, "device": self.device, "threads": self.threads, "kernel": self.kernel}
 
 
 def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoice]:
@@ -46,7 +46,7 @@ def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoic
     kernel = _kernel(execution.kernel, device)
     arrays.kernel = kernel.library
     message = f"Solver arrays: {name} on {device} ({reason}); {kernel.message}."
-    return arrays, ArraysChoice(name, device, arrays.lanes, kernel.message, message)
+    return arrays, ArraysChoice(name, device, arrays.threads, kernel.message, message)
 
 
 def _kernel(wanted: str, device: str) -> Kernel:
