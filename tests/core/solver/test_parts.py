@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,12 +16,14 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import ChunkThreads, array_libraries, load_arrays
 from ptycho_core.physics.canvas import coverage_of, frequencies, resample_object
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
+from ptycho_core.result.assemble import make_reconstruction
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.solver import device
 from ptycho_core.solver.batches import plan_batches
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.schedule import plan_levels
 from ptycho_core.solver.shifts import shift_filters, shift_weights
+from ptycho_core.solver.windows import MARGIN_PX, Windows
 
 
 def waves(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -52,7 +56,7 @@ def test_project_is_the_adjoint_of_combine(arrays) -> None:
 
 def test_all_levels_look_at_one_copy_of_the_frames(arrays) -> None:
     scan = simulate_scan(frames=20, frame_px=32).scan
-    frames = OrderedFrames(scan, np.arange(20))
+    frames = OrderedFrames.read(scan, np.arange(20))
     full, _ = frames.seen_at(32)
     for size_px in (16, 24):
         seen, _ = frames.seen_at(size_px)
@@ -123,6 +127,35 @@ def test_resampling_keeps_a_constant_and_a_smooth_object() -> None:
         smooth.astype(np.complex64), (100, 100), margin_px=4, old_scale=0.5, new_scale=1.0
     )
     assert np.abs(result - expected)[10:-10, 10:-10].max() < 2e-3
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=2, max_size=8))
+def test_solver_and_judge_choose_the_same_windows_at_half_pixels(halves: list[tuple[int, int]]) -> None:
+    scan = simulate_scan(frames=len(halves), frame_px=16, seed=1).scan
+    scan = replace(scan, positions_px=np.array(halves) / 2)
+    frames = OrderedFrames.read(scan, np.arange(scan.n_frames))
+    windows = Windows(
+        frames,
+        load_arrays("numpy", threads=1),
+        size_px=16,
+        shift_px=None,
+        degree=2,
+        parameters=None,
+        margin_px=MARGIN_PX,
+        shape=None,
+    )
+    result = make_reconstruction(
+        scan,
+        obj=np.ones(windows.shape, np.complex64),
+        probe=np.ones((1, 16, 16), np.complex64),
+        origin_px=scan.positions_px.min(axis=0) - MARGIN_PX - 8,
+        method="solver",
+    )
+    solved = np.zeros(windows.shape, bool)
+    for row, column in windows.corners:
+        solved[row : row + 16, column : column + 16] = True
+    np.testing.assert_array_equal(result.coverage > 0, solved)
 
 
 @settings(max_examples=25)

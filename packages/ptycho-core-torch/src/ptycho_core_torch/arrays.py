@@ -29,7 +29,7 @@ class TorchArrays:
     """Tensors of torch: one thread a chunk on a CPU, the whole batch as one chunk on a GPU.
 
     On a CPU torch's own threads stay idle. They spin while they wait, and on a host that is shared with
-    other work single runs have been seen to take ten times as long; a thread for each chunk shares the work as well.
+    other work single runs have been seen to take ten times as long; chunks share the work as well.
     """
 
     name = "torch"

@@ -1,4 +1,4 @@
-"""Decide which arrays the solver runs on (POLICY-001 for explicit choices)."""
+"""Decide on which arrays and which device the solver runs (POLICY-001 for explicit choices)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.arrays import Arrays, array_libraries, load_arrays
 from ptycho_core.kernel import Kernel, load_kernel
+from ptycho_core.result.history import RunEvent
 
 __all__ = ["ArraysChoice", "choose_arrays"]
 
@@ -25,6 +26,10 @@ class ArraysChoice:
     threads: int
     kernel: str
     message: str
+
+    def event(self) -> RunEvent:
+        """Say what was chosen, and why."""
+        return RunEvent("arrays", self.message, self.record())
 
     def record(self) -> dict[str, Any]:
         """Return the choice as data for `run.json`."""

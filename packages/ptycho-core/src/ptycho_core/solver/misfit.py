@@ -1,4 +1,9 @@
-"""Predict frames and compare them with what was measured, at one level."""
+"""The amplitude misfit of a level's frames: predict, compare with the measurement, pull the rest back.
+
+    misfit = sum |sqrt(I + offset) - A|,    I = sum over modes |F (probe x patch)|^2
+
+A is the measured amplitude. Its gradient needs the two transforms that the prediction needs as well.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,12 @@ import numpy as np
 
 from ptycho_core.arrays import Array, Arrays
 
-__all__ = ["Comparison", "Explained"]
+__all__ = ["AmplitudeMisfit", "Gradients"]
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What one lane of a batch says.
+class Gradients:
+    """The misfit of some frames and where it leads.
 
     Attributes:
         object_gradient: (f, n, n), a patch for each frame.
@@ -30,8 +35,8 @@ class Explained:
     overlaps: np.ndarray | None = None
 
 
-class Comparison:
-    """The measured amplitudes on the device.
+class AmplitudeMisfit:
+    """The measured amplitudes on the device, and the distance of a prediction from them.
 
     Attributes:
         offset: counts per pixel that are added to every prediction.
@@ -45,10 +50,10 @@ class Comparison:
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
 
-    def explain(
+    def gradients(
         self, frames: slice, patches: Array, basis: Array, weights: Array, *, with_overlaps: bool
-    ) -> Explained:
-        """Predict some frames, compare with the measured amplitude, and pull the misfit back.
+    ) -> Gradients:
+        """Predict some frames, compare with the measured amplitude, and pull the difference back.
 
         Done block by block, so that what lies between the two transforms stays in the core's cache; the
         results take the place of the patches and the probes.
@@ -75,8 +80,8 @@ class Comparison:
                 overlaps.append(xp.overlaps(basis, exit_change))
             probes[:, block] = exit_change
             patches[block] = pulled_to_object[0] if len(probes) == 1 else pulled_to_object.sum(0)
-        found = np.concatenate(overlaps) if overlaps else None
-        return Explained(patches, xp.project(weights, probes), misfit, found)
+        all_overlaps = np.concatenate(overlaps) if overlaps else None
+        return Gradients(patches, xp.project(weights, probes), misfit, all_overlaps)
 
     def misfits(
         self, frames: Any, canvas: Array, corners: np.ndarray, basis: Array, weights: Array
