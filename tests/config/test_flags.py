@@ -387,6 +387,14 @@ def test_the_flags_work_on_a_plain_parser_too() -> None:
     assert load(SolverConfig, flags=given_flags(namespace)).config == SolverConfig(seed=3, probe_search=False)
 
 
+def test_the_field_s_name_of_the_probe_variations_is_understood_and_shown() -> None:
+    parser = FlagParser()
+    add_flags(parser, SolverConfig)
+    namespace = parser.parse_args(["--opr-modes", "2"])
+    assert load(SolverConfig, flags=given_flags(namespace)).config.probe_variations == 2
+    assert "--opr-modes INTEGER same as --probe-variations" in " ".join(parser.format_help().split())
+
+
 def test_deprecated_flags_are_understood_but_not_shown() -> None:
     parser = FlagParser()
     add_flags(parser, TORCH)

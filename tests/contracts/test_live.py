@@ -54,7 +54,7 @@ def test_the_image_does_not_depend_on_the_pieces(trained: Trained, scan: Scan) -
     several = (order[:17], order[17:20], order[20:])
     for pieces in several if trained.group_size == 1 else (list(range(scan.n_frames)),):
         intake.take(arrivals(scan, pieces))
-        while not (len(live.traced) == len(intake) and live.rested):
+        while not (len(live.traced) == len(intake) and live.idle):
             live.work(intake, known_px=None, seconds=60.0, frames_per_second=1.0)
     obj, coverage = live.image()
     assert obj.shape == coverage.shape
@@ -71,7 +71,7 @@ def test_the_end_is_one_pass_over_all_frames(trained: Trained, scan: Scan) -> No
     intake, live = Intake(Silent()), ByNetwork(trained)
     intake.take(arrivals(scan, list(range(scan.n_frames))))
     live.work(intake, known_px=scan.positions_px, seconds=0.0, frames_per_second=1.0)
-    assert not live.rested  # no time for all
+    assert not live.idle  # no time for all
     result = live.finished(intake.scan(), ())
     np.testing.assert_allclose(result.object, trained.reconstruct(intake.scan()).object, atol=1e-5)
 

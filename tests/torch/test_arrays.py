@@ -23,7 +23,7 @@ def test_no_gradient_is_recorded() -> None:
     arrays = load_arrays("torch", threads=2)
     weights = torch.ones(4, requires_grad=True)
     with arrays.limits():
-        results = arrays.run_lanes(lambda lane: weights[lane] * 2, 4, 1 << 20)
+        results = arrays.map_chunks(lambda chunk: weights[chunk] * 2, 4, 1 << 20)
     assert not any(result.requires_grad for result in results)
 
 

@@ -309,9 +309,9 @@ def dispatcher_is_silent() -> None:
 
 
 def solver_takes_the_cpu_instead() -> None:
-    from ptycho_core.solver import choose_arrays as _choose_arrays
+    from ptycho_core.solver import device
 
-    real = _choose_arrays._resolve
-    _choose_arrays._resolve = lambda arrays, accelerator: real(
+    real = device._resolve
+    device._resolve = lambda arrays, accelerator: real(
         arrays, "cpu" if accelerator in ("cuda", "gpu") else accelerator
     )

@@ -86,7 +86,7 @@ def test_every_frame_is_seen_and_the_image_explains_them(scan: Scan, known: bool
     whole = frames(scan, scan.n_frames)
     for _ in range(200):
         solver.work(whole, seconds=0.0, frames_per_second=0.0)
-    assert solver.rested
+    assert solver.converged
     assert solver.size_px == scan.frame_px
     assert residual(solver, scan) < early
     assert residual(solver, scan) < 0.25

@@ -1,4 +1,4 @@
-"""What each frame may have of its own: positions, brightness, variations of the probe."""
+"""What is found for each frame: position, intensity, weights of the OPR modes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ptycho_core.arrays import NumpyArrays
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.simulate.scan import expected_intensity
-from ptycho_core.solver.frame_parameters import FrameFreedoms, Freedoms
+from ptycho_core.solver.frame_parameters import FrameModel, FrameParameters
 from ptycho_core.solver.frame_updates import better_places
 from ptycho_core.solver.shifts import shift_slopes, shift_weights
 
@@ -49,25 +49,25 @@ def test_overlaps_are_real_parts_of_inner_products() -> None:
     np.testing.assert_allclose(NumpyArrays(threads=1).overlaps(basis, waves), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_unmixing_changes_no_probe_of_any_frame() -> None:
+def test_orthogonalising_changes_no_probe_of_any_frame() -> None:
     random = np.random.default_rng(2)
-    own = FrameFreedoms(Freedoms(variations=2), random.uniform(0, 9, (7, 2)), np.arange(7), random)
+    parameters = FrameParameters(FrameModel(variations=2), random.uniform(0, 9, (7, 2)), np.arange(7), random)
     probe = random.normal(size=(1, 8, 8)) + 1j * random.normal(size=(1, 8, 8))
     variations = (random.normal(size=(1, 2, 8, 8)) + 1j * random.normal(size=(1, 2, 8, 8))).astype(
         np.complex64
     )
-    before = probe + np.einsum("ml,plyx->mpyx", own.weights[:, 1:], variations)[:, 0][:, None]
-    probe, variations = own.unmix(probe, variations)
-    after = probe + np.einsum("ml,plyx->mpyx", own.weights[:, 1:], variations)[:, 0][:, None]
+    before = probe + np.einsum("ml,plyx->mpyx", parameters.weights[:, 1:], variations)[:, 0][:, None]
+    probe, variations = parameters.orthogonalise(probe, variations)
+    after = probe + np.einsum("ml,plyx->mpyx", parameters.weights[:, 1:], variations)[:, 0][:, None]
     np.testing.assert_allclose(after, before, atol=1e-4)
-    np.testing.assert_allclose(own.weights[:, 1:].mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(parameters.weights[:, 1:].mean(axis=0), 0, atol=1e-9)
 
 
 def test_no_frame_leaves_its_bound() -> None:
     random = np.random.default_rng(3)
-    own = FrameFreedoms(Freedoms(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4), random)
-    own.relocate(np.arange(4), np.full((4, 2), 3.0))
-    assert np.linalg.norm(own.correction_px, axis=1) == pytest.approx(0.5)
+    parameters = FrameParameters(FrameModel(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4), random)
+    parameters.relocate(np.arange(4), np.full((4, 2), 3.0))
+    assert np.linalg.norm(parameters.correction_px, axis=1) == pytest.approx(0.5)
 
 
 @example(1.2, 3, 0)  # no step of the search is within this bound
@@ -113,7 +113,7 @@ def test_a_stretched_and_drifting_scan_comes_back() -> None:
 
 
 @pytest.mark.slow
-def test_the_brightness_of_each_frame_is_found() -> None:
+def test_the_intensity_of_each_frame_is_found() -> None:
     made = simulate_scan(frames=200, photons=1e6, overlap=0.7, seed=3)
     random, true = np.random.default_rng(1), made.scan.positions_px
     bright = (1 - 0.5 * np.linspace(0, 1, 200)) * random.uniform(0.7, 1.3, 200)
@@ -147,7 +147,7 @@ def test_a_start_with_corrected_positions_keeps_them(make_scan: Callable[..., ob
 
 
 def test_torch_finds_what_numpy_finds() -> None:
-    """The steps of positions, brightness and variations by the arrays of the PyTorch core."""
+    """The steps of positions, intensities and variations by the arrays of the PyTorch core."""
     pytest.importorskip("ptycho_core_torch", reason="the core of `torch` is not installed")
     pytest.importorskip("torch", reason="PyTorch is not installed")
     made = simulate_scan(frames=40, frame_px=32, photons=1e6, overlap=0.75, seed=6)

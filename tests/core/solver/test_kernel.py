@@ -19,7 +19,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.kernel import FusedStep, Steps, build, load_kernel, step
 from ptycho_core.kernel.check import reference_step
 from ptycho_core.kernel.step import layout_difference, radices_of
-from ptycho_core.solver import choose_arrays as _choose_arrays
+from ptycho_core.solver import device
 
 COMPILER = shutil.which("cc")
 needs_kernel = pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
@@ -161,15 +161,15 @@ def test_without_a_compiler_the_arrays_compute_alone(
     fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu"))
+    _, choice = device.choose_arrays(SolverExecutionConfig(accelerator="cpu"))
     assert "no compiled kernel: no C compiler is on the PATH. Install gcc or clang" in choice.message
     load_kernel.cache_clear()
     with pytest.raises(BackendUnavailableError, match=r"no C compiler.*Leave out `--kernel required`"):
-        _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu", kernel="required"))
+        device.choose_arrays(SolverExecutionConfig(accelerator="cpu", kernel="required"))
 
 
 def test_it_can_be_switched_off() -> None:
-    arrays, choice = _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu", kernel="off"))
+    arrays, choice = device.choose_arrays(SolverExecutionConfig(accelerator="cpu", kernel="off"))
     assert arrays.kernel is None
     assert "switched off" in choice.record()["kernel"]
 

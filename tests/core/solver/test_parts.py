@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,15 +13,17 @@ from ptycho_config import hardware
 from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.arrays import Lanes, array_libraries, load_arrays
+from ptycho_core.arrays import ChunkThreads, array_libraries, load_arrays
 from ptycho_core.physics.canvas import coverage_of, frequencies, resample_object
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
+from ptycho_core.result.assemble import make_reconstruction
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver import choose_arrays as _choose_arrays
+from ptycho_core.solver import device
 from ptycho_core.solver.batches import plan_batches
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.schedule import plan_levels
 from ptycho_core.solver.shifts import shift_filters, shift_weights
+from ptycho_core.solver.windows import MARGIN_PX, Windows
 
 
 def waves(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -52,7 +56,7 @@ def test_project_is_the_adjoint_of_combine(arrays) -> None:
 
 def test_all_levels_look_at_one_copy_of_the_frames(arrays) -> None:
     scan = simulate_scan(frames=20, frame_px=32).scan
-    frames = OrderedFrames(scan, np.arange(20))
+    frames = OrderedFrames.read(scan, np.arange(20))
     full, _ = frames.seen_at(32)
     for size_px in (16, 24):
         seen, _ = frames.seen_at(size_px)
@@ -94,8 +98,8 @@ def test_the_modulus_is_clamped_and_the_phase_kept(arrays) -> None:
 
 
 @given(st.integers(1, 7), st.integers(1, 40))
-def test_lanes_cover_the_batch_once_and_in_order(n_lanes: int, n_items: int) -> None:
-    parts = Lanes(n_lanes).run(lambda lane: list(range(lane.start, lane.stop)), n_items, 1 << 16)
+def test_chunks_cover_the_batch_once_and_in_order(n_threads: int, n_items: int) -> None:
+    parts = ChunkThreads(n_threads).map(lambda chunk: list(range(chunk.start, chunk.stop)), n_items, 1 << 16)
     assert [i for part in parts for i in part] == list(range(n_items))
 
 
@@ -123,6 +127,35 @@ def test_resampling_keeps_a_constant_and_a_smooth_object() -> None:
         smooth.astype(np.complex64), (100, 100), margin_px=4, old_scale=0.5, new_scale=1.0
     )
     assert np.abs(result - expected)[10:-10, 10:-10].max() < 2e-3
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=2, max_size=8))
+def test_solver_and_judge_choose_the_same_windows_at_half_pixels(halves: list[tuple[int, int]]) -> None:
+    scan = simulate_scan(frames=len(halves), frame_px=16, seed=1).scan
+    scan = replace(scan, positions_px=np.array(halves) / 2)
+    frames = OrderedFrames.read(scan, np.arange(scan.n_frames))
+    windows = Windows(
+        frames,
+        load_arrays("numpy", threads=1),
+        size_px=16,
+        shift_px=None,
+        degree=2,
+        parameters=None,
+        margin_px=MARGIN_PX,
+        shape=None,
+    )
+    result = make_reconstruction(
+        scan,
+        obj=np.ones(windows.shape, np.complex64),
+        probe=np.ones((1, 16, 16), np.complex64),
+        origin_px=scan.positions_px.min(axis=0) - MARGIN_PX - 8,
+        method="solver",
+    )
+    solved = np.zeros(windows.shape, bool)
+    for row, column in windows.corners:
+        solved[row : row + 16, column : column + 16] = True
+    np.testing.assert_array_equal(result.coverage > 0, solved)
 
 
 @settings(max_examples=25)
@@ -177,24 +210,24 @@ def test_coverage_is_the_light_of_all_windows() -> None:
 
 def test_automatic_arrays_are_numpy_where_no_gpu_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "nvidia_driver_present", lambda: False)
-    _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig())
+    _, choice = device.choose_arrays(SolverExecutionConfig())
     assert (choice.arrays, choice.device) == ("numpy", "cpu")
 
 
 @pytest.mark.finding("POLICY-001")
 def test_an_explicit_gpu_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_choose_arrays, "_torch_sees_gpu", lambda: False)
+    monkeypatch.setattr(device, "_torch_sees_gpu", lambda: False)
     with pytest.raises(PolicyError, match=r"POLICY-001.*--accelerator cpu") as refusal:
-        _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cuda"))
+        device.choose_arrays(SolverExecutionConfig(accelerator="cuda"))
     assert refusal.value.finding == "POLICY-001"
 
 
 def test_a_visible_gpu_is_taken_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "nvidia_driver_present", lambda: True)
-    monkeypatch.setattr(_choose_arrays, "_torch_sees_gpu", lambda: True)
-    assert _choose_arrays._resolve("auto", "auto")[:2] == ("torch", "cuda")
-    assert _choose_arrays._resolve("numpy", "auto")[:2] == ("numpy", "cpu")
-    assert _choose_arrays._resolve("auto", "cpu")[:2] == ("numpy", "cpu")
+    monkeypatch.setattr(device, "_torch_sees_gpu", lambda: True)
+    assert device._resolve("auto", "auto")[:2] == ("torch", "cuda")
+    assert device._resolve("numpy", "auto")[:2] == ("numpy", "cpu")
+    assert device._resolve("auto", "cpu")[:2] == ("numpy", "cpu")
 
 
 def test_unknown_arrays_name_the_command_that_installs_them() -> None:

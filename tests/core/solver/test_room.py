@@ -12,8 +12,8 @@ import pytest
 from ptycho_config.models import SolverConfig
 from ptycho_core import solve
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver import frames as _frames
-from ptycho_core.solver import frames as _room
+from ptycho_core.solver import frames as ordered_frames
+from ptycho_core.solver.frames import room_for
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_small_array_is_in_memory_and_a_large_one_in_a_file_without_a_name(folder: Path) -> None:
-    small, in_file = _room.room_for((10, 8, 8))
+    small, in_file = room_for((10, 8, 8))
     assert not in_file
-    large, in_file = _room.room_for((10, 8, 8), in_memory_bytes=100)
+    large, in_file = room_for((10, 8, 8), in_memory_bytes=100)
     assert in_file
     assert (small.shape, small.dtype) == (large.shape, large.dtype) == ((10, 8, 8), np.float32)
     large[:] = np.arange(640).reshape(10, 8, 8)
@@ -35,14 +35,14 @@ def test_a_small_array_is_in_memory_and_a_large_one_in_a_file_without_a_name(fol
 
 def test_a_disk_without_room_is_not_filled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 29))
-    array, in_file = _room.room_for((10, 8, 8), in_memory_bytes=100)
+    array, in_file = room_for((10, 8, 8), in_memory_bytes=100)
     assert not in_file
     assert array.shape == (10, 8, 8)
 
 
 def test_a_folder_that_is_gone_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    assert not _room.room_for((10, 8, 8), in_memory_bytes=100)[1]
+    assert not room_for((10, 8, 8), in_memory_bytes=100)[1]
 
 
 def test_frames_in_a_file_are_solved_like_frames_in_memory(
@@ -51,7 +51,7 @@ def test_frames_in_a_file_are_solved_like_frames_in_memory(
     scan = simulate_scan(frames=40, frame_px=32, seed=4).scan
     config = SolverConfig(effort="fast", seed=1)
     held = solve(scan, config)
-    monkeypatch.setattr(_frames, "room_for", lambda shape: _room.room_for(shape, in_memory_bytes=0))
+    monkeypatch.setattr(ordered_frames, "room_for", lambda shape: room_for(shape, in_memory_bytes=0))
     mapped = solve(scan, config)
     assert np.array_equal(mapped.object, held.object)
     assert np.array_equal(mapped.probe, held.probe)

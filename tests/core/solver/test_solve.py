@@ -275,6 +275,16 @@ def test_a_run_can_start_from_an_earlier_result(make_scan: MakeScan) -> None:
     assert all(row["size_px"] == scan.frame_px for row in better.history)
 
 
+@pytest.mark.parametrize("final_size", [16, 24])
+def test_going_on_at_a_coarser_pixel_begins_with_the_image_reached(
+    make_scan: MakeScan, final_size: int
+) -> None:
+    scan = make_scan().scan
+    rough = solve(scan, SolverConfig(effort="fast", epochs=4), NUMPY)
+    still = SolverConfig(epochs=1, final_size=final_size, object_step=1e-6, probe_step=1e-6)
+    assert solve(scan, still, NUMPY, start=rough).data_residual < 1.3 * rough.data_residual
+
+
 def test_a_start_of_another_frame_size_is_refused(make_scan: MakeScan) -> None:
     other = solve(make_scan(frame_px=48).scan, SolverConfig(effort="fast", epochs=2), NUMPY)
     with pytest.raises(ConfigError, match="probe of 48 px and the scan has frames of 32 px"):

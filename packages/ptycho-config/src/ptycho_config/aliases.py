@@ -34,6 +34,8 @@ class LegacyName:
 LEGACY_NAMES: tuple[LegacyName, ...] = (
     # A shorter one for the command line.
     LegacyName("probe", ("probe_file",), shown=True),
+    # The name by which the field knows it: orthogonal probe relaxation.
+    LegacyName("opr_modes", ("probe_variations",), shown=True),
     # Commands before the prefix `torch_` had these.
     LegacyName("accelerator", ("torch_accelerator", "tensorflow_accelerator")),
     LegacyName("deterministic", ("torch_deterministic", "tensorflow_deterministic")),

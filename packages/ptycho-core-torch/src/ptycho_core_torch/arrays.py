@@ -14,33 +14,34 @@ import numpy as np
 
 import torch
 from ptycho_config import hardware
-from ptycho_core.arrays import Lanes, NumpyArrays, divergence_allowed, usable_cores
+from ptycho_core.arrays import ChunkThreads, NumpyArrays, divergence_allowed
+from ptycho_core.cores import usable_cores
 from ptycho_core.physics.canvas import row_bands
 
 __all__ = ["TorchArrays"]
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 #: A block stays in a core's cache, see `ptycho_core.arrays`; larger than NumPy's, as a call costs more.
 _CPU_BLOCK_PIXELS = 1 << 16
 
 
 class TorchArrays:
-    """Tensors of torch: one thread a lane on a CPU, the whole batch as one lane on a GPU.
+    """Tensors of torch: one thread a chunk on a CPU, the whole batch as one chunk on a GPU.
 
     On a CPU torch's own threads stay idle. They spin while they wait, and on a host that is shared with
-    other work single runs have been seen to take ten times as long; lanes share the work as well.
+    other work single runs have been seen to take ten times as long; chunks share the work as well.
     """
 
     name = "torch"
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None) -> None:
         self.device = device
-        self.lanes = (threads or usable_cores()) if device == "cpu" else 1
+        self.threads = (threads or usable_cores()) if device == "cpu" else 1
         self.block_pixels = _CPU_BLOCK_PIXELS if device == "cpu" else sys.maxsize
         # Where tensors lie in the host's memory, NumPy works on them in place: its small operations and its
         # moduli of complex numbers cost a third of torch's. The transforms and products stay with torch.
         self._host = NumpyArrays(threads=1) if device == "cpu" else None
-        self._lanes = Lanes(self.lanes, prepare_thread=partial(torch.set_num_threads, 1))
+        self._pool = ChunkThreads(self.threads, prepare_thread=partial(torch.set_num_threads, 1))
         self.kernel: ctypes.CDLL | None = None
 
     @staticmethod
@@ -160,14 +161,14 @@ class TorchArrays:
             modulus = self.intensity(part[None]).sqrt_()
             self.scale(part, (limit / modulus.clamp_(min=1e-9)).clamp_(max=1.0))
 
-    def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
-        return self._lanes.run(_without_gradients(work), n_items, pixels_per_item)
+    def map_chunks(self, work: Callable[[slice], Result], n_items: int, pixels_per_item: int) -> list[Result]:
+        return self._pool.map(_without_gradients(work), n_items, pixels_per_item)
 
 
-def _without_gradients(work: Callable[[slice], Answer]) -> Callable[[slice], Answer]:
-    # torch keeps this setting per thread, so every lane has to say it again.
-    def quiet(lane: slice) -> Answer:
+def _without_gradients(work: Callable[[slice], Result]) -> Callable[[slice], Result]:
+    # torch keeps this setting per thread, so every chunk has to say it again.
+    def quiet(chunk: slice) -> Result:
         with torch.no_grad(), divergence_allowed():
-            return work(lane)
+            return work(chunk)
 
     return quiet

@@ -66,9 +66,10 @@ class SolverConfig(CanonicalConfig):
     position_bound: PositiveNumber = Field(
         default=10.0, description="how far a position may move from a stretched and drifting scan, in px"
     )
-    frame_intensity: bool = Field(default=False, description="let each frame have a brightness of its own")
+    frame_intensity: bool = Field(default=False, description="find the intensity of each frame")
     probe_variations: Annotated[int, Field(ge=0, le=4), WHOLE] = Field(
-        default=0, description="probe functions that each frame adds in a measure of its own, 0 to 4"
+        default=0,
+        description="OPR modes: orthogonal functions that each frame adds to the probe, 0 to 4",
     )
     max_time: Duration | None = Field(
         default=None, description="stop after this wall-clock time: 90s, 3m, 1h or seconds"

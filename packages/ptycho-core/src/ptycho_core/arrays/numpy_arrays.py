@@ -11,15 +11,16 @@ import scipy.fft
 from threadpoolctl import threadpool_limits
 
 from ptycho_config.errors import BackendUnavailableError
-from ptycho_core.arrays.cores import Lanes, usable_cores
-from ptycho_core.arrays.operations import Answer
+from ptycho_core.arrays.operations import Result
+from ptycho_core.arrays.threads import ChunkThreads
+from ptycho_core.cores import usable_cores
 from ptycho_core.physics.canvas import row_bands
 
 __all__ = ["NumpyArrays", "divergence_allowed"]
 
 
 class NumpyArrays:
-    """NumPy arrays, SciPy's FFT, one thread a lane."""
+    """NumPy arrays, SciPy's FFT, one thread a chunk."""
 
     name = "numpy"
     # A complex block of half a megabyte: with its few temporaries it stays about in a core's own cache.
@@ -33,8 +34,8 @@ class NumpyArrays:
                 "Choose `--arrays torch` for a GPU, or `--accelerator cpu`."
             )
         self.device = "cpu"
-        self.lanes = threads or usable_cores()
-        self._lanes = Lanes(self.lanes)
+        self.threads = threads or usable_cores()
+        self._pool = ChunkThreads(self.threads)
         self.kernel: ctypes.CDLL | None = None
 
     @staticmethod
@@ -47,7 +48,7 @@ class NumpyArrays:
 
     @contextmanager
     def limits(self) -> Iterator[None]:
-        # The lanes are the threads. BLAS threads beside them would fight for the same cores, and libraries
+        # Each chunk has its thread. BLAS threads beside them would fight for the same cores, and libraries
         # that spin while waiting have been seen to slow small products forty-fold.
         with threadpool_limits(limits=1), divergence_allowed():
             yield
@@ -135,15 +136,15 @@ class NumpyArrays:
             excess = modulus > limit
             part[excess] *= np.float32(limit) / modulus[excess]
 
-    def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
-        return self._lanes.run(_quiet(work), n_items, pixels_per_item)
+    def map_chunks(self, work: Callable[[slice], Result], n_items: int, pixels_per_item: int) -> list[Result]:
+        return self._pool.map(_quiet(work), n_items, pixels_per_item)
 
 
-def _quiet(work: Callable[[slice], Answer]) -> Callable[[slice], Answer]:
-    # NumPy keeps this setting per thread, so every lane has to say it again.
-    def quiet(lane: slice) -> Answer:
+def _quiet(work: Callable[[slice], Result]) -> Callable[[slice], Result]:
+    # NumPy keeps this setting per thread, so every chunk has to say it again.
+    def quiet(chunk: slice) -> Result:
         with divergence_allowed():
-            return work(lane)
+            return work(chunk)
 
     return quiet
 

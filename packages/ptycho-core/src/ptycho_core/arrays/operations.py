@@ -9,11 +9,11 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Answer", "Array", "Arrays"]
+__all__ = ["Array", "Arrays", "Result"]
 
 #: An array of whichever library computes: it has `+ - * /`, slices, `.conj()`, `.real`, `.imag`, `.shape`.
 Array = Any
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @runtime_checkable
@@ -22,7 +22,8 @@ class Arrays(Protocol):
 
     name: str
     device: str
-    lanes: int
+    #: Number of threads that share a batch; 1 where a device takes all of it at once.
+    threads: int
     #: Pixels of the block of frames that is carried through all steps before the next one is begun.
     block_pixels: int
     #: The solver's step as compiled code, if arrays in the host's memory are to use it.
@@ -121,6 +122,6 @@ class Arrays(Protocol):
         """Shorten elements of modulus above the limit to it, in place."""
         ...
 
-    def run_lanes(self, work: Callable[[slice], Answer], n_items: int, pixels_per_item: int) -> list[Answer]:
-        """Call `work` on contiguous slices that cover `range(n_items)`; answers in their order."""
+    def map_chunks(self, work: Callable[[slice], Result], n_items: int, pixels_per_item: int) -> list[Result]:
+        """Call `work` on contiguous chunks that cover `range(n_items)`; results in their order."""
         ...

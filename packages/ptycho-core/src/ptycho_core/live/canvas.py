@@ -7,6 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Complex64, Float64
 
+from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import resample_object
 from ptycho_core.solver.windows import MARGIN_PX
 
@@ -86,9 +87,9 @@ class LiveCanvas:
             new_scale=size_px / self.frame_px,
         )
 
-    def lit(self, positions_px: Float64[np.ndarray, "frame 2"], light: np.ndarray) -> None:
-        """Book the light (N, N) that frames bring to their windows."""
-        corners = np.round(positions_px - self.least_px).astype(int) + MARGIN_PX
+    def add_coverage(self, positions_px: Float64[np.ndarray, "frame 2"], light: np.ndarray) -> None:
+        """Add the light (N, N) that frames bring to their windows to the coverage."""
+        corners, _ = whole_and_rest(positions_px - self.least_px + MARGIN_PX)
         side = self.frame_px
         for y, x in corners.tolist():
             self.coverage[y : y + side, x : x + side] += light

@@ -63,7 +63,7 @@ class ByNetwork:
         return self._trained.training.model.N
 
     @property
-    def rested(self) -> bool:
+    def idle(self) -> bool:
         """Whether every frame that came was imaged."""
         return bool(self.traced.all())
 

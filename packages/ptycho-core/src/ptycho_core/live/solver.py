@@ -8,7 +8,6 @@ complete, `solve` looks at all of it.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from jaxtyping import Complex64, Float32, Float64
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
+from ptycho_core.kernel import Steps
 from ptycho_core.live.canvas import LiveCanvas
 from ptycho_core.live.intake import Intake
 from ptycho_core.result.assemble import make_reconstruction
@@ -29,16 +29,22 @@ from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.provenance import solver_provenance
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
-from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, central, scan_statistics
+from ptycho_core.scan.dose import central, scan_statistics
 from ptycho_core.solver import solve
-from ptycho_core.solver.batches import Batch
-from ptycho_core.solver.choose_arrays import choose_arrays
+from ptycho_core.solver.batches import Batch, cut_evenly
+from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.level import OBJECT_LIMIT, Level, Steps
+from ptycho_core.solver.level import OBJECT_LIMIT, Level
+from ptycho_core.solver.monitor import Silent
 from ptycho_core.solver.probe_search import search_start_probe
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.spectra import probe_of, scaled_spectrum, seed_modes
-from ptycho_core.solver.start import SEARCHABLE_FLOOR, SOFTENING
+from ptycho_core.solver.start import (
+    carries_an_image,
+    probe_search_wanted,
+    probes_can_be_ranked,
+    softening_counts,
+)
 
 __all__ = ["BySolver", "LiveFrames", "LiveSolver"]
 
@@ -114,22 +120,21 @@ class LiveSolver:
         scan = frames.scan
         statistics = scan_statistics(scan, estimate_background=self._config.background == "auto")
         self._counts, self._background = statistics.counts_per_frame, statistics.background
-        self._softening = SOFTENING * self._counts / scan.frame_px**2
-        floor = statistics.noise_floor
-        self._hopeless = floor is not None and floor >= HOPELESS_NOISE_FLOOR
+        self._softening = softening_counts(statistics, scan.frame_px)
+        self._hopeless = not carries_an_image(statistics)
         probe, said = scan.probe[0], "as given"
-        if self._config.probe_search and self._config.effort != "fast" and (floor or 0.0) < SEARCHABLE_FLOOR:
-            found = search_start_probe(
+        if probe_search_wanted(self._config) and probes_can_be_ranked(statistics):
+            searched = search_start_probe(
                 scan,
-                OrderedFrames(scan, np.arange(scan.n_frames)),
+                OrderedFrames.read(scan, np.arange(scan.n_frames)),
                 statistics,
                 self._xp,
                 softening=self._softening,
                 object_floor=self._config.object_floor,
                 random=self._random,
-                ask_to_stop=lambda: False,
+                progress=Silent(),
             )
-            probe, said = found.probe, found.describe()
+            probe, said = searched.probe, searched.describe()
         self.message = f"Start probe from {scan.n_frames} frames: {said}."
         self._spectrum = seed_modes(scaled_spectrum(probe, scan, self._counts), self._config.probe_modes)
         self._levels = list(
@@ -157,7 +162,7 @@ class LiveSolver:
         )
 
     @property
-    def rested(self) -> bool:
+    def converged(self) -> bool:
         """Whether more steps on the frames so far would change nothing that an eye sees."""
         at_last = self._at == len(self._levels) - 1
         return self.begun and at_last and len(self._seen) > 0 and float(self._seen.mean()) >= _SEEN_IN_ALL
@@ -180,7 +185,7 @@ class LiveSolver:
         if len(new):
             canvas.hold(frames.positions_px[new])
             light = np.square(np.abs(probe_of(self._spectrum))).sum(axis=0).astype(np.float32)
-            canvas.lit(frames.positions_px[new], light)
+            canvas.add_coverage(frames.positions_px[new], light)
         if self._hopeless:
             self._seen += 1
             return 1.0
@@ -193,7 +198,7 @@ class LiveSolver:
             first = misfit if math.isnan(first) else first
             if len(waiting) <= len(fresh):
                 self._rise_if_worthwhile(canvas, frames_per_second)
-                if time.perf_counter() >= until or self.rested:
+                if time.perf_counter() >= until or self.converged:
                     return first
 
     def _sample(self, count: int, *, without: np.ndarray) -> np.ndarray:
@@ -212,11 +217,11 @@ class LiveSolver:
         crop = central(size, side)
         good = frames.good
         level = Level(
-            OrderedFrames.held(
+            OrderedFrames(
                 frames.amplitude[chosen],
                 good[chosen] if good is not None and good.ndim == 3 else good,
                 frames.positions_px[chosen],
-                canvas.least_px,
+                least_px=canvas.least_px,
             ),
             self._xp,
             batches=_batches(len(chosen), self._config.frames_per_batch),
@@ -296,9 +301,9 @@ class LiveSolver:
 
 def _batches(n_frames: int, frames_per_batch: int) -> list[Batch]:
     """Cut frames into batches of about that size, each its own cell."""
-    count = max(1, round(n_frames / frames_per_batch))
-    edges = [batch * n_frames // count for batch in range(count + 1)]
-    return [Batch(slice(a, b), slice(a, b)) for a, b in itertools.pairwise(edges) if b > a]
+    n_batches = max(1, round(n_frames / frames_per_batch))
+    cut = cut_evenly(slice(0, n_frames), n_batches)
+    return [Batch(frames, frames) for frames in cut if frames.stop > frames.start]
 
 
 #: Frames with which the solver begins at once, and those that are enough after a moment.
@@ -338,12 +343,12 @@ class BySolver:
         return self._solver.size_px
 
     @property
-    def rested(self) -> bool:
+    def idle(self) -> bool:
         """Whether there is nothing to do before another frame comes."""
-        return self._solver.rested and bool(self.traced.all())
+        return self._solver.converged and bool(self.traced.all())
 
     def ready(self, intake: Intake, *, waited_s: float, moment_s: float, last: bool) -> bool:
-        """Whether there are enough frames for an image, or a few and somebody has waited for a moment."""
+        """Whether there are enough frames for an image, or a few that have waited for a moment."""
         count = len(intake)
         return self._solver.begun or count >= _ENOUGH or (count >= _FEW and waited_s >= moment_s) or last
 

@@ -136,7 +136,7 @@ class _Watch:
         moment_s = self._options.refresh_s
         if not worker.ready(intake, waited_s=waited_s, moment_s=moment_s, last=last):
             return False
-        if len(worker.traced) == len(intake) and worker.rested:
+        if len(worker.traced) == len(intake) and worker.idle:
             return False
         known = self._source.positions_known()
         fresh = len(worker.traced) < len(intake) or not worker.traced.all()
@@ -167,7 +167,7 @@ class _Watch:
         complete = last and bool(traced.all()) and len(traced) == len(self._intake)
         if since < refresh_s and not (complete and news.any()):
             return
-        if not news.any() and self._worker.rested:
+        if not news.any() and self._worker.idle:
             return
         began = time.perf_counter()
         self._draw()

@@ -15,7 +15,6 @@ needed does not grow with a scan that lies on disk.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ from jaxtyping import Bool, Complex, Complex64, Float32, Float64, Inexact, Real
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_core.cores import usable_cores
+from ptycho_core.physics.forward import whole_and_rest
 
 SubpixelModel = Literal["probe_fourier", "object_bilinear"]
 SUBPIXEL_MODELS: tuple[SubpixelModel, ...] = ("probe_fourier", "object_bilinear")
@@ -119,7 +120,7 @@ def data_residual(
         np.subtract(difference, amplitude, out=difference)
         return np.abs(difference, out=difference).sum(axis=(1, 2), dtype=np.float64)
 
-    with ThreadPoolExecutor(threads or _available_cores()) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         first = list(pool.map(moments, chunks))
         cross = sum(m.cross for m, _ in first)
         power = sum(m.power for m, _ in first)
@@ -196,7 +197,7 @@ class _Model:
         top_left = centres_px - n // 2
         # Whole-pixel corner of each window; the rest is at most half a pixel for the probe's shift
         # (nearest pixel), and non-negative for the interpolation (pixel below).
-        corner = np.floor(top_left + 0.5) if subpixel == "probe_fourier" else np.floor(top_left)
+        corner = whole_and_rest(top_left)[0] if subpixel == "probe_fourier" else np.floor(top_left)
         self.rest = (top_left - corner).astype(np.float32)
         self.frame_px = n
         self.subpixel = subpixel
@@ -267,9 +268,3 @@ def _chunks(n_frames: int, frame_bytes: int) -> Iterator[slice]:
     size = max(1, CHUNK_BYTES // frame_bytes)
     for start in range(0, n_frames, size):
         yield slice(start, min(start + size, n_frames))
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

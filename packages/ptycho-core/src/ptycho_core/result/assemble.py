@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Complex64, Float64
 
+from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import coverage_of
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.physics.residual import AmplitudeSource, data_residual
@@ -39,7 +40,7 @@ def make_reconstruction(
         record: further fields of `Reconstruction`.
     """
     on_canvas = scan.positions_px - origin_px
-    corners = np.floor(on_canvas - scan.frame_px // 2 + 0.5).astype(np.int64)
+    corners, _ = whole_and_rest(on_canvas - scan.frame_px // 2)
     coverage = coverage_of(probe, corners, obj.shape)
     flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1

@@ -10,8 +10,8 @@ from typing import Any
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.arrays import usable_cores
 from ptycho_core.citations import cited
+from ptycho_core.cores import usable_cores
 from ptycho_core.scan import Scan
 
 __all__ = ["run_provenance", "solver_provenance", "versions"]

@@ -3,18 +3,26 @@
 `solve` is the public interface. Beforehand, `choose_arrays` says where it would run and `noise_floor` how
 far the photons carry; from `HOPELESS_NOISE_FLOOR` on they carry no image.
 
-The way through this room: `solve` takes what `start` makes of the scan or of an earlier result, with
-`probe_search` where the scan's probe is only a guess; `schedule` and `batches` plan. `descent` runs a
-`level`, made of `windows` and `misfit` (the data), `state` (the solution), and `frame_updates` with
-`frame_parameters` (what is found for each frame). `spectra` and `background` help, `monitor` tells of it
-all.
+The way through this room is `solve`: look, start, descend, finish.
+
+- `start` looks at the scan and makes what a run starts from, of the scan or of an earlier result;
+  `probe_search` finds a better probe, `schedule` plans the levels, `batches` the frames of a step.
+- `descent` goes through the levels. A `level` takes one step after another; it is made of `frames` and
+  `windows` (the data and where they lie), `misfit` (the distance and its gradient), `state` (object and
+  probe). `frame_parameters` and `frame_updates` are what is found for each frame besides, `background` what
+  is found for the detector.
+- `finish` makes a judged result of the solution.
+- `spectra` and `shifts` hold the probe in frequencies and move it by fractions of a pixel, `device` chooses
+  the arrays, `monitor` tells of it all.
+
+Functions decide and return; what they found out is told in `solve`, by the `events` of what they return.
 """
 
 from typing import Any
 
 from ptycho_config.moved import moved_name
 from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, noise_floor
-from ptycho_core.solver.choose_arrays import choose_arrays
+from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.solve import solve
 
 __all__ = [

@@ -12,6 +12,8 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Bool, Float64
 
+from ptycho_core.result.history import RunEvent
+
 __all__ = ["FlatBackground", "darkest_counts", "likeliest"]
 
 _WAIT_EPOCHS = 3
@@ -39,10 +41,12 @@ class FlatBackground:
         self._epoch = 0
         self._random = np.random.default_rng(0)
 
-    def describe(self) -> str:
+    def event(self) -> RunEvent:
         """Say how large it is."""
-        return (
-            f"Background found: {self.counts:.3g} counts per pixel; the darkest part has {self.at_most:.3g}."
+        return RunEvent(
+            "background",
+            f"Background found: {self.counts:.3g} counts per pixel; the darkest part has {self.at_most:.3g}.",
+            {"background": self.counts},
         )
 
     def sample(self, n_frames: int, size_px: int) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-__all__ = ["Batch", "plan_batches"]
+__all__ = ["Batch", "cut_evenly", "plan_batches"]
 
 _MIN_BATCHES = 12
 _MIN_FRAMES_PER_BATCH = 4
@@ -46,11 +46,17 @@ def plan_batches(
         n_batches = max(
             1, min(max(round(count / frames_per_batch), _MIN_BATCHES), count // _MIN_FRAMES_PER_BATCH)
         )
-        edges = [start + batch * count // n_batches for batch in range(n_batches + 1)]
         whole = slice(start, start + count)
-        batches += [Batch(slice(a, b), whole) for a, b in itertools.pairwise(edges)]
+        batches += [Batch(frames, whole) for frames in cut_evenly(whole, n_batches)]
         start += count
     return np.concatenate(order), batches
+
+
+def cut_evenly(frames: slice, n_batches: int) -> list[slice]:
+    """Cut a run of frames into batches of nearly equal size."""
+    start, count = frames.start, frames.stop - frames.start
+    edges = [start + batch * count // n_batches for batch in range(n_batches + 1)]
+    return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
 
 def _cells(positions_px: np.ndarray, members: np.ndarray, *, frame_px: int, area_px: int) -> list[np.ndarray]:

@@ -1,23 +1,28 @@
-"""What each frame may have of its own: where the probe stood, how bright it was, how it was bent.
+"""What is found for each frame besides object and probe: its position, its intensity, its OPR weights.
 
-All of it enters the model through the weights of the probe's basis functions (`_shifts`), so one matrix of
+All of it enters the model through the weights of the probe's basis functions (`shifts`), so one matrix of
 overlaps of the misfit with these functions, a row a frame, is the gradient of everything here. It costs one
 product of matrices a batch and no further transform.
 
-A frame moves by a Newton step, slope over curvature (see `Level`), with momentum. First all frames drift
-together, linearly in time; then each one moves by itself, within a bound. At the full level the whole scan is
-stretched, turned and sheared as well (`_strain`); the bound is about where that puts a frame.
+Position refinement: a frame moves by a Newton step, slope over curvature (`frame_updates`), with momentum.
+First all frames drift together, linearly in time; then each one moves by itself, within a bound. At the full
+level the whole scan is stretched, turned and sheared as well; the bound is about where that puts a frame.
+
+Frame intensity: a factor on the probe's amplitude in each frame, of mean square 1 over the scan.
+
+OPR (orthogonal probe relaxation): the probe of frame m is P + sum over l of w_ml V_l. All frames share the
+few functions V_l, the variations; the real weights w_ml belong to the frame. After every epoch the variations
+are made orthogonal by a singular value decomposition, and what all frames have in common goes to the probe P.
 
 Source: positions as unknowns of the misfit, M. Guizar-Sicairos and J. R. Fienup, Opt. Express 16 (2008) 7264,
-10.1364/OE.16.007264. A probe that each frame varies in a few orthogonal functions, M. Odstrčil et al., Opt.
-Express 24 (2016) 8360, 10.1364/OE.24.008360; real weights and their Newton step are ours
-(docs/reference/physics.md, "Probe variations").
+10.1364/OE.16.007264. OPR, M. Odstrčil et al., Opt. Express 24 (2016) 8360, 10.1364/OE.24.008360; real weights
+and their Newton step are ours (docs/reference/physics.md, "Probe variations").
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -25,7 +30,7 @@ from jaxtyping import Float64
 from ptycho_config.models import SolverConfig
 from ptycho_core.solver.shifts import shift_slopes, shift_weights
 
-__all__ = ["FrameFreedoms", "Freedoms", "reach_px"]
+__all__ = ["BatchMeasurement", "FrameModel", "FrameParameters", "FrameValues", "reach_px"]
 
 #: Epochs before anything moves, and then before each frame moves by itself.
 _WAIT_EPOCHS = 3
@@ -49,13 +54,13 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Freedoms:
-    """Which freedoms the frames have.
+class FrameModel:
+    """Which parameters each frame has.
 
     Attributes:
         position_bound_px: how far a frame may move by itself; None: positions are kept.
-        intensity: each frame has a brightness.
-        variations: number of probe functions that each frame adds with weights of its own.
+        intensity: each frame has an intensity.
+        variations: number of OPR modes, which each frame adds to the probe with its weights.
     """
 
     position_bound_px: float | None = None
@@ -63,37 +68,43 @@ class Freedoms:
     variations: int = 0
 
     @classmethod
-    def of(cls, config: SolverConfig) -> Freedoms:
-        """Read the freedoms off the configuration."""
+    def of(cls, config: SolverConfig) -> FrameModel:
+        """Read the model off the configuration."""
         return cls(
             position_bound_px=config.position_bound if config.refine_positions else None,
             intensity=config.frame_intensity,
             variations=config.probe_variations,
         )
 
-    def describe(self) -> str:
-        """Say in words which they are."""
-        bound = self.position_bound_px
-        parts = [] if bound is None else [f"its position, within {bound:g} px"]
-        parts += ["its brightness"] if self.intensity else []
-        parts += [f"its share in {self.variations} variations of the probe"] if self.variations else []
-        return ", ".join(parts)
+    @property
+    def changes_the_probe(self) -> bool:
+        """Whether the frames have parameters besides their positions."""
+        return self.intensity or self.variations > 0
 
     @property
-    def any(self) -> bool:
-        """Return whether frames have anything of their own."""
-        return self.position_bound_px is not None or self.intensity or self.variations > 0
+    def empty(self) -> bool:
+        """Whether frames have no parameters."""
+        return self.position_bound_px is None and not self.changes_the_probe
+
+    def describe(self) -> str:
+        """Say in words which parameters there are."""
+        bound = self.position_bound_px
+        parts = [] if bound is None else [f"its position, within {bound:g} px"]
+        parts += ["its intensity"] if self.intensity else []
+        parts += [f"its weights of {self.variations} OPR modes of the probe"] if self.variations else []
+        return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a batch says about its frames.
+@dataclass(frozen=True, eq=False)
+class BatchMeasurement:
+    """What a batch says about the parameters of its frames.
 
     Attributes:
         remainders_px: (m, 2) sub-pixel part of the positions.
         overlaps: (m, (1 + L) K) of the pulled-back misfit with the basis functions.
         curvature: (m, 2, 2) of the misfit by the position, in pixels of the level.
-        counts: (m,) measured counts of each frame. variation_power: (L,) power of each variation.
+        counts: (m,) measured counts of each frame.
+        variation_power: (L,) power of each variation.
     """
 
     remainders_px: np.ndarray
@@ -103,25 +114,50 @@ class Found:
     variation_power: np.ndarray
 
 
-class FrameFreedoms:
-    """Corrections, brightness and probe weights of every frame, in the order of the batches."""
+@dataclass(frozen=True, eq=False)
+class FrameValues:
+    """Copies of the parameters of all frames, to go back to.
+
+    Attributes:
+        correction_px: (m, 2), all in all. free_px: (m, 2), the part by which each frame moved by itself.
+        weights: (m, 1 + L) of probe and variations.
+    """
+
+    correction_px: np.ndarray
+    free_px: np.ndarray
+    weights: np.ndarray
+
+
+class FrameParameters:
+    """The parameters of every frame, in the order of the batches.
+
+    Attributes:
+        correction_px: (m, 2) float64 (y, x), by which each position is corrected all in all.
+        weights: (m, 1 + L) float64 of the probe, which is the root of the frame's intensity, and of the
+            variations.
+    """
 
     def __init__(
         self,
-        freedoms: Freedoms,
+        model: FrameModel,
         positions_px: Float64[np.ndarray, "frame 2"],
         order: np.ndarray,
         random: np.random.Generator,
     ) -> None:
+        """Begin with the positions as given, equal intensities and random weights of the variations.
+
+        Args:
+            order: number of each frame in the scan, which tells when it was measured.
+        """
         n_frames = len(positions_px)
-        self.freedoms = freedoms
-        self.epoch = 0
-        self.correction_px = np.zeros((n_frames, 2))  # all in all; `_free_px` is each frame's own part
-        self.weights = np.zeros((n_frames, 1 + freedoms.variations))
+        self.model = model
+        self.correction_px = np.zeros((n_frames, 2))
+        self.weights = np.zeros((n_frames, 1 + model.variations))
         self.weights[:, 0] = 1.0
         # Random, so that the first variations are random mixtures of what the frames miss.
-        self.weights[:, 1:] = random.standard_normal((n_frames, freedoms.variations))
-        self.holding = False
+        self.weights[:, 1:] = random.standard_normal((n_frames, model.variations))
+        self._positions_held = False
+        self._epoch = 0
         self._nominal_px = positions_px - (positions_px.min(axis=0) + positions_px.max(axis=0)) / 2
         self._time = 2 * order / max(n_frames - 1, 1) - 1
         self._slope = np.zeros((n_frames, 2))
@@ -131,30 +167,38 @@ class FrameFreedoms:
         self._free_px = np.zeros((n_frames, 2))
         self._random = np.random.default_rng(n_frames)
 
-    def rows(self, frames: slice, remainders_px: np.ndarray, degree: int) -> np.ndarray:
+    def basis_weights(self, frames: slice, remainders_px: np.ndarray, degree: int) -> np.ndarray:
         """Weights of the basis functions of some frames, those of the variations behind them."""
         base = shift_weights(remainders_px, degree)
         weights = self.weights[frames].astype(np.float32)
         return (weights[:, :, None] * base[:, None]).reshape(len(base), -1)
 
-    def move(self, frames: slice, found: Found, *, scale: float, degree: int, step: float) -> None:
-        """Move some frames down their gradient.
+    def intensity(self) -> Float64[np.ndarray, " frame"]:
+        """Intensity of each frame relative to the mean."""
+        return np.square(self.weights[:, 0])
+
+    # Within an epoch
+
+    def update(
+        self, frames: slice, measured: BatchMeasurement, *, scale: float, degree: int, step: float
+    ) -> None:
+        """Move the parameters of some frames down their gradient.
 
         Args:
             scale: canvas pixels per pixel of the full detector.
         """
-        if self.epoch < _WAIT_EPOCHS or not step:
+        if self._epoch < _WAIT_EPOCHS or not step:
             return
-        self._reweigh(frames, found, degree=degree, step=step)
+        self._update_weights(frames, measured, degree=degree, step=step)
         if not self.positions_move:
             return
-        slopes = shift_slopes(found.remainders_px, degree)
+        slopes = shift_slopes(measured.remainders_px, degree)
         weights = self.weights[frames]
         along = (weights[None, :, :, None] * slopes[:, :, None]).reshape(2, len(weights), -1) * scale
-        slope = np.einsum("amk,mk->ma", along, found.overlaps)
-        curvature = found.curvature * scale**2
+        slope = np.einsum("amk,mk->ma", along, measured.overlaps)
+        curvature = measured.curvature * scale**2
         self._slope[frames], self._curvature[frames] = slope, curvature
-        if self.epoch < _WAIT_EPOCHS + _AFFINE_EPOCHS:
+        if self._epoch < _WAIT_EPOCHS + _AFFINE_EPOCHS:
             return
         floor = _TINY + 1e-3 * np.trace(curvature, axis1=1, axis2=2)
         damped = curvature + floor[:, None, None] * np.eye(2)
@@ -163,30 +207,63 @@ class FrameFreedoms:
         length = np.linalg.norm(move, axis=1, keepdims=True)
         move *= np.minimum(1.0, limit / np.maximum(length, _TINY))
         self._velocity[frames] = _MOMENTUM * self._velocity[frames] + move
-        self._wander(frames, self._velocity[frames])
+        self._move_within_bound(frames, self._velocity[frames])
 
-    @property
-    def positions_move(self) -> bool:
-        """Return whether positions are being corrected at present."""
-        return self.freedoms.position_bound_px is not None and not self.holding
-
-    def _reweigh(self, frames: slice, found: Found, *, degree: int, step: float) -> None:
-        """Change brightness and weights of the variations; a Newton step for each of them."""
-        base = shift_weights(found.remainders_px, degree).astype(np.float64)
-        slopes = np.einsum("mlk,mk->ml", found.overlaps.reshape(len(base), -1, base.shape[1]), base)
+    def _update_weights(self, frames: slice, measured: BatchMeasurement, *, degree: int, step: float) -> None:
+        """Change intensity and weights of the variations; a Newton step for each of them."""
+        base = shift_weights(measured.remainders_px, degree).astype(np.float64)
+        slopes = np.einsum("mlk,mk->ml", measured.overlaps.reshape(len(base), -1, base.shape[1]), base)
         weights = self.weights[frames]
-        if self.freedoms.intensity:
-            change = slopes[:, 0] * weights[:, 0] / np.maximum(found.counts, _TINY)
+        if self.model.intensity:
+            change = slopes[:, 0] * weights[:, 0] / np.maximum(measured.counts, _TINY)
             weights[:, 0] *= 1 + np.clip(step * change, -0.2, 0.2)
-        if self.freedoms.variations:
+        if self.model.variations:
             # Half its power, as the phase on the detector is free; and a floor while it is weak.
-            power = found.variation_power / 2 + _WEAK * found.counts.mean()
+            power = measured.variation_power / 2 + _WEAK * measured.counts.mean()
             weights[:, 1:] += np.clip(step * slopes[:, 1:] / power, -0.5, 0.5)
 
-    def unmix(self, probe: np.ndarray, variations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _move_within_bound(self, frames: Any, move: np.ndarray) -> None:
+        """Move frames by themselves, no farther than the bound, nor much farther than most of them."""
+        free = self._free_px[frames] + move
+        usual = np.median(np.linalg.norm(self._free_px, axis=1))
+        bound = min(self.model.position_bound_px or 0.0, max(_ALWAYS_ALLOWED_PX, _OUTLIER * usual))
+        length = np.linalg.norm(free, axis=1, keepdims=True)
+        free *= np.minimum(1.0, bound / np.maximum(length, _TINY))
+        self.correction_px[frames] += free - self._free_px[frames]
+        self._free_px[frames] = free
+
+    # After an epoch
+
+    def end_epoch(self) -> None:
+        """Count an epoch, keep the mean intensity at 1, and let all frames drift while it is time."""
+        self._epoch += 1
+        if self.model.intensity:
+            self.weights /= np.sqrt(np.square(self.weights[:, 0]).mean())
+        if self.positions_move and _WAIT_EPOCHS < self._epoch <= _WAIT_EPOCHS + _AFFINE_EPOCHS:
+            self._drift()
+
+    @property
+    def strain_is_due(self) -> bool:
+        """Whether the strain of the scan is to be fitted now, at the full level."""
+        return self.positions_move and self._epoch > _WAIT_EPOCHS and self._epoch % _STRAIN_EVERY == 0
+
+    @property
+    def search_is_due(self) -> bool:
+        """Whether lost frames are to be looked for now, at a coarse level."""
+        return self.positions_move and self._epoch in _SEARCH_EPOCHS
+
+    def _drift(self) -> None:
+        """Move all frames by a drift linear in time."""
+        time = self._time - self._time.mean()
+        normal = np.einsum("m,mab->ab", time**2, self._curvature)
+        change = np.linalg.solve(normal + _TINY * np.eye(2), time @ self._slope)
+        length = np.linalg.norm(change)
+        self.correction_px += time[:, None] * change * min(1.0, 1.0 / max(length, _TINY))
+
+    def orthogonalise(self, probe: np.ndarray, variations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Make the variations (P, L, n, n) orthogonal, their weights of mean 0 and mean square 1.
 
-        What all frames have in common goes to the probe (P, n, n).
+        What all frames have in common goes to the probe (P, n, n). No frame's probe changes.
         """
         weights = self.weights[:, 1:]
         probe = probe + np.tensordot(variations, weights.mean(axis=0), axes=(1, 0))
@@ -206,42 +283,6 @@ class FrameFreedoms:
         shape = (len(mixed), variations.shape[0], *variations.shape[2:])
         return probe, np.moveaxis(mixed.reshape(shape), 0, 1).astype(np.complex64)
 
-    def _wander(self, frames: Any, move: np.ndarray) -> None:
-        """Move frames by themselves, no farther than the bound, nor much farther than most of them."""
-        free = self._free_px[frames] + move
-        usual = np.median(np.linalg.norm(self._free_px, axis=1))
-        bound = min(self.freedoms.position_bound_px or 0.0, max(_ALWAYS_ALLOWED_PX, _OUTLIER * usual))
-        length = np.linalg.norm(free, axis=1, keepdims=True)
-        free *= np.minimum(1.0, bound / np.maximum(length, _TINY))
-        self.correction_px[frames] += free - self._free_px[frames]
-        self._free_px[frames] = free
-
-    def relocate(self, frames: np.ndarray, moves_px: np.ndarray) -> None:
-        """Put frames elsewhere, at rest."""
-        self._velocity[frames] = 0
-        self._wander(frames, moves_px)
-
-    def after_epoch(self, *, full: bool) -> Literal["", "strain", "search"]:
-        """Let all frames drift while it is time for that; return what else is to be done now."""
-        self.epoch += 1
-        if self.freedoms.intensity:
-            self.weights /= np.sqrt(np.square(self.weights[:, 0]).mean())
-        if not self.positions_move or self.epoch <= _WAIT_EPOCHS:
-            return ""
-        if self.epoch <= _WAIT_EPOCHS + _AFFINE_EPOCHS:
-            self._drift()
-        if full:
-            return "strain" if self.epoch % _STRAIN_EVERY == 0 else ""
-        return "search" if self.epoch in _SEARCH_EPOCHS else ""
-
-    def _drift(self) -> None:
-        """Move all frames by a drift linear in time."""
-        time = self._time - self._time.mean()
-        normal = np.einsum("m,mab->ab", time**2, self._curvature)
-        change = np.linalg.solve(normal + _TINY * np.eye(2), time @ self._slope)
-        length = np.linalg.norm(change)
-        self.correction_px += time[:, None] * change * min(1.0, 1.0 / max(length, _TINY))
-
     def sample(self, n_frames: int) -> np.ndarray:
         """Choose the frames that judge a strain."""
         chosen = self._random.permutation(n_frames)[:_SAMPLED_FRAMES]
@@ -254,13 +295,30 @@ class FrameFreedoms:
         self.correction_px += (self._nominal_px + self.correction_px) @ strain.T
         return strain
 
-    def state(self) -> tuple[np.ndarray, ...]:
-        """Return copies of what may change."""
-        return self.correction_px.copy(), self._free_px.copy(), self.weights.copy()
+    def relocate(self, frames: np.ndarray, moves_px: np.ndarray) -> None:
+        """Put frames elsewhere, at rest."""
+        self._velocity[frames] = 0
+        self._move_within_bound(frames, moves_px)
 
-    def restore(self, state: tuple[np.ndarray, ...]) -> None:
-        """Go back to a copied state, at rest."""
-        self.correction_px, self._free_px, self.weights = (part.copy() for part in state)
+    # Between levels, and back
+
+    @property
+    def positions_move(self) -> bool:
+        """Whether positions are being corrected at present."""
+        return self.model.position_bound_px is not None and not self._positions_held
+
+    def hold_positions(self) -> None:
+        """Leave the positions where they are from now on."""
+        self._positions_held = True
+
+    def values(self) -> FrameValues:
+        """Return copies of what may change."""
+        return FrameValues(self.correction_px.copy(), self._free_px.copy(), self.weights.copy())
+
+    def restore(self, values: FrameValues) -> None:
+        """Go back to copied values, at rest."""
+        self.correction_px = values.correction_px.copy()
+        self._free_px, self.weights = values.free_px.copy(), values.weights.copy()
         self._velocity[:] = 0
         self._strain_velocity[:] = 0
 

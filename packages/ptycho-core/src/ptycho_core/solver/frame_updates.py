@@ -1,4 +1,4 @@
-"""The steps of what is found for each frame, at one level: after every batch, and after every epoch.
+"""How the parameters of the frames are updated at one level: after every batch, and after every epoch.
 
 Positions follow the curvature of the misfit or are searched for elsewhere. Whether the whole scan is
 stretched, turned or sheared must be told apart from a defocus of the probe: if positions and object are
@@ -20,23 +20,23 @@ from jaxtyping import Complex64, Float64, Int
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.physics.canvas import frequencies
-from ptycho_core.solver.frame_parameters import Found, FrameFreedoms
-from ptycho_core.solver.misfit import Comparison
+from ptycho_core.solver.frame_parameters import BatchMeasurement, FrameParameters
+from ptycho_core.solver.misfit import AmplitudeMisfit
 from ptycho_core.solver.state import ObjectState, ProbeState
 from ptycho_core.solver.windows import Window, Windows
 
-__all__ = ["FrameSteps", "better_places", "position_curvature", "strain_step", "stretched"]
+__all__ = ["FrameUpdates", "better_places", "position_curvature", "strain_step", "stretched"]
 
 
-class FrameSteps:
-    """Moves the frames, their windows, and what has to go along with them."""
+class FrameUpdates:
+    """Updates the frames' parameters and windows, and what has to go along with them."""
 
     def __init__(
         self,
-        own: FrameFreedoms,
+        parameters: FrameParameters,
         arrays: Arrays,
         windows: Windows,
-        comparison: Comparison,
+        misfit: AmplitudeMisfit,
         counts: np.ndarray,
         *,
         degree: int,
@@ -47,8 +47,8 @@ class FrameSteps:
             counts: (m,) measured counts of each frame.
             degree: of the series for sub-pixel shifts.
         """
-        self._own, self._xp, self._degree = own, arrays, degree
-        self._windows, self._comparison, self._counts = windows, comparison, counts
+        self._parameters, self._xp, self._degree = parameters, arrays, degree
+        self._windows, self._misfit, self._counts = windows, misfit, counts
 
     def after_batch(
         self,
@@ -61,41 +61,48 @@ class FrameSteps:
         light: Array,
         step: float,
     ) -> None:
-        """Correct what the frames of a batch have of their own.
+        """Update the parameters of the frames of a batch.
 
         Args:
             window: of the batch.
             overlaps: (f, K) of the pulled-back misfit with the basis functions.
             light: (n, n) of the probe before its step.
         """
-        own, windows, curvature = self._own, self._windows, np.empty(0)
-        if own.positions_move:
+        parameters, windows, curvature = self._parameters, self._windows, np.empty(0)
+        if parameters.positions_move:
             corners = windows.corners[frames] - (window[0].start, window[1].start)
             curvature = position_curvature(self._xp, obj.canvas[window], corners, light)
         variations = self._xp.to_numpy(probe.variations)
-        found = Found(
-            windows.remainders_px(own, frames),
+        measured = BatchMeasurement(
+            windows.remainders_px(parameters, frames),
             overlaps,
             curvature,
             counts=self._counts[frames],
             variation_power=np.square(np.abs(variations)).sum(axis=(0, 2, 3)),
         )
-        own.move(frames, found, scale=windows.scale, degree=self._degree, step=step)
-        windows.place(own, frames)
+        parameters.update(frames, measured, scale=windows.scale, degree=self._degree, step=step)
+        windows.place(parameters, frames)
 
     def after_epoch(self, probe: ProbeState, obj: ObjectState) -> None:
         """Do for all frames what is to be done after an epoch."""
-        xp, own = self._xp, self._own
-        if own.freedoms.variations:
-            spectrum, variations = own.unmix(xp.to_numpy(probe.spectrum), xp.to_numpy(probe.variations))
-            probe.spectrum = xp.asarray(spectrum.astype(np.complex64))
-            probe.variations = xp.asarray(np.ascontiguousarray(variations))
-        wanted = own.after_epoch(full=self._windows.scale == 1)
-        if wanted == "strain":
+        parameters, full = self._parameters, self._windows.scale == 1
+        if parameters.model.variations:
+            self._orthogonalise(probe)
+        parameters.end_epoch()
+        if full and parameters.strain_is_due:
             self._strain(probe, obj)
-        elif wanted == "search":
+        elif not full and parameters.search_is_due:
             self._search(probe, obj)
-        self._windows.place(own)
+        self._windows.place(parameters)
+
+    def _orthogonalise(self, probe: ProbeState) -> None:
+        """Make the variations of the probe orthogonal, as OPR asks for."""
+        xp = self._xp
+        spectrum, variations = self._parameters.orthogonalise(
+            xp.to_numpy(probe.spectrum), xp.to_numpy(probe.variations)
+        )
+        probe.spectrum = xp.asarray(spectrum.astype(np.complex64))
+        probe.variations = xp.asarray(np.ascontiguousarray(variations))
 
     def _search(self, probe: ProbeState, obj: ObjectState) -> None:
         """Look for a better place of the frames that are explained badly."""
@@ -104,29 +111,29 @@ class FrameSteps:
 
         def misfits(frames: Any, offset: np.ndarray) -> np.ndarray:
             corners = np.clip(windows.corners[frames] + offset, 0, last)
-            return self._comparison.misfits(frames, canvas, corners, basis, windows.weights[frames])
+            return self._misfit.misfits(frames, canvas, corners, basis, windows.weights[frames])
 
-        reach = (self._own.freedoms.position_bound_px or 0.0) * windows.scale
+        reach = (self._parameters.model.position_bound_px or 0.0) * windows.scale
         frames, moves = better_places(misfits, reach)
-        self._own.relocate(frames, moves / windows.scale)
+        self._parameters.relocate(frames, moves / windows.scale)
 
     def _strain(self, probe: ProbeState, obj: ObjectState) -> None:
         """Fit a strain of positions and object together with a quadratic phase of the probe's spectrum."""
-        xp, own, windows = self._xp, self._own, self._windows
-        frames = own.sample(len(windows))
-        amplitude, good = self._comparison.seen(frames)
+        xp, parameters, windows = self._xp, self._parameters, self._windows
+        frames = parameters.sample(len(windows))
+        amplitude, good = self._misfit.seen(frames)
         canvas = xp.to_numpy(obj.canvas)
         strain, phase = strain_step(
             canvas,
             xp.to_numpy(probe.spectrum),
             windows.corners[frames],
-            windows.remainders_px(own, frames),
+            windows.remainders_px(parameters, frames),
             amplitude,
             good,
-            offset=self._comparison.offset,
+            offset=self._misfit.offset,
         )
         probe.spectrum *= xp.asarray(np.exp(1j * phase).astype(np.complex64))
-        obj.canvas = xp.asarray(stretched(canvas, own.strain(strain), windows.middle_px))
+        obj.canvas = xp.asarray(stretched(canvas, parameters.strain(strain), windows.middle_px))
 
 
 #: A frame is explained badly above this ratio to the median; a place is better below this ratio to the old.
@@ -139,8 +146,8 @@ def position_curvature(
 ) -> Float64[np.ndarray, "frame 2 2"]:
     """Return the curvature of the misfit by each position, in pixels of the canvas.
 
-    Moving the probe over the object changes the wave on the detector by a ramp of phase, which nobody
-    sees, and by the probe times the object's slope. So that slope counts, where there is light (n, n).
+    Moving the probe over the object changes the wave on the detector by a ramp of phase, which no
+    count shows, and by the probe times the object's slope. So that slope counts, where there is light (n, n).
     """
     down, right = (xp.zeros(tuple(canvas.shape), complex_values=True) for _ in (0, 1))
     down[1:-1] = (canvas[2:] - canvas[:-2]) / 2
@@ -174,9 +181,9 @@ def better_places(
     offsets = np.array([(y, x) for y in along for x in along if np.hypot(y, x) <= reach_px], np.int64)
     if not len(bad) or not len(offsets):  # all is well, or the bound lies between two steps
         return bad[:0], np.empty((0, 2), np.int64)
-    found = np.stack([misfits(bad, offset) for offset in offsets])
-    best = found.argmin(axis=0)
-    better = found[best, np.arange(len(bad))] < _BETTER * here[bad]
+    there = np.stack([misfits(bad, offset) for offset in offsets])
+    best = there.argmin(axis=0)
+    better = there[best, np.arange(len(bad))] < _BETTER * here[bad]
     return bad[better], offsets[best[better]]
 
 

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from ptycho_core.arrays import usable_cores
+from ptycho_core.cores import usable_cores
+from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central
 
@@ -25,33 +26,57 @@ _READ_PIXELS = 1 << 18
 
 
 class OrderedFrames:
-    """Amplitudes, weights of the pixels, and positions of some frames of a scan.
+    """Amplitudes, good pixels and positions of frames, in the order in which they are solved.
 
     Attributes:
         frame_px: side N of the frames as measured.
         positions_px: (m, 2) float64, (y, x).
-        least_px: smallest y and x among them.
+        least_px: where the canvas begins; no position is smaller.
         in_file: the amplitudes lie in a temporary file, which is mapped into memory.
     """
 
-    in_file = False
+    def __init__(
+        self,
+        amplitude: Float32[np.ndarray, "frame n n"],
+        good: np.ndarray | None,
+        positions_px: Float64[np.ndarray, "frame 2"],
+        *,
+        least_px: Float64[np.ndarray, " 2"] | None = None,
+        order: Int64[np.ndarray, " frame"] | None = None,
+        in_file: bool = False,
+    ) -> None:
+        """Take frames that are at hand; nothing is copied.
 
-    def __init__(self, scan: Scan, order: Int64[np.ndarray, " frame"], *, threads: int | None = None) -> None:
-        """Read the frames.
+        Args:
+            good: bool (n, n) or (frame, n, n), None where all pixels are good.
+            least_px: where the canvas begins; by default at the smallest y and x among the positions.
+            order: which frame of the scan each one is; by default they lie as in the scan.
+        """
+        self._amplitude, self._good = amplitude, good
+        self.frame_px = amplitude.shape[-1]
+        self.positions_px = positions_px
+        self.least_px = positions_px.min(axis=0) if least_px is None else least_px
+        self.in_file = in_file
+        self._order = np.arange(len(amplitude)) if order is None else order
+
+    @classmethod
+    def read(
+        cls, scan: Scan, order: Int64[np.ndarray, " frame"], *, threads: int | None = None
+    ) -> OrderedFrames:
+        """Read frames of a scan, once.
 
         Args:
             order: which frames of the scan, in the order in which they are wanted.
         """
-        self._set_places(scan, order)
-        amplitude, self.in_file = room_for((len(order), scan.frame_px, scan.frame_px))
+        amplitude, in_file = room_for((len(order), scan.frame_px, scan.frame_px))
         # Written in the order of the file, which may be a disk.
         rows = np.argsort(order, kind="stable")
-        in_file = order[rows]
+        as_in_file = order[rows]
         step = max(1, _READ_PIXELS // scan.frame_px**2)
 
         def read(first: int) -> None:
             wanted = slice(first, first + step)
-            numbers = in_file[wanted]
+            numbers = as_in_file[wanted]
             if numbers[-1] - numbers[0] == len(numbers) - 1:
                 amplitude[rows[wanted]] = scan.amplitude(slice(int(numbers[0]), int(numbers[-1]) + 1))
             else:
@@ -59,71 +84,54 @@ class OrderedFrames:
 
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
             list(pool.map(read, range(0, len(order), step)))
-        self._amplitude = amplitude
         good = None if scan.bad_pixels is None else scan.good_pixels()
-        self._good = good[order] if good is not None and good.ndim == 3 else good
-
-    @classmethod
-    def held(
-        cls,
-        amplitude: Float32[np.ndarray, "frame n n"],
-        good: np.ndarray | None,
-        positions_px: Float64[np.ndarray, "frame 2"],
-        least_px: Float64[np.ndarray, " 2"],
-    ) -> OrderedFrames:
-        """Take frames that are in memory already, in the order in which they are wanted.
-
-        Args:
-            good: bool (n, n) or (frame, n, n), None where all pixels are good.
-            least_px: where the canvas begins; no position is smaller.
-        """
-        frames = object.__new__(cls)
-        frames.frame_px = amplitude.shape[-1]
-        frames.order = np.arange(len(amplitude))
-        frames.positions_px, frames.least_px = positions_px, least_px
-        frames._amplitude, frames._good = amplitude, good
-        return frames
-
-    def _set_places(self, scan: Scan, order: np.ndarray) -> None:
-        self.frame_px = scan.frame_px
-        self.order = order
-        self.positions_px: Float64[np.ndarray, "frame 2"] = scan.positions_px[order]
-        self.least_px: Float64[np.ndarray, " 2"] = self.positions_px.min(axis=0)
-
-    def _place(self) -> Int64[np.ndarray, " frame"]:
-        """Return where each frame of the scan lies."""
-        place = np.empty(len(self.order), np.int64)
-        place[self.order] = np.arange(len(self.order))
-        return place
+        if good is not None and good.ndim == 3:
+            good = good[order]
+        return cls(amplitude, good, scan.positions_px[order], order=order, in_file=in_file)
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self._order)
+
+    def events(self) -> list[RunEvent]:
+        """Say where the frames lie, if that is not in memory."""
+        if not self.in_file:
+            return []
+        size = f"{4 * len(self) * self.frame_px**2 / 2**30:.1f} GiB"
+        return [
+            RunEvent("room", f"The frames as the solver goes through them, {size}, lie in a temporary file.")
+        ]
+
+    def moved_by(self, correction_px: Float64[np.ndarray, "frame 2"]) -> OrderedFrames:
+        """Return the same frames at corrected positions; the canvas begins where it did."""
+        return OrderedFrames(
+            self._amplitude,
+            self._good,
+            self.positions_px + correction_px,
+            least_px=self.least_px,
+            order=self._order,
+            in_file=self.in_file,
+        )
+
+    def select(self, numbers: Int64[np.ndarray, " chosen"]) -> OrderedFrames:
+        """Return copies of some frames, in this order, without reading them again.
+
+        Args:
+            numbers: which frames of the scan.
+        """
+        rows = self._place()[numbers]
+        good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
+        return OrderedFrames(self._amplitude[rows], good, self.positions_px[rows])
 
     def as_measured(self) -> MeasuredFrames:
         """Return all frames in the order of the scan."""
         return MeasuredFrames(self._amplitude, self._good, self._place())
-
-    def select(self, part: Scan, numbers: Int64[np.ndarray, " frame"], order: np.ndarray) -> OrderedFrames:
-        """Return some of the frames without reading them again.
-
-        Args:
-            part: the scan of just these frames.
-            numbers: which frame of the whole scan each frame of `part` is.
-            order: the order in which those of `part` are wanted.
-        """
-        rows = self._place()[numbers[order]]
-        chosen = object.__new__(OrderedFrames)
-        chosen._set_places(part, order)
-        chosen._amplitude = self._amplitude[rows]
-        chosen._good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
-        return chosen
 
     def seen_at(
         self, size_px: int
     ) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "*_ n n"] | None]:
         """Return amplitudes and weights of the central frequencies; no weights where all pixels are good.
 
-        The amplitudes are a view of the one copy that all levels share: nobody may change them.
+        The amplitudes are a view of the one copy that all levels share, and must not be changed.
         """
         crop = central(size_px, self.frame_px)
         amplitude = self._amplitude[:, crop, crop]
@@ -131,6 +139,12 @@ class OrderedFrames:
             return amplitude, None
         good = self._good[..., crop, crop].astype(np.float32)
         return amplitude, None if good.all() else good
+
+    def _place(self) -> Int64[np.ndarray, " frame"]:
+        """Return where each frame of the scan lies."""
+        place = np.empty(len(self._order), np.int64)
+        place[self._order] = np.arange(len(self._order))
+        return place
 
 
 class MeasuredFrames:

@@ -12,33 +12,51 @@ Formulas: docs/reference/physics.md, "The step".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import FusedStep, Steps
+from ptycho_core.scan.dose import central
 from ptycho_core.solver.background import FlatBackground
 from ptycho_core.solver.batches import Batch
-from ptycho_core.solver.frame_parameters import FrameFreedoms
-from ptycho_core.solver.frame_updates import FrameSteps
+from ptycho_core.solver.frame_parameters import FrameParameters, FrameValues
+from ptycho_core.solver.frame_updates import FrameUpdates
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.misfit import Comparison, Explained
+from ptycho_core.solver.misfit import AmplitudeMisfit, Gradients
 from ptycho_core.solver.shifts import DEGREE, shift_filters
-from ptycho_core.solver.state import ObjectState, ProbeState
+from ptycho_core.solver.state import ObjectState, ProbeState, Solution
 from ptycho_core.solver.windows import MARGIN_PX, Windows
 
-__all__ = ["OBJECT_LIMIT", "Level", "State", "Steps"]
+__all__ = ["OBJECT_LIMIT", "Level", "LevelState"]
 
-#: A copy: the probe's spectra, the object, what the frames have of their own, and the offset.
-State = tuple[Array, Array, Any, float]
 #: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
 #: A bias there makes the object look smoother, and a smoother object is a stretched scan.
 #: Source: F. J. Anscombe, Biometrika 35 (1948) 246, 10.1093/biomet/35.3-4.246.
 _ANSCOMBE = 0.375
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class LevelState:
+    """A copy of all that a step or the end of an epoch changes, to go back to.
+
+    Attributes:
+        spectra: (P, n, n) of the probe, on the device.
+        variations: (P, L, n, n) of its variations, on the device.
+        object: (H, W) of the canvas; a large one lies in a file.
+        frame_values: None where frames have no parameters.
+        offset: counts per pixel added to every prediction.
+    """
+
+    spectra: Array
+    variations: Array
+    object: Array
+    frame_values: FrameValues | None
+    offset: float
 
 
 class Level:
@@ -56,7 +74,7 @@ class Level:
         object_floor: float,
         shift_px: np.ndarray | None = None,
         degree: int = DEGREE,
-        own: FrameFreedoms | None = None,
+        parameters: FrameParameters | None = None,
         margin_px: int = MARGIN_PX,
         stabilised: bool = False,
         shape: tuple[int, int] | None = None,
@@ -71,7 +89,7 @@ class Level:
             softening: counts per pixel that keep the square root smooth at zero.
             shift_px: (y, x) by which all positions are moved on the canvas, in pixels of the full detector.
             degree: of the series for sub-pixel shifts; a lower one is faster and less exact.
-            own: what each frame has of its own; it is changed by the steps.
+            parameters: of the frames; they are changed by the steps, which then are not those of the kernel.
             margin_px: canvas pixels around the windows of all frames.
             stabilised: compare the roots of counts + 3/8, whose mean is hardly biased where counts are few.
             shape: of the canvas, where it is larger than these frames need.
@@ -81,7 +99,7 @@ class Level:
         self.size_px = size_px
         self.batches = batches
         self._xp = arrays
-        self._own, self._flat = own, flat
+        self._parameters, self._flat = parameters, flat
         self._softening = softening
         self._object_floor = object_floor
         self._filters = arrays.asarray(shift_filters(size_px, degree))
@@ -91,11 +109,11 @@ class Level:
             size_px=size_px,
             shift_px=shift_px,
             degree=degree,
-            own=own,
+            parameters=parameters,
             margin_px=margin_px,
             shape=shape,
         )
-        self._parts = [self._windows.of(batch) for batch in batches]
+        self._batch_windows = [self._windows.of(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
         offset = softening + (background if flat is None else flat.counts)
         if stabilised:
@@ -105,18 +123,18 @@ class Level:
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         counts = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts_per_frame = counts_per_frame or float(counts.mean(dtype=np.float64))
-        self._comparison = Comparison(arrays, amplitude, good, offset=offset)
+        self._misfit = AmplitudeMisfit(arrays, amplitude, good, offset=offset)
         self._fused = self._fuse(amplitude, good)
-        self._frame_steps = None
-        if own is not None:
-            self._frame_steps = FrameSteps(
-                own, arrays, self._windows, self._comparison, counts, degree=degree
+        self._frame_updates = None
+        if parameters is not None:
+            self._frame_updates = FrameUpdates(
+                parameters, arrays, self._windows, self._misfit, counts, degree=degree
             )
 
     def _fuse(self, amplitude: np.ndarray, good: np.ndarray | None) -> FusedStep | None:
         """Return the compiled step where the arrays bring one and it knows this size."""
         library = self._xp.kernel
-        if library is None or self._own is not None or not FusedStep.fits(self.size_px):
+        if library is None or self._parameters is not None or not FusedStep.fits(self.size_px):
             return None
         return FusedStep(
             library,
@@ -125,10 +143,10 @@ class Level:
             filters=self._xp.to_numpy(self._filters),
             shift_weights=self._xp.to_numpy(self._windows.weights),
             corners=self._windows.corners,
-            offset=self._comparison.offset,
+            offset=self._misfit.offset,
             object_floor=self._object_floor,
             largest_batch=max(batch.frames.stop - batch.frames.start for batch in self.batches),
-            threads=self._xp.lanes,
+            threads=self._xp.threads,
         )
 
     @property
@@ -151,10 +169,25 @@ class Level:
         """The canvas (H, W), on the device."""
         return self._object.canvas
 
-    def kept_object(self) -> np.ndarray:
-        """Return a copy of the canvas; that of a large one lies in a file as long as it is needed."""
-        kept = self._object.kept()
-        return kept if isinstance(kept, np.ndarray) else self._xp.to_numpy(kept)
+    def solution(self, before: Solution, *, passing: bool = False) -> Solution:
+        """Return a copy of object and probe as they are now.
+
+        Args:
+            before: the solution that this level began with, whose outer frequencies it does not see.
+            passing: the copy is not kept for long; a large object lies in a file.
+        """
+        xp, crop = self._xp, central(self.size_px, before.spectra.shape[-1])
+        spectra, variations = before.spectra.copy(), before.variations.copy()
+        spectra[:, crop, crop] = xp.to_numpy(self._probe.spectrum)
+        variations[:, :, crop, crop] = xp.to_numpy(self._probe.variations)
+        obj = self._object.kept() if passing else xp.to_numpy(self._object.canvas)
+        return replace(
+            before,
+            spectra=spectra,
+            variations=variations,
+            object=obj if isinstance(obj, np.ndarray) else xp.to_numpy(obj),
+            scale=self.scale,
+        )
 
     def start(
         self, spectrum: np.ndarray, obj: np.ndarray | None = None, variations: np.ndarray | None = None
@@ -162,32 +195,36 @@ class Level:
         """Take a probe spectrum (P, n, n) and an object (transparent by default) as the present state.
 
         Args:
-            variations: spectra (P, L, n, n) that each frame adds in its own measure; 0 by default.
+            variations: spectra (P, L, n, n) that each frame adds with its weights; 0 by default.
         """
         if variations is None:
-            count = 0 if self._own is None else self._own.freedoms.variations
+            count = 0 if self._parameters is None else self._parameters.model.variations
             variations = np.zeros((len(spectrum), count, self.size_px, self.size_px), np.complex64)
         canvas = np.ones(self.shape, np.complex64) if obj is None else obj
         self._probe = ProbeState(self._xp, self._filters, spectrum, variations)
         self._object = ObjectState(self._xp, canvas, self._object_floor)
 
-    def state(self) -> State:
-        """Return copies of spectrum and object, what the frames have of their own, and the offset."""
-        xp, probe = self._xp, self._probe
-        own = None if self._own is None else (xp.copy(probe.variations), self._own.state())
-        return xp.copy(probe.spectrum), self._object.kept(), own, self._comparison.offset
+    def state(self) -> LevelState:
+        """Return a copy of the present state."""
+        return LevelState(
+            spectra=self._xp.copy(self._probe.spectrum),
+            variations=self._xp.copy(self._probe.variations),
+            object=self._object.kept(),
+            frame_values=None if self._parameters is None else self._parameters.values(),
+            offset=self._misfit.offset,
+        )
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: LevelState) -> None:
         """Go back to a copied state, at rest."""
-        self._probe.spectrum = self._xp.copy(state[0])
-        self._object.put_back(state[1])
-        if self._own is not None:
-            self._probe.variations = self._xp.copy(state[2][0])
-            self._own.restore(state[2][1])
-            self._windows.place(self._own)
+        self._probe.spectrum = self._xp.copy(state.spectra)
+        self._probe.variations = self._xp.copy(state.variations)
+        self._object.put_back(state.object)
+        if self._parameters is not None and state.frame_values is not None:
+            self._parameters.restore(state.frame_values)
+            self._windows.place(self._parameters)
         if self._flat is not None:
-            self._flat.counts = state[3] - self._softening
-            self._set_offset(state[3])
+            self._flat.counts = state.offset - self._softening
+            self._set_offset(state.offset)
         self._probe.rest()
         self._object.rest()
 
@@ -196,40 +233,44 @@ class Level:
 
         The residual was measured while predicting, before the move, and so costs nothing.
         """
-        xp, batch, window, n = self._xp, self.batches[index], self._parts[index], self.size_px
         if self._fused is not None:
             return self._fused(
-                batch.frames,
-                window,
+                self.batches[index].frames,
+                self._batch_windows[index],
                 steps,
-                spectrum=xp.host_view(self._probe.spectrum),
-                spectrum_velocity=xp.host_view(self._probe.velocity),
-                obj=xp.host_view(self._object.canvas),
-                object_velocity=xp.host_view(self._object.velocity),
+                spectrum=self._xp.host_view(self._probe.spectrum),
+                spectrum_velocity=self._xp.host_view(self._probe.velocity),
+                obj=self._xp.host_view(self._object.canvas),
+                object_velocity=self._xp.host_view(self._object.velocity),
             )
-        corners = self._windows.corners[batch.frames] - (window[0].start, window[1].start)
+        xp, frames, window, n = self._xp, self.batches[index].frames, self._batch_windows[index], self.size_px
+        corners = self._windows.corners[frames] - (window[0].start, window[1].start)
         canvas = self._object.canvas[window]
         basis, light = self._probe.basis(), self._probe.light()
         pixels = self._probe.spectrum.shape[0] * n**2
 
-        def explain(lane: slice) -> Explained:
-            frames = slice(batch.frames.start + lane.start, batch.frames.start + lane.stop)
-            patches, weights = xp.cut(canvas, corners[lane], n), self._windows.weights[frames]
-            return self._comparison.explain(
-                frames, patches, basis, weights, with_overlaps=self._own is not None
-            )
+        def gradients_of(chunk: slice) -> Gradients:
+            part = slice(frames.start + chunk.start, frames.start + chunk.stop)
+            patches, weights = xp.cut(canvas, corners[chunk], n), self._windows.weights[part]
+            with_overlaps = self._parameters is not None
+            return self._misfit.gradients(part, patches, basis, weights, with_overlaps=with_overlaps)
 
-        results = xp.run_lanes(explain, len(corners), pixels)
-        gradients = [r.object_gradient for r in results], [r.basis_gradient for r in results]
-        moves = (
-            lambda: self._object.move(window, corners, light, gradients[0], steps),
-            lambda: self._probe.move(gradients[1], len(corners), steps),
-        )
-        xp.run_lanes(lambda lane: [move() for move in moves[lane]], len(moves), pixels * len(self._filters))
-        if self._frame_steps is not None:
-            overlaps = np.concatenate([r.overlaps for r in results if r.overlaps is not None])
-            self._frame_steps.after_batch(
-                batch.frames,
+        chunks = xp.map_chunks(gradients_of, len(corners), pixels)
+
+        def move_object() -> None:
+            parts = [gradients.object_gradient for gradients in chunks]
+            self._object.move(window, corners, light, parts, steps)
+
+        def move_probe() -> None:
+            parts = [gradients.basis_gradient for gradients in chunks]
+            self._probe.move(parts, len(corners), steps)
+
+        # Neither looks at the other, so two threads may move them at the same time.
+        self._run_together(move_object, move_probe, pixels=pixels * len(self._filters))
+        if self._frame_updates is not None:
+            overlaps = np.concatenate([part.overlaps for part in chunks if part.overlaps is not None])
+            self._frame_updates.after_batch(
+                frames,
                 window,
                 self._probe,
                 self._object,
@@ -237,7 +278,14 @@ class Level:
                 light=light,
                 step=min(1.0, steps.object_step),
             )
-        return sum(result.misfit for result in results)
+        return sum(part.misfit for part in chunks)
+
+    def _run_together(self, *moves: Callable[[], None], pixels: int) -> None:
+        def run(chosen: slice) -> None:
+            for move in moves[chosen]:
+                move()
+
+        self._xp.map_chunks(run, len(moves), pixels)
 
     def settle(self, modulus_limit: float) -> None:
         """Give the probe the power of the measured counts, the object the inverse, and clamp its modulus.
@@ -253,26 +301,22 @@ class Level:
         self._xp.clamp_modulus(self._object.canvas, modulus_limit)
         if self._flat is not None:
             self._find_background(self._flat)
-        if self._frame_steps is not None:
-            self._frame_steps.after_epoch(self._probe, self._object)
-
-    def variations(self) -> np.ndarray:
-        """Spectra (P, L, n, n) of what each frame adds with its own weights."""
-        return self._xp.to_numpy(self._probe.variations)
+        if self._frame_updates is not None:
+            self._frame_updates.after_epoch(self._probe, self._object)
 
     def _find_background(self, flat: FlatBackground) -> None:
-        """Correct the background by what some frames say."""
+        """Correct the background by the counts of some frames."""
         frames = flat.sample(len(self._windows), self.size_px)
         if frames is None:
             return
         corners, weights = self._windows.corners[frames], self._windows.weights[frames]
-        amplitude, predicted = self._comparison.predicted(
+        amplitude, predicted = self._misfit.predicted(
             frames, self._object.canvas, corners, self._probe.basis(), weights
         )
         flat.fit(np.square(amplitude), predicted + np.float32(self._softening))
         self._set_offset(self._softening + flat.counts)
 
     def _set_offset(self, counts: float) -> None:
-        self._comparison.offset = counts
+        self._misfit.offset = counts
         if self._fused is not None:
             self._fused.offset = counts

@@ -1,6 +1,11 @@
-"""Predict frames and compare them with what was measured, at one level.
+"""The amplitude misfit of a level's frames: predict, compare with the measurement, pull the difference back.
 
-The misfit is that of amplitudes: the root of a Poisson count has nearly the same variance whatever the count.
+    I = sum over modes |F (probe x patch)|^2
+    what is made small:  sum (sqrt(I + offset) - A)^2,  what is reported:  sum |sqrt(I + offset) - A|
+
+A is the measured amplitude; the root of a Poisson count has nearly the same variance whatever the count. The
+gradient needs one transform back; prediction and gradient come out of one pass over the frames.
+
 Source: P. Thibault and M. Guizar-Sicairos, New J. Phys. 14 (2012) 063004, 10.1088/1367-2630/14/6/063004.
 """
 
@@ -14,12 +19,12 @@ import numpy as np
 
 from ptycho_core.arrays import Array, Arrays
 
-__all__ = ["Comparison", "Explained"]
+__all__ = ["AmplitudeMisfit", "Gradients"]
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What one lane of a batch says.
+class Gradients:
+    """The misfit of some frames and where it leads.
 
     Attributes:
         object_gradient: (f, n, n), a patch for each frame.
@@ -34,8 +39,8 @@ class Explained:
     overlaps: np.ndarray | None = None
 
 
-class Comparison:
-    """The measured amplitudes on the device.
+class AmplitudeMisfit:
+    """The measured amplitudes on the device, and the distance of a prediction from them.
 
     Attributes:
         offset: counts per pixel that are added to every prediction.
@@ -49,10 +54,10 @@ class Comparison:
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
 
-    def explain(
+    def gradients(
         self, frames: slice, patches: Array, basis: Array, weights: Array, *, with_overlaps: bool
-    ) -> Explained:
-        """Predict some frames, compare with the measured amplitude, and pull the misfit back.
+    ) -> Gradients:
+        """Predict some frames, compare with the measured amplitude, and pull the difference back.
 
         Done block by block, so that what lies between the two transforms stays in the core's cache; the
         results take the place of the patches and the probes.
@@ -79,8 +84,8 @@ class Comparison:
                 overlaps.append(xp.overlaps(basis, exit_change))
             probes[:, block] = exit_change
             patches[block] = pulled_to_object[0] if len(probes) == 1 else pulled_to_object.sum(0)
-        found = np.concatenate(overlaps) if overlaps else None
-        return Explained(patches, xp.project(weights, probes), misfit, found)
+        all_overlaps = np.concatenate(overlaps) if overlaps else None
+        return Gradients(patches, xp.project(weights, probes), misfit, all_overlaps)
 
     def misfits(
         self, frames: Any, canvas: Array, corners: np.ndarray, basis: Array, weights: Array

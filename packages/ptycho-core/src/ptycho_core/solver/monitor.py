@@ -1,23 +1,103 @@
-"""Clock, progress and the decision to stop, for one run of the solver."""
+"""Progress of a run: the protocol by which the descent reports it, and the monitor that passes it on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 from ptycho_core.result.callbacks import Callback, CallbackList, EpochReport, RunStart, StepReport
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
 from ptycho_core.solver.batches import Batch
-from ptycho_core.solver.descent import EpochRecord
 from ptycho_core.solver.schedule import LevelSchedule
+from ptycho_core.solver.state import Solution
 
-__all__ = ["Monitor"]
+__all__ = ["EpochRecord", "Monitor", "Progress", "RunRecord", "Silent"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch as it went; `residual` is the relative amplitude misfit seen while predicting."""
+
+    schedule: LevelSchedule
+    epoch: int
+    n_epochs: int
+    residual: float
+    stepped_back: bool
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """What the search of a start probe and the descent report, and what they ask."""
+
+    def should_stop(self) -> bool:
+        """Return whether to stop after this batch, keeping the present state."""
+        ...
+
+    def epochs_allowed(self, schedule: LevelSchedule, epochs_done: int) -> int:
+        """Return how many epochs of a level there is time for."""
+        ...
+
+    def level_begins(self, schedule: LevelSchedule) -> None:
+        """Note that a level has its data and begins."""
+        ...
+
+    def level_ends(self, schedule: LevelSchedule) -> None:
+        """Note that a level is done."""
+        ...
+
+    def after_step(self, schedule: LevelSchedule, epoch: int, step: int, residual: float) -> None:
+        """Note that so many batches of an epoch are done."""
+        ...
+
+    def after_epoch(self, record: EpochRecord) -> None:
+        """Note that an epoch is done."""
+        ...
+
+    def offer_state(self, present: Callable[[], Solution]) -> None:
+        """Offer the state between two epochs; it is made only if it is asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What has been told so far, as a result keeps it."""
+
+    history: tuple[dict[str, Any], ...]
+    events: tuple[RunEvent, ...]
+    timings: dict[str, float]
+
+
+class Silent:
+    """Progress of work that reports nothing, is never stopped and has no time budget."""
+
+    def should_stop(self) -> bool:
+        return False
+
+    def epochs_allowed(self, schedule: LevelSchedule, epochs_done: int) -> int:
+        return schedule.epochs
+
+    def level_begins(self, schedule: LevelSchedule) -> None:
+        pass
+
+    def level_ends(self, schedule: LevelSchedule) -> None:
+        pass
+
+    def after_step(self, schedule: LevelSchedule, epoch: int, step: int, residual: float) -> None:
+        pass
+
+    def after_epoch(self, record: EpochRecord) -> None:
+        pass
+
+    def offer_state(self, present: Callable[[], Solution]) -> None:
+        pass
 
 
 class Monitor:
-    """Pass progress on to the callbacks, keep the history, and watch the time budget."""
+    """The progress of one run: told to the callbacks, kept as a record, and held within the time budget."""
 
     def __init__(self, callbacks: Sequence[Callback], *, n_frames: int, max_time_s: float | None) -> None:
         self.history: list[dict[str, Any]] = []
@@ -25,6 +105,7 @@ class Monitor:
         self.timings: dict[str, float] = {}
         self.interrupted = False
         self._callbacks = CallbackList(callbacks)
+        self._judge: Callable[[Solution], Reconstruction] | None = None
         self._n_frames = n_frames
         self._max_time_s = max_time_s
         self._started = time.perf_counter()
@@ -39,55 +120,75 @@ class Monitor:
         """Seconds since the run began."""
         return time.perf_counter() - self._started
 
+    def record(self) -> RunRecord:
+        """Return a copy of what has been told so far."""
+        return RunRecord(tuple(self.history), tuple(self.events), dict(self.timings))
+
     def lap(self, name: str) -> None:
         """Book the time since the last lap under a name."""
         now = time.perf_counter()
         self.timings[name] = self.timings.get(name, 0.0) + now - self._lap_started
         self._lap_started = now
 
-    def start(
-        self, scan_name: str, frame_px: int, levels: Sequence[LevelSchedule], batches: Sequence[Batch]
+    def tell(self, *events: RunEvent) -> None:
+        """Record events and pass them on."""
+        for event in events:
+            self.events.append(event)
+            self._callbacks.on_event(event)
+
+    def announce(
+        self,
+        scan: Scan,
+        levels: Sequence[LevelSchedule],
+        batches: Sequence[Batch],
+        *,
+        judge: Callable[[Solution], Reconstruction],
     ) -> None:
-        """Announce the plan."""
-        self._levels, self._batches = levels, batches
+        """Tell what is about to run.
+
+        Args:
+            judge: makes a result of a state on the way, for callbacks that keep it as an interrupted one.
+        """
+        self._levels, self._batches, self._judge = levels, batches, judge
         plans = tuple(level.plan(len(batches)) for level in levels)
         self._callbacks.on_start(
             RunStart(
                 method="solver",
-                scan_name=scan_name,
-                n_frames=self._n_frames,
-                frame_px=frame_px,
+                scan_name=scan.name,
+                n_frames=scan.n_frames,
+                frame_px=scan.frame_px,
                 levels=plans,
                 n_steps=sum(plan.epochs * plan.batches for plan in plans),
             )
         )
 
-    def event(self, kind: str, message: str, **data: Any) -> None:
-        """Record an event and pass it on."""
-        self.events.append(RunEvent(kind, message, data))
-        self._callbacks.on_event(self.events[-1])
-
-    def begin_epochs(self) -> None:
-        """Start the clock of the first epoch of a level."""
+    def level_begins(self, schedule: LevelSchedule) -> None:
+        """Book the time that its data took, and start the clock of its first epoch."""
+        self.lap(f"read_{schedule.size_px}")
         self._epoch_started = time.perf_counter()
 
-    def offer_state(self, make_result: Callable[[], Reconstruction]) -> None:
+    def level_ends(self, schedule: LevelSchedule) -> None:
+        """Book the time of a level."""
+        self.lap(f"level_{schedule.size_px}")
+
+    def offer_state(self, present: Callable[[], Solution]) -> None:
         """Let the callbacks keep the present state; the time they take is not the epoch's."""
-        self._callbacks.on_state(make_result)
+        judge = self._judge
+        if judge is not None:
+            self._callbacks.on_state(lambda: replace(judge(present()), interrupted=True))
         self._epoch_started = time.perf_counter()
 
-    def ask_to_stop(self) -> bool:
+    def should_stop(self) -> bool:
         """Return whether a callback wants to stop or the time is over; the answer stays the same then."""
         if self.interrupted:
             return True
         if self._callbacks.should_stop():
             self.interrupted = True
-            self.event("stopped", "Stopped on request; the image reached so far is kept.")
+            self.tell(RunEvent("stopped", "Stopped on request; the image reached so far is kept."))
         elif self._max_time_s is not None and self.elapsed_s > self._max_time_s:
             self.interrupted = True
-            self.event(
-                "time", f"The time budget of {self._max_time_s:g} s is used up; the image reached is kept."
-            )
+            used_up = f"The time budget of {self._max_time_s:g} s is used up; the image reached is kept."
+            self.tell(RunEvent("time", used_up))
         return self.interrupted
 
     def after_step(self, schedule: LevelSchedule, epoch: int, step: int, residual: float) -> None:
@@ -124,13 +225,14 @@ class Monitor:
             }
         )
         if record.stepped_back:
-            self.event(
-                "backoff",
-                f"The residual rose at {size_px} px, epoch {record.epoch + 1}: "
-                "went back to the best state and halved the steps.",
-                size_px=size_px,
-                epoch=record.epoch + 1,
-                residual=record.residual,
+            where = {"size_px": size_px, "epoch": record.epoch + 1, "residual": record.residual}
+            self.tell(
+                RunEvent(
+                    "backoff",
+                    f"The residual rose at {size_px} px, epoch {record.epoch + 1}: "
+                    "went back to the best state and halved the steps.",
+                    where,
+                )
             )
         self._callbacks.on_epoch(
             EpochReport(

@@ -7,7 +7,6 @@ curvatures; the candidate with the lowest residual starts the run. The given pro
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +16,18 @@ import scipy.fft
 from jaxtyping import Complex64, Float64
 
 from ptycho_core.arrays import Arrays
+from ptycho_core.kernel import Steps
 from ptycho_core.physics.canvas import frequencies
+from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import ScanStatistics, central
-from ptycho_core.solver.batches import Batch
+from ptycho_core.solver.batches import Batch, cut_evenly
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.level import OBJECT_LIMIT, Level, Steps
+from ptycho_core.solver.level import OBJECT_LIMIT, Level
+from ptycho_core.solver.monitor import Progress
 from ptycho_core.solver.spectra import scaled_spectrum
 
-__all__ = [
-    "StartProbe",
-    "search_start_probe",
-]
+__all__ = ["StartProbe", "search_start_probe"]
 
 _FRAMES = 120
 _FRAMES_PER_BATCH = 10
@@ -57,6 +56,20 @@ class StartProbe:
     given_residual: float
     best_residual: float
 
+    def event(self) -> RunEvent:
+        """Say which probe won."""
+        return RunEvent(
+            "start_probe",
+            f"Start probe: {self.describe()} (residual {self.best_residual:.3f}, "
+            f"as given {self.given_residual:.3f}).",
+            {
+                "family": self.family,
+                "value": self.value,
+                "residual": self.best_residual,
+                "given_residual": self.given_residual,
+            },
+        )
+
     def describe(self) -> str:
         """Say in words how the probe was made."""
         if (self.family, self.value) == ("defocus", 0.0):
@@ -75,7 +88,7 @@ def search_start_probe(
     softening: float,
     object_floor: float,
     random: np.random.Generator,
-    ask_to_stop: Callable[[], bool],
+    progress: Progress,
 ) -> StartProbe:
     """Rank start probes by the coarse residual they lead to on the frames nearest to the scan's middle."""
     positions = scan.positions_px
@@ -84,12 +97,11 @@ def search_start_probe(
     part = scan.select(numbers)
     order = random.permutation(part.n_frames)
     n_batches = max(1, part.n_frames // _FRAMES_PER_BATCH)
-    edges = [batch * part.n_frames // n_batches for batch in range(n_batches + 1)]
     whole = slice(0, part.n_frames)
     level = Level(
-        frames.select(part, numbers, order),
+        frames.select(numbers[order]),
         arrays,
-        batches=[Batch(slice(a, b), whole) for a, b in itertools.pairwise(edges)],
+        batches=[Batch(batch, whole) for batch in cut_evenly(whole, n_batches)],
         size_px=statistics.coarse_px,
         background=statistics.background,
         softening=softening,
@@ -118,14 +130,14 @@ def search_start_probe(
     candidates = [("defocus", a) for a in _DEFOCUS] + [("curvature", a) for a in _CURVATURE]
     given = candidates[0]
     for candidate in candidates:
-        if ask_to_stop():
+        if progress.should_stop():
             break
         scores[candidate] = score(candidate) * (_BONUS if candidate == given else 1.0)
     half_widths = dict(_REFINEMENT)
     for _ in range(_REFINEMENT_ROUNDS):
         family, value = min(scores, key=scores.__getitem__) if scores else given
         for neighbour in ((family, value - half_widths[family]), (family, value + half_widths[family])):
-            if neighbour not in scores and not ask_to_stop():
+            if neighbour not in scores and not progress.should_stop():
                 scores[neighbour] = score(neighbour)
         half_widths[family] /= 2
     best = min(scores, key=scores.__getitem__) if scores else given

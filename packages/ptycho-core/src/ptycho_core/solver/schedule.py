@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ptycho_config.models import SolverConfig
+from ptycho_core.kernel import Steps
 from ptycho_core.result.callbacks import LevelPlan
 from ptycho_core.scan.dose import is_smooth
-from ptycho_core.solver.level import Steps
 
 __all__ = ["LevelSchedule", "plan_levels"]
 
@@ -25,7 +25,7 @@ _SHARES = (0.65, 0.15, 0.2)
 _COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
 _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: What the levels take where positions are refined.
-_MOVING_EPOCHS, _MOVING_PATIENCE, _MOVING_PROGRESS = 60, 10, 0.002
+_REFINING_EPOCHS, _REFINING_PATIENCE, _REFINING_PROGRESS = 60, 10, 0.002
 #: Part of a time budget that may be used when a level ends.
 _COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
 #: Part of the last level's epochs over which the steps fall to zero.
@@ -42,7 +42,7 @@ class LevelSchedule:
         patience: the level settles when so many epochs brought less than `progress`; 0: it never does.
         last: the steps fall to zero.
         time_share: part of a time budget that may be used when the level ends.
-        moving: what frames have of their own is found here.
+        refines_positions: the positions of the frames move here; where False they are held.
     """
 
     size_px: int
@@ -56,7 +56,7 @@ class LevelSchedule:
     progress: float = 0.0
     last: bool = False
     time_share: float = 1.0
-    moving: bool = False
+    refines_positions: bool = False
 
     def steps(self, epoch: int, *, scale: float, epochs: int | None = None) -> Steps:
         """Steps of an epoch, counted from 0, of `epochs` (as planned by default), times `scale`."""
@@ -114,7 +114,9 @@ def plan_levels(
     )
     full = LevelSchedule(size_px=final_px, epochs=full_epochs, last=True, **fine)
     if config.refine_positions:
-        return _moving_levels(config, coarse, full, polish_epochs=middle_epochs, warm_start=warm_start)
+        return _levels_with_positions(
+            config, coarse, full, polish_epochs=middle_epochs, warm_start=warm_start
+        )
     if warm_start:
         return [replace(full, epochs=config.epochs or middle_epochs)]
     worthwhile = math.ceil(_PIXELS_COMPARED / (n_frames * final_px**2))
@@ -127,20 +129,26 @@ def plan_levels(
     return [level for level in (coarse, middle, full) if level.epochs]
 
 
-def _moving_levels(
+def _levels_with_positions(
     config: SolverConfig, coarse: LevelSchedule, full: LevelSchedule, *, polish_epochs: int, warm_start: bool
 ) -> Sequence[LevelSchedule]:
     """Plan the levels where frames may move: coarse, full, and full again with the frames where they came to.
 
     Positions settle more slowly than the image: as long as it moves at all, they move too.
     """
-    factor = 1.0 if config.epochs is None else config.epochs / (2 * _MOVING_EPOCHS + polish_epochs)
-    epochs = max(1, round(factor * _MOVING_EPOCHS))
+    factor = 1.0 if config.epochs is None else config.epochs / (2 * _REFINING_EPOCHS + polish_epochs)
+    epochs = max(1, round(factor * _REFINING_EPOCHS))
     share = _MIDDLE_TIME
-    coarse = replace(coarse, epochs=epochs, patience=_MOVING_PATIENCE, progress=_MOVING_PROGRESS, moving=True)
-    moving = replace(full, epochs=epochs, moving=True, time_share=share)
+    coarse = replace(
+        coarse,
+        epochs=epochs,
+        patience=_REFINING_PATIENCE,
+        progress=_REFINING_PROGRESS,
+        refines_positions=True,
+    )
+    refining = replace(full, epochs=epochs, refines_positions=True, time_share=share)
     polish = replace(full, epochs=max(1, round(factor * polish_epochs)))
-    return [moving, polish] if warm_start else [coarse, moving, polish]
+    return [refining, polish] if warm_start else [coarse, refining, polish]
 
 
 def _epochs(config: SolverConfig) -> tuple[int, int, int, int]:

@@ -1,159 +1,313 @@
-"""What a run starts from: photons, background and probe of the scan, or an earlier result on our canvas."""
+"""What a run starts from.
+
+`look_at` reads off the scan what is known before anything is solved: photons, background, the order of the
+frames. Then the start is made, of the scan (`start_from_scan`, with the search of a probe) or of an earlier
+result (`start_from_result`). All of them return what they found out; `events` of each says it in sentences.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Complex64, Float64
+from jaxtyping import Complex64, Float64, Int64
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
+from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import paste
+from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
-from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, ScanStatistics, scan_statistics
+from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, ScanStatistics, mean_and_good, scan_statistics
+from ptycho_core.solver.background import FlatBackground, darkest_counts
+from ptycho_core.solver.batches import Batch, plan_batches
+from ptycho_core.solver.frame_parameters import FrameModel, FrameParameters, reach_px
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.monitor import Monitor
-from ptycho_core.solver.probe_search import search_start_probe
-from ptycho_core.solver.spectra import seed_modes, spectrum_of
-from ptycho_core.solver.windows import canvas_shape
+from ptycho_core.solver.monitor import Progress
+from ptycho_core.solver.probe_search import StartProbe, search_start_probe
+from ptycho_core.solver.schedule import LevelSchedule, plan_levels
+from ptycho_core.solver.spectra import scaled_spectrum, seed_modes, spectrum_of
+from ptycho_core.solver.state import Solution
+from ptycho_core.solver.windows import MARGIN_PX, canvas_shape
 
 __all__ = [
-    "SEARCHABLE_FLOOR",
-    "SOFTENING",
-    "carried_over",
-    "corrected_positions",
-    "dose_carries_an_image",
+    "Look",
+    "Start",
+    "carries_an_image",
     "look_at",
-    "probe_is_searched",
-    "searched_probe",
+    "probe_search_wanted",
+    "probes_can_be_ranked",
+    "softening_counts",
+    "start_from_result",
+    "start_from_scan",
 ]
 
 #: Counts under the square root, as a part of the mean counts per pixel.
-SOFTENING = 1e-5
+_SOFTENING = 1e-5
 #: Above this noise floor of R the coarse residuals of start probes cannot be told apart.
-SEARCHABLE_FLOOR = 0.5
+_SEARCHABLE_FLOOR = 0.5
 
 
-def look_at(scan: Scan, config: SolverConfig, monitor: Monitor) -> ScanStatistics:
-    """Return the statistics of a scan, and tell of them."""
-    statistics = scan_statistics(scan, estimate_background=config.background == "auto")
-    floor = statistics.noise_floor
-    noise = "noise level unknown" if floor is None else f"noise floor of R {floor:.3f}"
-    monitor.event(
-        "statistics",
-        f"{statistics.counts_per_frame:.4g} counts per frame, "
-        f"background {statistics.background:.3g} counts per pixel, {noise}.",
-        counts_per_frame=statistics.counts_per_frame,
-        background=statistics.background,
-        noise_floor=floor,
-    )
-    return statistics
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What is known before anything is solved.
+
+    Attributes:
+        scan: with the positions to start from.
+        positions_given_px: those that the scan came with, where the result has others; else None.
+        order: which frame of the scan is solved in which place.
+        batches: slices of that order.
+        image_reliable: the photons can carry an image.
+        softening: counts per pixel that keep the square root smooth at zero.
+        margin_px: canvas pixels around the windows of all frames.
+    """
+
+    scan: Scan
+    config: SolverConfig
+    statistics: ScanStatistics
+    order: Int64[np.ndarray, " frame"]
+    batches: Sequence[Batch]
+    image_reliable: bool
+    softening: float
+    margin_px: int
+    positions_given_px: Float64[np.ndarray, "frame 2"] | None
+    positions_of_earlier_result: bool
+
+    def events(self) -> list[RunEvent]:
+        """Say what the scan tells, and what to do where there are too few photons."""
+        counts, floor = self.statistics.counts_per_frame, self.statistics.noise_floor
+        events: list[RunEvent] = []
+        if self.positions_of_earlier_result:
+            text = "The positions are those that the result to start from had corrected."
+            events.append(RunEvent("positions", text))
+        noise = "noise level unknown" if floor is None else f"noise floor of R {floor:.3f}"
+        background = self.statistics.background
+        events.append(
+            RunEvent(
+                "statistics",
+                f"{counts:.4g} counts per frame, background {background:.3g} counts per pixel, {noise}.",
+                {"counts_per_frame": counts, "background": background, "noise_floor": floor},
+            )
+        )
+        if not self.image_reliable:
+            side = self.scan.frame_px
+            events.append(
+                RunEvent(
+                    "dose",
+                    f"{counts:.3g} counts per frame of {side} x {side} pixels cannot carry an image: "
+                    f"the noise exceeds the signal (noise floor of R {floor:.2f}). "
+                    "The object is left transparent. Measure longer, or bin the detector; or train a network "
+                    f"on a bright scan with the same probe: `ptycho train --thin-to {counts:.0f}`.",
+                    {"noise_floor": floor},
+                )
+            )
+        return events
 
 
-def dose_carries_an_image(scan: Scan, statistics: ScanStatistics, monitor: Monitor) -> bool:
-    """Return whether there are photons enough; where not, say what to do."""
-    floor = statistics.noise_floor
-    if floor is None or floor < HOPELESS_NOISE_FLOOR:
-        return True
-    monitor.event(
-        "dose",
-        f"{statistics.counts_per_frame:.3g} counts per frame of {scan.frame_px} x "
-        f"{scan.frame_px} pixels cannot carry an image: the noise exceeds the signal "
-        f"(noise floor of R {floor:.2f}). The object is left transparent. "
-        "Measure longer, or bin the detector; or train a network on a bright scan with the same probe: "
-        f"`ptycho train --thin-to {statistics.counts_per_frame:.0f}`.",
-        noise_floor=floor,
-    )
-    return False
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What the descent starts from, and the levels that it goes through.
+
+    Attributes:
+        solution: object and probe.
+        levels: from coarse to full; none where the photons carry no image.
+        frame_parameters: what is found for each frame; None where nothing is. The descent changes them.
+        flat_background: a background to find; None where it is kept. The descent changes it.
+        searched: the start probe that a search found; None where there was no search.
+        search_refused: a search was wanted, but the photons are too few to tell probes apart.
+    """
+
+    solution: Solution
+    levels: Sequence[LevelSchedule]
+    frame_parameters: FrameParameters | None
+    flat_background: FlatBackground | None
+    searched: StartProbe | None = None
+    search_refused: bool = False
+
+    def events(self) -> list[RunEvent]:
+        """Say what is found for each frame, and which probe the run starts from."""
+        events: list[RunEvent] = []
+        if self.frame_parameters is not None:
+            named = self.frame_parameters.model.describe()
+            text = f"Found for each frame: {named}; without the compiled kernel."
+            events.append(RunEvent("frame_parameters", text))
+        if self.search_refused:
+            text = "Too few counts to search a start probe; the given one is used."
+            events.append(RunEvent("start_probe", text))
+        if self.searched is not None:
+            events.append(self.searched.event())
+        return events
 
 
-def probe_is_searched(config: SolverConfig, statistics: ScanStatistics, monitor: Monitor) -> bool:
-    """Return whether a better start probe is looked for; where photons are too few for it, say so."""
-    if not config.probe_search or config.effort == "fast":
-        return False
-    floor = statistics.noise_floor
-    if floor is None or floor < SEARCHABLE_FLOOR:
-        return True
-    monitor.event("start_probe", "Too few counts to search a start probe; the given one is used.")
-    return False
-
-
-def searched_probe(
-    scan: Scan,
-    frames: OrderedFrames,
-    statistics: ScanStatistics,
-    arrays: Arrays,
-    config: SolverConfig,
-    *,
-    softening: float,
-    random: np.random.Generator,
-    monitor: Monitor,
-) -> Complex64[np.ndarray, "n n"]:
-    """Search a better start probe, and tell which one it is."""
-    found = search_start_probe(
-        scan,
-        frames,
-        statistics,
-        arrays,
-        softening=softening,
-        object_floor=config.object_floor,
-        random=random,
-        ask_to_stop=monitor.ask_to_stop,
-    )
-    monitor.lap("start_probe")
-    monitor.event(
-        "start_probe",
-        f"Start probe: {found.describe()} (residual {found.best_residual:.3f}, "
-        f"as given {found.given_residual:.3f}).",
-        family=found.family,
-        value=found.value,
-        residual=found.best_residual,
-        given_residual=found.given_residual,
-    )
-    return found.probe
-
-
-def corrected_positions(scan: Scan, start: Reconstruction, monitor: Monitor) -> Scan:
-    """Return the scan with the positions that an earlier result of it corrected."""
-    given = start.positions_given_px
-    if given is None or given.shape != scan.positions_px.shape or not np.allclose(given, scan.positions_px):
-        return scan
-    monitor.event("positions", "The positions are those that the result to start from had corrected.")
-    return replace(scan, positions_px=start.positions_px)
-
-
-def carried_over(
-    start: Reconstruction, scan: Scan, *, margin_px: int, probe_modes: int
-) -> tuple[
-    Complex64[np.ndarray, "height width"], Complex64[np.ndarray, "mode n n"], Float64[np.ndarray, " 2"]
-]:
-    """Return an earlier object on our canvas, its probe's spectra, and the shift of our positions there.
+def look_at(
+    scan: Scan, config: SolverConfig, random: np.random.Generator, *, earlier: Reconstruction | None = None
+) -> Look:
+    """Find out what the scan tells, and in which batches its frames are solved.
 
     Args:
-        margin_px: of our canvas.
-        probe_modes: how many are wanted; those that are missing are seeded.
+        earlier: a result of this scan to start from; positions that it corrected are taken over.
     Raises:
-        ConfigError: its frames had another size.
+        ConfigError: the frames of the earlier result had another size.
     """
-    if start.frame_px != scan.frame_px:
-        raise ConfigError(
-            f"`start` has a probe of {start.frame_px} px and the scan has frames of {scan.frame_px} px. "
-            "Start from a result of frames of the same size."
+    given_px, corrected = scan.positions_px, False
+    if earlier is not None:
+        if earlier.frame_px != scan.frame_px:
+            raise ConfigError(
+                f"`start` has a probe of {earlier.frame_px} px and the scan has frames of {scan.frame_px} px."
+                " Start from a result of frames of the same size."
+            )
+        corrected = _corrected_positions(earlier, scan)
+        scan = replace(scan, positions_px=earlier.positions_px) if corrected else scan
+    statistics = scan_statistics(scan, estimate_background=config.background == "auto")
+    order, batches = plan_batches(
+        scan.positions_px,
+        frame_px=scan.frame_px,
+        frames_per_batch=config.frames_per_batch,
+        random=random,
+    )
+    reach = reach_px(config.position_bound, scan.positions_px) if config.refine_positions else 0
+    return Look(
+        scan=scan,
+        config=config,
+        statistics=statistics,
+        order=order,
+        batches=batches,
+        image_reliable=carries_an_image(statistics),
+        softening=softening_counts(statistics, scan.frame_px),
+        margin_px=MARGIN_PX + reach,
+        positions_given_px=given_px if config.refine_positions or corrected else None,
+        positions_of_earlier_result=corrected,
+    )
+
+
+def softening_counts(statistics: ScanStatistics, frame_px: int) -> float:
+    """Counts per pixel that keep the square root of a prediction smooth at zero."""
+    return _SOFTENING * statistics.counts_per_frame / frame_px**2
+
+
+def carries_an_image(statistics: ScanStatistics) -> bool:
+    """Return whether there are photons enough for an image."""
+    return statistics.noise_floor is None or statistics.noise_floor < HOPELESS_NOISE_FLOOR
+
+
+def probe_search_wanted(config: SolverConfig) -> bool:
+    """Return whether a better start probe is to be looked for."""
+    return config.probe_search and config.effort != "fast"
+
+
+def probes_can_be_ranked(statistics: ScanStatistics) -> bool:
+    """Return whether there are photons enough to tell start probes apart by their coarse residuals."""
+    return statistics.noise_floor is None or statistics.noise_floor < _SEARCHABLE_FLOOR
+
+
+def start_from_scan(
+    look: Look,
+    frames: OrderedFrames,
+    arrays: Arrays,
+    random: np.random.Generator,
+    progress: Progress,
+) -> Start:
+    """Start from a transparent object and the scan's probe, or a better one that a search found."""
+    scan, config, statistics = look.scan, look.config, look.statistics
+    parameters = _frame_parameters(look, random)
+    wanted = look.image_reliable and probe_search_wanted(config)
+    searched: StartProbe | None = None
+    if wanted and probes_can_be_ranked(statistics):
+        searched = search_start_probe(
+            scan,
+            frames,
+            statistics,
+            arrays,
+            softening=look.softening,
+            object_floor=config.object_floor,
+            random=random,
+            progress=progress,
         )
-    # Where the earlier canvas lies against ours: whole pixels are copied, the rest moves the positions.
-    ours = scan.positions_px.min(axis=0) - scan.frame_px // 2 - margin_px
-    offset = ours - start.origin_px
-    whole = np.round(offset).astype(np.int64)
-    shift_px = offset - whole
-    corners = np.round(scan.positions_px - scan.positions_px.min(axis=0) + shift_px + margin_px)
-    shape = canvas_shape(corners.astype(np.int64), scan.frame_px, margin_px)
-    obj = np.ones(shape, np.complex64)
-    paste(obj, start.object, whole)
-    spectra = spectrum_of(start.probe).astype(np.complex64)
-    if len(spectra) < probe_modes:
-        extra = seed_modes(spectra[0], probe_modes)
+    probe = scan.probe[0] if searched is None else searched.probe
+    spectra = seed_modes(scaled_spectrum(probe, scan, statistics.counts_per_frame), config.probe_modes)
+    return Start(
+        Solution(spectra, np.zeros(2), _no_variations(config, spectra)),
+        levels=_levels(look, warm_start=False) if look.image_reliable else (),
+        frame_parameters=parameters,
+        flat_background=_flat_background(look),
+        searched=searched,
+        search_refused=wanted and searched is None,
+    )
+
+
+def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Generator) -> Start:
+    """Go on from an earlier result, at full resolution; modes that it lacks are seeded."""
+    config = look.config
+    parameters = _frame_parameters(look, random)
+    obj, shift_px = _on_our_canvas(earlier, look.scan, look.margin_px)
+    spectra = spectrum_of(earlier.probe).astype(np.complex64)
+    if len(spectra) < config.probe_modes:
+        extra = seed_modes(spectra[0], config.probe_modes)
         spectra = np.concatenate([spectra, extra[len(spectra) :]])
-    return obj, spectra[:probe_modes], shift_px
+    spectra = spectra[: config.probe_modes]
+    return Start(
+        Solution(spectra, shift_px, _no_variations(config, spectra), obj),
+        levels=_levels(look, warm_start=True),
+        frame_parameters=parameters,
+        flat_background=_flat_background(look),
+    )
+
+
+def _levels(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
+    scan = look.scan
+    return plan_levels(
+        look.config,
+        coarse_px=scan.frame_px if warm_start else look.statistics.coarse_px,
+        frame_px=scan.frame_px,
+        n_frames=scan.n_frames,
+        warm_start=warm_start,
+    )
+
+
+def _frame_parameters(look: Look, random: np.random.Generator) -> FrameParameters | None:
+    model = FrameModel.of(look.config)
+    if model.empty:
+        return None
+    return FrameParameters(model, look.scan.positions_px[look.order], look.order, random)
+
+
+def _flat_background(look: Look) -> FlatBackground | None:
+    if not look.config.refine_background:
+        return None
+    return FlatBackground(look.statistics.background, at_most=darkest_counts(*mean_and_good(look.scan)))
+
+
+def _no_variations(
+    config: SolverConfig, spectra: Complex64[np.ndarray, "mode n n"]
+) -> Complex64[np.ndarray, "mode variation n n"]:
+    """Variations of the probe, all of them 0: the weights are random, and the first step makes them."""
+    return np.zeros((len(spectra), config.probe_variations, *spectra.shape[1:]), np.complex64)
+
+
+def _corrected_positions(earlier: Reconstruction, scan: Scan) -> bool:
+    """Return whether an earlier result corrected the positions of this scan."""
+    given_px = earlier.positions_given_px
+    return (
+        given_px is not None
+        and given_px.shape == scan.positions_px.shape
+        and np.allclose(given_px, scan.positions_px)
+    )
+
+
+def _on_our_canvas(
+    earlier: Reconstruction, scan: Scan, margin_px: int
+) -> tuple[Complex64[np.ndarray, "height width"], Float64[np.ndarray, " 2"]]:
+    """Return an earlier object on our canvas, and the shift of our positions there.
+
+    Whole pixels are copied, the rest moves the positions: nothing is interpolated.
+    """
+    least_px = scan.positions_px.min(axis=0)
+    ours_px = least_px - scan.frame_px // 2 - margin_px
+    (whole,), (shift_px,) = whole_and_rest((ours_px - earlier.origin_px)[None])
+    corners, _ = whole_and_rest(scan.positions_px - least_px + shift_px + margin_px)
+    obj = np.ones(canvas_shape(corners, scan.frame_px, margin_px), np.complex64)
+    paste(obj, earlier.object, whole)
+    return obj, shift_px

@@ -1,4 +1,4 @@
-"""The probe and the object of a level while they are found, and their steps.
+"""Object and probe while they are found: in steps at one level, and as a whole from level to level.
 
 The probe is held as its spectrum with the zero frequency in the centre, so that a level is a plain crop of
 the data as stored; its inverse transform is the probe times a chessboard of signs, which no modulus
@@ -10,14 +10,47 @@ D. Johnson and P. Li, Optica 4 (2017) 736, 10.1364/OPTICA.4.000736; here the lig
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from jaxtyping import Complex64, Float64
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import Steps
+from ptycho_core.physics.canvas import resample_object
 from ptycho_core.solver.frames import room_for
 from ptycho_core.solver.windows import Window
 
-__all__ = ["ObjectState", "ProbeState"]
+__all__ = ["ObjectState", "ProbeState", "Solution"]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Object and probe between two levels, at the start and at the end.
+
+    Attributes:
+        spectra: (P, N, N) complex64, spectra of the probe's modes at all frequencies of the detector.
+        shift_px: (y, x) by which all positions are moved on the canvas, in pixels of the full detector.
+        variations: (P, L, N, N) complex64, spectra of the OPR modes; L = 0 where there are none.
+        object: (H, W) complex64 on its canvas; None where it is transparent.
+        scale: canvas pixels per pixel of the full detector.
+    """
+
+    spectra: Complex64[np.ndarray, "mode n n"]
+    shift_px: Float64[np.ndarray, " 2"]
+    variations: Complex64[np.ndarray, "mode variation n n"]
+    object: Complex64[np.ndarray, "height width"] | None = None
+    scale: float = 1.0
+
+    def object_on(
+        self, shape: tuple[int, int], *, scale: float, margin_px: int
+    ) -> Complex64[np.ndarray, "height width"]:
+        """Return the object on a canvas of that shape and scale; resampled only if they are others."""
+        if self.object is None:
+            return np.ones(shape, np.complex64)
+        if (self.scale, self.object.shape) == (scale, shape):
+            return self.object
+        return resample_object(self.object, shape, margin_px=margin_px, old_scale=self.scale, new_scale=scale)
 
 
 class ProbeState:
@@ -25,7 +58,7 @@ class ProbeState:
 
     Attributes:
         spectrum: (P, n, n) complex64.
-        variations: (P, L, n, n) complex64, spectra that each frame adds in its own measure.
+        variations: (P, L, n, n) complex64, spectra that each frame adds with its weights (OPR).
         velocity: (P, n, n) of the spectrum.
     """
 
@@ -70,10 +103,10 @@ class ProbeState:
                 basis[:, places] = self._xp.ifft2(spectrum[:, None] * self._filters[None])
             return basis
 
-        def fill(lane: slice) -> None:
-            basis[:, lane] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, lane])
+        def fill(chunk: slice) -> None:
+            basis[:, chunk] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, chunk])
 
-        self._xp.run_lanes(fill, n_basis, n_modes * n**2)
+        self._xp.map_chunks(fill, n_basis, n_modes * n**2)
         return basis
 
     def light(self) -> Array:
@@ -81,7 +114,7 @@ class ProbeState:
         return self._xp.intensity(self._xp.ifft2(self._xp.copy(self.spectrum))[:, None])[0]
 
     def move(self, gradients: list[Array], n_frames: int, steps: Steps) -> None:
-        """Move down the gradients by the basis functions that the lanes of a batch found, with momentum."""
+        """Move down the gradients by the basis functions, one of each chunk of a batch, with momentum."""
         if not steps.probe_step:
             return
         xp, n_basis = self._xp, self._filters.shape[0]
@@ -155,7 +188,7 @@ class ObjectState:
     def move(
         self, window: Window, corners: np.ndarray, light: Array, gradients: list[Array], steps: Steps
     ) -> None:
-        """Move a part of the canvas down the gradients (f, n, n) of a batch's lanes, with momentum.
+        """Move a part of the canvas down the gradients (f, n, n) of a batch's chunks, with momentum.
 
         Args:
             corners: of the frames in this window.

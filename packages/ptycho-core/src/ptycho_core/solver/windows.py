@@ -1,4 +1,8 @@
-"""Where the frames lie on the canvas of a level, and the weights that move the probe between its pixels."""
+"""Where the frames lie on the canvas of a level.
+
+A window is cut at the nearest whole pixel, halves upwards as everywhere (`physics.whole_and_rest`); the rest
+of the position moves the probe, by weights of its basis functions (`shifts`).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_core.arrays import Array, Arrays
+from ptycho_core.physics import whole_and_rest
 from ptycho_core.solver.batches import Batch
-from ptycho_core.solver.frame_parameters import FrameFreedoms
+from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.shifts import shift_weights
 
@@ -39,24 +44,24 @@ class Windows:
         size_px: int,
         shift_px: np.ndarray | None,
         degree: int,
-        own: FrameFreedoms | None,
+        parameters: FrameParameters | None,
         margin_px: int,
         shape: tuple[int, int] | None,
     ) -> None:
         """Place the frames; the arguments are those of `Level`."""
         self.scale = size_px / frames.frame_px
         self._xp, self._size_px, self._degree = arrays, size_px, degree
-        self._reach = 0 if own is None else margin_px  # frames with freedoms may move
+        self._reach = 0 if parameters is None else margin_px  # positions may be refined
         positions = frames.positions_px - frames.least_px
         if shift_px is not None:
             positions = positions + shift_px
         self._nominal = positions * self.scale + margin_px
-        self.corners = np.round(self._nominal).astype(np.int64)
+        self.corners, remainders_px = whole_and_rest(self._nominal)
         self.shape = shape or canvas_shape(self.corners, size_px, margin_px)
-        if own is None:
-            self.weights: Array = arrays.asarray(shift_weights(self._nominal - self.corners, degree))
+        if parameters is None:
+            self.weights: Array = arrays.asarray(shift_weights(remainders_px, degree))
         else:
-            self.place(own)
+            self.place(parameters)
 
     def __len__(self) -> int:
         return len(self.corners)
@@ -66,23 +71,23 @@ class Windows:
         """Middle (y, x) of the positions on the canvas."""
         return (self._nominal.min(axis=0) + self._nominal.max(axis=0)) / 2 + self._size_px // 2
 
-    def place(self, own: FrameFreedoms, frames: slice | None = None) -> None:
+    def place(self, parameters: FrameParameters, frames: slice | None = None) -> None:
         """Put the windows and the weights of some frames, or of all, where their positions are now."""
         chosen = slice(0, len(self)) if frames is None else frames
-        wanted = self._wanted(own, chosen)
-        self.corners[chosen] = np.round(wanted)
-        rows = self._xp.asarray(own.rows(chosen, wanted - self.corners[chosen], self._degree))
+        self.corners[chosen], remainders_px = whole_and_rest(self._positions_px(parameters, chosen))
+        rows = self._xp.asarray(parameters.basis_weights(chosen, remainders_px, self._degree))
         if frames is None:
             self.weights = rows
         else:
             self.weights[frames] = rows
 
-    def remainders_px(self, own: FrameFreedoms, frames: Any) -> Float64[np.ndarray, "frame 2"]:
+    def remainders_px(self, parameters: FrameParameters, frames: Any) -> Float64[np.ndarray, "frame 2"]:
         """Return what is left of the positions of some frames beside their corners."""
-        return self._wanted(own, frames) - self.corners[frames]
+        return self._positions_px(parameters, frames) - self.corners[frames]
 
-    def _wanted(self, own: FrameFreedoms, frames: Any) -> np.ndarray:
-        return self._nominal[frames] + own.correction_px[frames] * self.scale
+    def _positions_px(self, parameters: FrameParameters, frames: Any) -> np.ndarray:
+        """Top-left corners (y, x) of some windows, fractions included."""
+        return self._nominal[frames] + parameters.correction_px[frames] * self.scale
 
     def of(self, batch: Batch) -> Window:
         """Return the part of the canvas that the frames of a batch's cell can reach."""

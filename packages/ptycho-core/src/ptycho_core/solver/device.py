@@ -1,4 +1,4 @@
-"""Decide which arrays the solver runs on (POLICY-001 for explicit choices)."""
+"""Decide on which arrays and which device the solver runs (POLICY-001 for explicit choices)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.arrays import Arrays, array_libraries, load_arrays
 from ptycho_core.kernel import Kernel, load_kernel
+from ptycho_core.result.history import RunEvent
 
 __all__ = ["ArraysChoice", "choose_arrays"]
 
@@ -18,17 +19,21 @@ _GPU = ("cuda", "gpu")
 
 @dataclass(frozen=True)
 class ArraysChoice:
-    """Which arrays were chosen, on which device, with how many lanes, and why."""
+    """Which arrays were chosen, on which device, with how many threads, and why."""
 
     arrays: str
     device: str
-    lanes: int
+    threads: int
     kernel: str
     message: str
 
+    def event(self) -> RunEvent:
+        """Say what was chosen, and why."""
+        return RunEvent("arrays", self.message, self.record())
+
     def record(self) -> dict[str, Any]:
         """Return the choice as data for `run.json`."""
-        return {"arrays": self.arrays, "device": self.device, "threads": self.lanes, "kernel": self.kernel}
+        return {"arrays": self.arrays, "device": self.device, "threads": self.threads, "kernel": self.kernel}
 
 
 def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoice]:
@@ -46,7 +51,7 @@ def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoic
     kernel = _kernel(execution.kernel, device)
     arrays.kernel = kernel.library
     message = f"Solver arrays: {name} on {device} ({reason}); {kernel.message}."
-    return arrays, ArraysChoice(name, device, arrays.lanes, kernel.message, message)
+    return arrays, ArraysChoice(name, device, arrays.threads, kernel.message, message)
 
 
 def _kernel(wanted: str, device: str) -> Kernel:

@@ -1,0 +1,97 @@
+"""Make a result of a solution: object at the full pixel, refined positions, gauge, judgement, record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex64, Float64
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.physics import whole_and_rest
+from ptycho_core.result.assemble import make_reconstruction
+from ptycho_core.result.provenance import solver_provenance
+from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.solver.frame_parameters import FrameParameters
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.monitor import RunRecord
+from ptycho_core.solver.spectra import probe_of
+from ptycho_core.solver.start import Look
+from ptycho_core.solver.state import Solution
+from ptycho_core.solver.windows import canvas_shape
+
+__all__ = ["finish"]
+
+
+def finish(
+    solution: Solution,
+    parameters: FrameParameters | None,
+    look: Look,
+    frames: OrderedFrames,
+    record: RunRecord,
+    *,
+    execution: SolverExecutionConfig,
+    resolved: dict[str, Any],
+) -> Reconstruction:
+    """Judge a solution and record how it came about.
+
+    Args:
+        solution: its object is overwritten.
+        execution, resolved: where the run was asked to take place, and where it did.
+    """
+    obj, origin_px = _at_full_pixel(solution, look)
+    scan = look.scan
+    if parameters is not None and look.config.refine_positions:
+        correction_px, common_px = _corrections(parameters, look)
+        scan = replace(scan, positions_px=scan.positions_px + correction_px - common_px)
+        origin_px = origin_px - common_px
+    return make_reconstruction(
+        scan,
+        obj=obj,
+        probe=probe_of(solution.spectra),
+        origin_px=origin_px,
+        method="solver",
+        overwrite_obj=True,
+        frames=frames.as_measured(),
+        positions_given_px=look.positions_given_px,
+        frame_intensity=_frame_intensity(parameters, look),
+        image_reliable=look.image_reliable,
+        history=record.history,
+        events=record.events,
+        timings=record.timings,
+        provenance=solver_provenance(scan, look.config, execution, resolved),
+    )
+
+
+def _at_full_pixel(
+    solution: Solution, look: Look
+) -> tuple[Complex64[np.ndarray, "height width"], Float64[np.ndarray, " 2"]]:
+    """Return the object at the pixel of the full frame, and where its canvas lies in the scan."""
+    scan, margin_px = look.scan, look.margin_px
+    on_canvas_px = scan.positions_px - scan.positions_px.min(axis=0) + solution.shift_px + margin_px
+    corners, _ = whole_and_rest(on_canvas_px)
+    shape = canvas_shape(corners, scan.frame_px, margin_px)
+    origin_px = scan.positions_px[0] - (on_canvas_px[0] + scan.frame_px // 2)
+    return solution.object_on(shape, scale=1.0, margin_px=margin_px), origin_px
+
+
+def _corrections(
+    parameters: FrameParameters, look: Look
+) -> tuple[Float64[np.ndarray, "frame 2"], Float64[np.ndarray, " 2"]]:
+    """Return the corrections of the positions in the order of the scan, and what all have in common.
+
+    Where the whole scan stands cannot be told from the frames, so the common part moves the canvas instead.
+    """
+    correction_px = np.empty_like(parameters.correction_px)
+    correction_px[look.order] = parameters.correction_px
+    return correction_px, correction_px.mean(axis=0)
+
+
+def _frame_intensity(parameters: FrameParameters | None, look: Look) -> Float64[np.ndarray, " frame"] | None:
+    """Return the intensity of each frame relative to the mean, in the order of the scan."""
+    if parameters is None or not parameters.model.intensity:
+        return None
+    intensity = np.empty(look.scan.n_frames)
+    intensity[look.order] = parameters.intensity()
+    return intensity
