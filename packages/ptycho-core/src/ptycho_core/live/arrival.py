@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 
 __all__ = ["Arrival", "Source"]
 
@@ -35,7 +35,7 @@ class Source(Protocol):
 
     name: str
 
-    def head(self) -> Arrays:
+    def head(self) -> RawScan:
         """Return what is known beside frames and positions: probe, mask, lengths; its `frames` are unused."""
         ...
 

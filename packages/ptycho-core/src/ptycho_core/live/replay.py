@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.scan import Scan
 
@@ -23,9 +23,9 @@ class Replay:
         self._began: float | None = None
         self._given = 0
 
-    def head(self) -> Arrays:
+    def head(self) -> RawScan:
         scan = self._scan
-        return Arrays(
+        return RawScan(
             name=scan.name,
             format="NPZ",
             frames=np.empty((0, 0, 0)),
