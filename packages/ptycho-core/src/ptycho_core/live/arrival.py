@@ -31,7 +31,7 @@ class Arrival:
 
 @runtime_checkable
 class Source(Protocol):
-    """Frames that come while we look. Nobody else needs to know whether from a file, a folder or a replay."""
+    """Frames that come while we look, whether from a file, a folder or a replay."""
 
     name: str
 

@@ -112,12 +112,12 @@ class FrameFiles:
             status = file.stat()
             seen = (status.st_size, status.st_mtime_ns)
             if self._failed.get(file.name, (None, ""))[0] == seen:
-                return None  # nobody has written it on since it could not be read
-            frame, own = _read(file)
+                return None  # it has not changed since it could not be read
+            frame, position_inside = _read(file)
         except (OSError, DataError) as error:
             self._failed[file.name] = (seen if not isinstance(error, OSError) else (0, 0), str(error))
             return None
-        position = own if positions is None else np.asarray(positions[index])
+        position = position_inside if positions is None else np.asarray(positions[index])
         if position is None:
             self._without_position[file.name] = index
             return None

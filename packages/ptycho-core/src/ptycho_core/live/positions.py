@@ -98,7 +98,7 @@ def _header(path: Path) -> NpyHeader:
 
 
 def without_blank_end(positions: np.ndarray) -> np.ndarray:
-    """Leave out the rows at the end that nobody has written yet: zeros, or NaN."""
+    """Leave out the rows at the end that are not written yet: zeros, or NaN."""
     values = np.asarray(positions)
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         return values

@@ -14,7 +14,7 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """The frames of a scan, so many a second by the clock, whether or not somebody takes them."""
+    """The frames of a scan, so many a second by the clock, whether or not they are taken."""
 
     def __init__(self, scan: Scan, frames_per_second: float) -> None:
         """Begin with the first call of `poll`."""

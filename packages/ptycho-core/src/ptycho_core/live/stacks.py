@@ -78,7 +78,7 @@ class GrowingStack:
         return found
 
     def _be_patient(self, error: Exception, now: float, *, last: bool) -> None:
-        """Take what cannot be read for unfinished, unless nobody writes it any more."""
+        """Take what cannot be read for unfinished, unless it has not changed for long."""
         try:
             status = self._path.stat()
             seen = (status.st_size, status.st_mtime_ns)
