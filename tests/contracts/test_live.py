@@ -10,7 +10,7 @@ import pytest
 
 from ptycho_config.errors import ConfigError
 from ptycho_core import Scan
-from ptycho_core.io.checked_scan import Arrays
+from ptycho_core.io import RawScan
 from ptycho_core.learning.trained import Trained
 from ptycho_core.live import Arrival, ByNetwork, Intake
 from ptycho_core.simulate import simulate_scan
@@ -21,8 +21,8 @@ class Silent:
 
     name, expected, ended = "silent", None, True
 
-    def head(self) -> Arrays:
-        return Arrays(name="silent", frames=np.empty((0, 0, 0)), positions_px=None)
+    def head(self) -> RawScan:
+        return RawScan(name="silent", frames=np.empty((0, 0, 0)), positions_px=None)
 
     def poll(self, *, last: bool = False) -> list[Arrival]:
         return []

@@ -137,9 +137,9 @@ def door_takes_metres() -> None:
 
 
 def corner_taken_for_the_centre() -> None:
-    from ptycho_core.io import frame_values as frame_reading
+    from ptycho_core.io import checked_scan
 
-    frame_reading.find_dc = lambda pattern: ("center", "somebody said so")
+    checked_scan.find_dc = lambda pattern: ("center", "the sabotage says so")
 
 
 def counts_taken_for_amplitude() -> None:
@@ -206,15 +206,15 @@ def tensorflow_core_sees_no_collapse() -> None:
 
 
 def transposition_is_silent() -> None:
-    from ptycho_core.io import checked_scan as door
+    from ptycho_core.io import checked_scan
 
-    door._say_which_axis = nothing
+    checked_scan.warn_of_the_frame_axis = nothing
 
 
 def transposition_is_said_twice() -> None:
-    from ptycho_core.io import checked_scan as door
+    from ptycho_core.io import checked_scan
 
-    door._say_which_axis = twice(door._say_which_axis)
+    checked_scan.warn_of_the_frame_axis = twice(checked_scan.warn_of_the_frame_axis)
 
 
 # NORMALIZATION-001

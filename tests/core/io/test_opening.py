@@ -13,7 +13,8 @@ import pytest
 
 from ptycho_config.errors import ConfigError, DataError, PolicyWarning
 from ptycho_core import Scan, open_scan
-from ptycho_core.io import checked_scan as door
+from ptycho_core.io import RawScan, ReadOptions
+from ptycho_core.io.checked_scan import admit
 from ptycho_core.io.product import write_product
 
 Arrays = dict[str, np.ndarray]
@@ -366,9 +367,11 @@ def test_one_frame_and_one_column_are_scans(arrays: Arrays, save: Save) -> None:
 
 @pytest.mark.parametrize("wrong", [{"measurement": "photons"}, {"dc": "middle"}])
 def test_impossible_choices_are_configuration_errors(wrong: dict[str, str], arrays: Arrays) -> None:
-    given = door.Arrays(name="scan", frames=arrays["diff3d"], positions_px=np.zeros((25, 2)))
+    given = RawScan(name="scan", frames=arrays["diff3d"], positions_px=np.zeros((25, 2)))
+    options = ReadOptions()
+    vars(options).update(wrong)  # as where types are not checked while tests run
     with pytest.raises(ConfigError, match="Expected one of auto, "):
-        door.admit(given, **wrong)
+        admit(given, options)
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, np.inf, np.nan])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
 from ptycho_core import Scan, open_scan
-from ptycho_core.io.checked_scan import Arrays
+from ptycho_core.io import RawScan, ReadOptions
 from ptycho_core.live import Arrival, Intake
 from ptycho_core.simulate import simulate_scan
 
@@ -25,12 +25,12 @@ class Given:
 
     name = "given"
 
-    def __init__(self, arrays: Arrays | None = None) -> None:
-        self._arrays = arrays or Arrays(
+    def __init__(self, arrays: RawScan | None = None) -> None:
+        self._arrays = arrays or RawScan(
             name="given", frames=np.empty((0, 0, 0)), positions_px=None, probe=SCAN.probe
         )
 
-    def head(self) -> Arrays:
+    def head(self) -> RawScan:
         return self._arrays
 
     def poll(self, *, last: bool = False) -> list[Arrival]:
@@ -125,7 +125,7 @@ def test_nothing_usable_is_said_in_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "door",
+    "options",
     [
         {"frames_orientation": "transpose", "positions_orientation": "flip-y"},
         {"crop_px": 24},
@@ -134,13 +134,14 @@ def test_nothing_usable_is_said_in_the_end() -> None:
         {"dc": "corner"},
         {"measurement": "amplitude"},
     ],
-    ids=lambda door: ",".join(door),
+    ids=lambda options: ",".join(options),
 )
-def test_frames_are_read_as_the_door_reads_a_finished_scan(door: dict, tmp_path: Path) -> None:
+def test_frames_are_read_as_those_of_a_finished_scan(options: dict, tmp_path: Path) -> None:
     np.save(tmp_path / "frames.npy", COUNTS)
     np.save(tmp_path / "positions.npy", SCAN.positions_px)
-    offline = open_scan(tmp_path / "frames.npy", positions_file=tmp_path / "positions.npy", **door)
-    intake = Intake(Given(Arrays(name="given", frames=np.empty((0, 0, 0)), positions_px=None)), door)
+    offline = open_scan(tmp_path / "frames.npy", positions_file=tmp_path / "positions.npy", **options)
+    given = Given(RawScan(name="given", frames=np.empty((0, 0, 0)), positions_px=None))
+    intake = Intake(given, ReadOptions(**options))
     intake.take([arrival(index) for index in range(30)])
     live: Scan = intake.scan()
     np.testing.assert_allclose(live.positions_px, offline.positions_px, rtol=1e-9)

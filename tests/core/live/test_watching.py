@@ -14,7 +14,7 @@ from ptycho_config.errors import DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, Scan, save_scan, solve
-from ptycho_core.io.checked_scan import Arrays
+from ptycho_core.io import RawScan
 from ptycho_core.live import Arrival, BySolver, LiveOptions, LiveReport, open_source, watch
 from ptycho_core.live.feed import Feed
 from ptycho_core.result.history import RunEvent
@@ -32,8 +32,8 @@ class Script:
     def __init__(self, scan: Scan, looks: list[list[Arrival]], *, failing: Exception | None = None) -> None:
         self._scan, self._looks, self._failing = scan, list(looks), failing
 
-    def head(self) -> Arrays:
-        return Arrays(name="script", frames=np.empty((0, 0, 0)), positions_px=None, probe=self._scan.probe)
+    def head(self) -> RawScan:
+        return RawScan(name="script", frames=np.empty((0, 0, 0)), positions_px=None, probe=self._scan.probe)
 
     def poll(self, *, last: bool = False) -> list[Arrival]:
         if not self._looks and self._failing is not None:

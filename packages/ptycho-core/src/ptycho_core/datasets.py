@@ -82,7 +82,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def nearest_name(text: str) -> str | None:
-    """Return the data set that somebody who typed `text` may have meant."""
+    """Return the data set whose name `text` may be a misspelling of, None where there is none."""
     return next(iter(difflib.get_close_matches(text.lower(), DATASETS, n=1, cutoff=0.6)), None)
 
 

@@ -21,7 +21,18 @@ import platformdirs
 
 from ptycho_config.errors import OutputError
 
-__all__ = ["CACHE_DIR_VARIABLE", "cache_directory"]
+__all__ = [
+    "CACHE_DIR_VARIABLE",
+    "atomic_path",
+    "cache_directory",
+    "expanded",
+    "jsonable",
+    "make_directory",
+    "reserve",
+    "write_json",
+    "write_npz",
+    "write_text",
+]
 
 _ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
 _LOCAL_HEADER_BYTES = 30
@@ -92,6 +103,14 @@ def make_directory(directory: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     return path
+
+
+def expanded(path: str | Path) -> Path:
+    """Replace a leading `~` by the home directory, where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the system knows no such user
+        return Path(path)
 
 
 def write_text(path: str | Path, text: str) -> Path:

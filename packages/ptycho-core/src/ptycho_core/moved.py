@@ -25,6 +25,7 @@ MOVED: Moved = {
     "ptycho_core.io.door": ("ptycho_core.io.checked_scan",),
     "ptycho_core.io.found": ("ptycho_core.io.raw_scan",),
     "ptycho_core.io.frame_reading": ("ptycho_core.io.frame_values",),
+    "ptycho_core.io.keys": ("ptycho_core.io.formats.npz",),
     "ptycho_core.io.object_pixels": ("ptycho_core.io.units",),
     "ptycho_core.io.offered": ("ptycho_core.io.raw_scan",),
     "ptycho_core.io.overlap": (

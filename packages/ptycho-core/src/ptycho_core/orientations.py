@@ -26,6 +26,7 @@ from ptycho_core.io.geometry import turned_positions
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
+from ptycho_core.scan.middle import frames_near_the_middle
 from ptycho_core.solver import solve
 
 __all__ = ["Trial", "explaining", "neighbours", "try_orientations", "twin_of", "write_orientations"]
@@ -57,9 +58,7 @@ class Trial:
 
 def neighbours(scan: Scan, n_frames: int = FRAMES) -> Int64[np.ndarray, " frame"]:
     """Choose the frames around the middle of the scan, which overlap as those of the whole do."""
-    middle = np.median(scan.positions_px, axis=0)
-    distance = ((scan.positions_px - middle) ** 2).sum(axis=1)
-    return np.sort(np.argsort(distance, kind="stable")[:n_frames])
+    return np.sort(frames_near_the_middle(scan.positions_px, n_frames))
 
 
 def try_orientations(

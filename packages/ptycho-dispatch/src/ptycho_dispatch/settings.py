@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ptycho_config.execution import SolverExecutionConfig
@@ -12,45 +12,36 @@ from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import RunConfig, SolverConfig
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
+from ptycho_core.io.options import ReadOptions
 
-__all__ = ["DOOR", "DOOR_FIELDS", "PARTS", "Settings", "add_settings", "door_options", "read_settings"]
+__all__ = [
+    "PARTS",
+    "READING",
+    "READING_FIELDS",
+    "Settings",
+    "add_settings",
+    "read_options",
+    "read_settings",
+]
 
 PARTS: tuple[Part[Any], ...] = (
     Part(RunConfig, exclude=frozenset({"do_stitching"}), title="Input and output"),
     Part(SolverConfig, rename={"epochs": "solver_epochs"}, title="Solver: what it computes"),
     Part(SolverExecutionConfig, title="Execution: where it runs"),
 )
-#: The settings that say how a scan is read: the keywords of `ptycho_core.open_scan`.
-DOOR_FIELDS = (
-    "measurement",
-    "dc",
-    "probe_file",
-    "pixel_size_m",
-    "energy_ev",
-    "distance_m",
-    "detector_pixel_m",
-    "frames_key",
-    "positions_key",
-    "probe_key",
-    "positions_file",
-    "positions_unit",
-    "positions_orientation",
-    "frames_orientation",
-    "crop_px",
-    "beam_center_px",
-    "rebin",
-)
+#: The fields of `RunConfig` that say how a scan is read.
+READING_FIELDS = tuple(field.name for field in fields(ReadOptions))
 #: What a command that only opens a scan needs.
-DOOR = Part(
+READING = Part(
     RunConfig,
-    exclude=frozenset(RunConfig.model_fields) - frozenset(DOOR_FIELDS),
+    exclude=frozenset(RunConfig.model_fields) - frozenset(READING_FIELDS),
     title="How to read the scan",
 )
 
 
-def door_options(config: RunConfig) -> dict[str, Any]:  # Any: values of several types
-    """Return how a scan is to be read, as `ptycho_core.open_scan` takes it."""
-    return {key: getattr(config, key) for key in DOOR_FIELDS}
+def read_options(config: RunConfig) -> ReadOptions:
+    """Return how a scan is to be read."""
+    return ReadOptions(**{key: getattr(config, key) for key in READING_FIELDS})
 
 
 @dataclass(frozen=True)

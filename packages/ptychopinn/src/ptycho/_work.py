@@ -32,6 +32,7 @@ from ptycho_core.bundle import BUNDLE_FILE, Bundle, read_bundle
 from ptycho_core.io import open_scan
 from ptycho_core.learning.probe_refinement import refine_probe
 from ptycho_core.scan import Scan
+from ptycho_core.scan.middle import frames_near_the_middle
 
 __all__ = ["Stored", "Training", "network", "open_network", "scan_of", "train"]
 
@@ -251,8 +252,7 @@ def _with_refined_probe(scan: Scan, log: logging.Logger) -> Scan:
 def _around_the_middle(scan: Scan) -> Scan:
     if scan.n_frames <= _TEST_FRAMES:
         return scan
-    distance = np.square(scan.positions_px - np.median(scan.positions_px, axis=0)).sum(axis=1)
-    return scan.select(np.sort(np.argsort(distance, kind="stable")[:_TEST_FRAMES]))
+    return scan.select(np.sort(frames_near_the_middle(scan.positions_px, _TEST_FRAMES)))
 
 
 def _refuse_flat_truth(scan: Scan) -> None:

@@ -22,7 +22,7 @@ from ptycho_core.bundle.members import (
 )
 from ptycho_core.bundle.refusal import absent, refused
 from ptycho_core.bundle.zipped import ZippedMembers
-from ptycho_core.io.opening import expanded
+from ptycho_core.files import expanded
 
 __all__ = ["Container", "open_container"]
 

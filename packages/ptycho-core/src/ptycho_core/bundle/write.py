@@ -15,8 +15,7 @@ from ptycho_core.bundle.probes import encode_probes
 from ptycho_core.bundle.refusal import refused
 from ptycho_core.bundle.weights import encode_weights
 from ptycho_core.bundle.zipped import pack
-from ptycho_core.files import atomic_path, jsonable, make_directory
-from ptycho_core.io.opening import expanded
+from ptycho_core.files import atomic_path, expanded, jsonable, make_directory
 
 __all__ = ["write_bundle"]
 

@@ -1,201 +1,511 @@
-"""The door: arrays from wherever they came become a checked `Scan`, or one clear refusal.
+"""From what a file offers to a checked `Scan`: the steps, in their order, each from one draft to the next.
 
-What a file brings is first cropped, rebinned and turned as asked for; lengths follow.
+`open_scan`, `scan_from_arrays` and the live frames all come through `admit`. Nothing behind it checks again.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core.io.frame_values import bad_with_nan, find_dc, place_of_dc, read_frames, warn
+from ptycho_core.files import expanded
+from ptycho_core.io.formats.reading import read_probe
+from ptycho_core.io.frame_values import (
+    LARGEST_EXTENT_IN_METRES,
+    contiguous,
+    find_dc,
+    measurement_reason,
+    nan_pixels,
+    require_sound_frames,
+    require_sound_positions,
+    sound_probe,
+    warn,
+)
 from ptycho_core.io.geometry import (
     FrameGeometry,
-    Geometry,
     changed_mask,
     changed_probe,
     lazily,
     mean_of_sample,
     plan,
+    require_possible_geometry,
+    turned_positions,
 )
 from ptycho_core.io.layout import (
     arrange_frames,
     arrange_mask,
     arrange_positions,
     arrange_probe,
+    axis_assumption,
     require_usable_side,
 )
-from ptycho_core.io.raw_scan import Arrays
-from ptycho_core.io.units import object_pixel_size_m, object_positions_px
+from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.raw_scan import RawScan
+from ptycho_core.io.units import length_factor, metres_to_pixels, object_pixel_m, on_grid
 from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
-from ptycho_core.scan.survey import frame_chunks, survey_frames
+from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
 
-__all__ = ["Arrays", "admit", "warn_without_overlap", "with_geometry"]
+__all__ = ["Draft", "admit", "warn_without_overlap"]
 
 _LOG = logging.getLogger(__name__)
 
 
-def admit(
-    arrays: Arrays, *, measurement: str = "auto", dc: str = "auto", geometry: Geometry | None = None
-) -> Scan:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Draft:
+    """A scan in the making: what was offered, what was asked for, and what the steps have decided so far.
+
+    Attributes:
+        raw: what the file says, after what was asked for went before it.
+        frames: frame axis first; cropped, rebinned and turned where that was asked for.
+        positions: (M, 2) (y, x), one for each frame; first as stored, then in object pixels.
+        frame_axis_was_last: the file had the frame axis last, and a mask for each frame has it there too.
+        bad_pixels: (N, N) or (M, N, N), True = bad, zero frequency where it is in `frames`; None = all good.
+        probe: None where it has to be estimated.
+        position_scale: object pixels in one unit of the positions as stored.
+        survey: what the one reading of all frames found.
+        notes: one sentence for each decision, in their order.
+    """
+
+    raw: RawScan
+    options: ReadOptions
+    frames: np.ndarray | LazyFrames
+    positions: Float64[np.ndarray, "frame 2"]
+    frame_axis_was_last: bool
+    notes: tuple[str, ...]
+    bad_pixels: np.ndarray | None = None
+    probe: np.ndarray | None = None
+    pixel_size_m: float | None = None
+    position_scale: float = 1.0
+    survey: FrameSurvey | None = None
+    dc: Literal["center", "corner"] = "center"
+
+    @property
+    def name(self) -> str:
+        return self.raw.name
+
+    @property
+    def frame_px(self) -> int:
+        return self.frames.shape[-1]
+
+    @property
+    def declared_measurement(self) -> tuple[Literal["amplitude", "counts"], str] | None:
+        """What the file says its values are, and why we think so; None where something else was asked for."""
+        return self.raw.declared_measurement if self.options.measurement == "auto" else None
+
+    @property
+    def seen(self) -> FrameSurvey:
+        """What the reading of all frames found, for the steps behind it."""
+        if self.survey is None:
+            raise RuntimeError("the frames have not been read yet")
+        return self.survey
+
+    def noting(self, *sentences: str, **decided: Any) -> Draft:  # Any: fields of several types
+        """Return the draft with these fields changed, and why."""
+        return replace(self, notes=(*self.notes, *sentences), **decided)
+
+
+def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
     """Check everything once, decide what is open, and build the scan.
 
     The frames are read exactly once, in chunks; what that reading finds stays with the scan.
 
     Raises:
         DataError: something is wrong with the data; the message names it and the cure.
-        ConfigError: `measurement`, `dc` or a physical quantity is no possible value.
+        ConfigError: an option or a physical quantity is no possible value.
     """
-    geometry = geometry or Geometry()
-    _require_settings(arrays, measurement, dc)
-    notes = list(arrays.notes) if arrays.format == "NPZ" else [f"The file is {arrays.format}.", *arrays.notes]
-    frames, positions, moved = _frames_and_positions(arrays, notes)
-    bad = _given_mask(arrays, frames.shape, moved=moved)
-    probe = None if arrays.probe is None else np.asarray(arrays.probe)
-    arrays, frames, bad, probe = with_geometry(
-        arrays, frames, bad, probe, geometry, measurement=measurement, dc=dc, notes=notes
-    )
-    frame_px = frames.shape[-1]
-    require_usable_side(frames.shape, arrays.name)
-    pixel_size_m = object_pixel_size_m(arrays, frame_px, notes)
-    positions_px, position_scale = object_positions_px(
-        arrays, positions, geometry, pixel_size_m, frame_px, notes
-    )
-    probe = None if probe is None else _sound_probe(probe, frame_px, arrays.name)
-    frames, survey = read_frames(arrays, frames, bad, measurement, notes)
-    place = place_of_dc(dc if not geometry.changes_frames else "auto", arrays.declared_dc, survey, notes)
-    bad = bad_with_nan(frames, bad, survey, notes)
-    scan = Scan(
-        name=arrays.name,
-        frames=frames,
-        positions_px=positions_px,
-        probe=np.zeros((1, frame_px, frame_px), dtype=np.complex64) if probe is None else probe,
-        measurement=survey.measurement,
-        dc=place,
-        bad_pixels=np.fft.fftshift(bad, axes=(-2, -1)) if bad is not None and place == "corner" else bad,
-        probe_source="estimated" if probe is None else arrays.probe_source,
-        position_convention=arrays.position_convention,
-        position_scale=position_scale,
-        ground_truth=_truth(arrays.ground_truth, "objectGuess", 2, arrays.name),
-        patch_truth=_patch_truth(arrays.patch_truth, frames.shape[0], arrays.name),
-        source=arrays.source,
-        known_sha256=arrays.known_sha256,
-        pixel_size_m=pixel_size_m,
-        energy_ev=arrays.energy_ev,
-        distance_m=arrays.distance_m,
-        nphotons=arrays.nphotons,
-        metadata=arrays.metadata,
-        notes=tuple(notes),
-    ).remember(survey)
-    if probe is None:
-        probe, note = estimate_probe(scan)
-        scan = replace(scan, probe=probe, notes=(*scan.notes, note)).remember(survey)
+    options = options or ReadOptions()
+    raw = prefer_options(raw, options)
+    require_possible(raw, options)
+    draft = pair_frames_with_positions(raw, options)
+    draft = take_mask(draft)
+    draft = change_geometry(draft)
+    require_usable_side(draft.frames.shape, draft.name)
+    draft = find_object_pixel(draft)
+    draft = place_positions(draft)
+    draft = take_probe(draft)
+    draft = read_all_frames(draft)
+    draft = find_zero_frequency(draft)
+    draft = mark_nan_as_bad(draft)
+    scan = build_scan(draft)
+    if draft.probe is None:
+        scan = estimate_missing_probe(scan, draft.seen)
     warn_without_overlap(scan)
     for note in scan.notes:
         _LOG.info("%s: %s", scan.name, note)
     return scan
 
 
-def _require_settings(arrays: Arrays, measurement: str, dc: str) -> None:
-    _require_choice("measurement", measurement, ("auto", "amplitude", "counts"))
-    _require_choice("dc", dc, ("auto", "center", "corner"))
+# What was asked for, and whether that is possible
+
+
+def prefer_options(raw: RawScan, options: ReadOptions) -> RawScan:
+    """Let unit, lengths and probe that were asked for go before what the file says."""
+    require_possible_geometry(options)
+    raw = _in_the_unit_asked_for(raw, options.positions_unit)
+    lengths = ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m")
+    asked: dict[str, Any] = {  # Any: fields of `RawScan`, of several types
+        key: getattr(options, key) for key in lengths if getattr(options, key) is not None
+    }
+    if options.probe_file is not None:
+        path = expanded(options.probe_file)
+        asked |= {"probe": read_probe(path), "probe_source": "given"}
+        asked["notes"] = (*raw.notes, f"The start probe was read from {path.name}.")
+    return replace(raw, **asked)
+
+
+def _in_the_unit_asked_for(raw: RawScan, unit: str) -> RawScan:
+    if unit == "auto":
+        return raw
+    if unit == "px":
+        return replace(raw, position_unit_m=None, position_unit_open=False)
+    factor = length_factor(unit)
+    if factor is None:
+        raise ConfigError(f"`positions_unit` is {unit!r}. Expected one of auto, px, m, mm, um, nm.")
+    return replace(raw, position_unit_m=factor, position_unit_open=False)
+
+
+_CHOICES = {"measurement": ("auto", "amplitude", "counts"), "dc": ("auto", "center", "corner")}
+
+
+def require_possible(raw: RawScan, options: ReadOptions) -> None:
+    """Refuse choices that do not exist, and quantities that are not positive.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    for key, choices in (
+        ("measurement", ("auto", "amplitude", "counts")),
+        ("dc", ("auto", "center", "corner")),
+    ):
+        if getattr(options, key) not in choices:
+            raise ConfigError(f"`{key}` is {getattr(options, key)!r}. Expected one of {', '.join(choices)}.")
     for key in ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m", "nphotons"):
-        _require_positive(key, getattr(arrays, key))
+        value = getattr(raw, key)
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ConfigError(
+                f"`{key}` is {value!r}. Expected a positive number, or leave it out where unknown."
+            )
 
 
-def _frames_and_positions(
-    arrays: Arrays, notes: list[str]
-) -> tuple[np.ndarray | LazyFrames, np.ndarray, bool]:
-    """Arrange frames and positions, one of each per frame; the last value: the frame axis was last."""
-    name = arrays.name
-    if arrays.positions_px is None:
+# Layout: frames first, one position for each, the mask beside them
+
+
+def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
+    """Begin the draft: find the frame axis by the number of positions (FORMAT-001), drop surplus positions.
+
+    Raises:
+        DataError: there are no positions, or frames and positions do not fit together.
+    """
+    name = raw.name
+    if raw.positions_px is None:
         raise DataError(
             f"{name}: no positions were found. Expected one (y, x) pair per frame; name them with "
             "`--positions-file` (CSV, NPY, NPZ, HDF5 or a product file) or, in this file, `--positions-key`.",
             finding="DATA-001",
         )
-    positions = arrange_positions(np.asarray(arrays.positions_px), name)
-    given = arrays.frames if isinstance(arrays.frames, LazyFrames) else np.asanyarray(arrays.frames)
-    arranged = arrange_frames(given, positions.shape[0], name)
-    frames, n_frames = arranged.frames, arranged.frames.shape[0]
-    _say_which_axis(arranged.moved, arranged.ambiguous, frames.shape, name, notes)
+    positions = arrange_positions(np.asarray(raw.positions_px), name)
+    stored = raw.frames if isinstance(raw.frames, LazyFrames) else np.asanyarray(raw.frames)
+    arranged = arrange_frames(stored, positions.shape[0], name)
+    draft = Draft(
+        raw=raw,
+        options=options,
+        frames=arranged.frames,
+        positions=positions,
+        frame_axis_was_last=arranged.moved,
+        notes=raw.notes if raw.format == "NPZ" else (f"The file is {raw.format}.", *raw.notes),
+        probe=None if raw.probe is None else np.asarray(raw.probe),
+    )
+    assumed = axis_assumption(arranged)
+    if assumed:
+        warn_of_the_frame_axis(assumed, name)
+        draft = draft.noting(f"FORMAT-001: {assumed}.")
+    n_frames = arranged.frames.shape[0]
     surplus = positions.shape[0] - n_frames
     if surplus > 0:
         warn(
             f"{name}: {n_frames} frames but {positions.shape[0]} positions; the last {surplus} are dropped.",
             finding="DATA-001",
         )
-        notes.append(f"The last {surplus} positions have no frame and were dropped.")
-        positions = positions[:n_frames].copy()
-    return frames, positions, arranged.moved
+        draft = draft.noting(
+            f"The last {surplus} positions have no frame and were dropped.",
+            positions=positions[:n_frames].copy(),
+        )
+    return draft
 
 
-def _given_mask(arrays: Arrays, frames_shape: tuple[int, ...], *, moved: bool) -> np.ndarray | None:
-    if arrays.bad_pixels is None:
-        return None
-    bad = arrange_mask(np.asarray(arrays.bad_pixels), frames_shape, moved=moved, name=arrays.name)
+def warn_of_the_frame_axis(assumed: str, name: str) -> None:
+    """Announce which axis was taken for the frame axis (FORMAT-001)."""
+    warn(f"{name}: {assumed}. Store them as (frames, N, N) to have it in writing.", finding="FORMAT-001")
+
+
+def take_mask(draft: Draft) -> Draft:
+    """Arrange the mask of bad pixels as the frames were.
+
+    Raises:
+        DataError: it has another shape, or leaves no pixel.
+    """
+    if draft.raw.bad_pixels is None:
+        return draft
+    bad = arrange_mask(
+        np.asarray(draft.raw.bad_pixels), draft.frames.shape, moved=draft.frame_axis_was_last, name=draft.name
+    )
     if bad.all():
         raise DataError(
-            f"{arrays.name}: every pixel is marked bad. `bad_pixels` is True where a pixel is bad, `mask` "
+            f"{draft.name}: every pixel is marked bad. `bad_pixels` is True where a pixel is bad, `mask` "
             "where it is good; is it the other way round?",
             finding="DATA-001",
         )
-    return bad
+    return replace(draft, bad_pixels=bad)
 
 
-def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"`{name}` is {value!r}. Expected one of {', '.join(choices)}.")
+# Geometry: crop, rebin, turn; mask, probe, lengths and positions follow
 
 
-def _require_positive(name: str, value: float | None) -> None:
-    if value is not None and not (np.isfinite(value) and value > 0):
-        raise ConfigError(
-            f"`{name}` is {value!r}. Expected a positive number, or leave it out where unknown."
+def change_geometry(draft: Draft) -> Draft:
+    """Plan the change of the frames, which happens block by block when they are read.
+
+    Raises:
+        DataError: the square that was asked for does not fit around the beam.
+    """
+    if not draft.options.changes_frames:
+        return draft
+    raw, frames, bad, probe = draft.raw, draft.frames, draft.bad_pixels, draft.probe
+    full = frames.shape[1:]
+    change, notes = plan(
+        draft.options,
+        frames,
+        bad,
+        shifted=_dc_is_in_the_corner(draft),
+        amplitude=_values_are_amplitude(draft),
+        name=draft.name,
+    )
+    if raw.checksum is not None:  # it is of the values as stored
+        for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
+            raw.checksum.update(np.asarray(frames[chunk]))
+        raw.checksum.verify()
+    square = full[0] if full[0] == full[1] else None
+    draft = _lengths_follow(draft.noting(*notes), change, square)
+    if probe is not None and square is not None:
+        probe = changed_probe(arrange_probe(probe, probe.shape[-1], draft.name), change, full_px=square)
+    return replace(
+        draft,
+        raw=replace(draft.raw, checksum=None, declared_dc="center", patch_truth=None),
+        frames=lazily(frames).then(change),
+        bad_pixels=None if bad is None else changed_mask(bad, change),
+        probe=probe,
+    )
+
+
+def _dc_is_in_the_corner(draft: Draft) -> bool:
+    """Whether the zero frequency has to go to the centre before anything is cut off."""
+    pattern, _ = mean_of_sample(draft.frames, draft.bad_pixels)
+    place = draft.options.dc if draft.options.dc != "auto" else draft.raw.declared_dc
+    if place is None and pattern.shape[0] == pattern.shape[1]:
+        place, _ = find_dc(pattern)
+    return place == "corner"
+
+
+def _values_are_amplitude(draft: Draft) -> bool:
+    """Whether a bin is the root of a sum of squares; where nothing says so, some frames tell."""
+    asked, declared, frames = draft.options.measurement, draft.declared_measurement, draft.frames
+    if asked == "auto" and declared is None and frames.dtype.kind == "f" and draft.options.rebin > 1:
+        sample = slice(0, min(len(frames), 8))
+        bad = draft.bad_pixels
+        bad = bad[sample] if bad is not None and bad.ndim == 3 else bad
+        return survey_frames(frames[sample], bad_pixels=bad).measurement == "amplitude"
+    return asked == "amplitude" or (declared is not None and declared[0] == "amplitude")
+
+
+def _lengths_follow(draft: Draft, change: FrameGeometry, full_px: int | None) -> Draft:
+    """Let positions in pixels, the pixel of the object and that of the detector follow a crop and a bin."""
+    raw = draft.raw
+    if raw.detector_pixel_m is not None:
+        raw = replace(raw, detector_pixel_m=raw.detector_pixel_m * change.rebin)
+    if raw.ground_truth is not None:
+        draft = draft.noting("The true object belongs to the frames as stored and was left out.")
+        raw = replace(raw, ground_truth=None)
+    if full_px is None or change.side == full_px:
+        return replace(draft, raw=raw)
+    factor = change.side / full_px
+    if raw.pixel_size_m is not None and draft.options.pixel_size_m is None:
+        raw = replace(raw, pixel_size_m=raw.pixel_size_m / factor)
+    return draft.noting(
+        f"Fewer frequencies are kept, so a pixel of the object is {1 / factor:.4g} times as large.",
+        raw=raw,
+        position_scale=factor,
+    )
+
+
+# Units: the pixel of the object, and positions in it
+
+
+def find_object_pixel(draft: Draft) -> Draft:
+    """Take the object's pixel as it is known, else as energy, distance and detector give it."""
+    raw = draft.raw
+    follows = object_pixel_m(
+        energy_ev=raw.energy_ev,
+        distance_m=raw.distance_m,
+        detector_pixel_m=raw.detector_pixel_m,
+        frame_px=draft.frame_px,
+    )
+    known = raw.pixel_size_m
+    if follows is None:
+        return replace(draft, pixel_size_m=known)
+    if known is None:
+        return draft.noting(
+            f"A pixel of the object is {follows:.4g} m, "
+            f"wavelength x distance / ({draft.frame_px} x detector pixel).",
+            pixel_size_m=follows,
         )
-
-
-def _say_which_axis(
-    moved: bool, ambiguous: bool, shape: tuple[int, ...], name: str, notes: list[str]
-) -> None:
-    n_frames, side, _ = shape
-    if moved:
-        said = (
-            f"the frames are stored as ({side}, {side}, {n_frames}); the last axis was taken for the frame "
-            "axis"
+    if abs(follows / known - 1) > 0.01:
+        warn(
+            f"{draft.name}: the object's pixel is said to be {known:.4g} m, while energy, distance and "
+            f"detector pixel give {follows:.4g} m. The first is used.",
+            finding="DATA-001",
         )
-    elif ambiguous:
-        said = f"{n_frames} frames of {side} x {side} pixels fit both ways; the first axis was taken"
+    return replace(draft, pixel_size_m=known)
+
+
+def place_positions(draft: Draft) -> Draft:
+    """Bring the positions to object pixels in the index convention, turned as asked, on a fine grid.
+
+    Raises:
+        DataError: they are lengths and the object's pixel is not known, or no positions of a scan.
+    """
+    raw, positions, pixel_size_m = draft.raw, draft.positions, draft.pixel_size_m
+    unit_m, scale = raw.position_unit_m, draft.position_scale
+    if unit_m is None and raw.position_unit_open and pixel_size_m is not None and len(positions) > 1:
+        extent = float(np.max(np.ptp(positions, axis=0)))
+        if 0 < extent < LARGEST_EXTENT_IN_METRES:
+            draft = draft.noting(f"The positions span {extent:.3g} and are taken for metres.")
+            unit_m = 1.0
+    if unit_m is not None:
+        positions = metres_to_pixels(positions, unit_m, pixel_size_m, draft.name)
+        draft = draft.noting(f"Positions were divided by the object's pixel, {pixel_size_m:.4g} m.")
+        scale = unit_m / pixel_size_m if pixel_size_m else 1.0
     else:
-        return
-    warn(f"{name}: {said}. Store them as (frames, N, N) to have it in writing.", finding="FORMAT-001")
-    notes.append(f"FORMAT-001: {said}.")
+        positions = positions * scale
+    turn = draft.options.positions_orientation
+    if turn != "as-is":
+        positions = turned_positions(positions, turn)
+        draft = draft.noting(f"The positions were turned ({turn}).")
+    require_sound_positions(positions, draft.frame_px, draft.name)
+    if raw.position_convention == "center":
+        positions = positions + 0.5
+        draft = draft.noting(
+            "Positions counted pixel centres; half a pixel was added so that index N/2 sits on them."
+        )
+    return replace(draft, positions=on_grid(positions), position_scale=scale)
 
 
-def _sound_probe(probe: np.ndarray, frame_px: int, name: str) -> np.ndarray:
-    arranged = arrange_probe(probe, frame_px, name)
-    with np.errstate(over="ignore", invalid="ignore"):
-        modes = np.ascontiguousarray(arranged, dtype=np.complex64)
-        energy = float(np.sum(np.abs(modes).astype(np.float64) ** 2))
-    if not np.isfinite(energy):
-        raise DataError(
-            f"{name}: the probe holds NaN, infinite or overflowing values. Expected finite numbers; leave "
-            "the probe out to have it estimated from the frames.",
-            finding="DATA-001",
-        )
-    if energy == 0:
-        raise DataError(
-            f"{name}: the probe is zero everywhere. Expected light; leave the probe out to have it "
-            "estimated.",
-            finding="DATA-001",
-        )
-    return modes
+# Values: the probe that was given, the frames, their zero frequency, their bad pixels
+
+
+def take_probe(draft: Draft) -> Draft:
+    """Bring the probe to (mode, N, N) complex64.
+
+    Raises:
+        DataError: it has another shape than the frames, is not finite, or zero everywhere.
+    """
+    if draft.probe is None:
+        return draft
+    return replace(
+        draft, probe=sound_probe(arrange_probe(draft.probe, draft.frame_px, draft.name), draft.name)
+    )
+
+
+def read_all_frames(draft: Draft) -> Draft:
+    """Read all frames once: check their checksum and their values, and decide what they are.
+
+    Raises:
+        DataError: damaged, infinite, dark, too large, or no amplitudes.
+    """
+    frames, checksum = contiguous(draft.frames, draft.raw.checksum)
+    asked, declared = draft.options.measurement, draft.declared_measurement
+    survey = survey_frames(
+        frames,
+        bad_pixels=draft.bad_pixels,
+        measurement=asked if declared is None else declared[0],
+        on_chunk=None if checksum is None else checksum.update,
+    )
+    if checksum is not None:
+        checksum.verify()
+    require_sound_frames(survey, draft.name, frames.size)
+    if declared is not None:
+        reason = declared[1]
+    elif asked != "auto":
+        reason = "that is what was asked for"
+    else:
+        reason = measurement_reason(frames, survey)
+    draft = draft.noting(
+        f"DATA-001: the values are taken for {survey.measurement}, because {reason}.",
+        frames=frames,
+        survey=survey,
+    )
+    dark = int(np.count_nonzero(survey.counts_per_frame == 0))
+    return draft.noting(f"{dark} of {frames.shape[0]} frames hold no counts.") if dark else draft
+
+
+def find_zero_frequency(draft: Draft) -> Draft:
+    """Decide where the zero frequency is; frames that were cut have it in the centre."""
+    asked, declared = draft.options.dc, draft.raw.declared_dc
+    place: Literal["center", "corner"]
+    if asked != "auto" and not draft.options.changes_frames:
+        place, reason = asked, "that is what was asked for"
+    elif declared is not None:
+        place, reason = declared, "the file's metadata says so"
+    else:
+        place, reason = find_dc(draft.seen.counts_sum / draft.seen.counts_per_frame.size)
+    return draft.noting(f"DATA-001: the zero frequency is in the {place}, because {reason}.", dc=place)
+
+
+def mark_nan_as_bad(draft: Draft) -> Draft:
+    """Join the mask given with the pixels that are NaN; one mask for all frames where that is enough."""
+    bad, nan = draft.bad_pixels, nan_pixels(draft.frames, draft.seen)
+    if nan is not None:
+        bad = nan if bad is None else bad | nan
+        draft = draft.noting(f"{draft.seen.n_nan} values are NaN and count as bad pixels.")
+    if bad is None:
+        return draft
+    return draft.noting(f"{100 * float(bad.mean()):.2g} % of the pixels are bad.", bad_pixels=bad)
+
+
+# The scan
+
+
+def build_scan(draft: Draft) -> Scan:
+    """Build the scan, with a blank probe where none was given."""
+    raw, bad, n = draft.raw, draft.bad_pixels, draft.frame_px
+    return Scan(
+        name=draft.name,
+        frames=draft.frames,
+        positions_px=draft.positions,
+        probe=np.zeros((1, n, n), dtype=np.complex64) if draft.probe is None else draft.probe,
+        measurement=draft.seen.measurement,
+        dc=draft.dc,
+        bad_pixels=np.fft.fftshift(bad, axes=(-2, -1)) if bad is not None and draft.dc == "corner" else bad,
+        probe_source="estimated" if draft.probe is None else raw.probe_source,
+        position_convention=raw.position_convention,
+        position_scale=draft.position_scale,
+        ground_truth=_truth(raw.ground_truth, "objectGuess", 2, draft.name),
+        patch_truth=_patch_truth(raw.patch_truth, draft.frames.shape[0], draft.name),
+        source=raw.source,
+        known_sha256=raw.known_sha256,
+        pixel_size_m=draft.pixel_size_m,
+        energy_ev=raw.energy_ev,
+        distance_m=raw.distance_m,
+        nphotons=raw.nphotons,
+        metadata=raw.metadata,
+        notes=draft.notes,
+    ).remember(draft.seen)
 
 
 def _truth(array: np.ndarray | None, key: str, rank: int, name: str) -> np.ndarray | None:
@@ -228,64 +538,10 @@ def _patch_truth(array: np.ndarray | None, n_frames: int, name: str) -> np.ndarr
     return _truth(array, "Y", 3, name)
 
 
-def with_geometry(
-    arrays: Arrays,
-    frames: np.ndarray | LazyFrames,
-    bad: np.ndarray | None,
-    probe: np.ndarray | None,
-    geometry: Geometry,
-    *,
-    measurement: str,
-    dc: str,
-    notes: list[str],
-) -> tuple[Arrays, np.ndarray | LazyFrames, np.ndarray | None, np.ndarray | None]:
-    """Return arrays, frames, mask and probe as the geometry wants them."""
-    if not geometry.changes_frames:
-        return arrays, frames, bad, probe
-    pattern, _ = mean_of_sample(frames, bad)
-    place = dc if dc != "auto" else arrays.declared_dc
-    if place is None and pattern.shape[0] == pattern.shape[1]:
-        place, _ = find_dc(pattern)
-    declared = arrays.declared_measurement if measurement == "auto" else None
-    amplitude = measurement == "amplitude" or (declared is not None and declared[0] == "amplitude")
-    if measurement == "auto" and declared is None and frames.dtype.kind == "f" and geometry.rebin > 1:
-        sample = slice(0, min(len(frames), 8))
-        bad_sample = bad[sample] if bad is not None and bad.ndim == 3 else bad
-        amplitude = survey_frames(frames[sample], bad_pixels=bad_sample).measurement == "amplitude"
-    full = frames.shape[1:]
-    change = plan(
-        geometry, frames, bad, shifted=place == "corner", amplitude=amplitude, name=arrays.name, notes=notes
-    )
-    if arrays.checksum is not None:  # it is of the values as stored
-        for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
-            arrays.checksum.update(np.asarray(frames[chunk]))
-        arrays.checksum.verify()
-    square = full[0] if full[0] == full[1] else None
-    arrays = replace(
-        _rescaled(arrays, change, square, notes),
-        checksum=None,
-        declared_dc="center",
-        patch_truth=None,
-    )
-    if probe is not None and square is not None:
-        probe = changed_probe(arrange_probe(probe, probe.shape[-1], arrays.name), change, full_px=square)
-    return arrays, lazily(frames).then(change), None if bad is None else changed_mask(bad, change), probe
-
-
-def _rescaled(arrays: Arrays, change: FrameGeometry, full_px: int | None, notes: list[str]) -> Arrays:
-    """Let positions in pixels, the pixel of the object and that of the detector follow a crop and a bin."""
-    if arrays.detector_pixel_m is not None:
-        arrays = replace(arrays, detector_pixel_m=arrays.detector_pixel_m * change.rebin)
-    if arrays.ground_truth is not None:
-        notes.append("The true object belongs to the frames as stored and was left out.")
-        arrays = replace(arrays, ground_truth=None)
-    if full_px is None or change.side == full_px:
-        return arrays
-    factor = change.side / full_px
-    notes.append(f"Fewer frequencies are kept, so a pixel of the object is {1 / factor:.4g} times as large.")
-    if arrays.pixel_size_m is not None and not arrays.pixel_size_asked:
-        arrays = replace(arrays, pixel_size_m=arrays.pixel_size_m / factor)
-    return replace(arrays, position_scale=factor)
+def estimate_missing_probe(scan: Scan, survey: FrameSurvey) -> Scan:
+    """Estimate the probe from the mean pattern."""
+    probe, note = estimate_probe(scan)
+    return replace(scan, probe=probe, notes=(*scan.notes, note)).remember(survey)
 
 
 def warn_without_overlap(scan: Scan) -> None:

@@ -1,7 +1,4 @@
-"""What the values of a scan may be: finite, not negative, in pixels; and which of two meanings they have.
-
-All frames are read once for it: what they are, where their zero frequency is, and which pixels are bad.
-"""
+"""What the values of a scan may be: finite, not negative, in pixels; and which of two meanings they have."""
 
 from __future__ import annotations
 
@@ -9,24 +6,35 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import DataError, PolicyWarning
 from ptycho_core.io.npz import Checksum
-from ptycho_core.io.raw_scan import Arrays
 from ptycho_core.scan.lazy import LazyFrames
-from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
+from ptycho_core.scan.survey import FrameSurvey, frame_chunks
 
-__all__ = ["bad_with_nan", "place_of_dc", "read_frames"]
+__all__ = [
+    "LARGEST_CANVAS_PX",
+    "LARGEST_EXTENT_IN_METRES",
+    "LARGEST_NAN_FRACTION",
+    "contiguous",
+    "find_dc",
+    "measurement_reason",
+    "nan_pixels",
+    "require_sound_frames",
+    "require_sound_positions",
+    "sound_probe",
+    "warn",
+]
 
-LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; in pixels, nobody steps by less than a hundredth in all
+LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; no scan in pixels is that small
 LARGEST_CANVAS_PX = 1 << 30
 LARGEST_COUNTS = 1e30  # so that the energy of a frame still is a float32
 LARGEST_NAN_FRACTION = 0.5
 
 
 def warn(message: str, *, finding: str | None = None) -> None:
-    """Warn the caller of the front door, with the finding where one is at stake."""
+    """Warn whoever opens a scan, with the finding where one is at stake."""
     if finding is None:
         warnings.warn(message, UserWarning, stacklevel=4)
     else:
@@ -141,36 +149,14 @@ def find_dc(pattern: Float64[np.ndarray, "n n"]) -> tuple[Literal["center", "cor
     )
 
 
-def read_frames(
-    arrays: Arrays,
-    frames: np.ndarray | LazyFrames,
-    bad: np.ndarray | None,
-    measurement: str,
-    notes: list[str],
-) -> tuple[np.ndarray | LazyFrames, FrameSurvey]:
-    """Read all frames once: check their checksum and their values, and decide what they are."""
-    frames, checksum = _contiguous(frames, arrays.checksum)
-    declared = arrays.declared_measurement if measurement == "auto" else None
-    survey = survey_frames(
-        frames,
-        bad_pixels=bad,
-        measurement=declared[0] if declared else measurement,  # type: ignore[arg-type]
-        on_chunk=None if checksum is None else checksum.update,
-    )
-    if checksum is not None:
-        checksum.verify()
-    require_sound_frames(survey, arrays.name, frames.size)
-    notes.append(_measurement_note(measurement, declared, frames, survey))
-    dark = int(np.count_nonzero(survey.counts_per_frame == 0))
-    if dark:
-        notes.append(f"{dark} of {frames.shape[0]} frames hold no counts.")
-    return frames, survey
-
-
-def _contiguous(
+def contiguous(
     frames: np.ndarray | LazyFrames, checksum: Checksum | None
 ) -> tuple[np.ndarray | LazyFrames, Checksum | None]:
-    """Copy frames whose frame axis is scattered over the file, once, into one piece per frame."""
+    """Copy frames whose frame axis is scattered over the file, once, into one piece per frame.
+
+    Returns:
+        The frames, and the checksum if it is still to be fed while they are read.
+    """
     if isinstance(frames, LazyFrames) or frames.flags.c_contiguous:
         return frames, checksum
     if checksum is not None:
@@ -180,46 +166,37 @@ def _contiguous(
     return np.ascontiguousarray(frames), None
 
 
-def _measurement_note(
-    asked: str, declared: tuple[str, str] | None, frames: np.ndarray | LazyFrames, survey: FrameSurvey
-) -> str:
-    if declared is not None:
-        reason = declared[1]
-    elif asked != "auto":
-        reason = "that is what was asked for"
-    else:
-        reason = measurement_reason(frames, survey)
-    return f"DATA-001: the values are taken for {survey.measurement}, because {reason}."
+def nan_pixels(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> np.ndarray | None:
+    """Mark the pixels that are NaN: (N, N) where they are the same in all frames, else (M, N, N)."""
+    if survey.nan_always is None or survey.nan_ever is None:
+        return None
+    if np.array_equal(survey.nan_always, survey.nan_ever):
+        return survey.nan_ever
+    nan = np.zeros(frames.shape, dtype=bool)
+    for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
+        np.isnan(frames[chunk], out=nan[chunk])
+    return nan
 
 
-def place_of_dc(
-    asked: str, declared: Literal["center", "corner"] | None, survey: FrameSurvey, notes: list[str]
-) -> Literal["center", "corner"]:
-    """Decide where the zero frequency is, and note why."""
-    place: Literal["center", "corner"]
-    if asked != "auto":
-        place, reason = "corner" if asked == "corner" else "center", "that is what was asked for"
-    elif declared is not None:
-        place, reason = declared, "the file's metadata says so"
-    else:
-        place, reason = find_dc(survey.counts_sum / survey.counts_per_frame.size)
-    notes.append(f"DATA-001: the zero frequency is in the {place}, because {reason}.")
-    return place
+def sound_probe(probe: np.ndarray, name: str) -> Complex64[np.ndarray, "mode n n"]:
+    """Return the probe in single precision.
 
-
-def bad_with_nan(
-    frames: np.ndarray | LazyFrames, bad: np.ndarray | None, survey: FrameSurvey, notes: list[str]
-) -> np.ndarray | None:
-    """Join the mask given with the pixels that are NaN; one mask for all frames where that is enough."""
-    if survey.nan_always is not None and survey.nan_ever is not None:
-        if np.array_equal(survey.nan_always, survey.nan_ever):
-            nan = survey.nan_ever
-        else:
-            nan = np.zeros(frames.shape, dtype=bool)
-            for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
-                np.isnan(frames[chunk], out=nan[chunk])
-        notes.append(f"{survey.n_nan} values are NaN and count as bad pixels.")
-        bad = nan if bad is None else bad | nan
-    if bad is not None:
-        notes.append(f"{100 * float(bad.mean()):.2g} % of the pixels are bad.")
-    return bad
+    Raises:
+        DataError: it is not finite, or zero everywhere.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        modes = np.ascontiguousarray(probe, dtype=np.complex64)
+        energy = float(np.sum(np.abs(modes).astype(np.float64) ** 2))
+    if not np.isfinite(energy):
+        raise DataError(
+            f"{name}: the probe holds NaN, infinite or overflowing values. Expected finite numbers; leave "
+            "the probe out to have it estimated from the frames.",
+            finding="DATA-001",
+        )
+    if energy == 0:
+        raise DataError(
+            f"{name}: the probe is zero everywhere. Expected light; leave the probe out to have it "
+            "estimated.",
+            finding="DATA-001",
+        )
+    return modes

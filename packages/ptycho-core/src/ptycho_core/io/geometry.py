@@ -14,14 +14,16 @@ from jaxtyping import Bool, Complex, Float64
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.values import Orientation
+from ptycho_core.io.options import ReadOptions
 from ptycho_core.scan.lazy import ArraySource, LazyFrames
 
 __all__ = [
     "ORIENTATIONS",
     "FrameGeometry",
-    "Geometry",
     "beam_center_px",
     "mean_of_sample",
+    "plan",
+    "require_possible_geometry",
     "turned_positions",
 ]
 
@@ -40,45 +42,23 @@ _TURNS: dict[str, tuple[bool, bool, bool]] = {
 _NEARLY_CENTRED_PX = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """What is asked for; by default nothing.
+def require_possible_geometry(options: ReadOptions) -> None:
+    """Refuse orientations that do not exist, and sizes below 1.
 
-    Attributes:
-        crop_px: side of the square that is kept around the beam, in pixels as stored.
-        beam_center_px: (y, x) pixel of the beam, as stored; found when None.
-        rebin: so many pixels along either axis become one.
-        frames_orientation, positions_orientation: one of the eight.
+    Raises:
+        ConfigError: so it is.
     """
-
-    crop_px: int | None = None
-    beam_center_px: tuple[int, ...] | None = None
-    rebin: int = 1
-    frames_orientation: Orientation = "as-is"
-    positions_orientation: Orientation = "as-is"
-
-    def __post_init__(self) -> None:
-        for key in ("frames_orientation", "positions_orientation"):
-            if getattr(self, key) not in ORIENTATIONS:
-                raise ConfigError(
-                    f"`{key}` is {getattr(self, key)!r}. Expected one of {', '.join(ORIENTATIONS)}."
-                )
-        if self.rebin < 1 or (self.crop_px is not None and self.crop_px < 1):
+    for key in ("frames_orientation", "positions_orientation"):
+        if getattr(options, key) not in ORIENTATIONS:
             raise ConfigError(
-                f"`rebin` is {self.rebin} and `crop_px` is {self.crop_px}. Expected numbers of at least 1."
+                f"`{key}` is {getattr(options, key)!r}. Expected one of {', '.join(ORIENTATIONS)}."
             )
-        if self.beam_center_px is not None and len(self.beam_center_px) != 2:
-            raise ConfigError(f"`beam_center_px` is {self.beam_center_px}. Expected two numbers, y and x.")
-
-    @property
-    def changes_frames(self) -> bool:
-        """Whether frames are anything but as stored."""
-        return (
-            self.crop_px is not None
-            or self.beam_center_px is not None
-            or self.rebin > 1
-            or self.frames_orientation != "as-is"
+    if options.rebin < 1 or (options.crop_px is not None and options.crop_px < 1):
+        raise ConfigError(
+            f"`rebin` is {options.rebin} and `crop_px` is {options.crop_px}. Expected numbers of at least 1."
         )
+    if options.beam_center_px is not None and len(options.beam_center_px) != 2:
+        raise ConfigError(f"`beam_center_px` is {options.beam_center_px}. Expected two numbers, y and x.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,23 +136,23 @@ def turned_positions(
 
 
 def plan(
-    geometry: Geometry,
+    options: ReadOptions,
     frames: np.ndarray | LazyFrames,
     bad: np.ndarray | None,
     *,
     shifted: bool,
     amplitude: bool,
     name: str,
-    notes: list[str],
-) -> FrameGeometry:
-    """Decide which square of the frames is kept.
+) -> tuple[FrameGeometry, list[str]]:
+    """Decide which square of the frames is kept, and say so in sentences for the notes.
 
     Raises:
         DataError: the square does not fit around the beam.
     """
     height, width = frames.shape[1:]
-    center: tuple[int, ...] | None = geometry.beam_center_px
-    crop = geometry.crop_px
+    center: tuple[int, ...] | None = options.beam_center_px
+    crop = options.crop_px
+    notes: list[str] = []
     if center is None:
         center = _center(frames, bad, shifted=shifted, searched=crop is not None or height != width)
         if crop is not None:
@@ -183,7 +163,7 @@ def plan(
             f"{name}: the beam's centre ({y}, {x}) lies outside the frames of {height} x {width} pixels. "
             "Expected (y, x) in pixels as stored."
         )
-    rebin = geometry.rebin
+    rebin = options.rebin
     before = (rebin - 1) // 2  # the bin that holds the beam has it in its middle
     bins = min((y - before) // rebin, (height - y + before) // rebin)
     bins = min(bins, (x - before) // rebin, (width - x + before) // rebin)
@@ -191,14 +171,14 @@ def plan(
     whole = min(height, width) - min(height, width) % (2 * rebin)
     side = crop
     if side is None:
-        side = whole if height == width and geometry.beam_center_px is None else largest
+        side = whole if height == width and options.beam_center_px is None else largest
     if side % (2 * rebin):
         raise DataError(
             f"{name}: `crop_px` is {side} and `rebin` {rebin}. Expected a side that {2 * rebin} divides, for "
             f"instance {side - side % (2 * rebin) or 2 * rebin}."
         )
     top, left = y - side // 2 - before, x - side // 2 - before
-    if side == whole and height == width and geometry.beam_center_px is None:
+    if side == whole and height == width and options.beam_center_px is None:
         top, left = (min(max(start, 0), height - side) for start in (top, left))
     if side == 0 or min(top, left) < 0 or top + side > height or left + side > width:
         raise DataError(
@@ -208,19 +188,20 @@ def plan(
     said = [f"{side} x {side} pixels around ({y}, {x}) were kept"] if (side, side) != (height, width) else []
     if rebin > 1:
         said.append(f"{rebin} x {rebin} pixels became one")
-    if geometry.frames_orientation != "as-is":
-        said.append(f"the frames were turned ({geometry.frames_orientation})")
+    if options.frames_orientation != "as-is":
+        said.append(f"the frames were turned ({options.frames_orientation})")
     if said:
         notes.append(f"Of the frames of {height} x {width} pixels, {', '.join(said)}.")
-    return FrameGeometry(
+    change = FrameGeometry(
         shifted=shifted,
         top=top,
         left=left,
         side=side,
         rebin=rebin,
-        orientation=geometry.frames_orientation,
+        orientation=options.frames_orientation,
         combine="root of squares" if amplitude else "sum",
     )
+    return change, notes
 
 
 def _center(

@@ -1,7 +1,7 @@
 """The shapes that scan files come in, turned into ours: frames first, (y, x) positions, modes first.
 
-Only shapes are judged here; `values` judges what the arrays hold. No function copies frames unless it says
-so.
+Only shapes are judged here; `frame_values` judges what the arrays hold. No function copies frames unless it
+says so.
 """
 
 from __future__ import annotations
@@ -86,6 +86,19 @@ def arrange_frames(frames: np.ndarray | LazyFrames, n_positions: int, name: str)
     if moved:
         arranged = np.moveaxis(frames, 2, 0) if isinstance(frames, np.ndarray) else frames.frames_first()
     return ArrangedFrames(arranged, moved, ambiguous)
+
+
+def axis_assumption(arranged: ArrangedFrames) -> str:
+    """Say which axis was taken for the frame axis; an empty text where the layout is the documented one."""
+    n_frames, side, _ = arranged.frames.shape
+    if arranged.moved:
+        return (
+            f"the frames are stored as ({side}, {side}, {n_frames}); the last axis was taken for the frame "
+            "axis"
+        )
+    if arranged.ambiguous:
+        return f"{n_frames} frames of {side} x {side} pixels fit both ways; the first axis was taken"
+    return ""
 
 
 def _frame_axis_is_last(

@@ -1,4 +1,4 @@
-"""`open_scan`: the front door for files and named data sets."""
+"""`open_scan` and `scan_from_arrays`: a scan from a file, a named data set, or arrays in memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.errors import DataError
 from ptycho_config.values import Orientation
 from ptycho_core import datasets
+from ptycho_core.files import expanded
 from ptycho_core.io.checked_scan import admit
+from ptycho_core.io.formats import npz
 from ptycho_core.io.formats.reading import read_scan_file
-from ptycho_core.io.geometry import Geometry
-from ptycho_core.io.keys import collect, find_probe
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.raw_scan import Arrays, Keys
-from ptycho_core.io.units import length_factor
+from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.scan import Scan
 from ptycho_core.scan.lazy import LazyFrames
+
+__all__ = ["open_scan", "read_raw_scan", "read_scan", "scan_from_arrays"]
 
 
 def open_scan(
@@ -60,7 +62,9 @@ def open_scan(
         positions_file: where the positions are, if not in `source`: a table, NPY, NPZ, HDF5 or a product.
         positions_unit: what the positions are counted in; "auto" goes by the file.
         positions_orientation, frames_orientation: one of eight ways to turn them.
-        crop_px, beam_center_px, rebin: see `ptycho_core.io.geometry.Geometry`.
+        crop_px: side of the square that is kept around the beam, in pixels as stored.
+        beam_center_px: (y, x) pixel of the beam, as stored; found when None.
+        rebin: so many pixels along either axis become one.
 
     Returns:
         The scan, its frames memory-mapped or read in blocks. `Scan.notes` says what was decided.
@@ -74,15 +78,7 @@ def open_scan(
         >>> scan.n_frames, scan.frame_px
         (516, 128)
     """
-    elsewhere = positions_file is not None
-    keys = Keys(frames_key, None if elsewhere else positions_key, probe_key, elsewhere)
-    arrays = _read(source, keys)
-    if positions_file is not None:
-        from ptycho_core.io.positions import with_positions
-
-        arrays = with_positions(arrays, expanded(positions_file), positions_key)
-    return let_in(
-        arrays,
+    options = ReadOptions(
         measurement=measurement,
         dc=dc,
         probe_file=probe_file,
@@ -90,6 +86,10 @@ def open_scan(
         energy_ev=energy_ev,
         distance_m=distance_m,
         detector_pixel_m=detector_pixel_m,
+        frames_key=frames_key,
+        positions_key=positions_key,
+        probe_key=probe_key,
+        positions_file=positions_file,
         positions_unit=positions_unit,
         positions_orientation=positions_orientation,
         frames_orientation=frames_orientation,
@@ -97,92 +97,48 @@ def open_scan(
         beam_center_px=beam_center_px,
         rebin=rebin,
     )
+    return read_scan(source, options)
 
 
-def let_in(
-    arrays: Arrays,
-    *,
-    measurement: Literal["auto", "amplitude", "counts"] = "auto",
-    dc: Literal["auto", "center", "corner"] = "auto",
-    probe_file: str | Path | None = None,
-    pixel_size_m: float | None = None,
-    energy_ev: float | None = None,
-    distance_m: float | None = None,
-    detector_pixel_m: float | None = None,
-    positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto",
-    positions_orientation: Orientation = "as-is",
-    frames_orientation: Orientation = "as-is",
-    crop_px: int | None = None,
-    beam_center_px: tuple[int, ...] | None = None,
-    rebin: int = 1,
-) -> Scan:
-    """Make a scan of arrays that somebody else found, with the settings of `open_scan`.
+def read_scan(source: str | Path, options: ReadOptions) -> Scan:
+    """Do what `open_scan` does, with its keywords in one value.
 
     Raises:
         DataError, ConfigError: as for `open_scan`.
     """
-    geometry = Geometry(
-        crop_px=crop_px,
-        beam_center_px=beam_center_px,
-        rebin=rebin,
-        frames_orientation=frames_orientation,
-        positions_orientation=positions_orientation,
-    )
-    arrays = _in_unit(arrays, positions_unit)
-    given = {
-        "pixel_size_m": pixel_size_m,
-        "energy_ev": energy_ev,
-        "distance_m": distance_m,
-        "detector_pixel_m": detector_pixel_m,
-    }
-    changes: dict[str, Any] = {  # Any: fields of `Arrays`, of several types
-        key: value for key, value in given.items() if value is not None
-    }
-    if pixel_size_m is not None:
-        changes["pixel_size_asked"] = True
-    if probe_file is not None:
-        path = expanded(probe_file)
-        changes |= {"probe": read_probe(path), "probe_source": "given"}
-        changes["notes"] = (*arrays.notes, f"The start probe was read from {path.name}.")
-    return admit(replace(arrays, **changes), measurement=measurement, dc=dc, geometry=geometry)
+    return admit(read_raw_scan(source, options), options)
 
 
-def _in_unit(arrays: Arrays, unit: str) -> Arrays:
-    """Let what somebody says about the unit of the positions go before what the file says."""
-    if unit == "auto":
-        return arrays
-    if unit == "px":
-        return replace(arrays, position_unit_m=None, position_unit_open=False)
-    factor = length_factor(unit)
-    if factor is None:
-        raise ConfigError(f"`positions_unit` is {unit!r}. Expected one of auto, px, m, mm, um, nm.")
-    return replace(arrays, position_unit_m=factor, position_unit_open=False)
-
-
-def expanded(path: str | Path) -> Path:
-    """Replace a leading `~` by the home directory, where there is one."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # the system knows no such user
-        return Path(path)
-
-
-def scan_name(path: Path) -> str:
-    """Return the file's name without the endings that scans have."""
-    return path.name.removesuffix(".bz2").removesuffix(".npz") or path.name
-
-
-def read_probe(path: Path) -> np.ndarray:
-    """Read a probe from a scan file, a result (`reconstruction.npz`) or a product file.
+def read_raw_scan(source: str | Path, options: ReadOptions) -> RawScan:
+    """Read what a file offers, and the positions from their own file where there is one.
 
     Raises:
-        DataError: the file is missing or damaged, or holds no probe.
+        DataError: a file is missing, damaged, of no known format, or holds no scan.
     """
-    if path.suffix in (".h5", ".hdf5"):
-        from ptycho_core.io.product import read_product
+    raw = _read_frames_file(source, RequestedKeys.of(options))
+    if options.positions_file is None:
+        return raw
+    from ptycho_core.io.positions import with_positions
 
-        return read_product(path).probe
-    return find_probe(Archive(path))
+    return with_positions(raw, expanded(options.positions_file), options.positions_key)
+
+
+def _read_frames_file(source: str | Path, keys: RequestedKeys) -> RawScan:
+    data_set = _data_set(source)
+    if data_set is not None:
+        path = datasets.fetch(data_set.name)
+        # Its content was right when it was stored, so damage means that what is here now has to go.
+        cure = f"Remove {path} and type `ptycho data fetch {data_set.name}`."
+        raw = npz.read(Archive(path, cure=cure), data_set.name, keys)
+        return replace(raw, known_sha256=data_set.sha256)
+    path = expanded(source)
+    near = datasets.nearest_name(str(path))
+    if near is not None and not path.exists():
+        raise DataError(
+            f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
+            f"{', '.join(datasets.DATASETS)}."
+        )
+    return read_scan_file(path, _scan_name(path), keys)
 
 
 def _data_set(source: str | Path) -> datasets.DataSet | None:
@@ -191,22 +147,9 @@ def _data_set(source: str | Path) -> datasets.DataSet | None:
     return None if data_set is None or Path(source).is_file() else data_set
 
 
-def _read(source: str | Path, keys: Keys) -> Arrays:
-    data_set = _data_set(source)
-    if data_set is not None:
-        path = datasets.fetch(data_set.name)
-        # Its content was right when it was stored, so damage means that what is here now has to go.
-        cure = f"Remove {path} and type `ptycho data fetch {data_set.name}`."
-        arrays = collect(Archive(path, cure=cure), data_set.name, keys)
-        return replace(arrays, known_sha256=data_set.sha256)
-    path = expanded(source)
-    near = datasets.nearest_name(str(path))
-    if near is not None and not path.exists():
-        raise DataError(
-            f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
-            f"{', '.join(datasets.DATASETS)}."
-        )
-    return read_scan_file(path, scan_name(path), keys)
+def _scan_name(path: Path) -> str:
+    """Return the file's name without the endings that scans have."""
+    return path.name.removesuffix(".bz2").removesuffix(".npz") or path.name
 
 
 def scan_from_arrays(
@@ -242,7 +185,7 @@ def scan_from_arrays(
     Raises:
         DataError: the arrays do not make a scan; the message says which and why.
     """
-    arrays = Arrays(
+    raw = RawScan(
         name=name,
         frames=frames,
         positions_px=positions_px,
@@ -259,4 +202,4 @@ def scan_from_arrays(
         metadata=dict(metadata or {}),
         notes=notes,
     )
-    return admit(arrays, measurement=measurement, dc=dc)
+    return admit(raw, ReadOptions(measurement=measurement, dc=dc))

@@ -15,7 +15,7 @@ from ptycho_core.io.formats.npy import mapped
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.raw_scan import Arrays, Found, Keys
+from ptycho_core.io.raw_scan import FoundPositions, RawScan, RequestedKeys
 from ptycho_core.io.recognise import first_bytes, one_line
 from ptycho_core.io.units import length_factor
 
@@ -24,11 +24,12 @@ __all__ = ["with_positions"]
 LARGEST_TABLE_BYTES = 1 << 28
 
 
-def with_positions(arrays: Arrays, path: Path, key: str | None, *, growing: bool = False) -> Arrays:
-    """Return the arrays with the positions of another file.
+def with_positions(raw: RawScan, path: Path, key: str | None, *, growing: bool = False) -> RawScan:
+    """Return a raw scan with the positions of another file.
 
     Args:
-        growing: somebody may be writing it, so a last line without an end may be half a line.
+        growing: it may still be written, so a last line without an end may be half a line.
+
     Raises:
         DataError: it is missing, damaged, or holds no positions.
     """
@@ -38,62 +39,62 @@ def with_positions(arrays: Arrays, path: Path, key: str | None, *, growing: bool
 
         with opened(path) as file, translated(path.name):
             if ptychodus.is_product(file) and key is None:
-                return _with_product(arrays, path)
+                return _with_product(raw, path)
             for module in (cxi, ptyd, nexus):
                 if key is None and module.matches(file):
                     try:
-                        other = module.read(file, arrays.name, Keys())
+                        other = module.read(file, raw.name, RequestedKeys())
                     except DataError:
                         break
                     return replace(
-                        arrays,
+                        raw,
                         positions_px=other.positions_px,
                         position_unit_m=other.position_unit_m,
                         position_unit_open=other.position_unit_open,
-                        notes=(*arrays.notes, *other.notes[-1:]),
+                        notes=(*raw.notes, *other.notes[-1:]),
                     )
-            found = find_positions(file, Keys(positions=key), "")
+            found = find_positions(file, RequestedKeys(positions=key), "")
             if found is None:
                 raise DataError(f"{path.name}: no positions of a known name. {file.listing()}")
     elif start.startswith((b"PK", b"BZh")):
-        from ptycho_core.io.keys import find_positions as find_in_archive
+        from ptycho_core.io.formats.npz import find_positions as find_in_archive
 
-        found = Found(find_in_archive(Archive(path), key), None, True, "")
+        found = FoundPositions(find_in_archive(Archive(path), key), None, True, "")
     elif start.startswith(b"\x93NUMPY"):
-        found = Found(np.asarray(mapped(path)), None, True, "")
+        found = FoundPositions(np.asarray(mapped(path)), None, True, "")
     else:
         found = _table(path, growing=growing)
     note = f"The positions were read from {path.name}: {found.note or '(y, x), without a unit.'}"
     return replace(
-        arrays,
+        raw,
         positions_px=found.values,
         position_unit_m=found.unit_m,
         position_unit_open=found.open,
-        notes=(*arrays.notes, note),
+        notes=(*raw.notes, note),
     )
 
 
-def _with_product(arrays: Arrays, path: Path) -> Arrays:
+def _with_product(raw: RawScan, path: Path) -> RawScan:
     from ptycho_core.io.product import read_product
 
     product = read_product(path)
-    fits = arrays.probe is None
+    fits = raw.probe is None
     note = f"Positions{', probe' if fits else ''} and lengths were read from the product {path.name}."
     return replace(
-        arrays,
+        raw,
         positions_px=product.positions_px,
         position_unit_m=None,
         position_unit_open=False,
         position_convention="index",
-        probe=product.probe if fits else arrays.probe,
-        pixel_size_m=product.pixel_size_m or arrays.pixel_size_m,
-        energy_ev=product.energy_ev or arrays.energy_ev,
-        distance_m=product.distance_m or arrays.distance_m,
-        notes=(*arrays.notes, note),
+        probe=product.probe if fits else raw.probe,
+        pixel_size_m=product.pixel_size_m or raw.pixel_size_m,
+        energy_ev=product.energy_ev or raw.energy_ev,
+        distance_m=product.distance_m or raw.distance_m,
+        notes=(*raw.notes, note),
     )
 
 
-def _table(path: Path, *, growing: bool = False) -> Found:
+def _table(path: Path, *, growing: bool = False) -> FoundPositions:
     """Read columns of text; a header with x and y in its names decides, without one the order is (y, x)."""
     try:
         if path.stat().st_size > LARGEST_TABLE_BYTES:
@@ -119,7 +120,7 @@ def _table(path: Path, *, growing: bool = False) -> Found:
         raise DataError(f"{path.name}: the header names more columns than there are. Expected y and x.")
     unit_m = length_factor(unit)
     said = f"columns {y + 1} (y) and {x + 1} (x), " + (f"in {unit}." if unit_m else "without a unit.")
-    return Found(values[:, [y, x]], unit_m, unit_m is None, said)
+    return FoundPositions(values[:, [y, x]], unit_m, unit_m is None, said)
 
 
 def _cells(line: str) -> list[str]:

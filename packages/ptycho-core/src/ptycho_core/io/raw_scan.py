@@ -1,4 +1,4 @@
-"""What a file or a caller brings to the door, before anything is checked, and under which names."""
+"""What a file or a caller offers, before anything is checked, and under which names it is looked for."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ptycho_config.moved import moved_name
 from ptycho_core.io.npz import Checksum
+from ptycho_core.io.options import ReadOptions
 from ptycho_core.scan.lazy import LazyFrames
 
-__all__ = ["Arrays", "Found", "Keys"]
+__all__ = ["FoundPositions", "RawScan", "RequestedKeys"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Arrays:
-    """Arrays and what was said of them. Fields as in `Scan`.
+class RawScan:
+    """What a file offers and what it says of it, unchecked. Fields as in `Scan`, but for these.
 
     Attributes:
-        frames: an array, or frames that stay in their file.
+        frames: an array, or frames that stay in their file; the frame axis may still be the last.
         positions_px: (y, x), in the convention that `position_convention` names; in another unit where
             `position_unit_m` says so; None where the file has none.
         position_unit_m: metres in the unit of the positions; None: pixels, or not known.
-        position_unit_open: nobody said that the positions are pixels; small numbers are then metres.
-        position_scale: by which positions in pixels are multiplied, after a crop.
+        position_unit_open: nothing says that the positions are pixels; small numbers are then metres.
         detector_pixel_m: side of a detector pixel.
-        pixel_size_asked: `pixel_size_m` is what the caller wants, not what the file says.
         format: what kind of file it was, for `ptycho inspect`.
-        bad_pixels: True = bad, DC in the same place as in `frames`.
+        bad_pixels: True = bad, zero frequency in the same place as in `frames`.
         declared_measurement: what the file says its values are, and why we think so.
         declared_dc: where the file says that the zero frequency is.
         checksum: of the frames, still to be verified while they are read.
@@ -39,9 +39,7 @@ class Arrays:
     positions_px: np.ndarray | None
     position_unit_m: float | None = None
     position_unit_open: bool = True
-    position_scale: float = 1.0
     detector_pixel_m: float | None = None
-    pixel_size_asked: bool = False
     format: str = "NPZ"
     probe: np.ndarray | None = None
     probe_source: Literal["file", "given"] = "file"
@@ -63,8 +61,8 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Names that somebody gave; they go before those that a format knows.
+class RequestedKeys:
+    """Names in a file that were asked for; they go before those that its format knows.
 
     Attributes:
         positions: one array of (y, x) pairs, or two arrays, the one with y first, joined by a comma.
@@ -76,14 +74,24 @@ class Keys:
     probe: str | None = None
     positions_elsewhere: bool = False
 
+    @classmethod
+    def of(cls, options: ReadOptions, *, positions_elsewhere: bool = False) -> RequestedKeys:
+        """Return the names to look for in the file of the frames.
+
+        With a file of positions, `positions_key` is a name in that one.
+        """
+        elsewhere = positions_elsewhere or options.positions_file is not None
+        positions = options.positions_key if options.positions_file is None else None
+        return cls(options.frames_key, positions, options.probe_key, elsewhere)
+
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """Positions as they were found.
+class FoundPositions:
+    """Positions as a file holds them.
 
     Attributes:
         values: (M, 2), (y, x).
-        unit_m: metres in their unit, None for pixels or where nobody says.
+        unit_m: metres in their unit, None for pixels or where the file does not say.
         open: whether small numbers may be metres.
         note: what was assumed.
     """
@@ -92,3 +100,17 @@ class Found:
     unit_m: float | None
     open: bool
     note: str
+
+
+_RENAMED = {
+    name: f"{__name__}:{new}"
+    for name, new in (
+        ("Arrays", "RawScan"),
+        ("Found", "FoundPositions"),
+        ("Keys", "RequestedKeys"),
+    )
+}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _RENAMED)

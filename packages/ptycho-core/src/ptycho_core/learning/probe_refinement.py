@@ -9,6 +9,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
+from ptycho_core.scan.middle import frames_near_the_middle
 from ptycho_core.solver import solve
 
 __all__ = ["refine_probe", "same_probe"]
@@ -22,8 +23,7 @@ def refine_probe(
 ) -> Reconstruction:
     """Solve the frames nearest to the scan's middle, at most so many; the result's `probe` is in counts."""
     if scan.n_frames > most_frames:
-        distance = np.square(scan.positions_px - np.median(scan.positions_px, axis=0)).sum(axis=1)
-        scan = scan.select(np.sort(np.argsort(distance, kind="stable")[:most_frames]))
+        scan = scan.select(np.sort(frames_near_the_middle(scan.positions_px, most_frames)))
     return solve(scan, SolverConfig(probe_modes=len(scan.probe)), execution)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 
 __all__ = ["Arrival", "Source"]
 
@@ -31,11 +31,11 @@ class Arrival:
 
 @runtime_checkable
 class Source(Protocol):
-    """Frames that come while we look. Nobody else needs to know whether from a file, a folder or a replay."""
+    """Frames that come while we look, whether from a file, a folder or a replay."""
 
     name: str
 
-    def head(self) -> Arrays:
+    def head(self) -> RawScan:
         """Return what is known beside frames and positions: probe, mask, lengths; its `frames` are unused."""
         ...
 

@@ -15,7 +15,7 @@ import numpy as np
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.formats.npy import mapped
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.live.positions import PositionsBeside
 
@@ -49,12 +49,12 @@ class FrameFiles:
         self._failed: dict[str, tuple[tuple[int, int], str]] = {}
         self._without_position: dict[str, int] = {}
 
-    def head(self) -> Arrays:
-        blank = Arrays(name=self.name, frames=np.empty((0, 0, 0)), positions_px=None)
-        return blank if self._beside is None else replace(self._beside.arrays(), name=self.name)
+    def head(self) -> RawScan:
+        blank = RawScan(name=self.name, frames=np.empty((0, 0, 0)), positions_px=None)
+        return blank if self._beside is None else replace(self._beside.read(), name=self.name)
 
     def positions_known(self) -> np.ndarray | None:
-        return None if self._beside is None else self._beside.arrays().positions_px
+        return None if self._beside is None else self._beside.read().positions_px
 
     @property
     def expected(self) -> int | None:
@@ -75,7 +75,7 @@ class FrameFiles:
         if not self._path.is_dir():
             return []
         beside = self._beside
-        positions = None if beside is None else beside.arrays().positions_px
+        positions = None if beside is None else beside.read().positions_px
         files = self._new_files()
         if files and self._first is None:
             smallest = _number(files[0].name)
@@ -112,12 +112,12 @@ class FrameFiles:
             status = file.stat()
             seen = (status.st_size, status.st_mtime_ns)
             if self._failed.get(file.name, (None, ""))[0] == seen:
-                return None  # nobody has written it on since it could not be read
-            frame, own = _read(file)
+                return None  # it has not changed since it could not be read
+            frame, position_inside = _read(file)
         except (OSError, DataError) as error:
             self._failed[file.name] = (seen if not isinstance(error, OSError) else (0, 0), str(error))
             return None
-        position = own if positions is None else np.asarray(positions[index])
+        position = position_inside if positions is None else np.asarray(positions[index])
         if position is None:
             self._without_position[file.name] = index
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.checked_scan import warn_without_overlap
+from ptycho_core.io.checked_scan import admit, warn_without_overlap
 from ptycho_core.io.frame_values import LARGEST_CANVAS_PX, LARGEST_NAN_FRACTION
 from ptycho_core.io.geometry import turned_positions
-from ptycho_core.io.opening import let_in
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.units import on_grid
 from ptycho_core.live.arrival import Arrival, Source
 from ptycho_core.scan import Scan
@@ -41,15 +41,14 @@ class Intake:
         arrived_s: (M,) when each came.
     """
 
-    def __init__(self, source: Source, door: Mapping[str, Any] | None = None) -> None:  # Any: of `open_scan`
-        """Hold the settings with which frames are read.
+    def __init__(self, source: Source, reading: ReadOptions | None = None) -> None:
+        """Hold how frames are read.
 
         Args:
-            door: the keywords of `open_scan`; those that name parts of a file are the source's business.
+            reading: as for `open_scan`; names in a file, and the file of the positions, are the source's
+                business.
         """
-        elsewhere = ("frames_key", "positions_key", "probe_key", "positions_file")
-        self._source = source
-        self._door = {key: value for key, value in dict(door or {}).items() if key not in elsewhere}
+        self._source, self._reading = source, reading or ReadOptions()
         self.head: Scan | None = None
         self.broken: dict[int, str] = {}
         self.repeated = 0
@@ -77,12 +76,18 @@ class Intake:
         return self._arrived[: self._count]
 
     @property
-    def good(self) -> np.ndarray | None:
-        """Pixels that count: (N, N) for all frames, (M, N, N) where they differ, None where all do."""
+    def bad_pixels(self) -> np.ndarray | None:
+        """True = bad, as in `Scan`: (N, N) for all frames, (M, N, N) where they differ, None without any."""
         if self._bad is not None:
-            return ~self._bad[: self._count]
-        known = None if self.head is None else _plain(self.head)
-        return ~known if known is not None and known.any() else None
+            return self._bad[: self._count]
+        shared = None if self.head is None else _bad_in_all_frames(self.head)
+        return shared if shared is not None and shared.any() else None
+
+    @property
+    def good(self) -> np.ndarray | None:
+        """True = good, as in `Scan.good_pixels`: of the same shape as `bad_pixels`, None where all are."""
+        bad = self.bad_pixels
+        return None if bad is None else ~bad
 
     @property
     def left_out(self) -> dict[int, str]:
@@ -118,15 +123,14 @@ class Intake:
         order = np.array([row for _, row in sorted(self._rows.items())])
         in_order = bool((np.diff(order) == 1).all())
         rows: Any = slice(0, self._count) if in_order else order
-        known = _plain(head)
-        bad = self._bad[rows] if self._bad is not None else known if known.any() else None
+        bad = self.bad_pixels
         scan = replace(
             head,
             frames=self._amplitude[rows],
             positions_px=self._positions[rows],
             measurement="amplitude",
             dc="center",
-            bad_pixels=bad,
+            bad_pixels=bad[rows] if bad is not None and bad.ndim == 3 else bad,
             notes=(*head.notes, f"{self._count} frames, watched while they were measured."),
         )
         if head.probe_source == "estimated":
@@ -135,7 +139,7 @@ class Intake:
         return scan
 
     def _begin(self, *, last: bool) -> list[Arrival]:
-        """Let the first frames in through the same door as a finished scan; return those to keep."""
+        """Check the first frames as a finished scan is checked; return those to keep."""
         held = self._held
         if not held:
             return []
@@ -149,7 +153,7 @@ class Intake:
             if last:
                 raise DataError(f"{self._source.name}: none of the {len(held)} frames that came can be read.")
             return []
-        arrays = replace(
+        raw = replace(
             self._source.head(),
             frames=np.stack([arrival.frame for arrival in alike]),
             positions_px=np.stack([arrival.position for arrival in alike]).astype(np.float64),
@@ -157,28 +161,28 @@ class Intake:
             ground_truth=None,
             patch_truth=None,
         )
-        if arrays.bad_pixels is not None and arrays.bad_pixels.ndim == 3:
-            arrays = replace(arrays, bad_pixels=None)
+        if raw.bad_pixels is not None and raw.bad_pixels.ndim == 3:
+            raw = replace(raw, bad_pixels=None)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of few frames; the whole scan warns again where it is true
-                self.head = let_in(arrays, **self._door)
+                self.head = admit(raw, self._reading)
         except DataError:
             if last or len(alike) >= 4 * _ENOUGH:
                 raise
             return []
-        self._set_up(self.head, arrays)
+        self._set_up(self.head, raw)
         self._held = []
         return held
 
-    def _set_up(self, head: Scan, arrays: Arrays) -> None:
+    def _set_up(self, head: Scan, raw: RawScan) -> None:
         self._changes = head.frames.changes if isinstance(head.frames, LazyFrames) else ()
-        self._turn = self._door.get("positions_orientation", "as-is")
+        self._turn = self._reading.positions_orientation
         self._scale = head.position_scale
         self._offset_px = 0.5 if head.position_convention == "center" else 0.0
-        self._stored_shape = arrays.frames.shape[1:]
+        self._stored_shape = raw.frames.shape[1:]
         known, side = self._source.positions_known(), head.frame_px
-        # Room that nobody uses costs nothing; a copy of all frames would make the newest wait.
+        # Room that is never used costs nothing; a copy of all frames would make the newest wait.
         room = max(_LEAST_ROOM, self._source.expected or 0, 0 if known is None else len(known))
         self._amplitude = np.empty((room, side, side), np.float32)
         self._positions, self._arrived = np.empty((room, 2)), np.empty(room)
@@ -223,7 +227,7 @@ class Intake:
         row = self._count
         bad = np.isnan(values)
         self._mark(row, bad)
-        values[bad | _plain(head)] = 0
+        values[bad | _bad_in_all_frames(head)] = 0
         np.maximum(values, 0, out=values)
         self._amplitude[row] = np.sqrt(values) if head.measurement == "counts" else values
         self._positions[row], self._arrived[row] = position, arrival.at_s
@@ -236,7 +240,7 @@ class Intake:
         head = self.head
         if head is None:
             return
-        known = _plain(head)
+        known = _bad_in_all_frames(head)
         if self._bad is None and (bad & ~known).any():
             self._bad = np.zeros(self._amplitude.shape, bool)
             self._bad[:row] = known
@@ -252,7 +256,7 @@ class Intake:
             setattr(self, name, grown)
 
 
-def _plain(head: Scan) -> np.ndarray:
+def _bad_in_all_frames(head: Scan) -> np.ndarray:
     """Return the bad pixels that all frames share."""
     if head.bad_pixels is None:
         return np.zeros((head.frame_px, head.frame_px), bool)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import datasets
-from ptycho_core.io.opening import expanded, open_scan
-from ptycho_core.io.raw_scan import Keys
+from ptycho_core.files import expanded
+from ptycho_core.io.opening import read_scan
+from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.raw_scan import RequestedKeys
 from ptycho_core.live.arrival import Source
 from ptycho_core.live.frame_files import FrameFiles
 from ptycho_core.live.positions import PositionsBeside
@@ -26,32 +26,32 @@ def open_source(
     *,
     replay: float | None = None,
     first_number: int | None = None,
-    door: Mapping[str, Any] | None = None,  # Any: the keywords of `open_scan`
+    reading: ReadOptions | None = None,
 ) -> Source:
     """Open what is to be watched: a growing stack, a directory of frame files, or the replay of a scan.
 
     Args:
         replay: frames per second at which a scan that `open_scan` knows is replayed.
         first_number: number in the name of a directory's first frame.
-        door: the keywords of `open_scan` with which the frames are to be read.
+        reading: how the frames are to be read, as for `open_scan`.
+
     Raises:
         ConfigError: the source cannot grow.
         DataError: it is not there, nor is the folder in which it should appear.
     """
-    door = dict(door or {})
+    reading = reading or ReadOptions()
     if replay is not None:
-        return Replay(open_scan(source, **door), replay)
+        return Replay(read_scan(source, reading), replay)
     path = expanded(source)
     if str(source) in datasets.DATASETS and not path.exists():
         raise ConfigError(
             f"{source} is a finished data set and does not grow. `ptycho watch {source} --replay 500` "
             "replays it."
         )
-    elsewhere = door.get("positions_file")
-    key = door.get("positions_key")
+    elsewhere = reading.positions_file
     positions = PositionsBeside(path)
     if elsewhere is not None:
-        positions = PositionsBeside(path, expanded(elsewhere), key)
+        positions = PositionsBeside(path, expanded(elsewhere), reading.positions_key)
     if path.is_dir():
         return FrameFiles(path, positions, first_number=first_number)
     if path.suffix.lower() in _STACKS:
@@ -60,7 +60,7 @@ def open_source(
                 f"{path}: neither the file nor its folder is there. Make the folder or correct the name."
             )
         named = elsewhere is not None or path.suffix.lower() == ".npy"
-        keys = Keys(door.get("frames_key"), None if elsewhere else key, door.get("probe_key"), named)
+        keys = RequestedKeys.of(reading, positions_elsewhere=named)
         return GrowingStack(path, keys, positions if named else None)
     if path.exists():
         raise ConfigError(

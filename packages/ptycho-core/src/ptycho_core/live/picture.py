@@ -25,10 +25,10 @@ def live_picture(
     box = covered_box(seen)
     step = max(1, -(-max(obj[box].shape) // _LARGEST_PX))
     inner = (slice(box[0].start, box[0].stop, step), slice(box[1].start, box[1].stop, step))
-    part, lit = np.ascontiguousarray(obj[inner]), np.ascontiguousarray(seen[inner])
-    phase, amplitude = phase_without_ramp(part, lit), np.abs(part)
+    part, seen_part = np.ascontiguousarray(obj[inner]), np.ascontiguousarray(seen[inner])
+    phase, amplitude = phase_without_ramp(part, seen_part), np.abs(part)
     gap = np.full((len(part), _GAP_PX), _PAPER, np.uint8)
-    return np.concatenate([_grey(phase, lit), gap, _grey(amplitude, lit)], axis=1)
+    return np.concatenate([_grey(phase, seen_part), gap, _grey(amplitude, seen_part)], axis=1)
 
 
 def draw_live(path: Path, picture: UInt8[np.ndarray, "rows columns"]) -> Path:

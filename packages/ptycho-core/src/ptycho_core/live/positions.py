@@ -10,7 +10,7 @@ import numpy as np
 from ptycho_config.errors import DataError
 from ptycho_core.io.npy import NpyHeader, read_npy_header
 from ptycho_core.io.positions import with_positions
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.recognise import first_bytes
 
 __all__ = ["PositionsBeside", "declared_rows", "find_beside", "grown_array", "without_blank_end"]
@@ -40,24 +40,24 @@ class PositionsBeside:
         """Name the source that needs positions and, where it is known, their file; it may come later."""
         self._source, self._path, self._key = source, path, key
         self._seen: tuple[int, int] | None = None
-        self._arrays = Arrays(name=source.name, frames=np.empty((0, 0, 0)), positions_px=None)
+        self._raw = RawScan(name=source.name, frames=np.empty((0, 0, 0)), positions_px=None)
 
-    def arrays(self) -> Arrays:
+    def read(self) -> RawScan:
         """Return positions and what else the file brings; what could be read last where it is unfinished."""
         path = self._path or find_beside(self._source)
         if path is None:
-            return self._arrays
+            return self._raw
         try:
             status = path.stat()
             seen = (status.st_size, status.st_mtime_ns)
             if seen != self._seen:
-                self._arrays, self._seen = self._read(path), seen
+                self._raw, self._seen = self._read_file(path), seen
         except (OSError, DataError):
             pass  # it is being written, and the next look will tell
-        return self._arrays
+        return self._raw
 
-    def _read(self, path: Path) -> Arrays:
-        blank = replace(self._arrays, positions_px=None, notes=())
+    def _read_file(self, path: Path) -> RawScan:
+        blank = replace(self._raw, positions_px=None, notes=())
         if path.suffix == ".npy" and first_bytes(path).startswith(b"\x93NUMPY"):
             return replace(blank, positions_px=without_blank_end(grown_array(path)))
         return with_positions(blank, path, self._key, growing=True)
@@ -98,7 +98,7 @@ def _header(path: Path) -> NpyHeader:
 
 
 def without_blank_end(positions: np.ndarray) -> np.ndarray:
-    """Leave out the rows at the end that nobody has written yet: zeros, or NaN."""
+    """Leave out the rows at the end that are not written yet: zeros, or NaN."""
     values = np.asarray(positions)
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         return values

@@ -37,7 +37,7 @@ class LiveReport:
     """How things stand when a picture has been drawn.
 
     Attributes:
-        frames: that came and can be used; `expected`: that there will be, None where nobody knows.
+        frames: that came and can be used; `expected`: that there will be, None where it is not known.
         waiting: that came and are in no picture yet.
         frames_per_second: that came lately.
         latency_s: from the arrival of the frames that are new in this picture to the picture, the longest.

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.scan import Scan
 
@@ -14,7 +14,7 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """The frames of a scan, so many a second by the clock, whether or not somebody takes them."""
+    """The frames of a scan, so many a second by the clock, whether or not they are taken."""
 
     def __init__(self, scan: Scan, frames_per_second: float) -> None:
         """Begin with the first call of `poll`."""
@@ -23,9 +23,9 @@ class Replay:
         self._began: float | None = None
         self._given = 0
 
-    def head(self) -> Arrays:
+    def head(self) -> RawScan:
         scan = self._scan
-        return Arrays(
+        return RawScan(
             name=scan.name,
             format="NPZ",
             frames=np.empty((0, 0, 0)),

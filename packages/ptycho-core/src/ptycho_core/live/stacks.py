@@ -15,7 +15,7 @@ import numpy as np
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.reading import is_hdf5, read_scan_file
 from ptycho_core.io.hdf5 import Hdf5Source, without_lock
-from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.live.arrival import Arrival
 from ptycho_core.live.positions import PositionsBeside, declared_rows, grown_array, without_blank_end
 from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
@@ -31,10 +31,10 @@ _PATIENCE_S = 5.0
 class GrowingStack:
     """The frames of one file, as they appear in it."""
 
-    def __init__(self, path: Path, keys: Keys, beside: PositionsBeside | None = None) -> None:
+    def __init__(self, path: Path, keys: RequestedKeys, beside: PositionsBeside | None = None) -> None:
         self.name = path.name.split(".")[0] or path.name
         self._path, self._keys, self._beside = path, keys, beside
-        self._arrays: Arrays | None = None
+        self._raw: RawScan | None = None
         self._positions: np.ndarray | None = None
         self._declared: int | None = None
         self._next = 0
@@ -42,10 +42,10 @@ class GrowingStack:
         self._unread: tuple[tuple[int, int], float] | None = None
         self._delivered = 0
 
-    def head(self) -> Arrays:
-        if self._arrays is None:
+    def head(self) -> RawScan:
+        if self._raw is None:
             raise DataError(f"{self._path}: nothing has come yet.")
-        return self._arrays
+        return self._raw
 
     def positions_known(self) -> np.ndarray | None:
         return self._positions
@@ -67,10 +67,10 @@ class GrowingStack:
             if not self._path.exists():
                 return []
             with without_lock():
-                arrays = self._look(last=last)
-                found = [] if arrays is None else self._take(arrays, now, last=last)
-                if arrays is not None and isinstance(arrays.frames, LazyFrames):
-                    _let_go(arrays.frames.source)
+                raw = self._look(last=last)
+                found = [] if raw is None else self._take(raw, now, last=last)
+                if raw is not None and isinstance(raw.frames, LazyFrames):
+                    _let_go(raw.frames.source)
             self._unread = None
         except (DataError, OSError) as error:
             self._be_patient(error, now, last=last)
@@ -78,7 +78,7 @@ class GrowingStack:
         return found
 
     def _be_patient(self, error: Exception, now: float, *, last: bool) -> None:
-        """Take what cannot be read for unfinished, unless nobody writes it any more."""
+        """Take what cannot be read for unfinished, unless it has not changed for long."""
         try:
             status = self._path.stat()
             seen = (status.st_size, status.st_mtime_ns)
@@ -87,34 +87,34 @@ class GrowingStack:
         if self._unread is None or self._unread[0] != seen:
             self._unread = (seen, now)
         too_long = now - self._unread[1] > _PATIENCE_S
-        if self._arrays is None and (too_long or last):
+        if self._raw is None and (too_long or last):
             if isinstance(error, DataError):
                 raise error
             raise DataError(f"{self._path}: cannot be read ({error}). Is it still being copied?") from error
 
-    def _look(self, *, last: bool) -> Arrays | None:
+    def _look(self, *, last: bool) -> RawScan | None:
         """Look at the file anew: what it holds by now."""
         if is_hdf5(self._path):
-            arrays = read_scan_file(self._path, self.name, self._keys)
+            raw = read_scan_file(self._path, self.name, self._keys)
         else:
             frames = grown_array(self._path)
-            arrays = Arrays(name=self.name, format="NPY", frames=frames, positions_px=None, source=self._path)
+            raw = RawScan(name=self.name, format="NPY", frames=frames, positions_px=None, source=self._path)
             if self._declared is None and declared_rows(self._path) > len(frames):
                 self._declared = declared_rows(self._path)
-        positions = arrays.positions_px
+        positions = raw.positions_px
         if self._beside is not None:
-            brought = self._beside.arrays()
+            brought = self._beside.read()
             positions = brought.positions_px
-            arrays = replace(
-                arrays,
+            raw = replace(
+                raw,
                 positions_px=positions,
                 position_unit_m=brought.position_unit_m,
                 position_unit_open=brought.position_unit_open,
                 position_convention=brought.position_convention,
-                probe=brought.probe if arrays.probe is None else arrays.probe,
-                pixel_size_m=brought.pixel_size_m or arrays.pixel_size_m,
-                energy_ev=brought.energy_ev or arrays.energy_ev,
-                distance_m=brought.distance_m or arrays.distance_m,
+                probe=brought.probe if raw.probe is None else raw.probe,
+                pixel_size_m=brought.pixel_size_m or raw.pixel_size_m,
+                energy_ev=brought.energy_ev or raw.energy_ev,
+                distance_m=brought.distance_m or raw.distance_m,
             )
         if positions is None:
             if last:
@@ -125,11 +125,11 @@ class GrowingStack:
             return None
         positions = np.asarray(positions)
         self._positions = positions if last else without_blank_end(positions)
-        self._arrays = arrays
-        return arrays
+        self._raw = raw
+        return raw
 
-    def _take(self, arrays: Arrays, now: float, *, last: bool) -> list[Arrival]:
-        frames, positions = arrays.frames, self._positions
+    def _take(self, raw: RawScan, now: float, *, last: bool) -> list[Arrival]:
+        frames, positions = raw.frames, self._positions
         if frames.ndim != 3:
             raise DataError(f"{self._path.name}: frames of shape {frames.shape}. Expected (frames, H, W).")
         n_frames = frames.shape[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import OutputError
+from ptycho_core.io.options import ReadOptions
 from ptycho_core.live.arrival import Source
 from ptycho_core.live.feed import Feed
 from ptycho_core.live.intake import Intake
@@ -23,7 +24,7 @@ from ptycho_core.result.reconstruction import Reconstruction
 
 __all__ = ["watch"]
 
-#: Of the time between two pictures, so much is worked before anybody looks for new frames, at most so long.
+#: Of the time between two pictures, so much is worked before new frames are looked for, at most so long.
 _SLICE, _LONGEST_SLICE_S = 0.4, 0.15
 _IDLE_S = 0.01
 #: A large picture is drawn less often than asked for, so that drawing takes at most a part of the time; but
@@ -39,7 +40,7 @@ def watch(
     worker: Worker,
     *,
     options: LiveOptions | None = None,
-    door: Mapping[str, Any] | None = None,  # Any: the keywords of `open_scan`
+    reading: ReadOptions | None = None,
     picture: Path | None = None,
     on_report: Callable[[LiveReport], None] = lambda report: None,
     on_complete: Callable[[Reconstruction], None] | None = None,
@@ -48,6 +49,7 @@ def watch(
     """Reconstruct frames while they come, and the whole scan when no more come.
 
     Args:
+        reading: how the frames are to be read, as for `open_scan`.
         picture: the file that holds the live picture.
         on_report: told how things stand after each picture.
         on_complete: given the live image as a result before the scan is finished.
@@ -57,7 +59,7 @@ def watch(
     Raises:
         DataError: nothing came that could be read.
     """
-    return _Watch(source, worker, options or LiveOptions(), door, picture, on_report, callbacks).run(
+    return _Watch(source, worker, options or LiveOptions(), reading, picture, on_report, callbacks).run(
         on_complete
     )
 
@@ -68,7 +70,7 @@ class _Watch:
         source: Source,
         worker: Worker,
         options: LiveOptions,
-        door: Mapping[str, Any] | None,
+        reading: ReadOptions | None,
         picture: Path | None,
         on_report: Callable[[LiveReport], None],
         callbacks: Sequence[Callback],
@@ -76,7 +78,7 @@ class _Watch:
         self._source, self._worker, self._options = source, worker, options
         self._picture, self._on_report = picture, on_report
         self._given, self._callbacks = callbacks, CallbackList(callbacks)
-        self._intake = Intake(source, door)
+        self._intake = Intake(source, reading)
         self._feed = Feed(source, expected=options.expected, timeout_s=options.timeout_s)
         self._record, self._events = LiveRecord(), list[RunEvent]()
         self._history: list[dict[str, Any]] = []

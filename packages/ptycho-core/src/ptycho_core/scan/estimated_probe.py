@@ -50,7 +50,7 @@ def estimate_probe(scan: Scan) -> tuple[Complex64[np.ndarray, "1 n n"], str]:
 
 
 def probe_radius_px(scan: Scan) -> float:
-    """Estimate the radius of the lit disc from how fine the speckle of single patterns is.
+    """Estimate the radius of the illuminated disc from how fine the speckle of single patterns is.
 
     A pattern's Fourier transform is the autocorrelation of its exit wave, which ends at the probe's diameter.
     Averaged over frames it shrinks to the correlation length of the object; the variance between frames keeps

@@ -128,8 +128,8 @@ def nearest_neighbours(
     # beyond what was asked for.
     asked = min(n_frames, count + 1 + TIES_EXPECTED)
     near = np.asarray(tree.query(positions_px, k=asked)[1])
-    own = np.arange(n_frames)[:, None]
-    distance = np.where(near == own, np.inf, _distance(positions_px, own, near))
+    frame = np.arange(n_frames)[:, None]
+    distance = np.where(near == frame, np.inf, _distance(positions_px, frame, near))
     order = np.lexsort((near, distance), axis=1)
     found = np.take_along_axis(near, order, axis=1)[:, :count].astype(np.int64)
     distance = np.take_along_axis(distance, order, axis=1)

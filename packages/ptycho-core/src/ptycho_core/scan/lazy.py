@@ -1,4 +1,4 @@
-"""Frames that stay in their file until somebody asks for some of them.
+"""Frames that stay in their file until some of them are asked for.
 
 `LazyFrames` behaves like an array of shape (M, H, W) that can be indexed along its first axis, as frames that
 are memory-mapped can. Where the values come from is the business of a `FrameSource`: compressed HDF5, TIFF,

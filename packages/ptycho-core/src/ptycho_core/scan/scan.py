@@ -1,7 +1,12 @@
 """The scan: frames as they were measured, where the probe stood, and what is known beside.
 
-A `Scan` is immutable and was checked once, at the door (`ptycho_core.io`); nothing further in checks again.
-Frames stay as stored, memory-mapped where the file allows, until somebody asks for some of them.
+A `Scan` is immutable and was checked once, when it was read (`ptycho_core.io.checked_scan`); what takes one
+does not check again. Frames stay as stored, memory-mapped where the file allows, until some are asked for.
+
+What is called `bad_pixels` is True where a pixel is bad; what is called `good`, because amplitudes are
+multiplied by it, is True where a pixel counts. One becomes the other in `Scan.good_pixels`, and in
+`Intake.good` for frames that still come. A file's `mask` is True where a pixel is good, and is inverted when
+it is read.
 """
 
 from __future__ import annotations
@@ -46,11 +51,11 @@ class Scan:
         position_scale: object pixels in one unit of the positions as stored.
         ground_truth: (H, W) complex64, pixel [i, j] is scan coordinate (i, j).
         patch_truth: (M, N, N) complex64, the true object patch of every frame.
-        source, known_sha256: the file, and its checksum where the door knows it already.
+        source, known_sha256: the file, and its checksum where it is known already.
         pixel_size_m: side of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
         nphotons: photons per frame that the file declares.
         metadata: the file's own metadata, fit for JSON.
-        notes: one sentence for each thing the door decided, and why.
+        notes: one sentence for each thing that was decided while it was read, and why.
     """
 
     name: str
@@ -150,7 +155,7 @@ class Scan:
         )
 
     def remember(self, survey: FrameSurvey) -> Scan:
-        """Keep what the door found while it read these very frames, so that nobody reads them for it again.
+        """Keep what was found when these very frames were read, so that they are not read for it again.
 
         It is not a field: a scan made from this one by `dataclasses.replace` must not inherit it.
         """

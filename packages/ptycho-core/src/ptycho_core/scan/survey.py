@@ -1,6 +1,6 @@
 """One pass over the frames of a scan: extremes, bad values, kind of numbers, sums.
 
-Everything that the door and the solver want to know about all frames at once is found here in a single
+Everything that reading and solving want to know about all frames at once is found here in a single
 chunked reading, in bounded memory. Nothing here knows files or decides what a finding means.
 """
 
@@ -164,7 +164,7 @@ class _Collector:
             self._sum(chunk, np.maximum(values, 0))
 
     def _sum(self, chunk: slice, values: np.ndarray) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # the door refuses values that large by `maximum`
+        with np.errstate(over="ignore", invalid="ignore"):  # values that large are refused by `maximum`
             if self.squared:
                 values = values * values
             self.counts_sum += values.sum(axis=0, dtype=np.float64)

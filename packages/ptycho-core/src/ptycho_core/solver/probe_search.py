@@ -21,6 +21,7 @@ from ptycho_core.physics.canvas import frequencies
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import ScanStatistics, central
+from ptycho_core.scan.middle import frames_near_the_middle
 from ptycho_core.solver.batches import Batch, cut_evenly
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.level import OBJECT_LIMIT, Level
@@ -91,9 +92,7 @@ def search_start_probe(
     progress: Progress,
 ) -> StartProbe:
     """Rank start probes by the coarse residual they lead to on the frames nearest to the scan's middle."""
-    positions = scan.positions_px
-    distance = np.square(positions - np.median(positions, axis=0)).sum(axis=1)
-    numbers = np.argsort(distance, kind="stable")[:_FRAMES]
+    numbers = frames_near_the_middle(scan.positions_px, _FRAMES)
     part = scan.select(numbers)
     order = random.permutation(part.n_frames)
     n_batches = max(1, part.n_frames // _FRAMES_PER_BATCH)

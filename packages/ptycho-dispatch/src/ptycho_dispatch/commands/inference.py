@@ -30,7 +30,7 @@ from ptycho_dispatch.execution_parts import (
 )
 from ptycho_dispatch.log import LOG_FILE, logging_to, writable_directory
 from ptycho_dispatch.network_record import NetworkRecord, write_legacy_pictures
-from ptycho_dispatch.settings import DOOR_FIELDS, door_options
+from ptycho_dispatch.settings import READING_FIELDS, read_options
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ EXAMPLES = (
 )
 
 logger = logging.getLogger("ptycho")
-_RUN_FIELDS = {*DOOR_FIELDS, "console_level"}
+_RUN_FIELDS = {*READING_FIELDS, "console_level"}
 _EXECUTION_FIELDS = {"accelerator", "devices", "num_workers", "inference_batch_size", "precision"}
 PARTS: tuple[Part[Any], ...] = (
     Part(InferenceConfig, exclude=frozenset({"model", "debug"}), title="Inference: network and scan"),
@@ -150,9 +150,8 @@ def _infer(
     record: NetworkRecord,
     arguments: argparse.Namespace,
 ) -> int:
-    from ptycho_core import open_scan
     from ptycho_core.backend import get_backend
-    from ptycho_core.io import make_directory, save_scan
+    from ptycho_core.io import make_directory, read_scan, save_scan
     from ptycho_core.scan.grouping import choose_frames
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
@@ -162,7 +161,7 @@ def _infer(
     trained = get_backend(told.backend).load(config.model_path, execution)
     _say_where(execution)
     logger.info("Opening %s.", config.test_data_file)
-    scan = open_scan(str(config.test_data_file), **door_options(run_config))
+    scan = read_scan(str(config.test_data_file), read_options(run_config))
     if arguments.comparison_plot and scan.ground_truth is None:
         raise DataError(
             f"{scan.name} holds no true object (`objectGuess`) to compare with. "

@@ -14,14 +14,12 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.log import logging_to
-from ptycho_dispatch.settings import DOOR, door_options
+from ptycho_dispatch.settings import READING, read_options
 from ptycho_dispatch.table import print_rows, print_table
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
     from ptycho_core.io.product import Product
-if TYPE_CHECKING:
-    from ptycho_core import Scan
 
 __all__ = ["EXAMPLES", "add_arguments", "run", "some_of", "survey", "suspicious"]
 
@@ -44,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="try the eight orientations of the positions on some frames, and show which one is right",
     )
-    add_flags(parser, DOOR)
+    add_flags(parser, READING)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,11 +101,11 @@ def _is_result(path: Path) -> bool:
 
 
 def _inspect_scan(arguments: argparse.Namespace) -> None:
-    from ptycho_core import open_scan
+    from ptycho_core.io import read_scan
 
-    (door,) = load_parts((DOOR,), flags=given_flags(arguments), env=os.environ)
+    (reading,) = load_parts((READING,), flags=given_flags(arguments), env=os.environ)
     with logging_to(None, "WARNING"):
-        scan = open_scan(arguments.file, **door_options(door.config))
+        scan = read_scan(arguments.file, read_options(reading.config))
         counts_per_frame, highest, n_highest = survey(scan)
         rows = _rows_of_scan(scan, counts_per_frame, highest)
         rows += [("note", note) for note in scan.notes]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
-from ptycho_dispatch.settings import Settings, add_settings, door_options, read_settings
+from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def _reconstruct(
     probe: np.ndarray | None,
     command: list[str],
 ) -> tuple[int, np.ndarray]:
-    from ptycho_core import open_scan, solve
+    from ptycho_core import solve
+    from ptycho_core.io import read_scan
     from ptycho_core.solver import choose_arrays
     from ptycho_dispatch.by_network import by_network
     from ptycho_dispatch.checkpoint import Checkpoint
@@ -139,7 +140,7 @@ def _reconstruct(
     start = _start(run_config.start, resume=run_config.resume, directory=directory)
     began = time.perf_counter()
     logger.info("Opening %s.", source)
-    scan = open_scan(source, **door_options(run_config))
+    scan = read_scan(source, read_options(run_config))
     scan = _with_probe(scan, probe)
     solver = settings.solver.config
     if probe is not None and "probe_search" not in solver.model_fields_set:

@@ -25,7 +25,7 @@ from ptycho_dispatch.execution_parts import (
 )
 from ptycho_dispatch.log import LOG_FILE, logging_to, writable_directory
 from ptycho_dispatch.network_record import NetworkRecord, TrainingPlan, sha256_of, write_legacy_pictures
-from ptycho_dispatch.settings import DOOR_FIELDS, door_options
+from ptycho_dispatch.settings import READING_FIELDS, read_options
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ EXAMPLES = (
 logger = logging.getLogger("ptycho")
 
 _RUN_FIELDS = {
-    *DOOR_FIELDS,
+    *READING_FIELDS,
     "probe_refinement",
     "console_level",
     "do_stitching",
@@ -184,17 +184,17 @@ class _Scans:
 
 
 def _opened(config: TrainingConfig, run_config: RunConfig) -> _Scans:
-    from ptycho_core import open_scan
+    from ptycho_core.io import read_scan
     from ptycho_dispatch.by_network import with_refined_probe
 
     logger.info("Opening %s.", config.train_data_file)
-    door = door_options(run_config)
-    given = scan = open_scan(str(config.train_data_file), **door)
+    options = read_options(run_config)
+    given = scan = read_scan(str(config.train_data_file), options)
     test_scan = None
     if config.test_data_file is not None and config.test_data_file != Path():
-        # Its positions and its probe are its own.
-        door |= {"positions_file": None, "probe_file": None}
-        test_scan = open_scan(str(config.test_data_file), **door)
+        # The files of positions and probe belong to the scan to train on.
+        options = replace(options, positions_file=None, probe_file=None)
+        test_scan = read_scan(str(config.test_data_file), options)
     if run_config.probe_refinement and not run_config.resume:
         scan = with_refined_probe(scan)
         if test_scan is not None:

@@ -132,8 +132,8 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
 
     watched, run_config = loaded[0].config, loaded[1].config
     worker, record_of = _worker(loaded, method)
-    door = settings.door_options(run_config)
-    frames = open_source(source, replay=watched.replay, first_number=watched.first_number, door=door)
+    reading = settings.read_options(run_config)
+    frames = open_source(source, replay=watched.replay, first_number=watched.first_number, reading=reading)
     options = LiveOptions(
         refresh_s=watched.refresh, timeout_s=watched.timeout, expected=watched.expected_frames
     )
@@ -147,7 +147,7 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
                 frames,
                 worker,
                 options=options,
-                door={} if watched.replay is not None else door,
+                reading=None if watched.replay is not None else reading,  # a replay was read as a whole
                 picture=directory / LIVE_PICTURE,
                 on_report=progress.on_live,
                 callbacks=(progress, interrupt, Checkpoint(directory)),

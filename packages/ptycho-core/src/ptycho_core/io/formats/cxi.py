@@ -13,7 +13,7 @@ import numpy as np
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import find_positions
 from ptycho_core.io.hdf5 import Hdf5, text_of
-from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.io.units import HC_EV_M
 from ptycho_core.scan.lazy import LazyFrames
 
@@ -31,7 +31,7 @@ def matches(file: Hdf5) -> bool:
     return file.dataset("cxi_version") is not None or file.group("entry_1/instrument_1") is not None
 
 
-def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
+def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read one detector of one entry.
 
     Raises:
@@ -52,7 +52,7 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
         notes.append(
             f"Other detectors are there, for `--frames-key`: {', '.join(f'`{one}`' for one in others)}."
         )
-    return Arrays(
+    return RawScan(
         name=name,
         format="CXI" if version is None else f"CXI {version[0] / 100:.4g}",
         frames=LazyFrames(file.frames(frames)),
@@ -70,7 +70,7 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
     )
 
 
-def _frames(file: Hdf5, keys: Keys) -> tuple[str, h5py.Dataset, list[str]]:
+def _frames(file: Hdf5, keys: RequestedKeys) -> tuple[str, h5py.Dataset, list[str]]:
     """Choose a stack: the one named, else the far field's, which is the farthest detector."""
     if keys.frames is not None:
         return keys.frames.strip("/"), file.required(keys.frames), []
@@ -106,7 +106,7 @@ def _is_near_field(file: Hdf5, where: str) -> bool:
 
 
 def _positions(
-    file: Hdf5, entry: str, detector: str, keys: Keys
+    file: Hdf5, entry: str, detector: str, keys: RequestedKeys
 ) -> tuple[np.ndarray | None, float | None, str]:
     if keys.positions is not None:
         named = find_positions(file, keys, "")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ptycho_core.io.formats import named
 from ptycho_core.io.hdf5 import Hdf5
-from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 
 __all__ = ["matches", "read"]
 
@@ -20,18 +20,18 @@ def matches(file: Hdf5) -> bool:
         return file.file.userblock_size >= 512 and stream.read(6) == b"MATLAB"
 
 
-def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
+def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read variables by known or given names, rows and columns put right."""
-    arrays = named.read(file, name, keys)
+    raw = named.read(file, name, keys)
     return replace(
-        arrays,
+        raw,
         format="MATLAB 7.3",
-        frames=np.swapaxes(arrays.frames, 1, 2),  # pyright: ignore[reportArgumentType, reportCallIssue]
-        positions_px=_columns(arrays.positions_px),
-        probe=_turned(arrays.probe),
-        bad_pixels=_turned(arrays.bad_pixels),
-        ground_truth=_turned(arrays.ground_truth),
-        notes=(*arrays.notes, "MATLAB stores columns first; rows and columns were exchanged back."),
+        frames=np.swapaxes(raw.frames, 1, 2),  # pyright: ignore[reportArgumentType, reportCallIssue]
+        positions_px=_columns(raw.positions_px),
+        probe=_turned(raw.probe),
+        bad_pixels=_turned(raw.bad_pixels),
+        ground_truth=_turned(raw.ground_truth),
+        notes=(*raw.notes, "MATLAB stores columns first; rows and columns were exchanged back."),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.hdf5 import Hdf5, unit_of
-from ptycho_core.io.raw_scan import Arrays, Found, Keys
+from ptycho_core.io.raw_scan import FoundPositions, RawScan, RequestedKeys
 from ptycho_core.io.units import length_factor
 from ptycho_core.scan.lazy import LazyFrames
 
@@ -35,7 +35,7 @@ def matches(file: Hdf5) -> bool:
     return True
 
 
-def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
+def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read a scan by names.
 
     Raises:
@@ -45,7 +45,7 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
     positions = find_positions(file, keys, "")
     bad = file.array("bad_pixels")
     good = file.array("mask") if bad is None else None
-    return Arrays(
+    return RawScan(
         name=name,
         format="HDF5",
         frames=LazyFrames(file.frames(frames)),
@@ -71,7 +71,7 @@ def _declared(frames: h5py.Dataset):  # type: ignore[no-untyped-def]
     return None
 
 
-def find_frames(file: Hdf5, keys: Keys, group: str = "") -> h5py.Dataset:
+def find_frames(file: Hdf5, keys: RequestedKeys, group: str = "") -> h5py.Dataset:
     """Find the stack of frames: the one that was named, one of a known name, or the only one of rank 3.
 
     Raises:
@@ -92,7 +92,7 @@ def find_frames(file: Hdf5, keys: Keys, group: str = "") -> h5py.Dataset:
     raise DataError(f"{file.path.name}: {said} was found. {file.listing()}", finding="DATA-001")
 
 
-def find_positions(file: Hdf5, keys: Keys, group: str) -> Found | None:
+def find_positions(file: Hdf5, keys: RequestedKeys, group: str) -> FoundPositions | None:
     """Find the positions: those that were named, or of a known name in a group. None where there are none."""
     if keys.positions is not None:
         return _named_positions(file, keys.positions)
@@ -107,7 +107,7 @@ def find_positions(file: Hdf5, keys: Keys, group: str) -> Found | None:
     return None
 
 
-def find_probe(file: Hdf5, keys: Keys, group: str = "") -> np.ndarray | None:
+def find_probe(file: Hdf5, keys: RequestedKeys, group: str = "") -> np.ndarray | None:
     """Read the probe that was named, or one of a known name; None where there is none."""
     if keys.probe is not None:
         return file.read(file.required(keys.probe))
@@ -118,7 +118,7 @@ def find_probe(file: Hdf5, keys: Keys, group: str = "") -> np.ndarray | None:
     return None
 
 
-def _named_positions(file: Hdf5, key: str) -> Found:
+def _named_positions(file: Hdf5, key: str) -> FoundPositions:
     parts = [part.strip() for part in key.split(",") if part.strip()]
     items = [file.required(part) for part in parts]
     if len(items) == 1:
@@ -131,7 +131,7 @@ def _named_positions(file: Hdf5, key: str) -> Found:
     return _pair(file, items[0], items[1], None)
 
 
-def _pair(file: Hdf5, y: h5py.Dataset, x: h5py.Dataset, unit_m: float | None) -> Found:
+def _pair(file: Hdf5, y: h5py.Dataset, x: h5py.Dataset, unit_m: float | None) -> FoundPositions:
     y_values, x_values = file.read(y), file.read(x)
     for item, values in ((y, y_values), (x, x_values)):
         if values.dtype.kind not in "iuf":
@@ -144,17 +144,21 @@ def _pair(file: Hdf5, y: h5py.Dataset, x: h5py.Dataset, unit_m: float | None) ->
         )
     unit_m, open_, said = _unit(unit_of(y), unit_m)
     values = np.stack([y_values.reshape(-1), x_values.reshape(-1)], axis=1)
-    return Found(values, unit_m, open_, f"The positions are `{y.name}` (y) and `{x.name}` (x), {said}.")
+    return FoundPositions(
+        values, unit_m, open_, f"The positions are `{y.name}` (y) and `{x.name}` (x), {said}."
+    )
 
 
-def _together(file: Hdf5, item: h5py.Dataset, unit_m: float | None) -> Found:
+def _together(file: Hdf5, item: h5py.Dataset, unit_m: float | None) -> FoundPositions:
     values = file.read(item)
     while values.ndim > 2 and values.shape[0] == 1:
         values = values[0]
     if values.ndim == 2 and values.shape[0] == 2 and values.shape[1] != 2:
         values = values.T
     unit_m, open_, said = _unit(unit_of(item), unit_m)
-    return Found(values, unit_m, open_, f"The positions are `{item.name}`, taken for (y, x), {said}.")
+    return FoundPositions(
+        values, unit_m, open_, f"The positions are `{item.name}`, taken for (y, x), {said}."
+    )
 
 
 def _unit(said: str | None, unit_m: float | None) -> tuple[float | None, bool, str]:

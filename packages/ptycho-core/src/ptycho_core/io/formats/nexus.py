@@ -12,7 +12,7 @@ import numpy as np
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import find_positions, find_probe
 from ptycho_core.io.hdf5 import Hdf5, numbered, text_of
-from ptycho_core.io.raw_scan import Arrays, Found, Keys
+from ptycho_core.io.raw_scan import FoundPositions, RawScan, RequestedKeys
 from ptycho_core.io.units import HC_EV_M
 from ptycho_core.scan.lazy import ChainedSource, LazyFrames
 
@@ -49,7 +49,7 @@ def matches(file: Hdf5) -> bool:
     return False
 
 
-def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
+def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read a scan from wherever its parts stand.
 
     Raises:
@@ -82,7 +82,7 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
         n_now = min(frames.shape[0], len(values))
         frames, values = frames.select(slice(0, n_now)), values[:n_now]
         notes.append(f"The file is still being written; {n_now} frames have their position now.")
-    return Arrays(
+    return RawScan(
         name=name,
         format="NeXus",
         frames=frames,
@@ -105,7 +105,7 @@ def _ending(items: dict[str, h5py.Dataset], names: tuple[str, ...]) -> list[str]
     return sorted(found, key=lambda key: (names.index(key.rsplit("/", 1)[-1]), key.count("/"), key))
 
 
-def _frames_keys(file: Hdf5, items: dict[str, h5py.Dataset], keys: Keys) -> list[str]:
+def _frames_keys(file: Hdf5, items: dict[str, h5py.Dataset], keys: RequestedKeys) -> list[str]:
     if keys.frames is not None:
         return [keys.frames]
     stacks = [
@@ -125,7 +125,9 @@ def _frames_keys(file: Hdf5, items: dict[str, h5py.Dataset], keys: Keys) -> list
     raise DataError(f"{file.path.name}: {said}. {file.listing()}", finding="DATA-001")
 
 
-def _positions(file: Hdf5, items: dict[str, h5py.Dataset], keys: Keys, n_frames: int) -> Found | None:
+def _positions(
+    file: Hdf5, items: dict[str, h5py.Dataset], keys: RequestedKeys, n_frames: int
+) -> FoundPositions | None:
     if keys.positions is not None:
         return find_positions(file, keys, "")
     for y_name, x_name in _PAIRS:
@@ -133,10 +135,10 @@ def _positions(file: Hdf5, items: dict[str, h5py.Dataset], keys: Keys, n_frames:
             other = key[: -len(y_name)] + x_name
             y, x = items[key], items.get(other)
             if x is not None and y.size == x.size and (y.size or 0) >= n_frames > 1:
-                return find_positions(file, Keys(positions=f"{key},{other}"), "")
+                return find_positions(file, RequestedKeys(positions=f"{key},{other}"), "")
     for key in _ending(items, _TOGETHER):
         if items[key].ndim == 2 and n_frames in items[key].shape and 2 in items[key].shape:
-            return find_positions(file, Keys(positions=key), "")
+            return find_positions(file, RequestedKeys(positions=key), "")
     return None
 
 

@@ -8,15 +8,15 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.npy import read_npy_header
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.recognise import one_line
 
 __all__ = ["mapped", "read"]
 
 
-def read(path: Path, name: str) -> Arrays:
+def read(path: Path, name: str) -> RawScan:
     """Map a stack of frames."""
-    return Arrays(name=name, format="NPY", frames=mapped(path), positions_px=None, source=path)
+    return RawScan(name=name, format="NPY", frames=mapped(path), positions_px=None, source=path)
 
 
 def mapped(path: Path) -> np.ndarray:

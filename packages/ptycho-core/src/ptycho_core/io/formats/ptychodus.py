@@ -11,7 +11,7 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.formats import named
 from ptycho_core.io.hdf5 import Hdf5
 from ptycho_core.io.product import OBJECT, POSITION_X, POSITION_Y, PROBE, read_product
-from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["RAW_DIFFRACTION", "is_product", "matches", "read"]
@@ -30,7 +30,7 @@ def is_product(file: Hdf5) -> bool:
     return all(file.dataset(key) is not None for key in (OBJECT, PROBE, POSITION_X, POSITION_Y))
 
 
-def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
+def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read a diffraction file, or a product that holds its diffraction.
 
     Raises:
@@ -48,7 +48,7 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
             finding="DATA-001",
         )
     product = read_product(file.path)
-    return Arrays(
+    return RawScan(
         name=product.name or name,
         format="Ptychodus product with its diffraction",
         frames=LazyFrames(file.frames(file.required(key))),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.hdf5 import Hdf5
-from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.scan.lazy import ChainedSource, LazyFrames
 
 __all__ = ["matches", "read"]
@@ -23,7 +23,7 @@ def matches(file: Hdf5) -> bool:
     return file.group("chunks") is not None
 
 
-def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
+def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read all chunks in their order.
 
     Raises:
@@ -45,7 +45,7 @@ def read(file: Hdf5, name: str, keys: Keys) -> Arrays:
         len(positions) != len(sources) or any(one.ndim != 2 or one.shape[1] != 2 for one in positions)
     ):
         raise DataError(f"{file.path.name}: not every chunk has (y, x) positions for its frames.")
-    return Arrays(
+    return RawScan(
         name=name,
         format="PtyPy .ptyd",
         frames=LazyFrames(ChainedSource(tuple(sources)) if len(sources) > 1 else sources[0]),

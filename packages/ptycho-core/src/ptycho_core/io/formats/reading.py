@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.io.recognise import first_bytes
 
 if TYPE_CHECKING:
     from ptycho_core.io.hdf5 import Hdf5
 
-__all__ = ["is_hdf5", "read_scan_file"]
+__all__ = ["is_hdf5", "read_probe", "read_scan_file"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
@@ -26,7 +28,7 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 @dataclass(frozen=True)
 class _Format:
     matches: Callable[[Hdf5], bool]
-    read: Callable[[Hdf5, str, Keys], Arrays]
+    read: Callable[[Hdf5, str, RequestedKeys], RawScan]
 
 
 def _hdf5_formats() -> tuple[_Format, ...]:
@@ -44,7 +46,7 @@ def _holds_tiff_files(path: Path) -> bool:
     return False
 
 
-def read_scan_file(path: Path, name: str, keys: Keys) -> Arrays:
+def read_scan_file(path: Path, name: str, keys: RequestedKeys) -> RawScan:
     """Read a scan from a file of any known format, or from a directory of TIFF files.
 
     Frames stay in the file where it allows; everything else is read.
@@ -71,9 +73,24 @@ def read_scan_file(path: Path, name: str, keys: Keys) -> Arrays:
         from ptycho_core.io.formats import npy
 
         return npy.read(path, name)
-    from ptycho_core.io.keys import collect
+    from ptycho_core.io.formats import npz
 
-    return collect(Archive(path), name, keys)
+    return npz.read(Archive(path), name, keys)
+
+
+def read_probe(path: Path) -> np.ndarray:
+    """Read a probe from a scan file, a result (`reconstruction.npz`) or a product file.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds no probe.
+    """
+    if path.suffix in (".h5", ".hdf5"):
+        from ptycho_core.io.product import read_product
+
+        return read_product(path).probe
+    from ptycho_core.io.formats import npz
+
+    return npz.find_probe(Archive(path))
 
 
 def is_hdf5(path: Path) -> bool:

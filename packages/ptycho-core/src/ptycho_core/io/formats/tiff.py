@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.raw_scan import Arrays
+from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
 
@@ -31,7 +31,7 @@ _LARGEST_PAGE_BYTES = 1 << 28
 _MOST_FILES = 1_000_000
 
 
-def read(path: Path, name: str) -> Arrays:
+def read(path: Path, name: str) -> RawScan:
     """Leave the frames of a TIFF file, or of a directory of them, where they are.
 
     Raises:
@@ -54,7 +54,7 @@ def read(path: Path, name: str) -> Arrays:
     note = (
         f"{joined.shape[0]} pages of {len(files)} TIFF file{'s' if len(files) > 1 else ''}, in their order."
     )
-    return Arrays(
+    return RawScan(
         name=name, format="TIFF", frames=LazyFrames(joined), positions_px=None, source=files[0], notes=(note,)
     )
 

@@ -49,7 +49,7 @@ class Hdf5:
     """An open HDF5 file: objects by their path, values with their units.
 
     Attributes:
-        growing: somebody is still writing it.
+        growing: it is still being written.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class Hdf5:
         return found if isinstance(found, h5py.Dataset) else None
 
     def required(self, key: str) -> h5py.Dataset:
-        """Return a data set that somebody asked for.
+        """Return a data set that was asked for by name.
 
         Raises:
             DataError: there is none; lists what is there.

@@ -1,4 +1,4 @@
-"""The keys of scan files: which names stand for what, and how an archive becomes arrays for the door."""
+"""NPZ: which names stand for what, and how an archive becomes a raw scan."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.frame_values import warn
 from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.raw_scan import Arrays, Keys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.survey import frame_chunks
+
+__all__ = ["find_positions", "find_probe", "read"]
 
 FRAMES = ("diff3d", "diffraction")
 FRAMES_ALSO = "data"
@@ -36,8 +38,8 @@ KNOWN_NAMES = (
 )
 
 
-def collect(archive: Archive, name: str, keys: Keys | None = None) -> Arrays:
-    """Find the arrays of a scan in an archive. Frames are opened, everything else is read.
+def read(archive: Archive, name: str, keys: RequestedKeys | None = None) -> RawScan:
+    """Read a scan by the names of its arrays. Frames are opened, everything else is read.
 
     Args:
         keys: names that go before the known ones.
@@ -48,12 +50,12 @@ def collect(archive: Archive, name: str, keys: Keys | None = None) -> Arrays:
     metadata = _read_metadata(archive, name)
     physical = metadata.get("physics_parameters")
     physical = physical if isinstance(physical, dict) else {}
-    keys = keys or Keys()
+    keys = keys or RequestedKeys()
     frames_key = _frames_key(archive) if keys.frames is None else _named(archive, keys.frames)
     convention, declared = _conventions(archive, metadata, physical)
     probe_key = _first(archive, PROBE) if keys.probe is None else _named(archive, keys.probe)
     patch_key = _first(archive, PATCH_TRUTH)
-    arrays = Arrays(
+    raw = RawScan(
         name=name,
         frames=archive.open(frames_key),
         positions_px=_positions(archive, keys.positions, positions_elsewhere=keys.positions_elsewhere),
@@ -72,10 +74,10 @@ def collect(archive: Archive, name: str, keys: Keys | None = None) -> Arrays:
         declared_measurement=declared,
         declared_dc=said_dc if (said_dc := physical.get("dc")) in ("center", "corner") else None,
     )
-    _require_equal_aliases(archive, frames_key, arrays.frames, name)
+    _require_equal_aliases(archive, frames_key, raw.frames, name)
     if archive.is_mapped(frames_key):
-        return replace(arrays, checksum=archive.checksum(frames_key))
-    return arrays
+        return replace(raw, checksum=archive.checksum(frames_key))
+    return raw
 
 
 def find_probe(archive: Archive) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""How a scan is read: everything that can be asked for, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ptycho_config.values import Orientation
+
+__all__ = ["ReadOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What is asked for when a scan is read; it goes before what the file says.
+
+    These are the keywords of `open_scan`, and the fields of `ptycho_config.models.RunConfig` that files and
+    flags set; whether a value is possible is said when the scan is checked.
+
+    Attributes:
+        measurement: what the values are; "auto" decides by the rules of physics.md, section 1.
+        dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
+        probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
+        pixel_size_m: side of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
+        detector_pixel_m: side of a detector pixel.
+        frames_key, positions_key, probe_key: names in the file, before those that its format knows.
+            Positions are (y, x) pairs, or two names joined by a comma, that of y first.
+        positions_file: where the positions are, if not in the file of the frames.
+        positions_unit: what the positions are counted in; "auto" goes by the file.
+        positions_orientation, frames_orientation: one of eight ways to turn them.
+        crop_px: side of the square that is kept around the beam, in pixels as stored.
+        beam_center_px: (y, x) pixel of the beam, as stored; found when None.
+        rebin: so many pixels along either axis become one.
+    """
+
+    measurement: Literal["auto", "amplitude", "counts"] = "auto"
+    dc: Literal["auto", "center", "corner"] = "auto"
+    probe_file: str | Path | None = None
+    pixel_size_m: float | None = None
+    energy_ev: float | None = None
+    distance_m: float | None = None
+    detector_pixel_m: float | None = None
+    frames_key: str | None = None
+    positions_key: str | None = None
+    probe_key: str | None = None
+    positions_file: str | Path | None = None
+    positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto"
+    positions_orientation: Orientation = "as-is"
+    frames_orientation: Orientation = "as-is"
+    crop_px: int | None = None
+    beam_center_px: tuple[int, ...] | None = None
+    rebin: int = 1
+
+    @property
+    def changes_frames(self) -> bool:
+        """Whether frames are to be anything but as stored."""
+        return (
+            self.crop_px is not None
+            or self.beam_center_px is not None
+            or self.rebin > 1
+            or self.frames_orientation != "as-is"
+        )
