@@ -40,14 +40,15 @@ def moved_name(module: str, name: str, home: Mapping[str, str]) -> Any:
 
     Args:
         module: the `__name__` of the module that was asked.
-        home: name -> the module that holds it now.
+        home: name -> the module that holds it now, or `module:name` where it has a new name as well.
     Raises:
         AttributeError: the name did not move; it was never here.
     """
     if name not in home:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    _warn(f"{module}.{name}", f"{home[name]}.{name}", stacklevel=4)
-    return getattr(importlib.import_module(home[name]), name)
+    where, _, new = home[name].partition(":")
+    _warn(f"{module}.{name}", f"{where}.{new or name}", stacklevel=4)
+    return getattr(importlib.import_module(where), new or name)
 
 
 def _warn(old: str, new: str, *, stacklevel: int) -> None:
@@ -79,3 +80,5 @@ class _OldPaths:
         for home in reversed(homes):
             found = vars(importlib.import_module(home))
             vars(module).update({name: value for name, value in found.items() if not name.startswith("__")})
+            if "__getattr__" in found:  # it answers for names that were renamed there
+                vars(module)["__getattr__"] = found["__getattr__"]

@@ -12,7 +12,7 @@ from ptycho import _last_trained, _settings, _work
 from ptycho_config.models import TrainingConfig
 from ptycho_core.physics import cut_patches
 from ptycho_core.result.reconstruction import Reconstruction
-from ptycho_dispatch.dispatcher import Orientation
+from ptycho_dispatch.dispatcher import LegacyFlips
 
 __all__ = ["SCRIPT_GROUPS", "run_example"]
 
@@ -26,7 +26,7 @@ def run_example(
     config: TrainingConfig,
     *,
     backend: str,
-    orientation: Orientation,
+    orientation: LegacyFlips,
     do_stitching: bool,
     execution: Any,
     log: logging.Logger,
