@@ -76,7 +76,7 @@ def _by_the_client(config: TrainingConfig) -> bool:
 
 
 def _directory(config: TrainingConfig) -> Path | None:
-    """Return where results go: what somebody chose; `Path()`, which the client sends, means nowhere."""
+    """Return where results go: what was chosen; `Path()`, which the client sends, means nowhere."""
     chosen = "output_dir" in config.model_fields_set and not _by_the_client(config)
     return config.output_dir if chosen else None
 

@@ -169,7 +169,7 @@ def open_network(
 
 
 def execution_for(backend: str, given: Any = None) -> Any:
-    """Return how a backend runs: as somebody chose, or on the GPU that the host has (POLICY-001)."""
+    """Return how a backend runs: as it was chosen, or on the GPU that the host has (POLICY-001)."""
     if given is not None:
         return given
     if backend == "pytorch":

@@ -62,7 +62,7 @@ class Contents:
         pixel_size_m: of the object; None where it is not known, and lengths are in pixels.
         policies, said: events of the rules of the house, and what else the run decided.
         provenance: titled tables.
-        chosen, defaults: settings that somebody chose, and all others.
+        chosen, defaults: settings that were chosen, and all others.
         command: the line that repeats the run; empty where the record does not tell.
         continued: whether the run went on from an earlier result.
     """
