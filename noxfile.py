@@ -28,6 +28,7 @@ TEST_TOOLS = (
     "hypothesis>=6.100",
     "beartype>=0.19",
     "hatchling>=1.26",
+    "grimp>=3.5",
 )
 #: A process for each core, four at most: each may hold both frameworks. A file's tests share what they train.
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")

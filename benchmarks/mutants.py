@@ -47,7 +47,7 @@ addopts = ["--import-mode=importlib", "--strict-markers"]
 filterwarnings = ["error"]
 markers = ["gpu: -", "slow: -", "finding(id): -"]
 """
-#: Names that load on first use, and the probes of the audit: tests themselves, and tested by sabotage.
+#: Names that load on first use, and the checks of the audit: tests themselves, and tested by sabotage.
 NOT_MUTATED = ("*/ptycho_config/__init__.py", "*/ptycho_config/checks/*")
 
 

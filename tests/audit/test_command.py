@@ -91,9 +91,9 @@ def test_json_and_junit_hold_the_same_findings(capsys: pytest.CaptureFixture[str
         ("FORMAT-001", "active", "passed"),
         ("OVERSAMPLING-001", "active", "passed"),
     ]
-    probes = findings[0]["evidence"]["probes"]
-    assert [probe["cuda"] for probe in probes] == [True, False]
-    assert all(probe["evidence"]["fits neither way"] == "refused" for probe in probes)
+    checks = findings[0]["evidence"]["probes"]
+    assert [check["cuda"] for check in checks] == [True, False]
+    assert all(check["evidence"]["fits neither way"] == "refused" for check in checks)
     assert main(["audit", *TWO, "--format", "junit"]) == 0
     suite = ElementTree.fromstring(capsys.readouterr().out).find("testsuite")
     assert suite is not None
@@ -101,7 +101,7 @@ def test_json_and_junit_hold_the_same_findings(capsys: pytest.CaptureFixture[str
     assert (suite.get("tests"), suite.get("failures")) == ("2", "0")
 
 
-def test_settings_of_the_shell_do_not_reach_the_probes(
+def test_settings_of_the_shell_do_not_reach_the_checks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PTYCHO_NEPOCHS", "garbage")

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from ptycho_config.findings import Finding, read_finding
+from ptycho_dispatch.audit.checking import Checking, CheckResult
 from ptycho_dispatch.audit.installed import Raised, covers, locate, raised_findings
-from ptycho_dispatch.audit.probing import ProbeResult, Probing
 from ptycho_dispatch.audit.testfiles import TestFiles, find_tests
 from ptycho_dispatch.audit.verdicts import Audit, judge
 
 TEST = "tests/config/test_guards.py::test_only_manual_modules_may_not_accumulate"
 TESTS = TestFiles(Path(), frozenset({TEST}), {TEST: frozenset({"EXEC-ACCUM-001"})})
 PACKAGES = ("ptycho_config", "ptycho_core", "ptycho_dispatch")
-PROBE = "ptycho_config.checks.training.manual_optimisation_does_not_accumulate"
-PROBED = Probing(tuple(ProbeResult("EXEC-ACCUM-001", PROBE, cuda, "passed") for cuda in (True, False)))
+CHECK = "ptycho_config.checks.training.manual_optimisation_does_not_accumulate"
+CHECKED = Checking(tuple(CheckResult("EXEC-ACCUM-001", CHECK, cuda, "passed") for cuda in (True, False)))
 
 
 def a_finding(**changes: object) -> Finding:
@@ -37,7 +37,7 @@ def judged(
     raised: Sequence[Raised] = (),
     tests: TestFiles | None = TESTS,
     outcomes: dict[str, Counter[str]] | None = None,
-    probing: Probing = PROBED,
+    checking: Checking = CHECKED,
 ) -> Audit:
     return judge(
         [finding],
@@ -45,7 +45,7 @@ def judged(
         raised=raised,
         tests=tests,
         outcomes=outcomes,
-        probing=probing,
+        checking=checking,
         known=["EXEC-ACCUM-001"],
     )
 
@@ -67,7 +67,7 @@ def test_a_finding_whose_links_all_resolve_passes() -> None:
         ({"enforced_by": ("ptycho_config.nowhere.nobody",)}, "does not exist"),
         ({"verified_by": ()}, "no test that verifies it"),
         ({"verified_by": ("tests/config/test_guards.py::test_gone",)}, "there is no test"),
-        ({"probe": None}, "no probe"),
+        ({"probe": None}, "no check"),
     ],
 )
 def test_a_broken_link_fails(changes: dict[str, object], said: str) -> None:
@@ -104,8 +104,8 @@ def test_what_has_no_page_fails_under_its_own_name() -> None:
 
 def test_links_into_what_is_not_installed_fail_nothing() -> None:
     absent = replace(a_finding(), enforced_by=("ptycho_core_absent.guard",), probe="ptycho_core_absent.probe")
-    nothing = ProbeResult("EXEC-ACCUM-001", "ptycho_core_absent.probe", True, "not installed")
-    audit = judged(absent, tests=None, probing=Probing((nothing,)))
+    nothing = CheckResult("EXEC-ACCUM-001", "ptycho_core_absent.probe", True, "not installed")
+    audit = judged(absent, tests=None, checking=Checking((nothing,)))
     assert audit.verdicts[0].outcome == "not installed"
     assert [link.state for link in audit.verdicts[0].code] == ["not installed"]
     assert [test.outcome for test in audit.verdicts[0].tests] == ["not installed"]
@@ -136,12 +136,12 @@ def test_outcomes_of_tests_count(ended: dict[str, int], fails: bool) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["failed", "passed", "not installed"])
-def test_a_probe_that_fails_fails_its_finding(outcome: str) -> None:
-    result = ProbeResult("EXEC-ACCUM-001", PROBE, False, outcome, message="EXEC-ACCUM-001: it was accepted")
-    audit = judged(a_finding(), probing=Probing((PROBED.results[0], result)))
+def test_a_check_that_fails_fails_its_finding(outcome: str) -> None:
+    result = CheckResult("EXEC-ACCUM-001", CHECK, False, outcome, message="EXEC-ACCUM-001: it was accepted")
+    audit = judged(a_finding(), checking=Checking((CHECKED.results[0], result)))
     assert bool(audit.failed) == (outcome == "failed")
     if audit.failed:
-        assert problems(audit) == f"it was accepted [{PROBE} (without CUDA)]"
+        assert problems(audit) == f"it was accepted [{CHECK} (without CUDA)]"
 
 
 @pytest.mark.parametrize(

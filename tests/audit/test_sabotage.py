@@ -15,7 +15,7 @@ import pytest
 from ptycho_config.findings import finding_ids, read_finding
 
 FOLDER = Path(__file__).parent / "sabotage"
-#: Core -> the frameworks that its probes need.
+#: Core -> the frameworks that its checks need.
 CORES = {"ptycho_core_torch": ("torch", "lightning"), "ptycho_core_tf": ("tensorflow", "keras")}
 HERE = [
     core for core, needed in CORES.items() if all(importlib.util.find_spec(name) for name in (core, *needed))
@@ -75,7 +75,7 @@ INSIDE_THE_CORES = {
 
 
 def audit(*words: str, sabotage: str = "", hide_cores: bool) -> tuple[int, dict[str, Any], str]:
-    """Run the real command; the probes meet what the sabotage left of the code."""
+    """Run the real command; the checks meet what the sabotage left of the code."""
     places = filter(None, (str(FOLDER), os.environ.get("PYTHONPATH")))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PTYCHO_SABOTAGE": sabotage}
     if hide_cores:
@@ -124,14 +124,14 @@ def inside() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_rules_disabled_inside_a_core_are_named_by_its_probes(inside: dict[str, Any], core: str) -> None:
+def test_rules_disabled_inside_a_core_are_named_by_its_checks(inside: dict[str, Any], core: str) -> None:
     if core not in HERE:
         pytest.skip(f"{core} or its framework is not installed")
     broken = {
         finding["id"]
         for finding in inside["findings"]
         for one in finding["evidence"]["probes"]
-        if one["outcome"] == "failed" and one["probe"].startswith(f"{core}.probes.")
+        if one["outcome"] == "failed" and one["probe"].startswith(f"{core}.checks.")
     }
     assert broken == set().union(*INSIDE_THE_CORES[core].values())
 
@@ -142,13 +142,13 @@ def test_rules_disabled_inside_the_cores_are_named_and_no_other(inside: dict[str
     )
     for finding in inside["findings"]:
         broken = {one["probe"] for one in finding["evidence"]["probes"] if one["outcome"] == "failed"}
-        assert all(probe.startswith(tuple(f"{core}.probes." for core in HERE)) for probe in broken)
+        assert all(path.startswith(tuple(f"{core}.checks." for core in HERE)) for path in broken)
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_every_probe_of_a_core_is_sabotaged(core: str) -> None:
-    probes = pytest.importorskip(f"{core}.probes", reason=f"{core} is not installed").PROBES
-    assert set().union(*INSIDE_THE_CORES[core].values()) == probes.keys()
+def test_every_check_of_a_core_is_sabotaged(core: str) -> None:
+    checks = pytest.importorskip(f"{core}.checks", reason=f"{core} is not installed").CHECKS
+    assert set().union(*INSIDE_THE_CORES[core].values()) == checks.keys()
 
 
 def test_every_active_finding_is_sabotaged() -> None:

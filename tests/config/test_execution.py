@@ -24,6 +24,7 @@ from ptycho_config import (
     TensorFlowExecutionConfig,
     hardware,
 )
+from ptycho_config.execution import UnresolvedPyTorchExecution
 from ptycho_config.hardware import ACCELERATORS, resolve_accelerator
 
 POLICY = pytest.mark.finding("POLICY-001")
@@ -144,6 +145,57 @@ def test_assigning_the_accelerator_resolves_anew(cuda) -> None:
     cuda.has_cuda = True
     config.accelerator = "auto"
     assert config.resolution == ("auto", "cuda", "CUDA is available")
+
+
+@POLICY
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_an_unresolved_execution_asks_for_no_gpu_and_resolves_to_what_construction_gives(
+    cuda, has_cuda: bool
+) -> None:
+    cuda.has_cuda = has_cuda
+    asked = UnresolvedPyTorchExecution(num_workers=2, recon_log_fixed_indices="0,5")
+    assert (asked.accelerator, cuda.questions) == ("auto", 0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = PyTorchExecutionConfig.of(asked)
+    assert cuda.questions == 1
+    assert len(caught) == (0 if has_cuda else 1)
+    assert config.model_fields_set == {"num_workers", "recon_log_fixed_indices"}
+    assert config.resolution is not None
+    assert config.resolution.requested == "auto"
+    assert config.accelerator == ("cuda" if has_cuda else "cpu")
+    assert (config.num_workers, config.recon_log_fixed_indices) == (2, (0, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PolicyWarning)
+        assert config == PyTorchExecutionConfig(num_workers=2, recon_log_fixed_indices="0,5")
+
+
+@POLICY
+@pytest.mark.parametrize("accelerator", EXPLICIT)
+def test_resolving_leaves_an_explicit_accelerator(cuda, accelerator: str) -> None:
+    config = PyTorchExecutionConfig.of(UnresolvedPyTorchExecution(accelerator=accelerator))
+    assert (config.accelerator, cuda.questions) == (accelerator, 0)
+    assert config.model_fields_set == {"accelerator"}
+
+
+@POLICY
+@pytest.mark.parametrize("answer", [True, False])
+def test_another_question_gives_the_answer_until_its_block_ends(monkeypatch, answer: bool) -> None:
+    monkeypatch.setattr(hardware, "torch_installed", lambda: False)
+    asked: list[bool] = []
+
+    def counted() -> bool:
+        asked.append(before())
+        return not asked[-1]
+
+    with hardware.asking(lambda: answer):
+        assert hardware.cuda_available() is answer
+        with pytest.raises(KeyError), hardware.asking(counted) as before:
+            assert hardware.cuda_available() is not answer
+            raise KeyError
+        assert hardware.cuda_available() is answer
+    assert asked == [answer]
+    assert hardware.cuda_available() is False
 
 
 @POLICY

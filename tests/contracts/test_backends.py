@@ -13,6 +13,7 @@ from ptycho_config.errors import BackendUnavailableError, PolicyError, exit_code
 from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import Backend, TrainedModel, discover_backends, get_backend
+from ptycho_core.bundle import read_bundle
 
 BACKENDS = discover_backends()
 #: Which cores the environment was made with, comma-separated; the sessions of noxfile.py say it.
@@ -86,7 +87,9 @@ def test_a_trained_network_reconstructs_and_survives_its_bundle(core, scan: Scan
     assert np.isfinite(first.object).all()
     bundle = trained.save(tmp_path)
     assert bundle == tmp_path / "wts.h5.zip"
-    again = core.load(bundle).reconstruct(scan, None)
+    loaded = core.load(bundle)
+    assert loaded.scaling == trained.scaling == read_bundle(bundle).scaling
+    again = loaded.reconstruct(scan, None)
     scale = np.abs(first.object).max()
     assert np.abs(again.object - first.object).max() <= 1e-5 * scale
     assert again.data_residual == pytest.approx(first.data_residual, rel=1e-5)

@@ -210,17 +210,17 @@ def _functions(tree: ast.Module) -> set[str]:
 
 
 @each_finding
-def test_an_active_finding_has_page_code_test_probe_and_sabotage(identifier: str) -> None:
+def test_an_active_finding_has_page_code_test_check_and_sabotage(identifier: str) -> None:
     """The recipe is in CONTRIBUTING.md; `ptycho audit` and tests/audit follow each of these links."""
     finding = read_finding(identifier)
     if finding.status == "retired":
         return
     assert finding.enforced_by
     assert finding.verified_by
-    assert finding.probe is not None, "write one in the `probes` of the package that owns the rule"
+    assert finding.probe is not None, "write a check in the `checks` of the package that owns the rule"
     package = finding.probe.split(".")[0]
     if importlib.util.find_spec(package) is not None:
-        assert finding.probe in importlib.import_module(f"{package}.checks").PROBES[identifier]
+        assert finding.probe in importlib.import_module(f"{package}.checks").CHECKS[identifier]
     sabotages = (ROOT / "tests" / "audit" / "test_sabotage.py").read_text(encoding="utf-8")
     assert f'"{identifier}"' in sabotages, "add a way to disable it to tests/audit/sabotage"
 

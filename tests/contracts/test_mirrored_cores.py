@@ -53,11 +53,14 @@ DIFFERENT = {
     "networks/heads.py": {"at_least_float32": "in networks/layers.py of the TensorFlow core"},
     "optimisers.py": {"Adam": "in torch.optim", "Sgd": "in torch.optim"},
     "overlap.py": dict.fromkeys(("add_scattered", "add_slices"), "what torch does on a GPU and on a CPU"),
-    "checks/device.py": {"auto_without_a_gpu_warns_once": "the configuration of PyTorch resolves `auto`"},
+    "checks/training.py": {"auto_without_a_gpu_warns_once": "the configuration of PyTorch resolves `auto`"},
     "reporting.py": {"Reporter": _CALLBACK},
     "schedules.py": {"Plateau": "in torch.optim"},
     "trained.py": {"Imager.__init__": "a network of torch is on its device already"},
-    "training.py": {"train_on": "the devices are chosen by Lightning's Trainer"},
+    "training.py": {
+        "train_module": "a module of Lightning may say that it optimises by hand (EXEC-ACCUM-001)",
+        "train_on": "the devices are chosen by Lightning's Trainer",
+    },
 }
 #: Torch calls it so, TensorFlow so: what a network does when it is called.
 FORWARD = ("forward", "__call__")
@@ -126,10 +129,10 @@ def test_twins_show_the_same(module: str) -> None:
     assert without(tensorflow, left_out) == without(torch, left_out)
 
 
-def test_both_cores_probe_the_same_rules() -> None:
+def test_both_cores_check_the_same_rules() -> None:
     """Only Lightning accumulates gradients; TensorFlow resolves `auto` itself."""
     torch, tensorflow = (
-        pytest.importorskip(f"{core.name}.checks", reason=f"{core.name} is not installed").PROBES
+        pytest.importorskip(f"{core.name}.checks", reason=f"{core.name} is not installed").CHECKS
         for core in (TORCH, TENSORFLOW)
     )
     assert torch.keys() - tensorflow.keys() == {"EXEC-ACCUM-001", "EXEC-ACCUM-002"}

@@ -14,7 +14,7 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.legacy import params
 from ptycho_config.models import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho_dispatch.dispatcher import (
-    Orientation,
+    LegacyFlips,
     load_inference_bundle_with_backend,
     run_cdi_example_with_backend,
     train_cdi_model_with_backend,
@@ -107,11 +107,11 @@ def test_turning_a_scan_moves_positions_and_frames(scan_file: Path) -> None:
     from ptycho_core import open_scan
 
     scan = open_scan(scan_file)
-    turned = Orientation(flip_x=True, transpose=True).applied_to(scan)
+    turned = LegacyFlips(flip_x=True, transpose=True).applied_to(scan)
     assert np.array_equal(turned.positions_px, scan.positions_px * [1, -1])
     assert np.array_equal(turned.amplitude(), scan.amplitude().swapaxes(1, 2))
     assert np.array_equal(turned.probe, scan.probe.swapaxes(-1, -2))
-    assert Orientation().applied_to(scan) is scan
+    assert LegacyFlips().applied_to(scan) is scan
 
 
 def test_a_scan_is_trained_stitched_stored_and_loaded_again(scan_file: Path, tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from ptycho_core.figures.view import ObjectView
 from ptycho_dispatch import settings
 from ptycho_dispatch.cli import main
 from ptycho_dispatch.commands import training
-from ptycho_dispatch.execution_parts import unresolved
 from ptycho_dispatch.report.contents import Contents, Picture, Said, read_contents
 from ptycho_dispatch.report.page import page_html
 from ptycho_dispatch.report.repeat import repeating_words
@@ -202,7 +201,7 @@ def test_the_repeating_command_carries_every_choice(chosen: dict[str, str], from
 
 
 def test_a_training_repeats_with_the_flags_of_its_core() -> None:
-    parts = unresolved(training.PARTS)
+    parts = training.PARTS
     flags = {"train_data_file": "s.npz", "torch_logger": "none", "torch_accelerator": "cpu", "N": "32"}
     loaded = load_parts(parts, flags=flags)
     told = {"training": loaded[0].provenance(), "execution": loaded[1].provenance()}

@@ -1,7 +1,7 @@
 """Loaded by every Python that is started with this folder on PYTHONPATH: spoils what a test names.
 
 `PTYCHO_SABOTAGE` names functions of `sabotages`, separated by commas; they act in the processes that run
-probes and nowhere else. With `PTYCHO_HIDE_CORES` the installation looks like one without any core.
+checks and nowhere else. With `PTYCHO_HIDE_CORES` the installation looks like one without any core.
 """
 
 import importlib.metadata
@@ -21,7 +21,7 @@ if os.environ.get("PTYCHO_HIDE_CORES"):
     for core in CORES:
         sys.modules[core] = None  # type: ignore[assignment]
 
-if "ptycho_dispatch.audit.probe_process" in sys.orig_argv:
+if "ptycho_dispatch.audit.check_process" in sys.orig_argv:
     import sabotages
 
     for name in filter(None, os.environ.get("PTYCHO_SABOTAGE", "").split(",")):

@@ -2,10 +2,12 @@
 
 A message has up to four parts: what was found, what was expected, the next thing to type and, where a rule
 of the house is at stake, the identifier of its finding at the front. The finding's page is
-`findings/<ID>.md`. Nothing here imports anything beyond the standard library.
+`findings/<ID>.md`. Nothing here imports anything beyond the standard library but the way to old names.
 """
 
 from __future__ import annotations
+
+from ptycho_config.moved import moved_name
 
 __all__ = [
     "EXIT_BACKEND",
@@ -18,12 +20,12 @@ __all__ = [
     "BackendUnavailableError",
     "BundleError",
     "BundleNotFoundError",
+    "CheckError",
     "ConfigError",
     "DataError",
     "OutputError",
     "PolicyError",
     "PolicyWarning",
-    "ProbeError",
     "TrainingError",
     "exit_code",
 ]
@@ -65,8 +67,8 @@ class PolicyError(_Finding, RuntimeError):
     """A rule of the house was broken: POLICY-001, CONFIG-*, EXEC-ACCUM-*. Exit code 5."""
 
 
-class ProbeError(PolicyError):
-    """An installation does not keep a rule, as its probe found out (`ptycho audit`). Exit code 5."""
+class CheckError(PolicyError):
+    """An installation does not keep a rule, as a check of it found out (`ptycho audit`). Exit code 5."""
 
 
 class ConfigError(_Finding, ValueError):
@@ -141,3 +143,10 @@ def _is_validation_error(exception: BaseException) -> bool:
     """Recognise a model built in Python with a wrong value, without importing pydantic for it."""
     kind = type(exception)
     return kind.__name__ == "ValidationError" and kind.__module__.startswith("pydantic")
+
+
+_MOVED = {"ProbeError": f"{__name__}:CheckError"}
+
+
+def __getattr__(name: str) -> object:
+    return moved_name(__name__, name, _MOVED)

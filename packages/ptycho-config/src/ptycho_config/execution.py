@@ -39,6 +39,7 @@ __all__ = [
     "PyTorchExecutionConfig",
     "SolverExecutionConfig",
     "TensorFlowExecutionConfig",
+    "UnresolvedPyTorchExecution",
 ]
 
 SHARED_WITH_TRAINING = ("gradient_clip_val", "gradient_clip_algorithm", "scheduler")
@@ -58,18 +59,12 @@ class ExecutionConfig(Config):
     """Settings that say where and how fast to run; what to compute is not among them (CONFIG-002)."""
 
 
-class PyTorchExecutionConfig(ExecutionConfig):
-    """How the PyTorch core runs.
+class UnresolvedPyTorchExecution(ExecutionConfig):
+    """How the PyTorch core shall run, as it was asked for: `auto` stays `auto`.
 
-    Construction turns `accelerator="auto"` into `cuda` or `cpu` (with one POLICY-001 warning) and records
-    `resolution`. A copy, a pickle or a JSON round trip of the result asks and warns no more.
-
-    Example:
-        >>> PyTorchExecutionConfig(accelerator="cpu").resolution.reason
-        'chosen explicitly'
+    Commands read this first, since another core may be the one that runs: looking for a GPU costs the import
+    of PyTorch, and a warning where there is none. `PyTorchExecutionConfig.of` resolves it.
     """
-
-    derived_fields = frozenset({"resolution"})
 
     accelerator: Accelerator = Field(
         default="auto", description="processor; auto takes CUDA where it is available, else the CPU"
@@ -131,9 +126,35 @@ class PyTorchExecutionConfig(ExecutionConfig):
         default=0, description="side in px of the middle part of a patch that is joined, 0 = all"
     )
     pad_eval: bool = Field(default=False, description="pad the last batch of an inference")
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.persistent_workers and self.num_workers == 0:
+            raise ValueError("`persistent_workers` needs `num_workers` > 0, found 0")
+        return self
+
+
+class PyTorchExecutionConfig(UnresolvedPyTorchExecution):
+    """How the PyTorch core runs.
+
+    Construction turns `accelerator="auto"` into `cuda` or `cpu` (with one POLICY-001 warning) and records
+    `resolution`. A copy, a pickle or a JSON round trip of the result asks and warns no more.
+
+    Example:
+        >>> PyTorchExecutionConfig(accelerator="cpu").resolution.reason
+        'chosen explicitly'
+    """
+
+    derived_fields = frozenset({"resolution"})
+
     resolution: Resolution | None = Field(
         default=None, description="what `accelerator` was, what it became, and why", repr=False
     )
+
+    @classmethod
+    def of(cls, asked: UnresolvedPyTorchExecution) -> Self:
+        """Resolve what was asked for; what was not chosen stays not chosen."""
+        return cls.model_validate({name: getattr(asked, name) for name in asked.model_fields_set})
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a checked value; a newly chosen accelerator forgets how the former one came about."""
@@ -147,29 +168,19 @@ class PyTorchExecutionConfig(ExecutionConfig):
             raise
 
     @model_validator(mode="after")
-    def _check_workers(self) -> Self:
-        if self.persistent_workers and self.num_workers == 0:
-            raise ValueError("`persistent_workers` needs `num_workers` > 0, found 0")
-        return self
-
-    @model_validator(mode="after")
     def _resolve(self) -> Self:
-        """Turn `auto` into what the host has."""
-        self._resolve_once()
-        return self
-
-    def _resolve_once(self) -> None:
         """Ask the hardware about `auto`; a resolution that comes along with its accelerator is kept."""
         known = self.resolution
         if known is not None and self.accelerator in (known.requested, known.resolved):
             self._set_unchecked("accelerator", known.resolved)
-            return
+            return self
         available = self.accelerator == "auto" and hardware.cuda_available()
         why_not = "" if hardware.torch_installed() else "torch is not installed"
         resolution = hardware.resolve_accelerator(self.accelerator, cuda_available=available, why_not=why_not)
         self._set_unchecked("accelerator", resolution.resolved)
         self._set_unchecked("resolution", resolution)
-        hardware.announce(resolution, stacklevel=4)
+        hardware.announce(resolution, stacklevel=3)
+        return self
 
     @model_serializer(mode="wrap")
     def _keep_resolution(

@@ -1,7 +1,8 @@
 """Which accelerator a run uses: the only place that asks the hardware (POLICY-001).
 
 `cuda_available` is looked up as `hardware.cuda_available` at call time, and it asks
-`torch.cuda.is_available()` at call time, so that replacing either name changes the answer.
+`torch.cuda.is_available()` at call time, so that replacing either name changes the answer. `asking` puts
+another question in the place of that one: the audit gives both answers so, and counts how often it is asked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import importlib
 import importlib.util
 import os
 import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -20,6 +23,7 @@ __all__ = [
     "Accelerator",
     "Resolution",
     "announce",
+    "asking",
     "cuda_available",
     "fallback_warning",
     "nvidia_driver_present",
@@ -112,12 +116,42 @@ def torch_installed() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def cuda_available() -> bool:
-    """Ask PyTorch for a CUDA device; without PyTorch the answer is False."""
+def _torch_sees_cuda() -> bool:
     if not torch_installed():
         return False
     torch: Any = importlib.import_module("torch")  # torch has no types here: it is not a dependency
     return bool(torch.cuda.is_available())
+
+
+_question: Callable[[], bool] = _torch_sees_cuda
+"""What `cuda_available` asks; `asking` alone replaces it."""
+
+
+def cuda_available() -> bool:
+    """Ask PyTorch for a CUDA device; without PyTorch the answer is False."""
+    return _question()
+
+
+@contextmanager
+def asking(question: Callable[[], bool]) -> Generator[Callable[[], bool], None, None]:
+    """Let `cuda_available` ask this question instead, in every thread, until the block ends.
+
+    For whoever must know what the house does under an answer that this host does not give.
+
+    Yields:
+        The question that was asked before, which the new one may ask on.
+
+    Example:
+        >>> with asking(lambda: True):
+        ...     cuda_available()
+        True
+    """
+    global _question
+    before, _question = _question, question
+    try:
+        yield before
+    finally:
+        _question = before
 
 
 def require_accelerator(accelerator: str, *, cuda_available: bool, flag: str = TORCH_FLAG) -> None:

@@ -60,7 +60,7 @@ def back_project(amplitude: tf.Tensor, probes: tf.Tensor, patches: tf.Tensor | N
 
     Args:
         amplitude: (B, n, n) in the unit of the probe.
-        probes: the modes (P, n, n), or (B, P, n, n) where each frame has its own.
+        probes: the modes (P, n, n), or (B, P, n, n) where they differ from frame to frame.
         patches: the object so far in the window of each frame, (B, n, n); transparent when not given.
     """
     probes = probes if len(probes.shape) == 4 else probes[None]

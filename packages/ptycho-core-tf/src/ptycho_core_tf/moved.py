@@ -11,9 +11,12 @@ MOVED: Moved = {
         "ptycho_core_tf.trained",
     ),
     "ptycho_core_tf.probes": ("ptycho_core_tf.checks",),
-    "ptycho_core_tf.probes.collapse": ("ptycho_core_tf.checks.collapse",),
-    "ptycho_core_tf.probes.device": ("ptycho_core_tf.checks.device",),
-    "ptycho_core_tf.probes.labels": ("ptycho_core_tf.checks.labels",),
-    "ptycho_core_tf.probes.traces": ("ptycho_core_tf.checks.traces",),
-    "ptycho_core_tf.probes.training": ("ptycho_core_tf.checks.training",),
+    "ptycho_core_tf.probes.collapse": ("ptycho_core_tf.checks.training",),
+    "ptycho_core_tf.probes.device": ("ptycho_core_tf.checks.training",),
+    "ptycho_core_tf.probes.labels": ("ptycho_core_tf.checks.training",),
+    "ptycho_core_tf.probes.traces": ("ptycho_core_tf.checks.training",),
+    "ptycho_core_tf.probes.training": (
+        "ptycho_core_tf.checks.training",
+        "ptycho_core.checks.core_training",
+    ),
 }

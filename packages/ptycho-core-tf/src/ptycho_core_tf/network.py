@@ -35,7 +35,7 @@ class Batch(NamedTuple):  # a tuple, which tf.function, tf.data and strategies t
         corners: (B, 2) int64, top-left pixel (y, x) of each window on a canvas.
         rests_px: (B, 2) what is left of the positions, which moves the probe.
         good: (B or 1, n, n) 1 where the detector works, None where it works everywhere.
-        truth: (B, n, n) the true object patches, None where nobody knows them.
+        truth: (B, n, n) the true object patches, None where they are not known.
     """
 
     amplitude: tf.Tensor
@@ -230,7 +230,7 @@ class PtychoNetwork(tf.Module):  # no Keras layer: those claim the names `weight
         return tf.exp(2 * self.log_scale) * detector_intensity(probes, patches)
 
     def _moved(self, rests_px: tf.Tensor) -> tf.Tensor:
-        """Give each frame its own probe modes, (B, P, N, N)."""
+        """Give the probe modes of each frame, (B, P, N, N)."""
         return move_probe(self.probe, rests_px)
 
     def passes(self, batch: Batch) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:

@@ -65,7 +65,7 @@ class Reporter(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Report a step; end the run when somebody wants it to end.
+        """Report a step; end the run when it is asked to.
 
         Raises:
             TrainingError: the loss is not finite.

@@ -22,7 +22,7 @@ from ptycho_core_tf.network import Batch, PtychoNetwork
 from ptycho_core_tf.overlap import add_patches, cut
 from ptycho_core_tf.weights import read_weights
 
-__all__ = ["Imager", "TrainedNetwork", "save_network"]
+__all__ = ["Imager", "TrainedNetwork"]
 
 WeightedPatches = Callable[[Batch, tf.Tensor | None], tuple[tf.Tensor, tf.Tensor]]
 
@@ -42,16 +42,29 @@ class TrainedNetwork(Trained):
         return sum(int(np.prod(variable.shape)) for variable in self.network.parameters)
 
     def save(self, path: str | Path) -> Path:
-        """Write the bundle: a path that ends in `.zip` is the file, anything else its directory."""
+        """Write the bundle: a path that ends in `.zip` is the file, anything else its directory.
 
-        return save_network(self, path)
+        Tensors carry the canonical names of their architecture.
+        """
+        network = self.network
+        weights = {name: array.astype(np.float32) for name, array in read_weights(network.network).items()}
+        scalars = {name: np.asarray(getattr(network, name).numpy(), np.float32) for name in SCALARS}
+        return write_stored(
+            path,
+            self,
+            weights=weights | scalars,
+            probe=self.probe,
+            backend="tensorflow",
+            versions={"tensorflow": version("tensorflow")},
+        )
 
     @property
     def _framework(self) -> Mapping[str, Any]:
         return {"tensorflow": version("tensorflow"), **self.placement.record}
 
     @property
-    def _probe(self) -> np.ndarray:
+    def probe(self) -> np.ndarray:
+        """The probe (P, N, N) complex64 in the gauge of the configuration."""
         return self.network.probe.numpy()
 
     @property
@@ -64,7 +77,8 @@ class TrainedNetwork(Trained):
     def _on_gpu(self) -> bool:
         return self.placement.on_gpu
 
-    def _imager(self) -> Imager:
+    def imager(self) -> Imager:
+        """Put the network on its device, with a canvas that is still to be begun."""
         self.network.compute_dtype = compute_dtype(self.execution)
         self.network.jit_compile = jit_compile(self.execution, self.placement)
         return Imager(self.placement.device, self._weighted)
@@ -138,18 +152,3 @@ def _weighted_patches(
         patches = network.agreed(patches, batch.corners)
     weights = tf.broadcast_to(network.weights, tf.shape(patches))
     return patches * tf.cast(weights, patches.dtype), weights
-
-
-def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
-    """Write `wts.h5.zip`; tensors carry the canonical names of their architecture."""
-    network = trained.network
-    weights = {name: array.astype(np.float32) for name, array in read_weights(network.network).items()}
-    scalars = {name: np.asarray(getattr(network, name).numpy(), np.float32) for name in SCALARS}
-    return write_stored(
-        path,
-        trained,
-        weights=weights | scalars,
-        probe=network.probe.numpy(),
-        backend="tensorflow",
-        versions={"tensorflow": version("tensorflow")},
-    )

@@ -55,7 +55,7 @@ def back_project(amplitude: Tensor, probes: Tensor, patches: Tensor | None = Non
 
     Args:
         amplitude: (B, n, n) in the unit of the probe.
-        probes: the modes (P, n, n), or (B, P, n, n) where each frame has its own.
+        probes: the modes (P, n, n), or (B, P, n, n) where they differ from frame to frame.
         patches: the object so far in the window of each frame, (B, n, n); transparent when not given.
     """
     probes = probes if probes.ndim == 4 else probes[None]

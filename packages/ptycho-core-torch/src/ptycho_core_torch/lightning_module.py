@@ -46,13 +46,24 @@ _FINE, _NOT_FINITE, _NO_MEMORY = 0.0, 1.0, 2.0
 
 
 class PtychoLightning(L.LightningModule):
-    """Trains a `PtychoNetwork` on measured diffraction alone, by automatic optimisation."""
+    """Trains a `PtychoNetwork` on measured diffraction alone, by automatic optimisation.
 
-    def __init__(
+    It is made before any frame is read, so that it can be asked how it optimises (EXEC-ACCUM-001). `take`
+    gives it the network, and what is known of the frames by then.
+    """
+
+    network: PtychoNetwork
+    config: TrainingConfig
+
+    def __init__(self, execution: PyTorchExecutionConfig) -> None:
+        super().__init__()
+        self._execution = execution
+        self._began = time.monotonic()
+
+    def take(
         self,
         network: PtychoNetwork,
         config: TrainingConfig,
-        execution: PyTorchExecutionConfig,
         *,
         learning_rate: float,
         mean_counts_per_pixel: float,
@@ -61,24 +72,23 @@ class PtychoLightning(L.LightningModule):
         epochs_before: int = 0,
         monitor: str = "train_loss",
     ) -> None:
-        """Prepare.
+        """Take the network that learns.
 
         Args:
+            config: settled.
             mean_counts_per_pixel: the loss is divided by it, so that doses can be compared.
             steps_per_epoch: of the optimiser.
             n_epochs: of the whole run; None where the time budget alone ends it.
             epochs_before: how many of them an earlier run has done.
             monitor: the loss whose plateau `ReduceLROnPlateau` waits for.
         """
-        super().__init__()
-        self.network, self.config, self._execution = network, config, execution
+        self.network, self.config = network, config
         self._learning_rate, self._monitor = learning_rate, monitor
         self._course = Course(
             config, steps_per_epoch=steps_per_epoch, n_epochs=n_epochs, epochs_before=epochs_before
         )
         self._mean_counts = mean_counts_per_pixel
         self._supervised = config.model.model_type == "supervised"
-        self._began = time.monotonic()
         # Labels say nothing of the counts, and a parameter without a gradient would stop several processes.
         network.log_scale.requires_grad_(config.intensity_scale_trainable and not self._supervised)
 

@@ -12,9 +12,12 @@ MOVED: Moved = {
     ),
     "ptycho_core_torch.probes": ("ptycho_core_torch.checks",),
     "ptycho_core_torch.probes.accumulation": ("ptycho_core_torch.checks.accumulation",),
-    "ptycho_core_torch.probes.collapse": ("ptycho_core_torch.checks.collapse",),
-    "ptycho_core_torch.probes.device": ("ptycho_core_torch.checks.device",),
-    "ptycho_core_torch.probes.labels": ("ptycho_core_torch.checks.labels",),
-    "ptycho_core_torch.probes.traces": ("ptycho_core_torch.checks.traces",),
-    "ptycho_core_torch.probes.training": ("ptycho_core_torch.checks.training",),
+    "ptycho_core_torch.probes.collapse": ("ptycho_core_torch.checks.training",),
+    "ptycho_core_torch.probes.device": ("ptycho_core_torch.checks.training",),
+    "ptycho_core_torch.probes.labels": ("ptycho_core_torch.checks.training",),
+    "ptycho_core_torch.probes.traces": ("ptycho_core_torch.checks.training",),
+    "ptycho_core_torch.probes.training": (
+        "ptycho_core_torch.checks.training",
+        "ptycho_core.checks.core_training",
+    ),
 }

@@ -35,7 +35,7 @@ class Batch:
         corners: (B, 2) int64, top-left pixel (y, x) of each window on a canvas.
         rests_px: (B, 2) what is left of the positions, which moves the probe.
         good: (B or 1, n, n) 1 where the detector works, None where it works everywhere.
-        truth: (B, n, n) the true object patches, None where nobody knows them.
+        truth: (B, n, n) the true object patches, None where they are not known.
     """
 
     amplitude: Tensor

@@ -47,7 +47,7 @@ class Reporter(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report a step; end the run when somebody wants it to end."""
+        """Report a step; end the run when it is asked to."""
         self._good.end_step()
         asked = False
         with self._held(trainer):

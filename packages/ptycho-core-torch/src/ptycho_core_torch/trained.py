@@ -18,7 +18,7 @@ from ptycho_core_torch.memory import is_out_of_memory
 from ptycho_core_torch.network import Batch, PtychoNetwork
 from ptycho_core_torch.overlap import add_patches, cut
 
-__all__ = ["Imager", "TrainedNetwork", "save_network"]
+__all__ = ["Imager", "TrainedNetwork"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,16 +34,27 @@ class TrainedNetwork(Trained):
         return sum(weight.numel() for weight in self.network.parameters())
 
     def save(self, path: str | Path) -> Path:
-        """Write the bundle: a path that ends in `.zip` is the file, anything else its directory."""
+        """Write the bundle: a path that ends in `.zip` is the file, anything else its directory.
 
-        return save_network(self, path)
+        Tensors carry the canonical names of their architecture.
+        """
+        weights = {name: _array(tensor) for name, tensor in self.network.network.state_dict().items()}
+        return write_stored(
+            path,
+            self,
+            weights=weights | {name: _array(getattr(self.network, name)) for name in SCALARS},
+            probe=self.probe,
+            backend="pytorch",
+            versions={"torch": version("torch")},
+        )
 
     @property
     def _framework(self) -> Mapping[str, str]:
         return {"torch": version("torch")}
 
     @property
-    def _probe(self) -> np.ndarray:
+    def probe(self) -> np.ndarray:
+        """The probe (P, N, N) complex64 in the gauge of the configuration."""
         return self.network.probe.cpu().numpy()
 
     @property
@@ -60,7 +71,8 @@ class TrainedNetwork(Trained):
     def _on_gpu(self) -> bool:
         return self._device.type != "cpu"
 
-    def _imager(self) -> Imager:
+    def imager(self) -> Imager:
+        """Put the network on its device, with a canvas that is still to be begun."""
         return Imager(self.network.to(self._device).eval(), self.execution.precision)
 
     def _is_out_of_memory(self, error: Exception) -> bool:
@@ -116,20 +128,6 @@ class Imager:
         if self._seen is None:
             raise RuntimeError("no pass has ended")
         return self._seen.cpu().numpy()
-
-
-def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
-    """Write `wts.h5.zip`; tensors carry the canonical names of their architecture."""
-    network = trained.network
-    weights = {name: _array(tensor) for name, tensor in network.network.state_dict().items()}
-    return write_stored(
-        path,
-        trained,
-        weights=weights | {name: _array(getattr(network, name)) for name in SCALARS},
-        probe=network.probe.cpu().numpy(),
-        backend="pytorch",
-        versions={"torch": version("torch")},
-    )
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -37,7 +37,7 @@ from ptycho_core_torch.reporting import Reporter
 from ptycho_core_torch.trained import TrainedNetwork
 from ptycho_core_torch.trainer import device_in_use, make_trainer, quiet_lightning
 
-__all__ = ["train_network"]
+__all__ = ["train_module", "train_network"]
 
 #: The logger of the command line, which names no core and so listens to no logger of one.
 _LOG = logging.getLogger("ptycho")
@@ -69,7 +69,35 @@ def train_network(
         PolicyError: EXEC-ACCUM-001, EXEC-ACCUM-002.
         TrainingError: the loss is not finite, the network collapsed, or the memory does not suffice.
     """
-    _check_accumulation(scan, config, execution)
+    return train_module(
+        PtychoLightning(execution),
+        scan,
+        config,
+        execution,
+        callbacks=callbacks,
+        test_scan=test_scan,
+        directory=directory,
+        start=start,
+    )
+
+
+def train_module(
+    module: PtychoLightning,
+    scan: Scan,
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    *,
+    callbacks: Sequence[Callback] = (),
+    test_scan: Scan | None = None,
+    directory: Path | None = None,
+    start: TrainedNetwork | None = None,
+) -> TrainedNetwork:
+    """Train by a module of the caller's; see `train_network`.
+
+    Args:
+        module: new, made with this execution.
+    """
+    guards.check_accumulation(module, execution.accum_steps)
     earlier = None if start is None else start.earlier
     prepared = prepare(scan, config, execution, test_scan=test_scan, earlier=earlier)
     config, frames = prepared.config, prepared.frames
@@ -98,10 +126,9 @@ def train_network(
         )
         loader = make_loader(frames, config, execution, trainer, prepared.seed + prepared.epochs_before)
         guards.check_accumulation_fits(execution.accum_steps, len(loader))
-        module = PtychoLightning(
+        module.take(
             run.network,
             config,
-            execution,
             learning_rate=learning_rate_of(config, execution),
             mean_counts_per_pixel=prepared.mean_counts_per_pixel,
             steps_per_epoch=math.ceil(len(loader) / execution.accum_steps),
@@ -109,7 +136,6 @@ def train_network(
             epochs_before=prepared.epochs_before,
             monitor="train_loss" if test_scan is None else "val_loss",
         )
-        guards.check_accumulation(module, execution.accum_steps)
         test_loader = None
         if test_scan is not None:
             test_frames = prepared.test_frames(test_scan)
@@ -154,17 +180,6 @@ class _Run:
             history=joined(() if self.start is None else self.start.history, history),
             interrupted=interrupted,
         )
-
-
-def _check_accumulation(scan: Scan, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
-    """Ask a module like the one to train whether it may accumulate, before any frame is read."""
-    if execution.accum_steps == 1:
-        return
-    model = config.model.model_copy(update={"N": scan.frame_px})
-    with torch.random.fork_rng(devices=[]):
-        network = PtychoNetwork(model, scan.probe, 1.0)
-    plan = {"learning_rate": 1.0, "mean_counts_per_pixel": 1.0, "steps_per_epoch": 1, "n_epochs": None}
-    guards.check_accumulation(PtychoLightning(network, config, execution, **plan), execution.accum_steps)
 
 
 def _network(prepared: Prepared, start: TrainedNetwork | None) -> PtychoNetwork:

@@ -6,7 +6,7 @@ nothing here, and nothing above, knows a core by name. A third party can add one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError
+from ptycho_core.bundle import Scaling
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -53,12 +54,17 @@ class TrainedModel(Protocol):
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody ended the training early."""
+        """Whether the training was ended early, on request."""
         ...
 
     @property
     def n_parameters(self) -> int:
         """Number of trained numbers."""
+        ...
+
+    @property
+    def scaling(self) -> Scaling:
+        """What turns frames into the input of the network and its output into counts; bundles carry it."""
         ...
 
     def with_given_probe(self, probe: np.ndarray) -> TrainedModel:
@@ -137,13 +143,15 @@ def get_backend(name: str) -> Backend:
     )
 
 
-def require_backend(name: str) -> Backend:
+def require_backend(name: str, *, find: Callable[[str], Backend] = get_backend) -> Backend:
     """Return the backend of that name, which can work here; asking imports its framework.
 
+    Args:
+        find: gives the backend of a name.
     Raises:
         BackendUnavailableError: it is not installed, or its framework is not; with the command that helps.
     """
-    backend = get_backend(name)
+    backend = find(name)
     found = backend.availability()
     if not found.installed:
         reason = found.reason.rstrip(".")

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 __all__ = ["by_network", "choose_method", "with_refined_probe"]
 
 logger = logging.getLogger("ptycho")
-#: Training time where nobody set `--max-time`.
+#: Training time where `--max-time` is not given.
 _TRAINING_S = 150.0
 #: Part of a time budget that training gets where the solver follows.
 _TRAINING_SHARE = 0.8

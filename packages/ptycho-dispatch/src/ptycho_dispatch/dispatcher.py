@@ -18,6 +18,7 @@ this one may pass its own.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,15 +31,15 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
+from ptycho_config.moved import moved_name
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
     from ptycho_core.backend import TrainedModel
-import os
 
 __all__ = [
     "RUNNERS",
-    "Orientation",
+    "LegacyFlips",
     "follows",
     "load_inference_bundle_with_backend",
     "prepare",
@@ -54,8 +55,8 @@ Images = tuple[np.ndarray | None, np.ndarray | None, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Orientation:
-    """How positions and patches lie: x or y of the positions negated, the two axes of the frames swapped."""
+class LegacyFlips:
+    """What older scripts turn: x or y of the positions negated, the two axes of the frames swapped."""
 
     flip_x: bool = False
     flip_y: bool = False
@@ -63,7 +64,7 @@ class Orientation:
 
     def applied_to(self, scan: Scan) -> Scan:
         """Return the scan turned so; frames and mask are views."""
-        if self == Orientation():
+        if self == LegacyFlips():
             return scan
         signs = np.array([-1.0 if self.flip_y else 1.0, -1.0 if self.flip_x else 1.0])
         scan = replace(scan, positions_px=scan.positions_px * signs)
@@ -84,7 +85,7 @@ def _run(
     config: TrainingConfig,
     *,
     backend: str,
-    orientation: Orientation,
+    orientation: LegacyFlips,
     do_stitching: bool,
     execution_config: Any,
 ) -> Images:
@@ -175,7 +176,7 @@ def run_cdi_example_with_backend(
         train,
         test,
         config,
-        orientation=Orientation(flip_x, flip_y, transpose),
+        orientation=LegacyFlips(flip_x, flip_y, transpose),
         do_stitching=do_stitching,
         execution_config=execution,
     )
@@ -248,9 +249,9 @@ def prepare(
     """Take the steps that come before any backend is asked: check, update the registry, resolve.
 
     Args:
-        execution: what somebody chose; None where nobody did.
+        execution: what was chosen; None where nothing was.
         backends: the names that are known.
-        defaults: makes the execution where nobody chose one.
+        defaults: makes the execution where none was chosen.
         otherwise: the backend where the config names none.
     Returns:
         The name of the backend and its execution, which is None for one that resolves for itself.
@@ -312,3 +313,10 @@ def follows(execution: PyTorchExecutionConfig, environment: Mapping[str, str] = 
     size = next((environment[name] for name in _SIZES if name in environment), "1")
     several = execution.devices != 1 or execution.num_nodes > 1
     return several and size != "1" and number != "0"
+
+
+_MOVED = {"Orientation": f"{__name__}:LegacyFlips"}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)

@@ -6,16 +6,23 @@ import argparse
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Self
-
-from pydantic import model_validator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptycho_config import hardware
-from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.execution import (
+    ExecutionConfig,
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+    UnresolvedPyTorchExecution,
+)
 from ptycho_config.flags import given_flags
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_dispatch.log import held_warnings
+
+if TYPE_CHECKING:
+    from ptycho_core.backend import Backend
 
 __all__ = [
     "ForBackend",
@@ -25,28 +32,18 @@ __all__ = [
     "execution_parts",
     "load_for_backend",
     "runs_by_default",
-    "unresolved",
 ]
 
-#: Backend -> prefix of the settings of its core, the model, and its heading.
-_CORES: dict[str, tuple[str, type[NetworkExecution], str]] = {
-    "pytorch": ("torch_", PyTorchExecutionConfig, "Execution on PyTorch"),
+#: Backend -> prefix of the settings of its core, the model as it is read, and its heading.
+_CORES: dict[str, tuple[str, type[ExecutionConfig], str]] = {
+    "pytorch": ("torch_", UnresolvedPyTorchExecution, "Execution on PyTorch"),
     "tensorflow": ("tensorflow_", TensorFlowExecutionConfig, "Execution on TensorFlow"),
 }
 _PREFIXES = {prefix for prefix, _, _ in _CORES.values()}
 
 
-class _Unresolved(PyTorchExecutionConfig):
-    """Execution as asked for: looking for a GPU costs the import of PyTorch, and a warning without one."""
-
-    @model_validator(mode="after")
-    def _resolve(self) -> Self:
-        """Leave `auto` to the run."""
-        return self
-
-
 def execution_parts(fields: Iterable[str] | None = None) -> tuple[Part[Any], ...]:
-    """Return the settings of both cores under their prefixes.
+    """Return the settings of both cores under their prefixes; reading them looks for no GPU.
 
     Args:
         fields: those that the command offers; all when not given.
@@ -68,16 +65,6 @@ def core_prefix(backend: str) -> str:
     return _CORES.get(backend, _CORES["pytorch"])[0]
 
 
-def unresolved(parts: Sequence[Part[Any]]) -> tuple[Part[Any], ...]:
-    """Return the same parts, none of which looks for a GPU."""
-    return tuple(
-        Part(_Unresolved, part.prefix, part.rename, part.exclude, part.title)
-        if part.model_class is PyTorchExecutionConfig
-        else part
-        for part in parts
-    )
-
-
 class ForBackend(NamedTuple):
     """What a command was told, and for which core.
 
@@ -96,22 +83,26 @@ class ForBackend(NamedTuple):
     foreign: list[str]
 
 
-def check_core(told: ForBackend) -> None:
-    """Refuse what cannot run here, before any directory is made.
+def check_core(told: ForBackend, find: Callable[[str], Backend] | None = None) -> Backend:
+    """Return the core that runs; refuse what cannot run here, before any directory is made.
 
+    Args:
+        find: gives the core of a name; the installed one when not given.
     Raises:
         BackendUnavailableError: the core is not installed, or its framework is not.
         PolicyError: POLICY-001, a GPU that the core was asked to use is absent.
     """
-    from ptycho_core.backend import require_backend
+    from ptycho_core.backend import get_backend, require_backend
 
-    core, accelerator = require_backend(told.backend), told.execution.config.accelerator
+    core = require_backend(told.backend, find=find or get_backend)
+    accelerator = told.execution.config.accelerator
     if isinstance(told.execution.config, PyTorchExecutionConfig):
         hardware.refuse_absent_gpu(accelerator)
     else:
         sees_gpu = any(device.startswith("cuda") for device in core.availability().devices)
         flag = f"--{_CORES[told.backend][0].rstrip('_')}-accelerator"
         hardware.require_accelerator(accelerator, cuda_available=sees_gpu, flag=flag)
+    return core
 
 
 def load_for_backend(
@@ -131,32 +122,42 @@ def load_for_backend(
         ConfigError: as for `load_parts`.
     """
     sources = {"flags": given_flags(arguments), "env": os.environ, "yaml": arguments.config, "also": also}
-    with held_warnings():  # the second reading says them
-        first = load_parts(unresolved(parts), **sources)[0].config
+    with held_warnings() as warned:
+        every = load_parts(parts, **sources)
+    first = every[0].config
     backend = first.backend or otherwise(first)
     backend = backend if backend in _CORES else "pytorch"
-    read = parts if backend == "pytorch" else unresolved(parts)
-    with held_warnings() as warned:
-        every = load_parts(read, **sources)
     named = list(zip(parts, every, strict=True))
     executions = {part.prefix: loaded for part, loaded in named if part.prefix in _PREFIXES}
-    own = _CORES[backend][0]
+    prefix = core_prefix(backend)
     foreign = [
         setting.origin.strip("`")
-        for prefix, loaded in executions.items()
-        if prefix != own
+        for other, loaded in executions.items()
+        if other != prefix
         for setting in loaded.settings.values()
-        if setting.source == "flag" and setting.name.startswith(prefix)
+        if setting.source == "flag" and setting.name.startswith(other)
     ]
+    execution = executions[prefix]
+    if backend == "pytorch":
+        with held_warnings() as fallback:
+            execution = _resolved(execution)
+        warned += fallback
     others = tuple(loaded for part, loaded in named if part.prefix not in _PREFIXES)
-    return ForBackend(backend, executions[own], others, warned, foreign)
+    return ForBackend(backend, execution, others, warned, foreign)
+
+
+def _resolved(asked: Loaded[UnresolvedPyTorchExecution]) -> Loaded[PyTorchExecutionConfig]:
+    """Look for a GPU where `auto` asks for one; every setting keeps where it came from."""
+    config = PyTorchExecutionConfig.of(asked.config)
+    accelerator = replace(asked.settings["accelerator"], value=config.accelerator)
+    return Loaded(config, {**asked.settings, "accelerator": accelerator}, asked.elsewhere)
 
 
 logger = logging.getLogger("ptycho")
 
 
 def runs_by_default(execution: Loaded[Any]) -> bool:
-    """Tell whether nobody chose how to run: no `--torch-*` flag, and no accelerator by any other way."""
+    """Tell whether it was left open how to run: no `--torch-*` flag, and no accelerator by any other way."""
     return execution.source_of("accelerator") == "default" and not any(
         setting.source == "flag" and setting.origin.startswith("`--torch-")
         for setting in execution.settings.values()

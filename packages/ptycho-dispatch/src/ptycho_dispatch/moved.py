@@ -6,6 +6,8 @@ from ptycho_config.moved import Moved
 
 #: Old module -> where its names are now.
 MOVED: Moved = {
+    "ptycho_dispatch.audit.probe_process": ("ptycho_dispatch.audit.check_process",),
+    "ptycho_dispatch.audit.probing": ("ptycho_dispatch.audit.checking",),
     "ptycho_dispatch.backends": ("ptycho_dispatch.commands.backends",),
     "ptycho_dispatch.comparison": ("ptycho_dispatch.commands.comparison",),
     "ptycho_dispatch.configuration": ("ptycho_dispatch.commands.configuration",),

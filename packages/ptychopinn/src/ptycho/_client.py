@@ -63,6 +63,6 @@ def spoken_warnings(log: logging.Logger) -> Iterator[None]:
     try:
         yield
     finally:
-        # Somebody else may have taken its place in the meantime.
+        # Another thread may have taken its place in the meantime.
         if warnings.showwarning is show:
             warnings.showwarning = before

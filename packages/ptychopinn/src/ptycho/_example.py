@@ -12,7 +12,7 @@ from ptycho import _last_trained, _settings, _work
 from ptycho_config.models import TrainingConfig
 from ptycho_core.physics import cut_patches
 from ptycho_core.result.reconstruction import Reconstruction
-from ptycho_dispatch.dispatcher import Orientation
+from ptycho_dispatch.dispatcher import LegacyFlips
 
 __all__ = ["SCRIPT_GROUPS", "run_example"]
 
@@ -26,7 +26,7 @@ def run_example(
     config: TrainingConfig,
     *,
     backend: str,
-    orientation: Orientation,
+    orientation: LegacyFlips,
     do_stitching: bool,
     execution: Any,
     log: logging.Logger,
@@ -76,7 +76,7 @@ def _by_the_client(config: TrainingConfig) -> bool:
 
 
 def _directory(config: TrainingConfig) -> Path | None:
-    """Return where results go: what somebody chose; `Path()`, which the client sends, means nowhere."""
+    """Return where results go: what was chosen; `Path()`, which the client sends, means nowhere."""
     chosen = "output_dir" in config.model_fields_set and not _by_the_client(config)
     return config.output_dir if chosen else None
 

@@ -111,7 +111,7 @@ def _as_measured(x: np.ndarray, origin: Origin) -> tuple[Scan, np.ndarray]:
 
 
 def _alone(x: np.ndarray) -> tuple[Scan, np.ndarray]:
-    """Return a scan of frames that nobody said the place of: side by side, without overlap.
+    """Return a scan of frames whose place was not told: side by side, without overlap.
 
     Raises:
         ConfigError: frames of a group need their places.

@@ -1,6 +1,6 @@
 """From the settings of an older program to those that a core is trained with.
 
-A value that equals the client's own default is one that nobody chose, and ours holds instead; any other is
+A value that equals the client's own default is one that was not chosen, and ours holds instead; any other is
 taken as it is. Settings that would give nonsense are refused here, before any data are read.
 """
 
@@ -28,7 +28,7 @@ BACKEND_VARIABLE: Final = "PTYCHO_BACKEND"
 TIME_VARIABLE: Final = "PTYCHO_MAX_TIME"
 BACKENDS: Final = ("pytorch", "tensorflow")
 DEFAULT_SECONDS: Final = 150.0
-"""Where nobody chose the epochs, training ends after this time at the latest."""
+"""Where the epochs were not chosen, training ends after this time at the latest."""
 DEFAULT_EPOCHS: Final = 50
 
 #: What the client sends unless its user changes it (`docs/reference/legacy.md`).
@@ -89,7 +89,7 @@ def training_settings(
 def time_budget(
     n_epochs: int, log: logging.Logger, environment: Mapping[str, str] = os.environ
 ) -> float | None:
-    """Return after how many seconds training ends: by the environment, or where nobody chose the epochs.
+    """Return after how many seconds training ends: by the environment, or where the epochs were not chosen.
 
     Raises:
         ConfigError: the variable holds no duration.
@@ -144,7 +144,7 @@ def backend_of(
 
 
 def _chosen(config: Any, defaults: Mapping[str, object], without: frozenset[str]) -> dict[str, Any]:
-    """Return the settings that somebody chose: given, and other than the client's default."""
+    """Return the settings that were chosen: given, and other than the client's default."""
     return {
         name: value
         for name in config.model_fields_set - without

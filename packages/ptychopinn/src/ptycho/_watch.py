@@ -1,7 +1,7 @@
 """A client that waits for its child is told when the child dies.
 
 Ptychodus runs every call in a child process and waits on a queue without end. A child that is killed, by the
-system when memory runs out or by somebody, sends nothing more, and the client would wait for ever. So a small
+system when memory runs out or by hand, sends nothing more, and the client would wait for ever. So a small
 process looks on: when the child ends in any other way than by itself, it puts the error on the queue that the
 child could not.
 

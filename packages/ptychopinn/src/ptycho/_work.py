@@ -137,20 +137,15 @@ def train(
         ).with_given_probe(given.probe)
     if trained.history:
         log.info("Trained for %d epochs.", len(trained.history))
-    with tempfile.TemporaryDirectory() as temporary:
-        scale = read_bundle(trained.save(temporary)).scaling.intensity_scale
-    model = network(trained, scan.frame_px, config.model.gridsize, scale, log)
+    model = network(trained, scan.frame_px, config.model.gridsize, log)
     return Training(trained=trained, model=model, config=config, backend=backend, scan=scan)
 
 
-def network(
-    trained: TrainedModel, frame_px: int, gridsize: int, intensity_scale: float, log: logging.Logger
-) -> PtychoModel:
+def network(trained: TrainedModel, frame_px: int, gridsize: int, log: logging.Logger) -> PtychoModel:
     """Wrap a network, and publish the factor that callers multiply `X` by."""
-    ptycho.params.set("intensity_scale", float(intensity_scale))
-    return PtychoModel(
-        trained, frame_px=frame_px, gridsize=gridsize, intensity_scale=float(intensity_scale), log=log
-    )
+    scale = float(trained.scaling.intensity_scale)
+    ptycho.params.set("intensity_scale", scale)
+    return PtychoModel(trained, frame_px=frame_px, gridsize=gridsize, intensity_scale=scale, log=log)
 
 
 def open_network(
@@ -169,15 +164,13 @@ def open_network(
         name = backend or _settings.backend_of(None, log, default=bundle.backend)
         core = available(name)
         trained = core.load(place, execution_for(name, execution))
-    model = network(
-        trained, int(bundle.model["N"]), int(bundle.model["gridsize"]), bundle.scaling.intensity_scale, log
-    )
+    model = network(trained, int(bundle.model["N"]), int(bundle.model["gridsize"]), log)
     log.info("Opened a network of %s (%s), with its refined probe.", bundle.backend, bundle.architecture)
     return Stored(model=model, bundle=bundle, backend=name)
 
 
 def execution_for(backend: str, given: Any = None) -> Any:
-    """Return how a backend runs: as somebody chose, or on the GPU that the host has (POLICY-001)."""
+    """Return how a backend runs: as it was chosen, or on the GPU that the host has (POLICY-001)."""
     if given is not None:
         return given
     if backend == "pytorch":

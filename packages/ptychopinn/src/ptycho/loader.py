@@ -47,7 +47,7 @@ class PtychoDataContainer:
 
     @cached_property
     def Y(self) -> np.ndarray:
-        """True patches, complex64; ones where nobody knows them."""
+        """True patches, complex64; ones where they are not known."""
         truth = self._grouped.get("Y")
         return np.ones(self.X.shape, np.complex64) if truth is None else np.asarray(truth, np.complex64)
 

@@ -1,6 +1,6 @@
 """From the configuration of the PyTorch side to that of `ptycho_config`, and what has no counterpart there.
 
-As on the TensorFlow side, a value that equals the client's own default is one that nobody chose.
+As on the TensorFlow side, a value that equals the client's own default is one that was not chosen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ACTIVATIONS = {
     "softplus": "softplus",
     "relu": "relu",
 }
-#: `cuda` is a default that nobody chose (POLICY-001).
+#: `cuda` is a default that was not chosen (POLICY-001).
 _DEVICES = {"cuda": "auto", "auto": "auto", "cpu": "cpu", "gpu": "gpu", "mps": "mps"}
 #: What the translation below reads, or what only the client itself reads.
 _READ: dict[type, set[str]] = {
@@ -206,7 +206,7 @@ def execution_config(training: TrainingConfig, log: logging.Logger) -> PyTorchEx
 
 
 def without_counterpart(*configs: DataConfig | ModelConfig | TrainingConfig | InferenceConfig) -> list[str]:
-    """Name the settings that somebody chose, other than the default, and that nothing here acts on."""
+    """Name the settings that were chosen, other than the default, and that nothing here acts on."""
     return [
         name
         for config in configs

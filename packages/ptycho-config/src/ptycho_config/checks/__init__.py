@@ -1,8 +1,8 @@
-"""Probes: one function for each part of a rule, which exercises the enforcing code as installed.
+"""Checks: one function for each part of a rule, which exercises the enforcing code as installed.
 
-A probe takes nothing, leaves nothing behind, and returns its evidence as a flat dict of plain values. Where
-the rule does not hold it raises `ProbeError`; where what it needs is absent, `BackendUnavailableError`.
-`ptycho audit` runs each of them twice, in processes where `hardware.cuda_available` answers yes and no.
+A check takes nothing, leaves nothing behind, and returns its evidence as a flat dict of plain values. Where
+the rule does not hold it raises `CheckError`; where what it needs is absent, `BackendUnavailableError`.
+`ptycho audit` runs each of them twice, in processes where the hardware answers yes and no.
 
 Every package of the family has such a module with the same table, so that a package which enforces part of
 another one's rule can prove its part.
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["PROBES"]
+from ptycho_config.moved import moved_name
 
-PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+__all__ = ["CHECKS"]
+
+CHECKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "CONFIG-001": ("ptycho_config.checks.registry.registry_follows_the_config",),
         "CONFIG-002": ("ptycho_config.checks.separation.execution_stays_apart",),
@@ -27,4 +29,10 @@ PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "TRAIN-COLLAPSE-001": ("ptycho_config.checks.training.a_collapsed_network_is_stopped",),
     }
 )
-"""Finding -> import paths of the probes of this package."""
+"""Finding -> import paths of the checks of this package."""
+
+_MOVED = {"PROBES": f"{__name__}:CHECKS"}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)

@@ -17,7 +17,7 @@ def gpu_first_and_no_silent_fallback() -> Evidence:
     """Resolve every accelerator under the answer at hand, and a resolved config again.
 
     Raises:
-        ProbeError: POLICY-001 does not hold.
+        CheckError: POLICY-001 does not hold.
     """
     has_cuda = hardware.cuda_available()
     observed = observe(PyTorchExecutionConfig)
@@ -79,7 +79,7 @@ def _a_resolved_config_is_settled(config: PyTorchExecutionConfig) -> str:
         f"copying asked the hardware {observed.questions} times and warned {len(observed.warned)} times",
         "neither",
     )
-    return "ask nobody and warn nobody"
+    return "ask and warn no more"
 
 
 def _an_absent_gpu_is_refused() -> str:

@@ -1,4 +1,4 @@
-"""What probes are written with: demands, refusals, and a look at what an action says while it runs."""
+"""What checks are written with: demands, refusals, and a look at what an action says while it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptycho_config import hardware
-from ptycho_config.errors import BackendUnavailableError, PolicyWarning, ProbeError
+from ptycho_config.errors import BackendUnavailableError, CheckError, PolicyWarning
 
 __all__ = ["Evidence", "Observed", "demand", "observe", "refused"]
 
@@ -18,13 +18,13 @@ Evidence = dict[str, Any]
 
 
 def demand(condition: bool, finding: str, found: str, expected: str) -> None:
-    """Fail the probe unless the condition holds.
+    """Fail the check unless the condition holds.
 
     Raises:
-        ProbeError: with what was found and what the rule expects.
+        CheckError: with what was found and what the rule expects.
     """
     if not condition:
-        raise ProbeError(
+        raise CheckError(
             f"{found}. Expected: {expected}. `findings/{finding}.md` names the code that should see to it.",
             finding=finding,
         )
@@ -38,7 +38,7 @@ def refused(finding: str, error_class: type[Exception], what: str, action: Calla
         what: names the attempt in the message of a failure.
 
     Raises:
-        ProbeError: it was accepted, or refused by another error or under another finding.
+        CheckError: it was accepted, or refused by another error or under another finding.
         BackendUnavailableError: what the attempt needs is not installed.
     """
     try:
@@ -52,11 +52,11 @@ def refused(finding: str, error_class: type[Exception], what: str, action: Calla
     except BackendUnavailableError:
         raise
     except Exception as error:
-        raise ProbeError(
+        raise CheckError(
             f"{what} was met with {type(error).__name__}: {error}. Expected: {error_class.__name__}.",
             finding=finding,
         ) from error
-    raise ProbeError(
+    raise CheckError(
         f"{what} was accepted. Expected: {error_class.__name__}. `findings/{finding}.md` names the code "
         "that should refuse it.",
         finding=finding,
@@ -99,7 +99,6 @@ def observe(action: Callable[[], Any]) -> Observed:
     Every warning counts, also one that Python would show once only.
     """
     observed = Observed()
-    answer = hardware.cuda_available
 
     def counted() -> bool:
         observed.questions += 1
@@ -108,15 +107,13 @@ def observe(action: Callable[[], Any]) -> Observed:
     logger, handler = logging.getLogger("ptycho"), _Lines(observed.logged)
     level, propagates = logger.level, logger.propagate
     try:
-        hardware.cuda_available = counted
         logger.setLevel(logging.INFO)
         logger.propagate = False
         logger.addHandler(handler)
-        with warnings.catch_warnings(record=True) as caught:
+        with hardware.asking(counted) as answer, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             observed.result = action()
     finally:
-        hardware.cuda_available = answer
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagates

@@ -29,10 +29,10 @@ class _FailsAt(dict[str, Any]):
 
 
 def registry_follows_the_config() -> Evidence:
-    """Write a config into registries of the probe's own and read it back.
+    """Write a config into registries of the check's own and read it back.
 
     Raises:
-        ProbeError: CONFIG-001 does not hold.
+        CheckError: CONFIG-001 does not hold.
     """
     model = ModelConfig(N=96, gridsize=2, object_big=False, probe_mask=True)
     config = TrainingConfig(model=model, nepochs=7, batch_size=3, output_dir=Path("somewhere"))

@@ -30,7 +30,7 @@ def execution_stays_apart() -> Evidence:
     """Try to bring each execution config into the registry, and each kind of field into the other kind.
 
     Raises:
-        ProbeError: CONFIG-002 does not hold.
+        CheckError: CONFIG-002 does not hold.
     """
     finding = "CONFIG-002"
     canonical = {name for kind in CANONICAL for name in kind.model_fields}
@@ -81,10 +81,10 @@ def _is_no_field_of(kind: type[Config], name: str, value: object, finding: str) 
 
 
 def metrics_go_to_csv() -> Evidence:
-    """Look at the logger of execution configs for which nobody chose one.
+    """Look at the logger of execution configs for which none was chosen.
 
     Raises:
-        ProbeError: CONFIG-LOGGER-001 does not hold.
+        CheckError: CONFIG-LOGGER-001 does not hold.
     """
     finding = "CONFIG-LOGGER-001"
     found: Evidence = {}

@@ -31,7 +31,7 @@ def manual_optimisation_does_not_accumulate() -> Evidence:
     """Ask the guard about each kind of module and several numbers of steps.
 
     Raises:
-        ProbeError: EXEC-ACCUM-001 does not hold.
+        CheckError: EXEC-ACCUM-001 does not hold.
     """
     finding = "EXEC-ACCUM-001"
     n_refused = 0
@@ -63,7 +63,7 @@ def an_epoch_holds_one_accumulation() -> Evidence:
     """Ask the guard about several numbers of steps and batches.
 
     Raises:
-        ProbeError: EXEC-ACCUM-002 does not hold.
+        CheckError: EXEC-ACCUM-002 does not hold.
     """
     finding = "EXEC-ACCUM-002"
     n_refused = 0
@@ -89,7 +89,7 @@ def a_collapsed_network_is_stopped() -> Evidence:
     """Ask the guard about spreads on both sides of the limit.
 
     Raises:
-        ProbeError: TRAIN-COLLAPSE-001 does not hold.
+        CheckError: TRAIN-COLLAPSE-001 does not hold.
     """
     finding = "TRAIN-COLLAPSE-001"
     limit = guards.COLLAPSED

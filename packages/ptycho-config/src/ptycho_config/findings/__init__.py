@@ -28,7 +28,8 @@ class Finding:
         since: version that first enforced it.
         enforced_by: import paths of the code that enforces it.
         verified_by: test ids, `file::function`.
-        probe: import path of a function that exercises the rule; None where there is none yet.
+        probe: import path of the check that exercises the rule; None where there is none yet. The key
+            is public, and older than the word.
         story: why the rule exists, as Markdown.
     """
 

@@ -1,87 +1,73 @@
-"""A training for probes: the smallest scan and network that the real core takes."""
+"""The rules that every core keeps, checked on TensorFlow; see `ptycho_core.checks.core_training`.
+
+Each check raises `CheckError` where its rule does not hold, and `BackendUnavailableError` where TensorFlow is
+not installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import warnings
 
-import numpy as np
-
-from ptycho_config.errors import BackendUnavailableError
+from ptycho_config.checks.evidence import Evidence, demand
+from ptycho_config.errors import PolicyWarning
 from ptycho_config.execution import TensorFlowExecutionConfig
-from ptycho_config.models import ModelConfig, TrainingConfig
-from ptycho_core import scan_from_arrays
-from ptycho_core.result.callbacks import Callback, RunStart
-from ptycho_core.scan import Scan
+from ptycho_core.checks import core_training
 from ptycho_core_tf.backend import TensorFlowBackend
 
-__all__ = ["FRAMES", "Began", "core", "scan", "train"]
-
-FRAMES, _FRAME_PX = 8, 32
-#: A network whose graph is made in a moment.
-_SMALL = {"architecture": "fno", "fno_width": 4, "fno_blocks": 1, "fno_cnn_blocks": 1, "fno_modes": 4}
-
-
-class Began(Callback):
-    """Remembers whether a training began."""
-
-    def __init__(self) -> None:
-        self.began = False
-
-    def on_start(self, start: RunStart) -> None:
-        self.began = True
+__all__ = [
+    "CORE",
+    "a_constant_network_is_stopped",
+    "a_training_leaves_its_metrics",
+    "an_absent_gpu_is_refused_at_the_start",
+    "auto_without_a_gpu_warns_once",
+    "labels_are_asked_for_before_training",
+]
 
 
-def core() -> TensorFlowBackend:
-    """Return the backend.
+def _sees_gpu() -> bool:
+    from ptycho_core_tf.devices import gpu_available
 
-    Raises:
-        BackendUnavailableError: TensorFlow is not installed.
-    """
-    backend = TensorFlowBackend()
-    found = backend.availability()
-    if not found.installed:
-        raise BackendUnavailableError(found.reason)
-    return backend
+    return gpu_available()
 
 
-def scan() -> Scan:
-    """Make a scan of 8 frames of 32 px in a row, without a true object."""
-    at = np.arange(_FRAME_PX) - _FRAME_PX // 2
-    square = at[:, None] ** 2 + at**2
-    frames = np.stack([200 * np.exp(-square / (20 + frame)) + at % 3 for frame in range(FRAMES)])
-    positions = np.stack([np.zeros(FRAMES), 2.0 * np.arange(FRAMES)], axis=1)
-    probe = np.exp(-square / 60).astype(np.complex64)
-    return scan_from_arrays(
-        np.round(frames).astype(np.uint16),
-        positions,
-        probe,
-        measurement="counts",
-        dc="center",
-        name="probe scan",
-    )
+CORE = core_training.Core(
+    backend=TensorFlowBackend(),
+    execution=TensorFlowExecutionConfig,
+    model={"architecture": "fno", "fno_width": 4, "fno_blocks": 1, "fno_cnn_blocks": 1, "fno_modes": 4},
+    sees_gpu=_sees_gpu,
+)
 
 
-def train(
-    *,
-    callbacks: Sequence[Callback] = (),
-    test_scan: Scan | None = None,
-    directory: Path | None = None,
-    nepochs: int = 1,
-    batch_size: int = 4,
-    model_type: str = "pinn",
-    **execution: Any,  # Any: fields of TensorFlowExecutionConfig
-) -> Any:
-    """Train on the scan through the public backend; on the CPU unless told otherwise."""
-    model = ModelConfig.model_validate({"N": _FRAME_PX, "model_type": model_type, **_SMALL})
-    config = TrainingConfig(model=model, nepochs=nepochs, batch_size=batch_size, seed=1)
-    settings = {"accelerator": "cpu", "logger_backend": None, "enable_checkpointing": False, **execution}
-    return core().train(
-        scan(),
-        config,
-        TensorFlowExecutionConfig.model_validate(settings),
-        callbacks=callbacks,
-        test_scan=test_scan,
-        directory=directory,
-    )
+def a_constant_network_is_stopped() -> Evidence:
+    """TRAIN-COLLAPSE-001: a network whose patches are all alike is stopped, and its weights are kept."""
+    return core_training.a_constant_network_is_stopped(CORE)
+
+
+def an_absent_gpu_is_refused_at_the_start() -> Evidence:
+    """POLICY-001: a GPU that was asked for and is absent is refused at the start."""
+    return core_training.an_absent_gpu_is_refused_at_the_start(CORE)
+
+
+def auto_without_a_gpu_warns_once() -> Evidence:
+    """POLICY-001: where no processor was chosen an absent GPU is missed once; this core resolves `auto`."""
+    finding = "POLICY-001"
+    CORE.available()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CORE.train(accelerator="auto")
+    said = [str(one.message) for one in caught if isinstance(one.message, PolicyWarning)]
+    expected = 0 if CORE.sees_gpu() else 1
+    demand(len(said) == expected, finding, f"`auto` warned {len(said)} times", f"{expected}")
+    named = all(f"{finding}: No CUDA device detected" in text for text in said)
+    demand(named, finding, f"`auto` warned: {'; '.join(said)}", "No CUDA device detected")
+    return {"auto": said[0] if said else "takes the GPU, without a word"}
+
+
+def labels_are_asked_for_before_training() -> Evidence:
+    """DATA-SUP-001: a training that needs labels asks for them before it begins."""
+    return core_training.labels_are_asked_for_before_training(CORE)
+
+
+def a_training_leaves_its_metrics() -> Evidence:
+    """CONFIG-LOGGER-001: a training for which no logger was chosen leaves a CSV file."""
+    return core_training.a_training_leaves_its_metrics(CORE)

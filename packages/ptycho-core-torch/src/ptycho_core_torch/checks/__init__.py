@@ -1,21 +1,29 @@
-"""Probes of this core; what a probe is says `ptycho_config.checks`. Importing this loads no framework."""
+"""Checks of this core; what a check is says `ptycho_config.checks`. Importing this loads no framework."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["PROBES"]
+from ptycho_config.moved import moved_name
 
-PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+__all__ = ["CHECKS"]
+
+CHECKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "CONFIG-LOGGER-001": ("ptycho_core_torch.checks.traces.a_training_leaves_its_metrics",),
-        "DATA-SUP-001": ("ptycho_core_torch.checks.labels.labels_are_asked_for_before_training",),
+        "CONFIG-LOGGER-001": ("ptycho_core_torch.checks.training.a_training_leaves_its_metrics",),
+        "DATA-SUP-001": ("ptycho_core_torch.checks.training.labels_are_asked_for_before_training",),
         "EXEC-ACCUM-001": ("ptycho_core_torch.checks.accumulation.a_manual_module_is_refused",),
         "EXEC-ACCUM-002": ("ptycho_core_torch.checks.accumulation.too_few_batches_are_refused",),
-        "POLICY-001": ("ptycho_core_torch.checks.device.an_absent_gpu_is_refused_at_the_start",),
-        "TRAIN-COLLAPSE-001": ("ptycho_core_torch.checks.collapse.a_constant_network_is_stopped",),
+        "POLICY-001": ("ptycho_core_torch.checks.training.an_absent_gpu_is_refused_at_the_start",),
+        "TRAIN-COLLAPSE-001": ("ptycho_core_torch.checks.training.a_constant_network_is_stopped",),
     }
 )
-"""Finding -> import paths of the probes of this package."""
+"""Finding -> import paths of the checks of this package."""
+
+_MOVED = {"PROBES": f"{__name__}:CHECKS"}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)

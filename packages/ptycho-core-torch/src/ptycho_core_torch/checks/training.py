@@ -1,85 +1,48 @@
-"""A training for probes: the smallest scan and network that the real core takes."""
+"""The rules that every core keeps, checked on PyTorch; see `ptycho_core.checks.core_training`.
+
+Each check raises `CheckError` where its rule does not hold, and `BackendUnavailableError` where torch or
+lightning is not installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from ptycho_config.errors import BackendUnavailableError
+from ptycho_config import hardware
+from ptycho_config.checks.evidence import Evidence
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_config.models import ModelConfig, TrainingConfig
-from ptycho_core import scan_from_arrays
-from ptycho_core.result.callbacks import Callback, RunStart
-from ptycho_core.scan import Scan
+from ptycho_core.checks import core_training
 from ptycho_core_torch.backend import PyTorchBackend
 
-__all__ = ["FRAMES", "Began", "core", "scan", "train"]
+__all__ = [
+    "CORE",
+    "a_constant_network_is_stopped",
+    "a_training_leaves_its_metrics",
+    "an_absent_gpu_is_refused_at_the_start",
+    "labels_are_asked_for_before_training",
+]
 
-FRAMES, _FRAME_PX = 8, 32
-
-
-class Began(Callback):
-    """Remembers whether a training began."""
-
-    def __init__(self) -> None:
-        self.began = False
-
-    def on_start(self, start: RunStart) -> None:
-        self.began = True
-
-
-def core() -> PyTorchBackend:
-    """Return the backend.
-
-    Raises:
-        BackendUnavailableError: torch or lightning is not installed.
-    """
-    backend = PyTorchBackend()
-    found = backend.availability()
-    if not found.installed:
-        raise BackendUnavailableError(found.reason)
-    return backend
+CORE = core_training.Core(
+    backend=PyTorchBackend(),
+    execution=PyTorchExecutionConfig,
+    model={"n_filters_scale": 1},
+    sees_gpu=lambda: hardware.cuda_available(),
+)
 
 
-def scan() -> Scan:
-    """Make a scan of 8 frames of 32 px in a row, without a true object."""
-    at = np.arange(_FRAME_PX) - _FRAME_PX // 2
-    square = at[:, None] ** 2 + at**2
-    frames = np.stack([200 * np.exp(-square / (20 + frame)) + at % 3 for frame in range(FRAMES)])
-    positions = np.stack([np.zeros(FRAMES), 2.0 * np.arange(FRAMES)], axis=1)
-    probe = np.exp(-square / 60).astype(np.complex64)
-    return scan_from_arrays(
-        np.round(frames).astype(np.uint16),
-        positions,
-        probe,
-        measurement="counts",
-        dc="center",
-        name="probe scan",
-    )
+def a_constant_network_is_stopped() -> Evidence:
+    """TRAIN-COLLAPSE-001: a network whose patches are all alike is stopped, and its weights are kept."""
+    return core_training.a_constant_network_is_stopped(CORE)
 
 
-def train(
-    *,
-    callbacks: Sequence[Callback] = (),
-    test_scan: Scan | None = None,
-    directory: Path | None = None,
-    nepochs: int = 1,
-    batch_size: int = 4,
-    model_type: str = "pinn",
-    **execution: Any,  # Any: fields of PyTorchExecutionConfig
-) -> Any:
-    """Train on the scan through the public backend; on the CPU unless told otherwise."""
-    model = ModelConfig.model_validate({"N": _FRAME_PX, "n_filters_scale": 1, "model_type": model_type})
-    config = TrainingConfig(model=model, nepochs=nepochs, batch_size=batch_size, seed=1)
-    settings = {"accelerator": "cpu", "logger_backend": None, "enable_checkpointing": False, **execution}
-    return core().train(
-        scan(),
-        config,
-        PyTorchExecutionConfig.model_validate(settings),
-        callbacks=callbacks,
-        test_scan=test_scan,
-        directory=directory,
-    )
+def an_absent_gpu_is_refused_at_the_start() -> Evidence:
+    """POLICY-001: a GPU that was asked for and is absent is refused at the start."""
+    return core_training.an_absent_gpu_is_refused_at_the_start(CORE)
+
+
+def labels_are_asked_for_before_training() -> Evidence:
+    """DATA-SUP-001: a training that needs labels asks for them before it begins."""
+    return core_training.labels_are_asked_for_before_training(CORE)
+
+
+def a_training_leaves_its_metrics() -> Evidence:
+    """CONFIG-LOGGER-001: a training for which no logger was chosen leaves a CSV file."""
+    return core_training.a_training_leaves_its_metrics(CORE)

@@ -1,14 +1,16 @@
-"""Probes of this package; what a probe is says `ptycho_config.checks`."""
+"""Checks of this package; what a check is says `ptycho_config.checks`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["PROBES"]
+from ptycho_config.moved import moved_name
 
-PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+__all__ = ["CHECKS"]
+
+CHECKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "BUNDLE-001": ("ptycho_core.checks.bundles.bundles_hold_no_code",),
         "DATA-001": ("ptycho_core.checks.scans.scans_are_checked_at_the_door",),
@@ -19,4 +21,10 @@ PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "POLICY-001": ("ptycho_core.checks.solver.the_solver_takes_no_other_device",),
     }
 )
-"""Finding -> import paths of the probes of this package."""
+"""Finding -> import paths of the checks of this package."""
+
+_MOVED = {"PROBES": f"{__name__}:CHECKS"}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)

@@ -29,7 +29,7 @@ def bundles_hold_no_code() -> Evidence:
     """Write a bundle, read it, and try to read it spoiled in each of the ways that the rule names.
 
     Raises:
-        ProbeError: BUNDLE-001 does not hold.
+        CheckError: BUNDLE-001 does not hold.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -92,7 +92,7 @@ def _bundle() -> Bundle:
         probe=probe,
         probe_given=probe,
         history=({"epoch": 1, "train_loss": 0.5},),
-        provenance={"backend": "probe"},
+        provenance={"backend": "check"},
     )
 
 

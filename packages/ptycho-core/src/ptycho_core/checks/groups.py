@@ -18,7 +18,7 @@ def more_groups_than_frames_are_a_decision() -> Evidence:
     """Ask for twice as many groups as frames, without and with what that needs.
 
     Raises:
-        ProbeError: OVERSAMPLING-001 does not hold.
+        CheckError: OVERSAMPLING-001 does not hold.
     """
     positions, size = samples.positions_px(9), 4
     wanted = 2 * len(positions)

@@ -22,7 +22,7 @@ def labels_are_asked_for() -> Evidence:
     """Ask which trainings need labels, with scans that have them and scans that have none.
 
     Raises:
-        ProbeError: DATA-SUP-001 does not hold.
+        CheckError: DATA-SUP-001 does not hold.
     """
     without = scan_from_arrays(
         samples.counts(),
@@ -30,7 +30,7 @@ def labels_are_asked_for() -> Evidence:
         samples.probe(),
         measurement="counts",
         dc="center",
-        name="probe scan",
+        name="the scan of the check",
     )
     known = replace(without, ground_truth=np.ones((64, 64), np.complex64))
     supervised = TrainingConfig(model=ModelConfig(model_type="supervised"))

@@ -20,7 +20,7 @@ def the_frame_axis_is_found_and_announced() -> Evidence:
     """Open a stack frames-first, frames-last, one that fits both ways, and one that fits neither.
 
     Raises:
-        ProbeError: FORMAT-001 does not hold.
+        CheckError: FORMAT-001 does not hold.
     """
     first = samples.counts(9)
     _opens(first, first, n_warnings=0, what="frames-first")

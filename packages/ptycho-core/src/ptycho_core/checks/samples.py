@@ -1,4 +1,4 @@
-"""A small scan for probes, as arrays, so that each probe can spoil one thing in it."""
+"""A small scan for checks, as arrays, so that each of them can spoil one thing in it."""
 
 from __future__ import annotations
 

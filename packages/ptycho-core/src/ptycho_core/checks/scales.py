@@ -26,7 +26,7 @@ def scales_are_never_mixed() -> Evidence:
     """Take frames through the three scales and back.
 
     Raises:
-        ProbeError: NORMALIZATION-001 does not hold.
+        CheckError: NORMALIZATION-001 does not hold.
     """
     narrow = np.full((1, 2, 2), 300, np.uint16)
     squared = float(counts_from_amplitude(narrow).max())

@@ -24,7 +24,7 @@ def scans_are_checked_at_the_door() -> Evidence:
     """Open one scan stored in three ways, and several that are none.
 
     Raises:
-        ProbeError: DATA-001 does not hold.
+        CheckError: DATA-001 does not hold.
     """
     counts = samples.counts()
     root = np.sqrt(counts.astype(np.float64)).astype(np.float32)

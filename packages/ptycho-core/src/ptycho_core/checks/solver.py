@@ -17,7 +17,7 @@ def the_solver_takes_no_other_device() -> Evidence:
     """Choose arrays for `auto`, for the CPU and, where the answer is no, for a GPU.
 
     Raises:
-        ProbeError: POLICY-001 does not hold.
+        CheckError: POLICY-001 does not hold.
     """
     settings = {"kernel": "off", "threads": 1}
     observed = observe(
@@ -42,5 +42,5 @@ def the_solver_takes_no_other_device() -> Evidence:
     _, choice = observed.result
     found = f"{choice.arrays} on {choice.device}"
     demand(found == "numpy on cpu", FINDING, f"`auto` without a GPU is {found}", "numpy on cpu")
-    demand(not observed.warned, FINDING, "the solver's `auto` warned", "an INFO line: nobody asked for a GPU")
+    demand(not observed.warned, FINDING, "the solver's `auto` warned", "an INFO line: no GPU was asked for")
     return {**evidence, "auto": choice.message, "an absent GPU": "refused, for `cuda` and `gpu`"}

@@ -118,7 +118,7 @@ _ONLY_WITH = {
 
 
 def settings_without_effect(config: TrainingConfig, execution: NetworkExecution) -> list[str]:
-    """List the settings that somebody chose, other than the default, and that nothing here reads.
+    """List the settings that were chosen, other than the default, and that nothing here reads.
 
     Args:
         config: settled, so that its optimiser and schedule are those that run.

@@ -40,7 +40,7 @@ class Termination:
     """Hears the signal during a training, and passes it on to the handler that was there before.
 
     Attributes:
-        heard: somebody wants this process to end.
+        heard: this process was asked to end.
     """
 
     def __init__(self) -> None:

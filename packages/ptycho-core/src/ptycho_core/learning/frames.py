@@ -29,7 +29,7 @@ class FrameBatch(NamedTuple):
         corners: (B, 2) top-left pixel (y, x) of each window on a canvas.
         rests_px: (B, 2) what is left of the positions, which moves the probe.
         good: (B or 1, n, n) 1 where the detector works, None where it works everywhere.
-        truth: (B, n, n) the true object patches, None where nobody asked for them.
+        truth: (B, n, n) the true object patches, None where they were not asked for.
     """
 
     amplitude: Float32[np.ndarray, "frame n n"]

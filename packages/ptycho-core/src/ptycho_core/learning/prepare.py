@@ -1,4 +1,4 @@
-"""How a training begins: the settings are checked against the scan, and what nobody chose is settled."""
+"""How a training begins: the settings are checked against the scan, and what was not chosen is settled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ptycho_core.scan.grouping import choose_frames
 __all__ = ["Earlier", "Prepared", "announce", "calibration_frames", "prepare", "scaling_of"]
 
 _CALIBRATION_FRAMES = 256
-#: How often `unet` sees thinned frames where nobody chose it.
+#: How often `unet` sees thinned frames where that was not chosen.
 _PASSES_IN_DIM_LIGHT = 3
 
 
@@ -181,7 +181,7 @@ def scaling_of(model: ModelConfig, frames: Frames, *, output_scale: float) -> Sc
 def announce(
     listeners: CallbackList, config: TrainingConfig, execution: NetworkExecution, watched: str | None
 ) -> None:
-    """Say what was asked for and will not happen, and what will though nobody asked.
+    """Say what was asked for and will not happen, and what will though it was not.
 
     Args:
         watched: the metric that ranks the checkpoints; None where none are kept.

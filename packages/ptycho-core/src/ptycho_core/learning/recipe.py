@@ -13,7 +13,7 @@ from ptycho_core.scan import Scan
 
 __all__ = ["batch_size_of", "clip_value_of", "learning_rate_of", "needs_truth", "settled", "view_share_of"]
 
-#: Learning rate of `unet` where nobody chose one.
+#: Learning rate of `unet` where none was chosen.
 _UNET_RATE = 2e-3
 _UNET_CLIP = {"norm": 1.0, "value": 1.0, "agc": 0.01}
 _UNET_FRAMES, _CLASSIC_BATCH = 24, 16
@@ -86,7 +86,7 @@ def _is_unet(config: TrainingConfig) -> bool:
 
 
 def _loss_for(frames: Frames) -> Literal["poisson", "mae"]:
-    """Choose the loss where nobody did: amplitudes at high dose, Poisson counts at low dose.
+    """Choose the loss where none was chosen: amplitudes at high dose, Poisson counts at low dose.
 
     With many photons the model's own faults outweigh the noise, and distances of amplitudes bear them better;
     with few, only the likelihood knows what an empty pixel says.

@@ -23,7 +23,7 @@ class TrainingReport:
 
     Attributes:
         history: one row for each epoch of this run.
-        interrupted: somebody wanted the run to end.
+        interrupted: the run was asked to end.
         lead: whether this process speaks and writes; where several train together only the first one does.
     """
 
@@ -80,7 +80,7 @@ class TrainingReport:
         )
 
     def step(self, epoch: int, step: int, n_steps: int, *, residual: float, frames_done: int) -> bool:
-        """Report a step; return whether somebody wants the run to end.
+        """Report a step; return whether the run was asked to end.
 
         Args:
             epoch, step: count from 1.
@@ -100,7 +100,7 @@ class TrainingReport:
         return self._asked.should_stop()
 
     def stopped(self) -> None:
-        """Note that somebody wanted the run to end."""
+        """Note that the run was asked to end."""
         self.interrupted = True
         self._heard.on_event(RunEvent("stopped", "Stopped on request; the weights reached so far are kept."))
 

@@ -33,7 +33,7 @@ __all__ = ["SCALARS", "Imager", "Trained", "write_stored"]
 _MARGIN_PX = 4
 #: Frames from the middle of a scan that are enough to refine its probe.
 _PROBE_FRAMES = 150
-#: Frames of one inference step where nobody chose it: what fits the caches of a CPU, and what fills a GPU.
+#: Frames of one inference step where it was not chosen: what fits the caches of a CPU, and what fills a GPU.
 _FRAMES_AT_ONCE = {"cpu": 32, "gpu": 256}
 
 
@@ -71,7 +71,8 @@ class Trained(ABC):
         network: the `PtychoNetwork` of a core.
         probe_given: (P, N, N) that the scan came with, before any refinement.
         history: one row an epoch.
-        interrupted: somebody ended the training early.
+        scaling: what the network was trained with; a bundle carries it.
+        interrupted: the training was ended early, on request.
     """
 
     network: Any
@@ -86,7 +87,7 @@ class Trained(ABC):
     @property
     def earlier(self) -> Earlier:
         """This, as a training to go on with."""
-        return Earlier(self.training, self.history, (self.probe_given, self._probe))
+        return Earlier(self.training, self.history, (self.probe_given, self.probe))
 
     @property
     @abstractmethod
@@ -99,13 +100,17 @@ class Trained(ABC):
 
     @property
     @abstractmethod
-    def _framework(self) -> Mapping[str, Any]:
-        """Version of what computes, and what it made of the execution where it resolves that itself."""
+    def probe(self) -> np.ndarray:
+        """The probe (P, N, N) complex64 in the gauge of the configuration."""
+
+    @abstractmethod
+    def imager(self) -> Imager:
+        """Put the network on its device, with a canvas that is still to be begun."""
 
     @property
     @abstractmethod
-    def _probe(self) -> np.ndarray:
-        """The probe (P, N, N) complex64 in the gauge of the configuration."""
+    def _framework(self) -> Mapping[str, Any]:
+        """Version of what computes, and what it made of the execution where it resolves that itself."""
 
     @property
     @abstractmethod
@@ -119,10 +124,6 @@ class Trained(ABC):
     @abstractmethod
     def _on_gpu(self) -> bool:
         """Whether a GPU computes."""
-
-    @abstractmethod
-    def _imager(self) -> Imager:
-        """Put the network on its device."""
 
     @abstractmethod
     def _is_out_of_memory(self, error: Exception) -> bool:
@@ -141,24 +142,15 @@ class Trained(ABC):
         """Return the frames (M, C) that the network sees together for each of M frames, that frame first."""
         return _groups(positions_px, self.training)
 
-    @property
-    def probe(self) -> np.ndarray:
-        """The probe (P, N, N) complex64 in the gauge of the configuration."""
-        return self._probe
-
     def papers(self, *, probe_refined: bool = False) -> list[Record]:
         """Give the papers behind an image by this network, as `run.json` holds them.
 
         Args:
             probe_refined: the solver found the probe, and took part in that.
         """
-        modes = len(self._probe)
+        modes = len(self.probe)
         solver = SolverConfig(probe_modes=modes) if probe_refined else None
         return cited(solver=solver, model=self.training.model, probe_modes=modes)
-
-    def imager(self) -> Imager:
-        """Put the network on its device, with a canvas of its own to be begun."""
-        return self._imager()
 
     def reconstruct(
         self, scan: Scan, config: InferenceConfig | None = None, *, callbacks: Sequence[Callback] = ()
@@ -181,7 +173,7 @@ class Trained(ABC):
         trained = self._for_probe_of(scan, listeners)
         size = self.execution.inference_batch_size or _FRAMES_AT_ONCE["gpu" if self._on_gpu() else "cpu"]
         try:
-            image, interrupted = _image(trained._imager(), scan, members, size, model.unet_passes, listeners)
+            image, interrupted = _image(trained.imager(), scan, members, size, model.unet_passes, listeners)
         except Exception as error:
             if not self._is_out_of_memory(error):
                 raise
@@ -212,7 +204,7 @@ class Trained(ABC):
         """
         frames = Frames(scan)
         probe = physical_probe(
-            self._probe,
+            self.probe,
             output_scale=self._output_scale,
             s=intensity_scale(self.scaling.nphotons, scan.frame_px),
             alpha=frames.alpha,
@@ -227,7 +219,7 @@ class Trained(ABC):
 
     def _for_probe_of(self, scan: Scan, listeners: CallbackList) -> Trained:
         """Return this, with the probe of the scan where it is another than the one trained with."""
-        known = (self.probe_given, self._probe)
+        known = (self.probe_given, self.probe)
         if scan.probe_source == "estimated" or any(same_probe(scan.probe, probe) for probe in known):
             return self
         execution = SolverExecutionConfig(arrays="numpy", accelerator="cpu")
@@ -251,7 +243,7 @@ def _image(
         members: (G, C) of groups.
         size: groups of one step.
     Returns:
-        The canvas, 1 where no frame looks, and whether somebody wanted to stop.
+        The canvas, 1 where no frame looks, and whether it was stopped on request.
     """
     frames, side = Frames(scan), scan.frame_px
     corners = frames.corners + _MARGIN_PX

@@ -41,10 +41,10 @@ class Views:
             known: of the sample; its object is around 1 where nothing is.
             probe: through which views are seen; given the power of the probe of `known`, in counts.
         """
-        lit = known.coverage > _KNOWN * known.coverage.max()
-        rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+        illuminated = known.coverage > _KNOWN * known.coverage.max()
+        rows, columns = np.flatnonzero(illuminated.any(1)), np.flatnonzero(illuminated.any(0))
         inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        obj = np.where(lit, known.object, 1.0)[inside]
+        obj = np.where(illuminated, known.object, 1.0)[inside]
         self._log_amplitude = np.log(np.abs(obj).clip(1e-3)).astype(np.float32)
         self._phasor = (obj / np.abs(obj).clip(1e-12)).astype(np.complex64)
         self._probe = (probe * (np.linalg.norm(known.probe) / np.linalg.norm(probe))).astype(np.complex64)

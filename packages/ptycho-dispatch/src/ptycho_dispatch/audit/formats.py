@@ -12,6 +12,7 @@ from ptycho_dispatch.audit.verdicts import Audit, Verdict
 
 __all__ = ["COLUMNS", "as_json", "as_junit", "junit_text", "rows", "summary"]
 
+#: Public, as the keys of the JSON are: checks were once called probes, and keep that name in both.
 COLUMNS = ("finding", "outcome", "code", "tests", "probes", "title")
 #: What XML cannot hold.
 _CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
@@ -25,7 +26,7 @@ def rows(audit: Audit) -> list[tuple[str, ...]]:
             one.outcome,
             _counted([link.state for link in one.code]),
             _counted([test.outcome for test in one.tests]),
-            _counted([probe.outcome for probe in one.probes]),
+            _counted([check.outcome for check in one.checks]),
             one.finding.title,
         )
         for one in audit.verdicts
@@ -74,13 +75,13 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "tests": [{"id": test.id, "outcome": test.outcome, "cases": test.cases} for test in verdict.tests],
         "probes": [
             {
-                "probe": result.probe,
+                "probe": result.check,
                 "cuda": result.cuda,
                 "outcome": result.outcome,
                 "evidence": dict(result.evidence),
                 "message": result.message,
             }
-            for result in verdict.probes
+            for result in verdict.checks
         ],
     }
     return {

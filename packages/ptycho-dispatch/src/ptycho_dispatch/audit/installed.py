@@ -126,7 +126,7 @@ class Raised:
 def raised_findings(packages: Iterable[str]) -> list[Raised]:
     """Find every `finding="…"` in the sources, and every policy error or warning that names none.
 
-    A finding that is only known at run time is not seen. Probes raise on behalf of others and are left out.
+    A finding that is only known at run time is not seen. Checks raise on behalf of others and are left out.
     """
     return [raised for package in packages for module in _modules(package) for raised in _raised_in(module)]
 

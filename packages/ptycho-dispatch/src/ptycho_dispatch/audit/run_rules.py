@@ -66,7 +66,7 @@ def accelerator(run: RunRecord) -> Found:
 
 
 def _chosen(run: RunRecord) -> Any:
-    """Give the accelerator that the settings hold, where somebody chose it."""
+    """Give the accelerator that the settings hold, where it was chosen."""
     chosen = run.source("execution", "accelerator") not in (None, "default")
     return run.value("execution", "accelerator") if chosen else None
 
@@ -127,10 +127,10 @@ def separation(run: RunRecord) -> Found:
 
 
 def logger(run: RunRecord) -> Found:
-    """CONFIG-LOGGER-001: csv unless somebody chose otherwise, and metrics on disk."""
+    """CONFIG-LOGGER-001: csv unless another was chosen, and metrics on disk."""
     chosen, source = run.value("execution", "logger_backend"), run.source("execution", "logger_backend")
     if source == "default" and chosen != "csv":
-        return Found(False, f"nobody chose a logger, and it was {chosen!r}")
+        return Found(False, f"no logger was chosen, and it was {chosen!r}")
     if not (run.directory / "metrics.csv").is_file():
         return Found(False, "there is no metrics.csv")
     if run.kind == "training" and chosen == "csv":
@@ -211,7 +211,7 @@ def labels(run: RunRecord) -> Found:
 
 
 def oversampling(run: RunRecord) -> Found:
-    """OVERSAMPLING-001: more groups than frames only where somebody said so."""
+    """OVERSAMPLING-001: more groups than frames only where that was chosen."""
     groups, gridsize = run.value("training", "n_groups"), run.value("training", "model.gridsize")
     frames = run.everything.get("n_frames")
     if run.kind != "training" or not isinstance(groups, int) or not isinstance(gridsize, int):

@@ -1,4 +1,4 @@
-"""Joins what the pages say, what the code and the tests are, and what the probes found, into verdicts."""
+"""Joins what the pages say, what the code and the tests are, and what the checks found, into verdicts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ptycho_config.findings import Finding, finding_ids, read_finding
+from ptycho_dispatch.audit.checking import Checking, CheckResult, checks_of, run_checks
 from ptycho_dispatch.audit.installed import (
     Raised,
     covers,
@@ -15,7 +16,6 @@ from ptycho_dispatch.audit.installed import (
     raised_findings,
 )
 from ptycho_dispatch.audit.junit import Outcomes, outcome_of
-from ptycho_dispatch.audit.probing import ProbeResult, Probing, probes_of, run_probes
 from ptycho_dispatch.audit.testfiles import TestFiles, find_tests
 
 __all__ = ["Audit", "Code", "Test", "Verdict", "audit_installation", "judge"]
@@ -62,7 +62,7 @@ class Verdict:
     problems: tuple[str, ...]
     code: tuple[Code, ...]
     tests: tuple[Test, ...]
-    probes: tuple[ProbeResult, ...]
+    checks: tuple[CheckResult, ...]
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def audit_installation(only: Sequence[str] = (), outcomes: Outcomes | None = Non
     tests = find_tests(everything)
     raised = raised_findings(packages)
     active = [finding for finding in findings if finding.status == "active"]
-    probing = run_probes(
-        {finding.id: probes_of(finding, packages) for finding in active},
+    checking = run_checks(
+        {finding.id: checks_of(finding, packages) for finding in active},
         packages=packages,
         symbols=() if only else {path for finding in everything for path in finding.enforced_by},
     )
@@ -112,7 +112,7 @@ def audit_installation(only: Sequence[str] = (), outcomes: Outcomes | None = Non
         raised=raised,
         tests=tests,
         outcomes=outcomes,
-        probing=probing,
+        checking=checking,
         known=None if only else [finding.id for finding in everything],
     )
 
@@ -124,7 +124,7 @@ def judge(
     raised: Sequence[Raised],
     tests: TestFiles | None,
     outcomes: Outcomes | None,
-    probing: Probing,
+    checking: Checking,
     known: Sequence[str] | None,
 ) -> Audit:
     """Judge findings by what was found.
@@ -132,9 +132,9 @@ def judge(
     Args:
         known: identifiers that have a page; None where strays are not looked for.
     """
-    verdicts = tuple(_verdict(finding, packages, raised, tests, outcomes, probing) for finding in findings)
+    verdicts = tuple(_verdict(finding, packages, raised, tests, outcomes, checking) for finding in findings)
     strays = {} if known is None else _strays(known, raised, tests)
-    return Audit(verdicts, strays, tuple(packages), probing.flow, tests is not None, outcomes is not None)
+    return Audit(verdicts, strays, tuple(packages), checking.flow, tests is not None, outcomes is not None)
 
 
 def _verdict(
@@ -143,25 +143,25 @@ def _verdict(
     raised: Sequence[Raised],
     tests: TestFiles | None,
     outcomes: Outcomes | None,
-    probing: Probing,
+    checking: Checking,
 ) -> Verdict:
     code = tuple(Code(path, _state(path, packages)) for path in finding.enforced_by)
     proofs = _tests(finding, tests, outcomes)
-    probes = tuple(result for result in probing.results if result.finding == finding.id)
+    checks = tuple(result for result in checking.results if result.finding == finding.id)
     if finding.status == "retired":
-        return Verdict(finding, "retired", (), code, proofs, probes)
+        return Verdict(finding, "retired", (), code, proofs, checks)
     problems = [
         *_problems_of_code(finding, code, raised),
         *_problems_of_tests(finding, tests, proofs),
-        *_problems_of_probes(finding, probes),
+        *_problems_of_checks(finding, checks),
     ]
     absent = all(link.state == NOT_INSTALLED for link in code) and all(
-        result.outcome == NOT_INSTALLED for result in probes
+        result.outcome == NOT_INSTALLED for result in checks
     )
     if outcomes is not None and not absent and not any(test.outcome == "passed" for test in proofs):
         problems.append("none of its tests passed in the run that was handed over.")
     outcome = "failed" if problems else NOT_INSTALLED if absent else "passed"
-    return Verdict(finding, outcome, tuple(problems), code, proofs, probes)
+    return Verdict(finding, outcome, tuple(problems), code, proofs, checks)
 
 
 def _state(path: str, packages: Sequence[str]) -> str:
@@ -210,16 +210,16 @@ def _problems_of_tests(finding: Finding, tests: TestFiles | None, proofs: Sequen
     return problems
 
 
-def _problems_of_probes(finding: Finding, probes: Sequence[ProbeResult]) -> list[str]:
-    problems = [] if finding.probe else ["its page names no probe."]
+def _problems_of_checks(finding: Finding, checks: Sequence[CheckResult]) -> list[str]:
+    problems = [] if finding.probe else ["its page names no check (its key `probe`)."]
     by_message: dict[tuple[str, str], list[bool]] = {}
-    for result in probes:
+    for result in checks:
         if result.outcome == "failed":
             message = result.message.removeprefix(f"{finding.id}: ")
-            by_message.setdefault((result.probe, message), []).append(result.cuda)
-    for (probe, message), answers in by_message.items():
+            by_message.setdefault((result.check, message), []).append(result.cuda)
+    for (check, message), answers in by_message.items():
         under = "" if len(answers) > 1 else f" ({'with' if answers[0] else 'without'} CUDA)"
-        problems.append(f"{message} [{probe}{under}]")
+        problems.append(f"{message} [{check}{under}]")
     return problems
 
 

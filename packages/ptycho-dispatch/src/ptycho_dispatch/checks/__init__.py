@@ -1,14 +1,16 @@
-"""Probes of this package; what a probe is says `ptycho_config.checks`."""
+"""Checks of this package; what a check is says `ptycho_config.checks`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["PROBES"]
+from ptycho_config.moved import moved_name
 
-PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+__all__ = ["CHECKS"]
+
+CHECKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "CONFIG-001": (
             "ptycho_dispatch.checks.dispatching.the_registry_is_written_first",
@@ -22,4 +24,10 @@ PROBES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
     }
 )
-"""Finding -> import paths of the probes of this package."""
+"""Finding -> import paths of the checks of this package."""
+
+_MOVED = {"PROBES": f"{__name__}:CHECKS"}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)

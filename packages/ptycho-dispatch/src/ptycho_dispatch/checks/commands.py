@@ -14,9 +14,8 @@ import numpy as np
 from ptycho_config import hardware
 from ptycho_config.checks.evidence import Evidence, demand, observe, refused
 from ptycho_config.commandline import FlagParser
-from ptycho_config.errors import BackendUnavailableError, DataError, PolicyError, ProbeError
+from ptycho_config.errors import BackendUnavailableError, CheckError, DataError, PolicyError
 from ptycho_config.legacy import params
-from ptycho_core import backend
 from ptycho_core.backend import Availability
 from ptycho_dispatch.checks.recording import registry_kept
 from ptycho_dispatch.commands import inference, reconstruct, training
@@ -29,19 +28,23 @@ _INFER = ("--test-data", _ABSENT, "--model-path", "there-is-no-such-bundle")
 NO_FLAGS = "POLICY-001: No --torch-* execution flags provided."
 
 
-def _run(command: ModuleType, *words: str) -> None:
-    """Run a command in this process, its results in a folder that is removed afterwards."""
+def _run(command: ModuleType, *words: str, **more: Any) -> None:
+    """Run a command in this process, its results in a folder that is removed afterwards.
+
+    Args:
+        more: for `run` of the command.
+    """
     with tempfile.TemporaryDirectory() as folder, registry_kept():
         parser = FlagParser(prog="ptycho")
         command.add_arguments(parser)
-        command.run(parser.parse_args([*words, "--output-dir", folder]))
+        command.run(parser.parse_args([*words, "--output-dir", folder]), **more)
 
 
 def commands_are_gpu_first() -> Evidence:
     """Run the commands on a scan that does not exist: what the rule wants said must come before that.
 
     Raises:
-        ProbeError: POLICY-001 does not hold.
+        CheckError: POLICY-001 does not hold.
     """
     finding, has_cuda = "POLICY-001", hardware.cuda_available()
     evidence: Evidence = {}
@@ -84,19 +87,14 @@ def train_writes_the_registry_first() -> Evidence:
     """Run `ptycho train` up to the moment when it calls a backend, and look at the registry then.
 
     Raises:
-        ProbeError: CONFIG-001 does not hold.
+        CheckError: CONFIG-001 does not hold.
     """
     finding, reached = "CONFIG-001", _Backend()
-    real = backend.get_backend
     with tempfile.TemporaryDirectory() as folder:
         scan = _write_scan(Path(folder) / "scan.npz")
         words = ("--train-data-file", str(scan), "--nepochs", "7", "--torch-accelerator", "cpu")
-        try:
-            backend.get_backend = lambda name: reached
-            with suppress(ProbeError):
-                _run(training, *words, "--probe-refinement", "false")
-        finally:
-            backend.get_backend = real
+        with suppress(CheckError):
+            _run(training, *words, "--probe-refinement", "false", find=lambda name: reached)
     found = (reached.registry or {}).get("nepochs"), (reached.registry or {}).get("train_data_file_path")
     demand(
         found == (7, str(scan)),
@@ -108,7 +106,7 @@ def train_writes_the_registry_first() -> Evidence:
 
 
 class _Backend:
-    """Takes the place of the backend; training ends where it would begin."""
+    """A backend whose training ends where it would begin."""
 
     name = "pytorch"
     registry: dict[str, Any] | None = None
@@ -118,7 +116,7 @@ class _Backend:
 
     def train(self, *arguments: Any, **options: Any) -> Any:
         self.registry = dict(params.cfg)
-        raise ProbeError("the backend is reached", finding="CONFIG-001")
+        raise CheckError("the backend is reached", finding="CONFIG-001")
 
 
 def _write_scan(path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ptycho_config import hardware
 from ptycho_config.checks.evidence import Evidence, demand, observe, refused
-from ptycho_config.errors import BackendUnavailableError, PolicyError, ProbeError
+from ptycho_config.errors import BackendUnavailableError, CheckError, PolicyError
 from ptycho_config.execution import (
     SHARED_WITH_TRAINING,
     PyTorchExecutionConfig,
@@ -32,7 +32,7 @@ def the_registry_is_written_first() -> Evidence:
     """Dispatch to both backends and look at the registry when the runner is called.
 
     Raises:
-        ProbeError: CONFIG-001 does not hold.
+        CheckError: CONFIG-001 does not hold.
     """
     finding, cpu = "CONFIG-001", PyTorchExecutionConfig.model_validate(_CPU)
     for backend in ("pytorch", "tensorflow"):
@@ -45,7 +45,7 @@ def the_registry_is_written_first() -> Evidence:
         what = f"when the runner of {backend} was called, the registry disagreed about {', '.join(wrong)}"
         demand(not wrong, finding, what, "every value of the config")
     recorder = Recorder()
-    with suppress(ProbeError):
+    with suppress(CheckError):
         recorder.dispatch(a_config(), cpu, update_registry=_fails)
     demand(recorder.registry is None, finding, "a backend ran although the update failed", "no dispatch")
     return {
@@ -56,14 +56,14 @@ def the_registry_is_written_first() -> Evidence:
 
 
 def _fails(registry: Any, config: Any) -> None:
-    raise ProbeError("on purpose", finding="CONFIG-001")
+    raise CheckError("on purpose", finding="CONFIG-001")
 
 
 def execution_enters_nothing() -> Evidence:
     """Dispatch with an execution config full of chosen values; look for them where they must not be.
 
     Raises:
-        ProbeError: CONFIG-002 does not hold.
+        CheckError: CONFIG-002 does not hold.
     """
     finding, config, recorder = "CONFIG-002", a_config(), Recorder()
     before = config.model_dump()
@@ -88,7 +88,7 @@ def metrics_go_to_csv() -> Evidence:
     """Dispatch without an execution and look at the logger of the one that is made.
 
     Raises:
-        ProbeError: CONFIG-LOGGER-001 does not hold.
+        CheckError: CONFIG-LOGGER-001 does not hold.
     """
     finding, recorder = "CONFIG-LOGGER-001", Recorder()
     with registry_kept():
@@ -102,7 +102,7 @@ def the_dispatcher_is_gpu_first() -> Evidence:
     """Dispatch without an execution, with an explicit one, and with a GPU that is absent.
 
     Raises:
-        ProbeError: POLICY-001 does not hold.
+        CheckError: POLICY-001 does not hold.
     """
     finding, has_cuda = "POLICY-001", hardware.cuda_available()
     expected = "cuda" if has_cuda else "cpu"
@@ -124,7 +124,7 @@ def the_dispatcher_is_gpu_first() -> Evidence:
     return {
         "without an execution": f"accelerator {expected!r}, {count} warnings",
         "log line": line,
-        "explicit executions": "passed on untouched, nothing said, nobody asked",
+        "explicit executions": "passed on untouched, nothing said, the hardware not asked",
         "an explicit GPU that is absent": "nothing to refuse"
         if has_cuda
         else _absent_gpus_are_refused(finding),

@@ -24,7 +24,7 @@ from ptycho_config.models import (
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_config.values import FilePath
-from ptycho_dispatch.execution_parts import execution_parts, unresolved
+from ptycho_dispatch.execution_parts import execution_parts
 from ptycho_dispatch.log import held_warnings
 from ptycho_dispatch.table import print_table
 
@@ -54,7 +54,7 @@ PARTS: tuple[Part[Any], ...] = (
     Part(TrainingConfig, title="Network: model and training"),
     Part(WatchConfig, exclude=frozenset({"model_path"}), title="Watching"),
     Part(_Inference, exclude=frozenset({"model", "debug"}), title="Network: inference"),
-    *unresolved(execution_parts()),
+    *execution_parts(),
 )
 
 

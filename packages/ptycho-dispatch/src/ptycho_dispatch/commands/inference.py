@@ -35,6 +35,7 @@ from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
+    from ptycho_core.backend import Backend
 
 __all__ = ["EXAMPLES", "PARTS", "add_arguments", "run"]
 
@@ -96,15 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
     config, execution = inference.config, told.execution.config
     _check_limits(arguments.phase_vmin, arguments.phase_vmax)
     with _naming_another(told, config):
-        check_core(told)
+        backend = check_core(told)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
         announce_execution(told)
-        # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
+        # The execution is resolved already; where it was not chosen, the dispatcher says that it holds.
         chosen = None if runs_by_default(told.execution) else execution
         prepare(config, chosen, defaults=lambda: execution, otherwise=told.backend)
         record = NetworkRecord({"inference": inference, "run": run_config}, told.execution, told.warned)
-        return _infer(config, told, run_config.config, directory, screen, record, arguments)
+        return _infer(backend, config, execution, run_config.config, directory, screen, record, arguments)
 
 
 def _trainer(config: InferenceConfig) -> str:
@@ -142,23 +143,22 @@ def _check_limits(lowest: float | None, highest: float | None) -> None:
 
 
 def _infer(
+    backend: Backend,
     config: InferenceConfig,
-    told: ForBackend,
+    execution: NetworkExecution,
     run_config: RunConfig,
     directory: Path,
     screen: Any,
     record: NetworkRecord,
     arguments: argparse.Namespace,
 ) -> int:
-    from ptycho_core.backend import get_backend
     from ptycho_core.io import make_directory, read_scan, save_scan
     from ptycho_core.scan.grouping import choose_frames
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
     began = time.perf_counter()
-    execution = told.execution.config
-    trained = get_backend(told.backend).load(config.model_path, execution)
+    trained = backend.load(config.model_path, execution)
     _say_where(execution)
     logger.info("Opening %s.", config.test_data_file)
     scan = read_scan(str(config.test_data_file), read_options(run_config))
@@ -168,7 +168,7 @@ def _infer(
             "Leave `--comparison-plot` out."
         )
     if config.n_subsample is not None:
-        # 0 where nobody chose, as in training: the same command gives the same image.
+        # 0 where none was chosen, as in training: the same command gives the same image.
         chosen = choose_frames(scan.n_frames, config.n_subsample, seed=config.subsample_seed or 0)
         scan = scan.select(np.asarray(chosen))
     shown, progress = progress_for(screen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,9 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, *PARTS)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, *, find: Callable[[str], Backend] | None = None) -> int:
     """Train, write the bundle, and show what the network makes of its own scan.
 
+    Args:
+        find: gives the core of a name; the installed one when not given.
     Raises:
         BackendUnavailableError: the backend or its framework is not installed.
         ConfigError, DataError, OutputError, PolicyError, TrainingError: see their docstrings.
@@ -76,19 +79,19 @@ def run(arguments: argparse.Namespace) -> int:
     if config.train_data_file is None:
         raise ConfigError("`--train-data-file` is missing: a scan file, or a name such as siemens-star.")
     try:
-        check_core(told)
+        backend = check_core(told, find)
     except BackendUnavailableError:
         # What is missing changes nothing in what the policy of the run is.
         with logging_to(None, run_config.config.console_level):
             _begin(told, config)
         raise
     if isinstance(execution, PyTorchExecutionConfig) and follows(execution):
-        return _follow(config, execution, run_config.config)
+        return _follow(backend, config, execution, run_config.config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
         _begin(told, config)
         record = NetworkRecord({"training": training, "run": run_config}, told.execution, told.warned)
-        return _lead(config, execution, run_config.config, directory, screen, record)
+        return _lead(backend, config, execution, run_config.config, directory, screen, record)
 
 
 def _begin(told: ForBackend, config: TrainingConfig) -> None:
@@ -97,12 +100,13 @@ def _begin(told: ForBackend, config: TrainingConfig) -> None:
 
     announce_execution(told)
     execution = told.execution.config
-    # The execution is resolved already; where nobody chose it, the dispatcher says that it holds.
+    # The execution is resolved already; where it was not chosen, the dispatcher says that it holds.
     chosen = None if runs_by_default(told.execution) else execution
     prepare(config, chosen, defaults=lambda: execution)
 
 
 def _lead(
+    backend: Backend,
     config: TrainingConfig,
     execution: NetworkExecution,
     run_config: RunConfig,
@@ -110,12 +114,10 @@ def _lead(
     screen: Any,
     record: NetworkRecord,
 ) -> int:
-    from ptycho_core.backend import get_backend
     from ptycho_core.citations import cited, together
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
-    backend = get_backend(config.backend)
     began = time.perf_counter()
     scans = _opened(config, run_config)
     start = _stored(backend, directory, execution) if run_config.resume else None
@@ -154,13 +156,13 @@ def _lead(
     return EXIT_INTERRUPTED if interrupt.asked or trained.interrupted else 0
 
 
-def _follow(config: TrainingConfig, execution: PyTorchExecutionConfig, run_config: RunConfig) -> int:
+def _follow(
+    backend: Backend, config: TrainingConfig, execution: PyTorchExecutionConfig, run_config: RunConfig
+) -> int:
     """Train along with the first process; it alone says and writes what came of it."""
-    from ptycho_core.backend import get_backend
     from ptycho_dispatch.dispatcher import prepare
     from ptycho_dispatch.interrupt import Interruptible
 
-    backend = get_backend(config.backend)
     with logging_to(None, "CRITICAL"), Interruptible() as interrupt:
         prepare(config, execution)
         scans = _opened(config, run_config)

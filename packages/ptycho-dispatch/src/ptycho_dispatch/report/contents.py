@@ -63,7 +63,7 @@ class Contents:
         policies, said: events of the rules of the house, and what else the run decided.
         papers: that the result stands on, each as a line and its DOI; empty where the record tells none.
         provenance: titled tables.
-        chosen, defaults: settings that somebody chose, and all others.
+        chosen, defaults: settings that were chosen, and all others.
         command: the line that repeats the run; empty where the record does not tell.
         continued: whether the run went on from an earlier result.
     """

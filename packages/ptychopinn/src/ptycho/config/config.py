@@ -1,7 +1,7 @@
 """The configuration classes under their legacy path, as the client Ptychodus and older scripts build them.
 
 They are the classes of `ptycho_config` with what older programs take for granted: the backend is TensorFlow
-unless somebody chooses (`PTYCHO_BACKEND` may), `Path()` means unused, and some numbers may be 0 for "none".
+unless another is chosen (`PTYCHO_BACKEND` may), `Path()` means unused, and some numbers may be 0 for "none".
 What such a 0 means is decided where training starts (`ptycho._settings`), so that building a config never
 fails for it.
 """

@@ -22,7 +22,7 @@ from ptycho_config.errors import ConfigError
 from ptycho_core.files import atomic_path
 from ptycho_core.io import make_directory, open_scan
 from ptycho_core.physics.canvas import on_whole_pixels
-from ptycho_dispatch.dispatcher import Orientation
+from ptycho_dispatch.dispatcher import LegacyFlips
 
 __all__ = [
     "create_ptycho_data_container",
@@ -80,7 +80,7 @@ def run_cdi_example_tensorflow(
     Raises:
         BackendUnavailableError: TensorFlow cannot work here; with the ways out.
     """
-    orientation = Orientation(flip_x, flip_y, transpose)
+    orientation = LegacyFlips(flip_x, flip_y, transpose)
     return _example.run_example(
         train_data,
         test_data,
@@ -226,7 +226,7 @@ def reassemble_cdi_image(
     network = model or _last_trained.last()
     if network is None:
         raise ConfigError("there is no network to reconstruct with; train one, or pass `model=`.")
-    scan = Orientation(flip_x, flip_y, transpose).applied_to(_work.scan_of(test_data))
+    scan = LegacyFlips(flip_x, flip_y, transpose).applied_to(_work.scan_of(test_data))
     result = network.reconstruct(scan)
     obj = result.object
     if isinstance(test_data, RawData) and test_data.canvas is not None:

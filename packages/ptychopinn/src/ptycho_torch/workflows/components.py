@@ -9,7 +9,7 @@ from typing import Any
 import ptycho.params
 from ptycho import _example, _work
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_dispatch.dispatcher import Orientation
+from ptycho_dispatch.dispatcher import LegacyFlips
 
 __all__ = ["load_inference_bundle_torch", "run_cdi_example_torch", "train_cdi_model_torch"]
 
@@ -44,7 +44,7 @@ def run_cdi_example_torch(
         test_data,
         config,
         backend="pytorch",
-        orientation=Orientation(flip_x, flip_y, transpose),
+        orientation=LegacyFlips(flip_x, flip_y, transpose),
         do_stitching=do_stitching,
         execution=execution_config,
         log=_LOG,

@@ -1,4 +1,4 @@
-"""Runs probes in processes of their own, one for each answer that the hardware may give."""
+"""Runs checks in processes of their own, one for each answer that the hardware may give."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from importlib import import_module
 from typing import Any
 
 from ptycho_config.findings import Finding
+from ptycho_config.moved import moved_name
 from ptycho_dispatch.audit.installed import locate, package_of
 
-__all__ = ["ANSWERS", "ProbeResult", "Probing", "probes_of", "run_probes"]
+__all__ = ["ANSWERS", "CheckResult", "Checking", "checks_of", "run_checks"]
 
 ANSWERS = (True, False)
-"""What the hardware answers when it is asked for CUDA: the probes run once under each."""
+"""What the hardware answers when it is asked for CUDA: the checks run once under each."""
 _TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
-class ProbeResult:
-    """What one probe found under one answer of the hardware.
+class CheckResult:
+    """What one check found under one answer of the hardware.
 
     Attributes:
         outcome: `passed`, `failed` or `not installed`.
-        evidence: what a probe that passed returned.
+        evidence: what a check that passed returned.
         message: why it failed, or what is missing.
     """
 
     finding: str
-    probe: str
+    check: str
     cuda: bool
     outcome: str
     evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -40,43 +41,43 @@ class ProbeResult:
 
 
 @dataclass(frozen=True)
-class Probing:
-    """The results of all probes, and the way through the dispatcher under each answer."""
+class Checking:
+    """The results of all checks, and the way through the dispatcher under each answer."""
 
-    results: tuple[ProbeResult, ...] = ()
+    results: tuple[CheckResult, ...] = ()
     flow: Mapping[bool, tuple[str, ...]] = field(default_factory=dict[bool, tuple[str, ...]])
 
 
-def probes_of(finding: Finding, packages: Collection[str]) -> list[str]:
-    """List the probes of a finding: the one of its page, then what every installed package adds."""
-    probes = [] if finding.probe is None else [finding.probe]
+def checks_of(finding: Finding, packages: Collection[str]) -> list[str]:
+    """List the checks of a finding: the one of its page, then what every installed package adds."""
+    checks = [] if finding.probe is None else [finding.probe]
     for package in packages:
-        if locate(f"{package}.checks.PROBES") is not None:
-            probes += import_module(f"{package}.checks").PROBES.get(finding.id, ())
-    return list(dict.fromkeys(probes))
+        if locate(f"{package}.checks.CHECKS") is not None:
+            checks += import_module(f"{package}.checks").CHECKS.get(finding.id, ())
+    return list(dict.fromkeys(checks))
 
 
-def run_probes(
-    probes: Mapping[str, Sequence[str]], *, packages: Collection[str], symbols: Collection[str]
-) -> Probing:
-    """Run the probes of each finding, in one process for each answer; both at the same time.
+def run_checks(
+    checks: Mapping[str, Sequence[str]], *, packages: Collection[str], symbols: Collection[str]
+) -> Checking:
+    """Run the checks of each finding, in one process for each answer; both at the same time.
 
     Args:
-        probes: finding -> import paths.
-        packages: those that are installed; a probe of another one is not installed, which fails nothing.
+        checks: finding -> import paths.
+        packages: those that are installed; a check of another one is not installed, which fails nothing.
         symbols: import paths that the way through the dispatcher names when they are called.
     """
     absent = [
-        ProbeResult(finding, path, cuda, "not installed", message=f"{package_of(path)} is not installed")
-        for finding, paths in probes.items()
+        CheckResult(finding, path, cuda, "not installed", message=f"{package_of(path)} is not installed")
+        for finding, paths in checks.items()
         for path in paths
         for cuda in ANSWERS
         if package_of(path) not in packages
     ]
     wanted = [
-        [finding, path] for finding in probes for path in probes[finding] if package_of(path) in packages
+        [finding, path] for finding in checks for path in checks[finding] if package_of(path) in packages
     ]
-    order = json.dumps({"probes": wanted, "symbols": sorted(symbols)})
+    order = json.dumps({"checks": wanted, "symbols": sorted(symbols)})
     processes = {cuda: _started(cuda, order) for cuda in ANSWERS}
     results, flow = list(absent), {}
     for cuda, process in processes.items():
@@ -84,11 +85,11 @@ def run_probes(
         results += found
         if steps:
             flow[cuda] = steps
-    return Probing(tuple(results), flow)
+    return Checking(tuple(results), flow)
 
 
 def _started(cuda: bool, order: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ptycho_dispatch.audit.probe_process", "yes" if cuda else "no"]
+    command = [sys.executable, "-m", "ptycho_dispatch.audit.check_process", "yes" if cuda else "no"]
     pipe = subprocess.PIPE
     # Both processes work at the same time on tiny arrays; more threads would only wait for each other.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -104,26 +105,38 @@ def _started(cuda: bool, order: str) -> subprocess.Popen[str]:
 
 def _collected(
     process: subprocess.Popen[str], cuda: bool, wanted: Sequence[Sequence[str]]
-) -> tuple[list[ProbeResult], tuple[str, ...]]:
-    """Read what a process found; a probe that it never answered for has failed."""
+) -> tuple[list[CheckResult], tuple[str, ...]]:
+    """Read what a process found; a check that it never answered for has failed."""
     try:
         output, errors = process.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         output, errors = process.communicate()
         errors += f"\nnot done after {_TIMEOUT_S:.0f} s"
-    results: dict[tuple[str, str], ProbeResult] = {}
+    results: dict[tuple[str, str], CheckResult] = {}
     flow: tuple[str, ...] = ()
     for line in output.splitlines():
         record = json.loads(line)
         if "flow" in record:
             flow = tuple(record["flow"])
             continue
-        result = ProbeResult(cuda=cuda, **record)
-        results[result.finding, result.probe] = result
+        result = CheckResult(cuda=cuda, **record)
+        results[result.finding, result.check] = result
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
     for finding, path in wanted:
         if (finding, path) not in results:
-            message = f"the process of the probes ended before it (code {process.returncode}): {last.strip()}"
-            results[finding, path] = ProbeResult(finding, path, cuda, "failed", message=message)
+            message = f"the process of the checks ended before it (code {process.returncode}): {last.strip()}"
+            results[finding, path] = CheckResult(finding, path, cuda, "failed", message=message)
     return list(results.values()), flow
+
+
+_MOVED = {
+    "ProbeResult": f"{__name__}:CheckResult",
+    "Probing": f"{__name__}:Checking",
+    "probes_of": f"{__name__}:checks_of",
+    "run_probes": f"{__name__}:run_checks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name, _MOVED)
