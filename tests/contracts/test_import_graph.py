@@ -32,8 +32,9 @@ FACADE = PACKAGES[-1]
 #: The rooms of ptycho_core from the lowest floor up. A room imports from the floors below it, never from
 #: another room of its floor. ARCHITECTURE.md shows this table.
 FLOORS = (
-    ("files", "moved", "physics"),
-    ("arrays", "datasets", "kernel", "metrics", "scan"),
+    ("citations", "cores", "files", "moved"),
+    ("datasets", "kernel", "physics"),
+    ("arrays", "metrics", "scan"),
     ("figures", "io"),
     ("bundle", "result", "simulate"),
     ("backend", "solver"),
@@ -260,3 +261,12 @@ def test_a_private_module_and_a_door_into_it_are_found(drawn) -> None:
     outside = drawn({**inside, "grimptest_b/__main__.py": "from grimptest_a import _ours"})
     assert doors_broken(outside, ("grimptest_a",)) == ["grimptest_b.__main__ -> grimptest_a._ours"]
     assert doors_broken(outside, ("grimptest_a", "grimptest_b")) == []
+
+
+def test_the_page_of_the_house_shows_the_floors_and_names_files_that_exist() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\d) \| (`\w+`(?:, `\w+`)*) \|", page, re.MULTILINE)
+    assert [tuple(re.findall(r"\w+", rooms)) for _, rooms in reversed(shown)] == list(FLOORS)
+    named = re.findall(r"`(ptycho\w*/[\w/]+(?:\.py)?/?)`", page)
+    missing = [name for name in named if not any((source / name).exists() for source in SOURCES)]
+    assert named and missing == []

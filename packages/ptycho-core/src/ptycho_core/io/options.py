@@ -19,7 +19,8 @@ class ReadOptions:
     flags set; whether a value is possible is said when the scan is checked.
 
     Attributes:
-        measurement: what the values are; "auto" decides by the rules of physics.md, section 1.
+        measurement: what the values are; "auto" decides by the rules of
+            docs/reference/physics.md, "Counts or amplitude".
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
         probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
         pixel_size_m: side of an object pixel. energy_ev: photon energy. distance_m: sample to detector.

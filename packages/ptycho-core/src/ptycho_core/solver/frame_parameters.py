@@ -16,7 +16,7 @@ are made orthogonal by a singular value decomposition, and what all frames have 
 
 Source: positions as unknowns of the misfit, M. Guizar-Sicairos and J. R. Fienup, Opt. Express 16 (2008) 7264,
 10.1364/OE.16.007264. OPR, M. Odstrčil et al., Opt. Express 24 (2016) 8360, 10.1364/OE.24.008360; real weights
-and their Newton step are ours (docs/reference/physics.md, "Probe variations").
+and their Newton step are ours (docs/reference/physics.md, "Orthogonal probe relaxation").
 """
 
 from __future__ import annotations
