@@ -1,7 +1,6 @@
-"""Run `ptycho` as a user types it, in a folder of its own: in this process, or in one of its own.
+"""A small scan as a file, and `ptycho` in a process of its own for what only a process can show.
 
-`ptycho` calls the command line in this process, which holds the libraries already. `ptycho_process` starts a
-process, for what only a process can show: signals, limits, an environment that libraries read when they load.
+That is: signals, limits, an environment that libraries read when they load. Else `ptycho` calls it in place.
 """
 
 from __future__ import annotations
@@ -9,63 +8,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ptycho_config.legacy import params
-from ptycho_dispatch.cli import main
-
 
 @dataclass(frozen=True)
 class Result:
-    """A finished command: its exit code, and what it wrote to the screen."""
+    """A finished process: its exit code, and what it wrote to the screen."""
 
     code: int
     out: str
     err: str
 
 
-Ptycho = Callable[..., Result]
-
-
-@contextmanager
-def as_in_a_program() -> Iterator[None]:
-    """Let warnings be what they are in a program, where pytest makes errors of them; keep the registry."""
-    before = params.params()
-    with warnings.catch_warnings():
-        warnings.resetwarnings()
-        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", kind)
-        try:
-            yield
-        finally:
-            params.cfg.clear()
-            params.cfg.update(before)
-
-
 @pytest.fixture
-def ptycho(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ptycho:
-    """Call the command line with words; `environment` is added to that of the tests."""
-
-    def call(*words: object, **environment: str) -> Result:
-        with monkeypatch.context() as changed, as_in_a_program():
-            changed.chdir(tmp_path)
-            for name, value in environment.items():
-                changed.setenv(name, value)
-            capfd.readouterr()
-            code = main([*map(str, words)])
-            return Result(code, *capfd.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def ptycho_process(tmp_path: Path) -> Ptycho:
+def ptycho_process(tmp_path: Path) -> Callable[..., Result]:
     """Call the command line in a process of its own; `options` are those of `subprocess.run`."""
 
     def call(*words: object, environment: dict[str, str] | None = None, **options: object) -> Result:

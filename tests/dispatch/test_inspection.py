@@ -81,7 +81,7 @@ def test_a_product_has_no_picture_and_says_so(ptycho, scan_file: Path, tmp_path:
 
 
 def test_the_orientation_is_found_and_the_command_that_is_printed_uses_it(
-    ptycho_process, scan_file: Path, tmp_path: Path
+    ptycho, scan_file: Path, tmp_path: Path
 ) -> None:
     good = open_scan(scan_file)
     turned = good.positions_px[:, ::-1] * [1.0, -1.0]
@@ -91,7 +91,7 @@ def test_the_orientation_is_found_and_the_command_that_is_printed_uses_it(
         ),
         tmp_path / "turned.npz",
     )
-    done = ptycho_process("inspect", path, "--orientations")
+    done = ptycho("inspect", path, "--orientations")
     assert done.code == 0, done.err
     assert "trying eight orientations on" in done.out
     (command,) = (line for line in done.out.splitlines() if line.startswith("reconstruct it: "))
@@ -100,7 +100,7 @@ def test_the_orientation_is_found_and_the_command_that_is_printed_uses_it(
     assert words[words.index("--positions-orientation") + 1] in ("rotate-90", "rotate-270")
     (picture,) = (line for line in done.out.splitlines() if line.startswith("picture: "))
     assert (tmp_path / picture.removeprefix("picture: ")).stat().st_size > 1000
-    again = ptycho_process(*words[1:], "--effort", "fast", "--output-dir", "out")
+    again = ptycho(*words[1:], "--effort", "fast", "--output-dir", "out")
     assert again.code == 0, again.err
 
 
