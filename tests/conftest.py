@@ -158,25 +158,38 @@ def as_in_a_program() -> Iterator[None]:
             params.cfg.update(before)
 
 
-@pytest.fixture
-def ptycho(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
-    """Call the command line with words, in the test's folder; `environment` is added to that of the tests.
-
-    This process holds the libraries already. What only a process of its own can show (signals, limits, what
-    is imported) has one: `ptycho_process` in tests/dispatch.
-    """
+@pytest.fixture(scope="session")
+def run_command() -> Callable[..., int]:
+    """Call the command line with words in this process, which holds the libraries already; its exit code."""
     from ptycho_dispatch.cli import main
 
+    def call(*words: object) -> int:
+        with as_in_a_program():
+            return main([*map(str, words)])
+
+    return call
+
+
+@pytest.fixture
+def ptycho(
+    run_command: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., Result]:
+    """Call the command line in the test's folder; `environment` is added to that of the tests.
+
+    What only a process of its own can show (signals, limits, what is imported) has one: `ptycho_process` in
+    tests/dispatch.
+    """
+
     def call(*words: object, **environment: str) -> Result:
-        with monkeypatch.context() as changed, as_in_a_program():
+        with monkeypatch.context() as changed:
             changed.chdir(tmp_path)
             for name, value in environment.items():
                 changed.setenv(name, value)
             capfd.readouterr()
-            code = main([*map(str, words)])
-            return Result(code, *capfd.readouterr())
+            return Result(run_command(*words), *capfd.readouterr())
 
     return call
 

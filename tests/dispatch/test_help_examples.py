@@ -6,8 +6,6 @@ import importlib
 import importlib.util
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,22 +23,21 @@ NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", 
 
 
 @pytest.fixture(scope="module")
-def folder(scan_file: Path, siemens_star_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    run_command, scan_file: Path, siemens_star_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with what the examples name: a scan, two results of it, a network, a file with settings.
 
     The real scan is fetched beforehand, where it is not there yet.
     """
     folder = tmp_path_factory.mktemp("examples")
     shutil.copy(scan_file, folder / "scan.npz")
-    commands = ["reconstruct scan.npz --effort fast --output-dir reconstruction"]
+    scan = folder / "scan.npz"
+    solving = ("reconstruct", scan, "--effort", "fast")
+    assert run_command(*solving, "--output-dir", folder / "reconstruction") == 0
     if NETWORKS:
-        commands += [
-            "train --train-data-file scan.npz --nepochs 1 --torch-accelerator cpu --output-dir trained"
-        ]
-    for command in commands:
-        line = [sys.executable, "-m", "ptycho_dispatch", *command.split()]
-        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
+        training = ("train", "--train-data-file", scan, "--nepochs", 1, "--torch-accelerator", "cpu")
+        assert run_command(*training, "--output-dir", folder / "trained") == 0
     shutil.copytree(folder / "reconstruction", folder / "star")
     (folder / "settings.yaml").write_text("effort: fast\nprobe_modes: 2\n")
     return folder
