@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -121,6 +122,14 @@ def siemens_star() -> "Scan":
     from ptycho_core import open_scan
 
     return open_scan("siemens-star")
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Callable[..., "SimulatedScan"]:
+    """Simulate a scan with known truth: once for all tests that give the same settings."""
+    from ptycho_core.simulate import simulate_scan
+
+    return functools.cache(simulate_scan)
 
 
 # The command line, without a process of its own.

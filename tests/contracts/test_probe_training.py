@@ -26,9 +26,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
+def scan(simulated) -> Scan:
     """60 frames of 32 x 32 whose start probe is wrong."""
-    return simulate_scan(frames=60, frame_px=32, start_kind="scan-like", seed=1).scan
+    return simulated(frames=60, frame_px=32, start_kind="scan-like", seed=1).scan
 
 
 def on_cpu(name: str):

@@ -15,7 +15,6 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
-from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch.overlap import add_scattered, add_slices
 from ptycho_core_torch.trained import TrainedNetwork
 
@@ -32,8 +31,8 @@ def train(scan: Scan, where: PyTorchExecutionConfig, architecture: str = "unet",
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", photons=1e5, seed=1).scan
+def scan(simulated) -> Scan:
+    return simulated(frames=60, frame_px=32, start_kind="true", photons=1e5, seed=1).scan
 
 
 @pytest.fixture(scope="module")
