@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -21,14 +22,16 @@ BASE = ("ptycho-config", "ptycho-core", "ptycho-dispatch")
 EXTRA = {"base": (), "torch": ("ptycho-core-torch",), "tf": ("ptycho-core-tf",)}
 EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
 CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,tensorflow"}
+#: What builds our packages.
+BUILDER = "hatchling>=1.26"
 TEST_TOOLS = (
     "pytest>=8",
     "pytest-xdist>=3.6",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
     "beartype>=0.19",
-    "hatchling>=1.26",
     "grimp>=3.5",
+    BUILDER,
 )
 #: A process for each core, four at most: each may hold both frameworks. A file's tests share what they train.
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
@@ -92,16 +95,23 @@ def installed_pythons() -> list[str]:
     return sorted(found, key=lambda version: int(version.split(".")[1]))
 
 
+#: Modules are compiled when they are first imported; of the frameworks' thousands few ever are.
+QUICKLY = ("--no-compile", "-c", "constraints.txt")
+
+
 def install(session: nox.Session, kind: str, *more: str) -> None:
-    """Install our packages of one kind together, since their versions are pinned to each other."""
+    """Install our packages of one kind together, since their versions are pinned to each other.
+
+    They are built with the hatchling of this environment, not with one fetched for each of them.
+    """
     packages = [f"./packages/{name}" for name in (*BASE, *EXTRA[kind])]
-    session.install("-c", "constraints.txt", *packages, *more)
+    session.install("--no-compile", BUILDER)
+    session.install(*QUICKLY, "--no-build-isolation", *packages, *more)
 
 
-def install_client(session: nox.Session, *more: str) -> None:
-    """Install Ptychodus without the windows and services that it declares."""
-    session.install("-c", "constraints.txt", *CLIENT_NEEDS, *more)
-    session.install("--no-deps", CLIENT)
+def install_client(session: nox.Session) -> None:
+    """Install Ptychodus without what it declares, which is windows and services too."""
+    session.install("--no-compile", "--no-deps", CLIENT)
 
 
 def use_data_beside(session: nox.Session) -> None:
@@ -111,9 +121,11 @@ def use_data_beside(session: nox.Session) -> None:
         session.env["PTYCHO_DATA_DIR"] = str(beside)
 
 
-def run_tests(session: nox.Session, kind: str, *arguments: str, none_is_fine: bool = False) -> None:
+def run_tests(
+    session: nox.Session, kind: str, *arguments: str, also: Sequence[str] = (), none_is_fine: bool = False
+) -> None:
     """Install our packages of one kind and run pytest, which checks that it finds just these cores."""
-    install(session, kind, *TEST_TOOLS)
+    install(session, kind, *TEST_TOOLS, *also)
     use_data_beside(session)
     session.env["PTYCHO_TEST_BACKENDS"] = CORES[kind]
     codes = [0, 5] if none_is_fine else [0]  # 5: no test was selected
@@ -133,7 +145,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite on this host, with every package and the client Ptychodus."""
     install_client(session)
-    run_tests(session, "all", *(session.posargs or NOT_SLOW))
+    run_tests(session, "all", *(session.posargs or NOT_SLOW), also=CLIENT_NEEDS)
 
 
 @nox.session
@@ -252,9 +264,10 @@ def report(session: nox.Session) -> None:
 @nox.session
 def ptychodus(session: nox.Session) -> None:
     """Ptychodus itself through both of its libraries on the whole scan, and every call that it relies on."""
-    install_client(session, *CLIENT_PROGRAM_NEEDS)
+    install_client(session)
     session.env["PTYCHO_CLIENT"] = "whole"
-    run_tests(session, "all", "-rA", "tests/ptychodus", "tests/facade", *session.posargs)
+    needed = (*CLIENT_NEEDS, *CLIENT_PROGRAM_NEEDS)
+    run_tests(session, "all", "-rA", "tests/ptychodus", "tests/facade", *session.posargs, also=needed)
 
 
 @nox.session

@@ -1,11 +1,23 @@
-"""Ground shared by all tests: no display, one thread per library, the real scan where it can be found."""
+"""Ground shared by all tests: no display, one thread per library, the real scan where it can be found.
+
+`ptycho` calls the command line in this process, `once` makes what several test processes share.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import functools
+import hashlib
+import json
 import os
 import re
 import signal
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -110,3 +122,131 @@ def siemens_star() -> "Scan":
     from ptycho_core import open_scan
 
     return open_scan("siemens-star")
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Callable[..., "SimulatedScan"]:
+    """Simulate a scan with known truth: once for all tests that give the same settings."""
+    from ptycho_core.simulate import simulate_scan
+
+    return functools.cache(simulate_scan)
+
+
+# The command line, without a process of its own.
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished command: its exit code, and what it wrote to the screen."""
+
+    code: int
+    out: str
+    err: str
+
+
+@contextmanager
+def as_in_a_program() -> Iterator[None]:
+    """Let things be as in a program: warnings are no errors, calls are not checked; keep the registry."""
+    from jaxtyping import config
+
+    from ptycho_config.legacy import params
+
+    before, checks_off = params.params(), config.jaxtyping_disable
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)
+        # Old import paths are for others; a command that takes one itself would not live beyond a release.
+        warnings.filterwarnings("error", r".* moved and will not be found", DeprecationWarning)
+        config.update("jaxtyping_disable", True)
+        try:
+            yield
+        finally:
+            config.update("jaxtyping_disable", checks_off)
+            params.cfg.clear()
+            params.cfg.update(before)
+
+
+@pytest.fixture(scope="session")
+def run_command() -> Callable[..., int]:
+    """Call the command line with words in this process, which holds the libraries already; its exit code."""
+    from ptycho_dispatch.cli import main
+
+    def call(*words: object) -> int:
+        with as_in_a_program():
+            return main([*map(str, words)])
+
+    return call
+
+
+@pytest.fixture
+def ptycho(
+    run_command: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., Result]:
+    """Call the command line in the test's folder; `environment` is added to that of the tests.
+
+    What only a process of its own can show (signals, limits, what is imported) has one: `ptycho_process` in
+    tests/dispatch.
+    """
+
+    def call(*words: object, **environment: str) -> Result:
+        with monkeypatch.context() as changed:
+            changed.chdir(tmp_path)
+            for name, value in environment.items():
+                changed.setenv(name, value)
+            capfd.readouterr()
+            return Result(run_command(*words), *capfd.readouterr())
+
+    return call
+
+
+# What several test processes share.
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder once in this run: the first test process that asks fills it, the others wait for it.
+
+    Whoever changes what is inside takes a copy.
+    """
+    ours = tmp_path_factory.getbasetemp()
+    everyone = ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = everyone / f"once-{name}"
+        with (everyone / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                fill(begun := tmp_path_factory.mktemp(name))
+                begun.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def checked_once(monkeypatch: pytest.MonkeyPatch, once: Callable[..., Path]) -> None:
+    """Put the same question to the checks of `ptycho audit` once in this run.
+
+    They start both frameworks twice; the answer is the same for whoever asks, in a test or in an example.
+    """
+    from ptycho_dispatch.audit import verdicts
+    from ptycho_dispatch.audit.checking import Checking, CheckResult, run_checks
+
+    def answer(checks: Any, *, packages: Any, symbols: Any) -> Checking:
+        def ask(folder: Path) -> None:
+            found = run_checks(checks, packages=packages, symbols=symbols)
+            (folder / "answer.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
+
+        question = json.dumps([{key: list(value) for key, value in checks.items()}, sorted(symbols)])
+        folder = once(f"checks-{hashlib.sha256(question.encode()).hexdigest()[:12]}", ask)
+        found = json.loads((folder / "answer.json").read_text("utf-8"))
+        return Checking(
+            tuple(CheckResult(**result) for result in found["results"]),
+            {cuda == "true": tuple(steps) for cuda, steps in found["flow"].items()},
+        )
+
+    monkeypatch.setattr(verdicts, "run_checks", answer)

@@ -1,15 +1,17 @@
 """Run every example of the README and the documentation, page by page, as a reader would.
 
-Python blocks of a page share one process and one folder; console blocks run the `ptycho` commands in the same
-folder, in the order in which they stand on the page. Blocks without a language are not run.
+A page has a process and a folder. Its Python blocks, each by itself, and the `ptycho` commands of its console
+blocks run in the order in which they stand on the page. Blocks without a language are not run.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -36,24 +38,76 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text("utf-8"))], ids=name)
-def test_the_examples_of_the_page_run(page: Path, tmp_path: Path) -> None:
-    for module in NEEDS.get(name(page), ()):
-        pytest.importorskip(module, reason=f"{module} is not installed")
+#: A reader's process, which loads each library once: blocks and commands one after the other, up to the first
+#: that fails.
+READER = """
+import json, sys
+from ptycho_dispatch.cli import main
+for number, step in enumerate(json.load(sys.stdin)):
+    print(f"--- step {number}: {step}", file=sys.stderr, flush=True)
+    if isinstance(step, str):
+        exec(compile(step, f"<block {number}>", "exec"), {"__name__": "__main__"})
+    elif main(step) != 0:
+        sys.exit(f"ptycho {' '.join(step)} failed")
+"""
+
+
+def steps(page: Path) -> list[str | list[str]]:
+    """What a page runs, in its order: Python blocks as text, commands as the words behind `ptycho`."""
+    found: list[str | list[str]] = []
     for language, block in BLOCK.findall(page.read_text("utf-8")):
         if language == "python":
-            runs = [[sys.executable, "-c", block]]
+            found.append(block)
         else:
-            runs = [[sys.executable, "-m", "ptycho_dispatch", *command[1:]] for command in commands(block)]
             assert all(command[0] == "ptycho" for command in commands(block))
-        for run in runs:
-            done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-            assert done.returncode == 0, f"{run}\n{done.stdout}\n{done.stderr}"
+            found += [command[1:] for command in commands(block)]
+    return found
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=name)
-def test_the_links_of_the_page_lead_somewhere(page: Path) -> None:
+def read(some: list[str | list[str]], folder: Path) -> None:
+    """Run steps of a page in a process of their own."""
+    program = [sys.executable, "-c", READER]
+    done = subprocess.run(
+        program, input=json.dumps(some), cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text("utf-8"))], ids=name)
+def test_the_examples_of_the_page_run(page: Path, tmp_path: Path, ptycho, checked_once: None) -> None:
+    for module in NEEDS.get(name(page), ()):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    todo = steps(page)
+    # Audits ask their probes once in this run, and so are called from here.
+    for audits, some in groupby(todo, key=lambda step: step[0] == "audit"):
+        if audits:
+            for words in some:
+                done = ptycho(*words)
+                assert done.code == 0, f"{words}\n{done.out}\n{done.err}"
+        else:
+            read([*some], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("import nowhere", "No module named 'nowhere'"),
+        ("print(left_over)", "name 'left_over' is not defined"),
+        (["inspect", "nothing.npz"], "ptycho inspect nothing.npz failed"),
+    ],
+)
+def test_an_example_that_fails_is_found(step: str | list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=said):
+        read(["left_over = 1", step, "open('after', 'w')"], tmp_path)
+    assert not (tmp_path / "after").exists()
+
+
+def test_the_links_of_all_pages_lead_somewhere() -> None:
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
     missing = [
-        link for link in LINK.findall(page.read_text("utf-8")) if not (page.parent / link.strip()).exists()
+        f"{name(page)}: {link}"
+        for page in pages
+        for link in LINK.findall(page.read_text("utf-8"))
+        if not (page.parent / link.strip()).exists()
     ]
-    assert not missing
+    assert missing == []

@@ -4,46 +4,38 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Copy = Callable[[], Path]
-
-
-def _ptycho(*words: object) -> None:
-    command = [sys.executable, "-m", "ptycho_dispatch", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
+Run = Callable[..., int]
 
 
 @pytest.fixture(scope="session")
-def scan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scan_file(run_command: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small simulated scan."""
     path = tmp_path_factory.mktemp("scan") / "small.npz"
-    _ptycho("simulate", "--frames", 24, "--size", 32, "--output", path)
+    assert run_command("simulate", "--frames", 24, "--size", 32, "--output", path) == 0
     return path
 
 
 @pytest.fixture(scope="session")
-def _solver_run(scan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _solver_run(run_command: Run, scan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("solved")
-    _ptycho("reconstruct", scan_file, "--effort", "fast", "--accelerator", "cpu", "--output-dir", directory)
+    words = ("reconstruct", scan_file, "--effort", "fast", "--accelerator", "cpu")
+    assert run_command(*words, "--output-dir", directory) == 0
     return directory
 
 
 @pytest.fixture(scope="session")
-def _training_run(scan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _training_run(run_command: Run, scan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for needed in ("ptycho_core_torch", "torch", "lightning"):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
     directory = tmp_path_factory.mktemp("trained")
-    _ptycho(
-        "train", "--train-data-file", scan_file, "--nepochs", 1, "--batch-size", 8, "--output-dir", directory
-    )
+    words = ("train", "--train-data-file", scan_file, "--nepochs", 1, "--batch-size", 8)
+    assert run_command(*words, "--output-dir", directory) == 0
     return directory
 
 

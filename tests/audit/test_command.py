@@ -37,6 +37,7 @@ def outcomes_file(folder: Path, *, failing: str = "", leave_out: str = "") -> Pa
     return path
 
 
+@pytest.mark.usefixtures("checked_once")
 def test_this_installation_keeps_every_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "deeper" / "inventory.md"
     tests = outcomes_file(tmp_path)
@@ -72,6 +73,7 @@ def _the_flow_is_that_of_the_dispatcher(text: str) -> None:
         assert flow.count("warning: POLICY-001: No CUDA device detected") == (accelerator == "cpu")
 
 
+@pytest.mark.usefixtures("checked_once")
 def test_the_outcome_of_tests_reaches_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["audit", *TWO, "--format", "json", "--tests"]
     assert main([*words, str(outcomes_file(tmp_path))]) == 0
@@ -84,6 +86,7 @@ def test_the_outcome_of_tests_reaches_the_verdict(tmp_path: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["failed"] == ["OVERSAMPLING-001"]
 
 
+@pytest.mark.usefixtures("checked_once")
 def test_json_and_junit_hold_the_same_findings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", *TWO, "--format", "json"]) == 0
     findings = json.loads(capsys.readouterr().out)["findings"]

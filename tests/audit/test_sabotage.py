@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,38 +75,68 @@ INSIDE_THE_CORES = {
 }
 
 
-def audit(*words: str, sabotage: str = "", hide_cores: bool) -> tuple[int, dict[str, Any], str]:
-    """Run the real command; the checks meet what the sabotage left of the code."""
-    places = filter(None, (str(FOLDER), os.environ.get("PYTHONPATH")))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PTYCHO_SABOTAGE": sabotage}
-    if hide_cores:
-        environment["PTYCHO_HIDE_CORES"] = "1"
-    done = subprocess.run(
-        [sys.executable, "-m", "ptycho_dispatch", "audit", "--format", "json", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout), done.stderr
+#: A process that audits once for each line it reads, a line that names what is sabotaged. It has loaded and
+#: parsed everything once; the checks have new processes each time, which are those that the sabotage reaches.
+JUDGE = """
+import contextlib, io, json, os, sys
+from ptycho_dispatch.cli import main
+for line in sys.stdin:
+    os.environ["PTYCHO_SABOTAGE"] = line.strip()
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(["audit", "--format", "json"])
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+class Judge:
+    """The real command in a process of its own; its checks meet what the sabotage left of the code."""
+
+    def __init__(self, *, hide_cores: bool) -> None:
+        places = filter(None, (str(FOLDER), os.environ.get("PYTHONPATH")))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+        if hide_cores:
+            environment["PTYCHO_HIDE_CORES"] = "1"
+        command, pipe = [sys.executable, "-c", JUDGE], subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+    def __call__(self, sabotage: str = "") -> tuple[int, dict[str, Any], str]:
+        """Audit; returns the exit code, the record and what was said on stderr."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(sabotage, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        assert answer, f"the process of the audit ended with code {self._process.wait()}"
+        code, out, errors = json.loads(answer)
+        assert out, errors
+        return code, json.loads(out), errors
+
+    def end(self) -> None:
+        """Let the process read that there is no more."""
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    """Audits of an installation that looks like one without any core."""
+    judge = Judge(hide_cores=True)
+    yield judge
+    judge.end()
 
 
 def failed(record: dict[str, Any]) -> set[str]:
     return {finding["id"] for finding in record["findings"] if finding["outcome"] == "failed"}
 
 
-def test_an_honest_installation_without_cores_passes() -> None:
-    code, record, errors = audit(hide_cores=True)
+def test_an_honest_installation_without_cores_passes(judge: Judge) -> None:
+    code, record, errors = judge()
     assert failed(record) == set()
     assert code == 0, errors
     assert {finding["outcome"] for finding in record["findings"]} == {"passed"}
 
 
 @pytest.mark.parametrize("sabotage", BELOW_THE_CORES)
-def test_a_disabled_rule_is_named_and_no_other(sabotage: str) -> None:
-    code, record, errors = audit(sabotage=sabotage, hide_cores=True)
+def test_a_disabled_rule_is_named_and_no_other(judge: Judge, sabotage: str) -> None:
+    code, record, errors = judge(sabotage)
     assert failed(record) == BELOW_THE_CORES[sabotage], errors
     assert code == 5
     for finding in BELOW_THE_CORES[sabotage]:
@@ -118,7 +149,9 @@ def inside() -> dict[str, Any]:
     if not HERE:
         pytest.skip("no core is installed together with its framework")
     sabotages = dict.fromkeys(name for core in HERE for name in INSIDE_THE_CORES[core])
-    code, record, errors = audit(sabotage=",".join(sabotages), hide_cores=False)
+    judge = Judge(hide_cores=False)
+    code, record, errors = judge(",".join(sabotages))
+    judge.end()
     assert code == 5, errors
     return record
 

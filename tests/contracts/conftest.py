@@ -24,7 +24,6 @@ from ptycho_core.learning.advice import flag_prefix
 from ptycho_core.learning.trained import Trained
 from ptycho_core.result.callbacks import Callback, EpochReport, RunStart, StepReport
 from ptycho_core.result.history import RunEvent
-from ptycho_core.simulate import simulate_scan
 
 BACKENDS = discover_backends()
 EXECUTIONS: dict[str, type[NetworkExecution]] = {
@@ -191,6 +190,6 @@ def listener() -> Listener:
 
 
 @pytest.fixture(scope="session")
-def scan() -> Scan:
+def scan(simulated) -> Scan:
     """24 frames of 32 x 32 pixels with the true probe and the true object."""
-    return simulate_scan(frames=24, frame_px=32, start_kind="true", seed=1).scan
+    return simulated(frames=24, frame_px=32, start_kind="true", seed=1).scan

@@ -18,13 +18,17 @@ from ptycho_core.simulate import simulate_scan
 BACKENDS = {name: core for name, core in discover_backends().items() if core.availability().installed}
 EXECUTIONS = {"pytorch": PyTorchExecutionConfig, "tensorflow": TensorFlowExecutionConfig}
 
-pytestmark = pytest.mark.parametrize("name", sorted(BACKENDS))
+
+@pytest.fixture(scope="module", params=sorted(BACKENDS))
+def name(request: pytest.FixtureRequest) -> str:
+    """Each core that works here."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
+def scan(simulated) -> Scan:
     """60 frames of 32 x 32 whose start probe is wrong."""
-    return simulate_scan(frames=60, frame_px=32, start_kind="scan-like", seed=1).scan
+    return simulated(frames=60, frame_px=32, start_kind="scan-like", seed=1).scan
 
 
 def on_cpu(name: str):
@@ -36,6 +40,12 @@ def train(name: str, scan: Scan, start=None, callbacks=(), **config):
     return BACKENDS[name].train(scan, settings, on_cpu(name), start=start, callbacks=callbacks)
 
 
+@pytest.fixture(scope="module")
+def trained(name: str, scan: Scan):
+    """A network and its probe after two epochs."""
+    return train(name, scan, nepochs=2, probe_trainable=True)
+
+
 def test_a_probe_that_learns_explains_what_a_wrong_one_cannot(name: str, scan: Scan) -> None:
     held, learned = (train(name, scan, nepochs=30, probe_trainable=trained) for trained in (False, True))
     assert np.array_equal(
@@ -44,8 +54,7 @@ def test_a_probe_that_learns_explains_what_a_wrong_one_cannot(name: str, scan: S
     assert learned.reconstruct(scan).data_residual < 0.9 * held.reconstruct(scan).data_residual
 
 
-def test_it_is_held_in_its_gauge_and_in_the_bundle(name: str, scan: Scan, tmp_path: Path) -> None:
-    trained = train(name, scan, nepochs=2, probe_trainable=True)
+def test_it_is_held_in_its_gauge_and_in_the_bundle(name: str, scan: Scan, trained, tmp_path: Path) -> None:
     probe = trained.network.probe.numpy()
     assert np.allclose(probe, probe_in_gauge(probe, trained.network.model), atol=1e-5)
     assert not np.allclose(probe, probe_in_gauge(scan.probe, trained.network.model), atol=1e-4)
@@ -55,16 +64,14 @@ def test_it_is_held_in_its_gauge_and_in_the_bundle(name: str, scan: Scan, tmp_pa
     assert np.array_equal(loaded.reconstruct(scan).object, trained.reconstruct(scan).object)
 
 
-def test_a_training_goes_on_from_the_probe_that_was_reached(name: str, scan: Scan) -> None:
-    first = train(name, scan, nepochs=2, probe_trainable=True)
-
+def test_a_training_goes_on_from_the_probe_that_was_reached(name: str, scan: Scan, trained) -> None:
     class AtOnce(Callback):
         def should_stop(self) -> bool:
             return True
 
-    gone_on = train(name, scan, first, [AtOnce()], nepochs=4)
-    reached, now = first.network.probe.numpy(), gone_on.network.probe.numpy()
-    started = probe_in_gauge(scan.probe, first.network.model)
+    gone_on = train(name, scan, trained, [AtOnce()], nepochs=4)
+    reached, now = trained.network.probe.numpy(), gone_on.network.probe.numpy()
+    started = probe_in_gauge(scan.probe, trained.network.model)
     assert np.linalg.norm(now - reached) < 0.5 * np.linalg.norm(started - reached)
 
 

@@ -1,26 +1,46 @@
-"""Run `ptycho` as a user does: a process of its own, in a folder of its own."""
+"""A small scan as a file, and `ptycho` in a process of its own for what only a process can show.
+
+That is: signals, limits, an environment that libraries read when they load. Else `ptycho` calls it in place.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-Ptycho = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass(frozen=True)
+class Result:
+    """A finished process: its exit code, and what it wrote to the screen."""
+
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture
-def ptycho(tmp_path: Path) -> Ptycho:
-    """Call the command line with words; returns the finished process with its output."""
+def ptycho_process(tmp_path: Path) -> Callable[..., Result]:
+    """Call the command line in a process of its own; `options` are those of `subprocess.run`."""
 
-    def call(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    def call(*words: object, environment: dict[str, str] | None = None, **options: object) -> Result:
         command = [sys.executable, "-m", "ptycho_dispatch", *map(str, words)]
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, **options
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=os.environ | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **options,
         )
+        return Result(done.returncode, done.stdout, done.stderr)
 
     return call
 

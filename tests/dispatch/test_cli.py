@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import resource
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptycho_config import hardware
 from ptycho_config.flags import flag_specs
 from ptycho_core import Reconstruction
 from ptycho_dispatch.cli import COMMANDS
@@ -43,13 +43,13 @@ def one_line(text: str) -> str:
     return lines[0]
 
 
-def test_reconstruct_writes_every_file_and_reports(ptycho, scan_file: Path, tmp_path: Path) -> None:
-    done = ptycho("reconstruct", scan_file, "--output-dir", "out")
-    assert done.returncode == 0, done.stderr
+def test_reconstruct_writes_every_file_and_reports(ptycho_process, scan_file: Path, tmp_path: Path) -> None:
+    done = ptycho_process("reconstruct", scan_file, "--output-dir", "out")
+    assert done.code == 0, done.err
     assert names(tmp_path / "out") == RESULT_FILES
     for word in ("frames", "method", "time", "frames/s", "residual R", "files"):
-        assert word in done.stdout
-    assert "\x1b" not in done.stdout + done.stderr
+        assert word in done.out
+    assert "\x1b" not in done.out + done.err
     result = Reconstruction.load(tmp_path / "out")
     assert result.n_frames == 40
     record = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -63,14 +63,14 @@ def test_reconstruct_writes_every_file_and_reports(ptycho, scan_file: Path, tmp_
 def test_progress_lines_name_level_epoch_residual_speed_and_time_left(ptycho, scan_file: Path) -> None:
     done = ptycho("reconstruct", scan_file, "--output-dir", "out")
     assert re.search(
-        r"level 1/\d \(\d+ px\), epoch 1/\d+, residual 0\.\d+, \d+ frames/s, at most \d+ s left", done.stderr
+        r"level 1/\d \(\d+ px\), epoch 1/\d+, residual 0\.\d+, \d+ frames/s, at most \d+ s left", done.err
     )
 
 
-def test_quiet_leaves_the_table_only(ptycho, scan_file: Path) -> None:
-    done = ptycho("reconstruct", scan_file, "--quiet", "--output-dir", "out")
-    assert done.stderr == ""
-    assert "residual R" in done.stdout
+def test_quiet_leaves_the_table_only(ptycho_process, scan_file: Path) -> None:
+    done = ptycho_process("reconstruct", scan_file, "--quiet", "--output-dir", "out")
+    assert done.err == ""
+    assert "residual R" in done.out
 
 
 NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
@@ -104,34 +104,37 @@ INFER_FROM_NOTHING = ("infer", "--test-data", "x.npz", "--model-path", "nothing"
         (["inspect", "no-such-file.npz"], 3, "no such file"),
     ],
 )
-def test_a_user_error_is_one_line_and_a_code(ptycho, words: list[str], code: int, text: str) -> None:
-    done = ptycho(*words, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == code, done.stderr
-    assert text in one_line(done.stderr)
-    assert "Traceback" not in done.stderr
+def test_a_user_error_is_one_line_and_a_code(
+    ptycho, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, text: str
+) -> None:
+    monkeypatch.setattr(hardware, "cuda_available", lambda: False)
+    done = ptycho(*words)
+    assert done.code == code, done.err
+    assert text in one_line(done.err)
+    assert "Traceback" not in done.err
 
 
 def test_debug_shows_the_traceback(ptycho) -> None:
     done = ptycho("reconstruct", "no-such-file.npz", "--debug")
-    assert done.returncode == 3
-    assert "Traceback" in done.stderr
+    assert done.code == 3
+    assert "Traceback" in done.err
 
 
 def test_an_output_directory_below_a_file_is_refused_before_any_work(ptycho, scan_file: Path) -> None:
     done = ptycho("reconstruct", scan_file, "--output-dir", scan_file / "below")
-    assert done.returncode == 1
-    assert "--output-dir" in one_line(done.stderr)
-    assert "epoch" not in done.stderr
+    assert done.code == 1
+    assert "--output-dir" in one_line(done.err)
+    assert "epoch" not in done.err
 
 
-def test_a_full_disk_leaves_nothing_half_written(ptycho, scan_file: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_half_written(ptycho_process, scan_file: Path, tmp_path: Path) -> None:
     def small_files_only() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 
-    done = ptycho("reconstruct", scan_file, "--output-dir", "out", preexec_fn=small_files_only)
-    assert done.returncode == 1, done.stderr
-    assert "reconstruction.npz" in one_line(done.stderr)
+    done = ptycho_process("reconstruct", scan_file, "--output-dir", "out", preexec_fn=small_files_only)
+    assert done.code == 1, done.err
+    assert "reconstruction.npz" in one_line(done.err)
     assert names(tmp_path / "out") <= {"ptycho.log"}
 
 
@@ -181,36 +184,29 @@ def test_kill_9_leaves_no_file_under_a_final_name(scan_file: Path, tmp_path: Pat
 
 
 def test_a_result_can_be_resumed_inspected_and_compared(ptycho, scan_file: Path) -> None:
-    assert ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out").returncode == 0
+    assert ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out").code == 0
     resumed = ptycho("reconstruct", scan_file, "--effort", "fast", "--resume", "--output-dir", "out")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "result of the solver" in ptycho("inspect", "out").stdout
-    assert "product" in ptycho("inspect", "out/reconstruction.h5").stdout
+    assert resumed.code == 0, resumed.err
+    assert "result of the solver" in ptycho("inspect", "out").out
+    assert "product" in ptycho("inspect", "out/reconstruction.h5").out
     compared = ptycho("compare", "out", scan_file, "--output-dir", "compared")
-    assert compared.returncode == 0, compared.stderr
-    assert "object_error" in compared.stdout
+    assert compared.code == 0, compared.err
+    assert "object_error" in compared.out
 
 
 def test_inspect_tells_what_is_in_a_scan(ptycho, scan_file: Path, tmp_path: Path) -> None:
     done = ptycho("inspect", scan_file, "--picture", "scan.png")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     for word in ("frames", "counts", "overlap", "probe", "truth"):
-        assert word in done.stdout
+        assert word in done.out
     assert (tmp_path / "scan.png").stat().st_size > 10_000
 
 
 def test_flags_beat_environment_beats_file_beats_default(ptycho, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("seed: 1\neffort: fast\nprobe_modes: 2\n")
-    done = ptycho(
-        "config",
-        "show",
-        "--config",
-        "run.yaml",
-        "--seed",
-        "3",
-        env={**os.environ, "PTYCHO_SEED": "2", "PTYCHO_EFFORT": "thorough"},
-    )
-    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.split()}
+    words = ("config", "show", "--config", "run.yaml", "--seed", "3")
+    done = ptycho(*words, PTYCHO_SEED="2", PTYCHO_EFFORT="thorough")
+    rows = {line.split()[0]: line.split()[1:] for line in done.out.splitlines() if line.split()}
     assert rows["seed"][0] == "3"
     assert rows["effort"][0] == "thorough"
     assert rows["probe_modes"][0] == "2"
@@ -218,7 +214,7 @@ def test_flags_beat_environment_beats_file_beats_default(ptycho, tmp_path: Path)
 
 
 def test_every_setting_of_the_models_is_a_flag(ptycho) -> None:
-    text = ptycho("reconstruct", "--help").stdout
+    text = ptycho("reconstruct", "--help").out
     missing = [
         spec.name for part in PARTS for spec in flag_specs(part) if not spec.hidden and spec.name not in text
     ]
@@ -228,8 +224,8 @@ def test_every_setting_of_the_models_is_a_flag(ptycho) -> None:
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself(ptycho, command: str) -> None:
     done = ptycho(command, "--help")
-    assert done.returncode == 0
-    assert f"ptycho {command}" in done.stdout
+    assert done.code == 0
+    assert f"ptycho {command}" in done.out
 
 
 @pytest.mark.parametrize(
@@ -237,16 +233,16 @@ def test_every_command_explains_itself(ptycho, command: str) -> None:
 )
 def test_the_small_commands_answer(ptycho, words: list[str]) -> None:
     done = ptycho(*words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert done.code == 0, done.err
+    assert done.out
 
 
 def test_too_few_photons_are_said_in_the_table(ptycho) -> None:
-    assert ptycho("simulate", "--photons", "30", "--frames", "30", "--output", "dim.npz").returncode == 0
+    assert ptycho("simulate", "--photons", "30", "--frames", "30", "--output", "dim.npz").code == 0
     done = ptycho("reconstruct", "dim.npz", "--output-dir", "out")
-    assert done.returncode == 0, done.stderr
-    assert "too few photons" in done.stdout
-    assert "cannot carry an image" in done.stderr
+    assert done.code == 0, done.err
+    assert "too few photons" in done.out
+    assert "cannot carry an image" in done.err
 
 
 def test_the_command_line_imports_no_framework_and_no_core_by_name() -> None:

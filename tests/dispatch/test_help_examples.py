@@ -6,8 +6,6 @@ import importlib
 import importlib.util
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,46 +22,44 @@ EXAMPLES = [
 NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
 
 
-def ptycho(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "ptycho_dispatch", *words]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.fixture(scope="module")
-def folder(scan_file: Path, siemens_star_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the examples name: a scan, two results of it, a file with settings.
+def folder(
+    run_command, scan_file: Path, siemens_star_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with what the examples name: a scan, two results of it, a network, a file with settings.
 
     The real scan is fetched beforehand, where it is not there yet.
     """
     folder = tmp_path_factory.mktemp("examples")
     shutil.copy(scan_file, folder / "scan.npz")
-    for directory in ("reconstruction", "star"):
-        words = ["reconstruct", "scan.npz", "--effort", "fast", "--output-dir", directory]
-        done = ptycho(words, folder)
-        assert done.returncode == 0, done.stderr
+    scan = folder / "scan.npz"
+    solving = ("reconstruct", scan, "--effort", "fast")
+    assert run_command(*solving, "--output-dir", folder / "reconstruction") == 0
     if NETWORKS:
-        words = ["train", "--train-data-file", "scan.npz", "--nepochs", "1", "--output-dir", "trained"]
-        done = ptycho([*words, "--torch-accelerator", "cpu"], folder)
-        assert done.returncode == 0, done.stderr
+        training = ("train", "--train-data-file", scan, "--nepochs", 1, "--torch-accelerator", "cpu")
+        assert run_command(*training, "--output-dir", folder / "trained") == 0
+    shutil.copytree(folder / "reconstruction", folder / "star")
     (folder / "settings.yaml").write_text("effort: fast\nprobe_modes: 2\n")
     return folder
 
 
 @pytest.mark.parametrize(("command", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
-def test_the_example_works(command: str, example: str, folder: Path, tmp_path: Path) -> None:
+def test_the_example_works(
+    command: str, example: str, folder: Path, tmp_path: Path, ptycho, checked_once: None
+) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     program, *words = shlex.split(example)
     assert program == "ptycho"
     assert words[0] == command
-    done = ptycho(words, tmp_path)
+    done = ptycho(*words)
     needs_network = command in ("train", "infer") or "network" in words
     expected = 4 if needs_network and not NETWORKS else 0
-    assert done.returncode == expected, done.stderr
+    assert done.code == expected, done.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_shows_its_examples(command: str, tmp_path: Path) -> None:
-    shown = ptycho([command, "--help"], tmp_path).stdout
+def test_the_help_shows_its_examples(command: str, ptycho) -> None:
+    shown = ptycho(command, "--help").out
     wanted = [example for name, example in EXAMPLES if name == command]
     assert wanted
     for example in wanted:

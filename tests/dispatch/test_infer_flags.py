@@ -39,23 +39,23 @@ def infer(ptycho, root: Path, out: Path, *words: str, scan: str = "known.npz"):
 
 def test_a_comparison_with_the_true_object_is_drawn(ptycho, trained: Path, tmp_path: Path) -> None:
     done = infer(ptycho, trained, tmp_path, "--comparison_plot")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert (tmp_path / "comparison_plot.png").stat().st_size > 20_000
-    assert "comparison_plot.png" in done.stdout
-    assert "Object error against the true object" in done.stderr
+    assert "comparison_plot.png" in done.out
+    assert "Object error against the true object" in done.err
 
 
 def test_a_comparison_without_a_true_object_is_refused(ptycho, trained: Path, tmp_path: Path) -> None:
     done = infer(ptycho, trained, tmp_path / "out", "--comparison-plot", scan="unknown.npz")
-    assert done.returncode == 3
-    assert "holds no true object (`objectGuess`)" in done.stderr
+    assert done.code == 3
+    assert "holds no true object (`objectGuess`)" in done.err
     assert not (tmp_path / "out" / "reconstruction.npz").exists()
 
 
 def test_the_limits_of_the_phase_change_its_picture_alone(ptycho, trained: Path, tmp_path: Path) -> None:
-    assert infer(ptycho, trained, tmp_path / "own").returncode == 0
+    assert infer(ptycho, trained, tmp_path / "own").code == 0
     done = infer(ptycho, trained, tmp_path / "set", "--phase_vmin", "-3", "--phase-vmax", "3")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     same = {
         name: (tmp_path / "own" / name).read_bytes() == (tmp_path / "set" / name).read_bytes()
         for name in ("reconstructed_amplitude.png", "reconstructed_phase.png")
@@ -66,8 +66,8 @@ def test_the_limits_of_the_phase_change_its_picture_alone(ptycho, trained: Path,
 @pytest.mark.parametrize("limits", [("2", "1"), ("1", "1"), ("nan", "1")])
 def test_limits_that_are_none_are_refused(ptycho, trained: Path, tmp_path: Path, limits) -> None:
     done = infer(ptycho, trained, tmp_path / "out", "--phase-vmin", limits[0], "--phase-vmax", limits[1])
-    assert done.returncode == 2
-    assert "are no limits" in done.stderr
+    assert done.code == 2
+    assert "are no limits" in done.err
     assert not (tmp_path / "out").exists()
 
 
@@ -78,7 +78,7 @@ def test_the_scan_as_it_was_imaged_opens_again(ptycho, trained: Path, tmp_path: 
     out = tmp_path / "out"
     where = [words[0], *(str(tmp_path / word) for word in words[1:])]
     done = infer(ptycho, trained, out, *where, "--n-subsample", "12")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     dumped = open_scan(Path(where[1] if where[1:] else out / "debug_dump") / "frames.npz")
     whole = open_scan(trained / "known.npz")
     assert dumped.n_frames == 12
@@ -91,9 +91,9 @@ def test_the_file_that_a_training_was_set_by_serves_inference(ptycho, trained: P
     settings = tmp_path / "both.yaml"
     settings.write_text("model:\n  gridsize: 2\nnepochs: 3\nn_subsample: 12\n", encoding="utf-8")
     done = infer(ptycho, trained, tmp_path / "out", "--config", str(settings))
-    assert done.returncode == 0, done.stderr
-    assert "12 frames" in done.stdout
+    assert done.code == 0, done.err
+    assert "12 frames" in done.out
     settings.write_text("nepoch: 3\n", encoding="utf-8")
     done = infer(ptycho, trained, tmp_path / "out2", "--config", str(settings))
-    assert done.returncode == 2
-    assert "nepochs" in done.stderr
+    assert done.code == 2
+    assert "nepochs" in done.err

@@ -30,19 +30,19 @@ def strange_scan(scan_file: Path, tmp_path: Path) -> Path:
 
 def test_strange_frames_are_named(ptycho, strange_scan: Path) -> None:
     done = ptycho("inspect", strange_scan)
-    assert done.returncode == 0, done.stderr
-    assert "without any counts: 3\n" in done.stdout
-    assert "of the usual counts: 5\n" in done.stdout
-    assert "times the usual counts: 8\n" in done.stdout
-    assert "1 positions occur more than once" in done.stdout
+    assert done.code == 0, done.err
+    assert "without any counts: 3\n" in done.out
+    assert "of the usual counts: 5\n" in done.out
+    assert "times the usual counts: 8\n" in done.out
+    assert "1 positions occur more than once" in done.out
 
 
 def test_a_good_scan_is_not_suspected(ptycho, scan_file: Path) -> None:
-    assert "suspicious" not in ptycho("inspect", scan_file).stdout
+    assert "suspicious" not in ptycho("inspect", scan_file).out
 
 
 def test_a_physical_size_given_is_shown(ptycho, scan_file: Path) -> None:
-    shown = ptycho("inspect", scan_file, "--pixel-size-m", "8e-9", "--energy-ev", "8000").stdout
+    shown = ptycho("inspect", scan_file, "--pixel-size-m", "8e-9", "--energy-ev", "8000").out
     assert "8e-09 m" in shown
     assert "8000 eV" in shown
 
@@ -63,20 +63,20 @@ def test_a_result_tells_its_residuals_and_has_a_picture(ptycho, tmp_path: Path) 
         scan_name="made",
     ).save(tmp_path / "made", figures=False)
     done = ptycho("inspect", "made", "--picture", "made.png")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     for text in ("result of the solver", "0.1200", "over twice the usual R: 4", "without any counts: 9"):
-        assert text in done.stdout
+        assert text in done.out
     assert (tmp_path / "made.png").stat().st_size > 10_000
     assert Reconstruction.load(tmp_path / "made").n_frames == 20
 
 
 def test_a_product_has_no_picture_and_says_so(ptycho, scan_file: Path, tmp_path: Path) -> None:
-    assert ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out").returncode == 0
+    assert ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out").code == 0
     product = ptycho("inspect", "out/reconstruction.h5")
-    assert "40 positions" in product.stdout
+    assert "40 positions" in product.out
     refused = ptycho("inspect", "out/reconstruction.h5", "--picture", "x.png")
-    assert refused.returncode == 2
-    assert "--picture" in refused.stderr
+    assert refused.code == 2
+    assert "--picture" in refused.err
     assert not (tmp_path / "x.png").exists()
 
 
@@ -92,23 +92,23 @@ def test_the_orientation_is_found_and_the_command_that_is_printed_uses_it(
         tmp_path / "turned.npz",
     )
     done = ptycho("inspect", path, "--orientations")
-    assert done.returncode == 0, done.stderr
-    assert "trying eight orientations on" in done.stdout
-    (command,) = (line for line in done.stdout.splitlines() if line.startswith("reconstruct it: "))
+    assert done.code == 0, done.err
+    assert "trying eight orientations on" in done.out
+    (command,) = (line for line in done.out.splitlines() if line.startswith("reconstruct it: "))
     words = command.removeprefix("reconstruct it: ").split()
     assert words[:2] == ["ptycho", "reconstruct"]
     assert words[words.index("--positions-orientation") + 1] in ("rotate-90", "rotate-270")
-    (picture,) = (line for line in done.stdout.splitlines() if line.startswith("picture: "))
+    (picture,) = (line for line in done.out.splitlines() if line.startswith("picture: "))
     assert (tmp_path / picture.removeprefix("picture: ")).stat().st_size > 1000
     again = ptycho(*words[1:], "--effort", "fast", "--output-dir", "out")
-    assert again.returncode == 0, again.stderr
+    assert again.code == 0, again.err
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + b"\0" * 40, b"PK\x03\x04" + b"\1" * 30])
 def test_a_file_that_cannot_be_read_ends_with_exit_code_3(ptycho, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.h5").write_bytes(content)
     done = ptycho("inspect", tmp_path / "broken.h5")
-    assert done.returncode == 3
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("ptycho: broken.h5")
-    assert done.stdout == ""
+    assert done.code == 3
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("ptycho: broken.h5")
+    assert done.out == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import signal
@@ -87,7 +86,7 @@ def test_killed_while_writing_every_file_under_a_final_name_is_complete(
 def test_a_second_run_into_the_same_directory_leaves_no_temporary_file(ptycho, scan_file, tmp_path) -> None:
     for _ in range(2):
         done = ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out")
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == RESULT_FILES
 
 
@@ -140,45 +139,39 @@ def test_a_second_ctrl_c_ends_at_once_without_a_traceback(scan_file: Path, tmp_p
 
 @pytest.mark.parametrize("most_bytes", [0, 600])
 def test_a_log_that_cannot_grow_is_said_once_and_never_as_a_traceback(
-    ptycho, scan_file: Path, most_bytes: int
+    ptycho_process, scan_file: Path, most_bytes: int
 ) -> None:
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
-    done = ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out", preexec_fn=limited)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("ptycho.log: cannot be written further") == 1
-    assert done.stderr.splitlines()[-1].startswith("ptycho: ")
+    words = ("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out")
+    done = ptycho_process(*words, preexec_fn=limited)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert done.err.count("ptycho.log: cannot be written further") == 1
+    assert done.err.splitlines()[-1].startswith("ptycho: ")
 
 
 def test_the_error_that_ends_a_run_is_in_its_log(ptycho, tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
     done = ptycho("reconstruct", "broken.npz", "--output-dir", "out")
-    assert done.returncode == 3
+    assert done.code == 3
     assert " ERROR " in (tmp_path / "out" / "ptycho.log").read_text()
-    assert len([line for line in done.stderr.splitlines() if not line.startswith("INFO")]) == 1
+    assert len([line for line in done.err.splitlines() if not line.startswith("INFO")]) == 1
 
 
-def test_a_pipe_shows_neither_colour_nor_wrapped_lines(ptycho, scan_file: Path) -> None:
-    piped = ptycho(
-        "reconstruct",
-        scan_file,
-        "--effort",
-        "fast",
-        "--output-dir",
-        "out",
-        env={**os.environ, "COLUMNS": "40"},
-    )
-    assert "\x1b" not in piped.stdout + piped.stderr
-    assert "\r" not in piped.stdout + piped.stderr
-    assert all(line.startswith(("INFO ", "WARNING ")) for line in piped.stderr.splitlines())
-    assert all(line.startswith("  ") for line in piped.stdout.splitlines())
+def test_a_pipe_shows_neither_colour_nor_wrapped_lines(ptycho_process, scan_file: Path) -> None:
+    words = ("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out")
+    piped = ptycho_process(*words, environment={"COLUMNS": "40"})
+    assert "\x1b" not in piped.out + piped.err
+    assert "\r" not in piped.out + piped.err
+    assert all(line.startswith(("INFO ", "WARNING ")) for line in piped.err.splitlines())
+    assert all(line.startswith("  ") for line in piped.out.splitlines())
 
 
 def test_every_flag_of_the_help_comes_from_the_models(ptycho) -> None:
-    shown = set(re.findall(r"^\s+(--[a-z-]+)", ptycho("reconstruct", "--help").stdout, re.MULTILINE))
+    shown = set(re.findall(r"^\s+(--[a-z-]+)", ptycho("reconstruct", "--help").out, re.MULTILINE))
     specs = [spec for part in PARTS for spec in flag_specs(part)]
     known = {name for spec in specs for name in (spec.name, *spec.aliases)}
     # --quiet and --verbose are short ways to write --console-level; a description speaks of --orientations.
@@ -188,18 +181,9 @@ def test_every_flag_of_the_help_comes_from_the_models(ptycho) -> None:
 
 def test_a_run_records_which_source_won(ptycho, scan_file: Path, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("effort: fast\nseed: 1\nobject_step: 0.9\n")
-    done = ptycho(
-        "reconstruct",
-        scan_file,
-        "--config",
-        "run.yaml",
-        "--seed",
-        "3",
-        "--output-dir",
-        "out",
-        env={**os.environ, "PTYCHO_SEED": "2", "PTYCHO_OBJECT_STEP": "0.8"},
-    )
-    assert done.returncode == 0, done.stderr
+    words = ("reconstruct", scan_file, "--config", "run.yaml", "--seed", "3", "--output-dir", "out")
+    done = ptycho(*words, PTYCHO_SEED="2", PTYCHO_OBJECT_STEP="0.8")
+    assert done.code == 0, done.err
     solver = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["solver"]
     found = {name: (solver[name]["value"], solver[name]["source"]) for name in solver}
     assert found["seed"] == (3, "flag")

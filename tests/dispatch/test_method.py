@@ -56,8 +56,8 @@ def test_frames_that_are_no_counts_go_to_the_solver() -> None:
 
 def test_a_dim_scan_is_reconstructed_with_or_without_a_network(ptycho, tmp_path: Path) -> None:
     words = ("--photons", "300", "--frames", "30", "--size", "32", "--output", "dim.npz")
-    assert ptycho("simulate", *words).returncode == 0
+    assert ptycho("simulate", *words).code == 0
     done = ptycho("reconstruct", "dim.npz", "--max-time", "4s", "--output-dir", "out")
-    assert done.returncode == 0, done.stderr
-    assert ("network, then solver" in done.stdout) == HERE
+    assert done.code == 0, done.err
+    assert ("network, then solver" in done.out) == HERE
     assert (tmp_path / "out" / "reconstruction.npz").exists()

@@ -15,20 +15,20 @@ TRAIN = ("train", "--output-dir", "out", "--torch-accelerator", "cpu", "--torch-
 def test_a_training_goes_on_from_its_bundle(ptycho, scan_file: Path, tmp_path: Path) -> None:
     words = (*TRAIN, "--train-data-file", scan_file)
     missing = ptycho(*words, "--resume")
-    assert missing.returncode == 2
-    assert "`--resume`: out holds no bundle to go on with" in missing.stderr
+    assert missing.code == 2
+    assert "`--resume`: out holds no bundle to go on with" in missing.err
     first = ptycho(*words, "--nepochs", "1", "--batch-size", "8")
-    assert first.returncode == 0, first.stderr
+    assert first.code == 0, first.err
     other = ptycho(*words, "--resume", "--nepochs", "2", "--batch-size", "4")
-    assert other.returncode == 2
-    assert "`batch_size` was 8 and is 4" in other.stderr
+    assert other.code == 2
+    assert "`batch_size` was 8 and is 4" in other.err
     second = ptycho(*words, "--resume", "--nepochs", "2")
-    assert second.returncode == 0, second.stderr
-    assert "Going on with the network in out after 1 epochs." in second.stderr
-    assert any(line.split() == ["epochs", "2"] for line in second.stdout.splitlines())
+    assert second.code == 0, second.err
+    assert "Going on with the network in out after 1 epochs." in second.err
+    assert any(line.split() == ["epochs", "2"] for line in second.out.splitlines())
     finished = ptycho(*words, "--resume")
-    assert finished.returncode == 2
-    assert "All 2 epochs are done" in finished.stderr
+    assert finished.code == 2
+    assert "All 2 epochs are done" in finished.err
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,12 @@ def test_a_damaged_bundle_is_refused_and_stays_as_it_is(
     bundle.write_bytes(damage((trained / "wts.h5.zip").read_bytes()))
     before = bundle.read_bytes()
     done = ptycho(*TRAIN, "--train-data-file", scan_file, "--resume", "--nepochs", "2")
-    assert done.returncode == 3
-    last = done.stderr.splitlines()[-1]
+    assert done.code == 3
+    last = done.err.splitlines()[-1]
     assert last.startswith("ptycho: BUNDLE-001")
     assert "wts.h5.zip" in last
     assert bundle.read_bytes() == before
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 def test_everything_that_differs_is_named(ptycho, scan_file: Path, tmp_path: Path, trained: Path) -> None:
@@ -81,8 +81,8 @@ def test_everything_that_differs_is_named(ptycho, scan_file: Path, tmp_path: Pat
     (tmp_path / "out" / "wts.h5.zip").write_bytes((trained / "wts.h5.zip").read_bytes())
     other = ("--seed", "4", "--N", "64", "--architecture", "cnn")
     done = ptycho(*TRAIN, "--train-data-file", scan_file, "--resume", "--nepochs", "2", *other)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == (
         "ptycho: The network was trained with other settings: `seed` was None and is 4; "
         "`N` was 32 and is 64; `architecture` was 'unet' and is 'cnn'. "
         "Leave them out to go on with it, or leave out `--resume` to train anew."

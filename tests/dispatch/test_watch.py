@@ -46,24 +46,24 @@ def test_a_file_that_another_process_writes(ptycho, scan_file: Path, tmp_path: P
     done = ptycho("watch", "scan.h5", "--expected-frames", scan.n_frames, "--output-dir", "live")
     _, complaint = writer.communicate(timeout=60)
     assert writer.returncode == 0, complaint
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert {path.name for path in (tmp_path / "live").iterdir()} == RESULT_FILES
     record = json.loads((tmp_path / "live" / "run.json").read_text())
     assert record["live"]["frames"] == scan.n_frames
     assert record["live"]["left_out"] == {}
     assert record["command"] == ["watch", "scan.h5"]
     done = ptycho("reconstruct", "scan.h5", "--output-dir", "offline")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))
     assert abs(live.data_residual - offline.data_residual) < 0.005
 
 
 def test_a_replay_says_how_it_went(ptycho, scan_file: Path, tmp_path: Path) -> None:
     done = ptycho("watch", scan_file, "--replay", "400", "--output-dir", "live", "--finish", "none")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     for word in ("40 of 32 x 32 px", "frames/s", "latency", "residual R", "live.png"):
-        assert word in done.stdout
-    assert ptycho("audit", "live").returncode == 0
+        assert word in done.out
+    assert ptycho("audit", "live").code == 0
     assert "40 of 40 frames" in (tmp_path / "live" / "ptycho.log").read_text()
 
 
@@ -94,17 +94,17 @@ def test_ctrl_c_keeps_the_image_and_exits_130(scan_file: Path, tmp_path: Path) -
 @pytest.mark.skipif(not NETWORKS, reason="ptycho-core-torch is not installed")
 def test_a_network_ends_where_infer_does(ptycho, scan_file: Path, tmp_path: Path) -> None:
     words = ["train", "--train-data-file", scan_file, "--nepochs", "1", "--output-dir", "trained"]
-    assert ptycho(*words, "--torch-accelerator", "cpu").returncode == 0
+    assert ptycho(*words, "--torch-accelerator", "cpu").code == 0
     network = ("--model-path", "trained")
     done = ptycho(
         "watch", scan_file, "--replay", "400", *network, "--accelerator", "cpu", "--output-dir", "live"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     words = ["infer", "--test-data", scan_file, *network, "--output-dir", "offline"]
-    assert ptycho(*words, "--torch-accelerator", "cpu").returncode == 0
+    assert ptycho(*words, "--torch-accelerator", "cpu").code == 0
     live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))
     assert live.method == "network"
-    assert ptycho("audit", "live").returncode == 0
+    assert ptycho("audit", "live").code == 0
     assert abs(live.data_residual - offline.data_residual) < 0.005
 
 
@@ -124,10 +124,10 @@ def test_a_network_ends_where_infer_does(ptycho, scan_file: Path, tmp_path: Path
 )
 def test_what_is_refused_says_what_to_type(words, code, said, ptycho, tmp_path: Path) -> None:
     done = ptycho("watch", *words)
-    assert done.returncode == code
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("ptycho:") == 1
+    assert done.code == code
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert done.err.count("ptycho:") == 1
 
 
 @pytest.mark.slow
@@ -136,9 +136,9 @@ def test_the_real_scan_replayed_ends_where_the_finished_one_does(
     rate: int, ptycho, tmp_path: Path, siemens_star_path: Path
 ) -> None:
     done = ptycho("watch", "siemens-star", "--replay", rate, "--output-dir", "live")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     done = ptycho("reconstruct", "siemens-star", "--output-dir", "offline")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     live, offline = (Reconstruction.load(tmp_path / name) for name in ("live", "offline"))
     assert live.n_frames == offline.n_frames == 516
     assert abs(live.data_residual - offline.data_residual) < 0.005

@@ -19,7 +19,6 @@ from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.io import save_scan
 from ptycho_core.learning.prepare import Prepared, prepare
-from ptycho_core.simulate import simulate_scan
 from ptycho_core_tf.devices import Placement, place_run
 from ptycho_core_tf.first_weights import seeded
 from ptycho_core_tf.framework import tf
@@ -36,9 +35,9 @@ TOGETHER = ("averaged", "clipped", "groups", "neighbourhoods")
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
+def scan(simulated) -> Scan:
     """24 frames of 32 x 32 with the true probe."""
-    return simulate_scan(frames=24, frame_px=32, start_kind="true", seed=2).scan
+    return simulated(frames=24, frame_px=32, start_kind="true", seed=2).scan
 
 
 def on_cpu(**settings: Any) -> TensorFlowExecutionConfig:

@@ -33,3 +33,9 @@ def a_program_with_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test process look like a program that can be started again; pytest starts some by `-c`."""
     if sys.argv[0] == "-c":
         monkeypatch.setattr(sys, "argv", [__file__, *sys.argv[1:]])
+
+
+@pytest.fixture(scope="session")
+def scan(simulated):
+    """60 frames of 32 x 32 with the true probe."""
+    return simulated(frames=60, frame_px=32, start_kind="true", seed=2).scan

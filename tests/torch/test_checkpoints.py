@@ -14,13 +14,12 @@ from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.result.callbacks import Callback
-from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch import checkpoints
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=40, frame_px=32, start_kind="true", seed=2).scan
+def scan(simulated) -> Scan:
+    return simulated(frames=40, frame_px=32, start_kind="true", seed=2).scan
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +15,8 @@ from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
-from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch.overlap import add_scattered, add_slices
+from ptycho_core_torch.trained import TrainedNetwork
 
 ARCHITECTURES = ("unet", "cnn", "fno", "fno_vanilla", "ffno")
 
@@ -28,8 +31,14 @@ def train(scan: Scan, where: PyTorchExecutionConfig, architecture: str = "unet",
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", photons=1e5, seed=1).scan
+def scan(simulated) -> Scan:
+    return simulated(frames=60, frame_px=32, start_kind="true", photons=1e5, seed=1).scan
+
+
+@pytest.fixture(scope="module")
+def in_full_precision(scan: Scan) -> Callable[[str], TrainedNetwork]:
+    """A network of an architecture, trained once in full precision."""
+    return cache(lambda architecture: train(scan, execution(), architecture))
 
 
 @pytest.mark.parametrize(
@@ -39,9 +48,11 @@ def scan() -> Scan:
         for name in ARCHITECTURES
     ],
 )
-def test_half_precision_learns_as_full_precision_does(scan: Scan, architecture: str) -> None:
+def test_half_precision_learns_as_full_precision_does(
+    scan: Scan, in_full_precision: Callable[[str], TrainedNetwork], architecture: str
+) -> None:
     """Weights stay float32; bfloat16 keeps eight bits, which moves R by a few per cent of itself."""
-    full = train(scan, execution(), architecture)
+    full = in_full_precision(architecture)
     half = train(scan, execution(precision="bf16-mixed"), architecture)
     assert {weight.dtype for weight in half.network.parameters()} == {torch.float32}
     assert half.reconstruct(scan).data_residual == pytest.approx(
@@ -49,8 +60,10 @@ def test_half_precision_learns_as_full_precision_does(scan: Scan, architecture: 
     )
 
 
-def test_half_precision_is_used_at_inference_and_changes_little(scan: Scan, tmp_path) -> None:
-    train(scan, execution()).save(tmp_path)
+def test_half_precision_is_used_at_inference_and_changes_little(
+    scan: Scan, in_full_precision: Callable[[str], TrainedNetwork], tmp_path
+) -> None:
+    in_full_precision("unet").save(tmp_path)
     images = [
         get_backend("pytorch").load(tmp_path, execution(precision=precision)).reconstruct(scan).object
         for precision in ("32-true", "bf16-mixed")

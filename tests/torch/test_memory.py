@@ -14,18 +14,12 @@ from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.learning.advice import smaller_batch_advice
-from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch.memory import is_out_of_memory
 from ptycho_core_torch.network import PtychoNetwork
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 #: More than any machine has, less than a 64-bit address.
 _NUMBERS = 2**56
-
-
-@pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", seed=2).scan
 
 
 def never_enough(device: str) -> None:

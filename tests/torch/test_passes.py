@@ -24,12 +24,6 @@ CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
-    """60 frames of 32 x 32 with the true probe."""
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", seed=2).scan
-
-
-@pytest.fixture(scope="module")
 def trained(scan: Scan):
     config = TrainingConfig(nepochs=4, model=ModelConfig(unet_passes=2))
     return get_backend("pytorch").train(scan, config, CPU)

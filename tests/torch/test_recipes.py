@@ -18,7 +18,6 @@ from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.learning.frames import Frames
 from ptycho_core.learning.recipe import clip_value_of, learning_rate_of, settled
-from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch import reporting
 from ptycho_core_torch.clipping import clip_adaptively
 from ptycho_core_torch.optimisers import optimiser_for
@@ -26,11 +25,6 @@ from ptycho_core_torch.schedules import exponential, our_course, warm_up_and_cos
 from torch import nn
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
-
-
-@pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", seed=2).scan
 
 
 def train(scan: Scan, test_scan: Scan | None = None, execution: dict[str, Any] | None = None, **config: Any):

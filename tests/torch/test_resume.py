@@ -22,11 +22,6 @@ from ptycho_core.simulate import simulate_scan
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 
 
-@pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", seed=2).scan
-
-
 def train(scan: Scan, start=None, directory=None, callbacks=(), test_scan=None, **config):
     return get_backend("pytorch").train(
         scan,

@@ -21,7 +21,6 @@ from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.learning.order import Shuffled
-from ptycho_core.simulate import simulate_scan
 
 PROGRAM = Path(__file__).parent / "train_together.py"
 
@@ -142,8 +141,8 @@ def test_the_shares_of_all_processes_are_the_batches_of_one(size: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=24, frame_px=32, start_kind="true", seed=2).scan
+def scan(simulated) -> Scan:
+    return simulated(frames=24, frame_px=32, start_kind="true", seed=2).scan
 
 
 def train(scan: Scan, batch_size: int | None = None, **execution: Any) -> None:

@@ -26,12 +26,6 @@ CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
 _QUICK = {("fno_vanilla", 1), ("cnn", 2)}
 
 
-@pytest.fixture(scope="module")
-def scan() -> Scan:
-    """60 frames of 32 x 32 with the true probe."""
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", seed=2).scan
-
-
 def train(scan: Scan, execution: PyTorchExecutionConfig = CPU, callbacks=(), **config):
     backend = get_backend("pytorch")
     return backend.train(scan, TrainingConfig(**config), execution, callbacks=callbacks)

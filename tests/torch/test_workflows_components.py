@@ -22,7 +22,6 @@ from ptycho_config.models import TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.result.callbacks import Callback
-from ptycho_core.simulate import simulate_scan
 from ptycho_core_torch import training
 from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.trainer import make_trainer, quiet_lightning
@@ -66,9 +65,9 @@ class Steps(Callback):
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
+def scan(simulated) -> Scan:
     """20 frames of 32 x 32; with a batch size of 5 an epoch has 4 batches."""
-    return simulate_scan(frames=20, frame_px=32, start_kind="true", seed=3).scan
+    return simulated(frames=20, frame_px=32, start_kind="true", seed=3).scan
 
 
 @pytest.fixture

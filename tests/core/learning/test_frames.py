@@ -13,12 +13,11 @@ from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.learning.frames import Frames
 from ptycho_core.learning.order import GroupBatches, Neighbourhoods, Shuffled, batches_of
-from ptycho_core.simulate import simulate_scan
 
 
 @pytest.fixture(scope="module")
-def scan() -> Scan:
-    return simulate_scan(frames=60, frame_px=32, start_kind="true", seed=2).scan
+def scan(simulated) -> Scan:
+    return simulated(frames=60, frame_px=32, start_kind="true", seed=2).scan
 
 
 def test_a_batch_is_the_frames_in_unit_amplitude_and_in_counts(scan: Scan) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from ptycho_core import Scan
-from ptycho_core.simulate import simulate_scan
 
 
 @pytest.fixture(scope="session")
-def scan() -> Scan:
-    return simulate_scan(object_kind="star", frames=60, frame_px=32, seed=1).scan
+def scan(simulated) -> Scan:
+    return simulated(object_kind="star", frames=60, frame_px=32, seed=1).scan
 
 
 def write_positions(path: Path, positions_px: np.ndarray) -> None:

@@ -89,36 +89,49 @@ def found_in(result: Reconstruction) -> float:
     return next(event.data["background"] for event in result.events if event.kind == "background")
 
 
-def test_a_strong_background_that_the_corners_do_not_show() -> None:
+@pytest.fixture(scope="module")
+def clean() -> tuple[SimulatedScan, float]:
+    """A scan without any background, and how far from its object the solver ends."""
+    made = made_with(0.0)
+    return made, object_error(solve(made.scan, execution=NUMPY), made)
+
+
+def test_a_strong_background_that_the_corners_do_not_show(clean: tuple[SimulatedScan, float]) -> None:
     """A tenth of the photons, and a detector whose corners see nothing."""
-    clean, made = made_with(0.0), made_with(0.1)
+    made = made_with(0.1)
     without = object_error(solve(made.scan, execution=NUMPY), made)
     result = solve(made.scan, FOUND, NUMPY)
     assert found_in(result) == pytest.approx(0.1 * 1e7 / 64**2, rel=0.02)
-    bare = object_error(solve(clean.scan, execution=NUMPY), clean)
+    _, bare = clean
     assert without > 5 * bare
     assert object_error(result, made) < 2 * bare
 
 
-def test_it_costs_no_quality_where_there_is_none() -> None:
-    made = made_with(0.0)
-    plain, found = (solve(made.scan, config, NUMPY) for config in (SolverConfig(), FOUND))
+def test_it_costs_no_quality_where_there_is_none(clean: tuple[SimulatedScan, float]) -> None:
+    made, plain = clean
+    found = solve(made.scan, FOUND, NUMPY)
     assert found_in(found) < 1.0
-    assert object_error(found, made) < 1.1 * object_error(plain, made)
+    assert object_error(found, made) < 1.1 * plain
 
 
 def small(background: float = 0.2) -> Scan:
     return simulate_scan(frames=60, frame_px=32, photons=1e6, seed=5, background=background).scan
 
 
+@pytest.fixture(scope="module")
+def found_plainly() -> Reconstruction:
+    """The small scan as NumPy alone solves it."""
+    return solve(small(), FOUND, PLAIN)
+
+
 @pytest.mark.parametrize("arrays", ["kernel", "torch"])
-def test_every_way_to_compute_finds_the_same(arrays: str) -> None:
+def test_every_way_to_compute_finds_the_same(arrays: str, found_plainly: Reconstruction) -> None:
     execution = NUMPY
     if arrays == "torch":
         pytest.importorskip("ptycho_core_torch", reason="the core of `torch` is not installed")
         pytest.importorskip("torch", reason="PyTorch is not installed")
         execution = SolverExecutionConfig(arrays="torch", accelerator="cpu", threads=1)
-    one, other = solve(small(), FOUND, PLAIN), solve(small(), FOUND, execution)
+    one, other = found_plainly, solve(small(), FOUND, execution)
     assert found_in(one) == pytest.approx(0.2 * 1e6 / 32**2, rel=0.05)
     assert found_in(other) == pytest.approx(found_in(one), rel=0.01)
     assert other.data_residual == pytest.approx(one.data_residual, rel=0.02)
