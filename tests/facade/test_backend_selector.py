@@ -22,7 +22,7 @@ from ptycho.workflows import backend_selector, components
 from ptycho_config.errors import BackendUnavailableError, ConfigError
 from ptycho_core import scan_from_arrays
 from ptycho_core.backend import Availability
-from ptycho_dispatch.dispatcher import Orientation
+from ptycho_dispatch.dispatcher import LegacyFlips
 
 pytestmark = pytest.mark.filterwarnings("ignore:POLICY-001:UserWarning")
 
@@ -237,7 +237,7 @@ def test_scripts_mean_512_groups_and_the_client_all_frames(
             None,
             config,
             backend="pytorch",
-            orientation=Orientation(),
+            orientation=LegacyFlips(),
             do_stitching=False,
             execution=PyTorchExecutionConfig(accelerator="cpu"),
             log=logging.getLogger("ptychopinn"),
