@@ -151,7 +151,7 @@ def test_a_probe_that_fails_fails_its_finding(outcome: str) -> None:
         ("ptycho_config.PyTorchExecutionConfig", "ptycho_config.execution"),
         ("ptycho_core.bundle.read_bundle", "ptycho_core.bundle.read"),
         ("ptycho_core.io", "ptycho_core.io"),
-        ("ptycho_core.scan.Scan.select", "ptycho_core.scan"),
+        ("ptycho_core.scan.Scan.select", "ptycho_core.scan.scan"),
         ("ptycho_core.scan.Scan.nothing", None),
         ("ptycho_config.guards.nothing", None),
         ("no_such_package.anything", None),

@@ -17,17 +17,17 @@ __all__ = ["COMMANDS", "main"]
 
 #: Command -> (module that has `add_arguments` and `run`, one line of help).
 COMMANDS = {
-    "reconstruct": ("reconstruct", "from a scan to object and probe: the main job"),
-    "train": ("training", "a network learns a scan through the physics, without labels"),
-    "infer": ("inference", "a trained network reconstructs a scan by one pass over its frames"),
-    "watch": ("watching", "live reconstruction of a scan that is being measured, or its replay"),
-    "inspect": ("inspection", "what is in a scan or a result, and what looks suspicious"),
-    "simulate": ("simulation", "make a scan with known truth"),
+    "reconstruct": ("commands.reconstruct", "from a scan to object and probe: the main job"),
+    "train": ("commands.training", "a network learns a scan through the physics, without labels"),
+    "infer": ("commands.inference", "a trained network reconstructs a scan by one pass over its frames"),
+    "watch": ("commands.watching", "live reconstruction of a scan that is being measured, or its replay"),
+    "inspect": ("commands.inspection", "what is in a scan or a result, and what looks suspicious"),
+    "simulate": ("commands.simulation", "make a scan with known truth"),
     "report": ("report.command", "a finished run as one HTML page, to look at and to pass on"),
-    "compare": ("comparison", "scores and a picture of two results, or of a result and the truth"),
-    "data": ("data", "named real data sets: list them, fetch one"),
-    "config": ("configuration", "the configuration in force and where each value comes from; JSON schema"),
-    "backends": ("backends", "what is installed and which devices it sees"),
+    "compare": ("commands.comparison", "scores and a picture of two results, or of a result and the truth"),
+    "data": ("commands.data", "named real data sets: list them, fetch one"),
+    "config": ("commands.configuration", "the configuration in force, the source of each value; JSON schema"),
+    "backends": ("commands.backends", "what is installed and which devices it sees"),
     "audit": ("audit.command", "whether this installation, or a finished run, keeps the rules of the house"),
 }
 
