@@ -24,6 +24,8 @@ from ptycho_core.io.frame_values import (
     require_sound_frames,
     require_sound_positions,
     sound_probe,
+    usable_patch_truth,
+    usable_truth,
     warn,
 )
 from ptycho_core.io.geometry import (
@@ -495,8 +497,8 @@ def build_scan(draft: Draft) -> Scan:
         probe_source="estimated" if draft.probe is None else raw.probe_source,
         position_convention=raw.position_convention,
         position_scale=draft.position_scale,
-        ground_truth=_truth(raw.ground_truth, "objectGuess", 2, draft.name),
-        patch_truth=_patch_truth(raw.patch_truth, draft.frames.shape[0], draft.name),
+        ground_truth=usable_truth(raw.ground_truth, "objectGuess", 2, draft.name),
+        patch_truth=usable_patch_truth(raw.patch_truth, draft.frames.shape[0], draft.name),
         source=raw.source,
         known_sha256=raw.known_sha256,
         pixel_size_m=draft.pixel_size_m,
@@ -506,36 +508,6 @@ def build_scan(draft: Draft) -> Scan:
         metadata=raw.metadata,
         notes=draft.notes,
     ).remember(draft.seen)
-
-
-def _truth(array: np.ndarray | None, key: str, rank: int, name: str) -> np.ndarray | None:
-    """Take a ground truth if it is one; it is not needed, so a wrong one is left out with a warning."""
-    if array is None:
-        return None
-    array = np.asarray(array)
-    if array.dtype.kind not in "iufc" or array.ndim != rank or not np.isfinite(array).all():
-        warn(
-            f"{name}: `{key}` {array.dtype} {array.shape} is no ground truth and is ignored.",
-            finding="DATA-001",
-        )
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(array, dtype=np.complex64)
-
-
-def _patch_truth(array: np.ndarray | None, n_frames: int, name: str) -> np.ndarray | None:
-    if array is None:
-        return None
-    array = np.asarray(array)
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim == 3 and array.shape[0] != n_frames:
-        warn(
-            f"{name}: `Y` has {array.shape[0]} patches for {n_frames} frames and is ignored.",
-            finding="DATA-001",
-        )
-        return None
-    return _truth(array, "Y", 3, name)
 
 
 def estimate_missing_probe(scan: Scan, survey: FrameSurvey) -> Scan:

@@ -24,6 +24,8 @@ __all__ = [
     "require_sound_frames",
     "require_sound_positions",
     "sound_probe",
+    "usable_patch_truth",
+    "usable_truth",
     "warn",
 ]
 
@@ -200,3 +202,34 @@ def sound_probe(probe: np.ndarray, name: str) -> Complex64[np.ndarray, "mode n n
             finding="DATA-001",
         )
     return modes
+
+
+def usable_truth(array: np.ndarray | None, key: str, rank: int, name: str) -> np.ndarray | None:
+    """Take a ground truth if it is one; it is not needed, so a wrong one is left out with a warning."""
+    if array is None:
+        return None
+    array = np.asarray(array)
+    if array.dtype.kind not in "iufc" or array.ndim != rank or not np.isfinite(array).all():
+        warn(
+            f"{name}: `{key}` {array.dtype} {array.shape} is no ground truth and is ignored.",
+            finding="DATA-001",
+        )
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(array, dtype=np.complex64)
+
+
+def usable_patch_truth(array: np.ndarray | None, n_frames: int, name: str) -> np.ndarray | None:
+    """Take the true patch of every frame, if it is one for each."""
+    if array is None:
+        return None
+    array = np.asarray(array)
+    if array.ndim == 4 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 3 and array.shape[0] != n_frames:
+        warn(
+            f"{name}: `Y` has {array.shape[0]} patches for {n_frames} frames and is ignored.",
+            finding="DATA-001",
+        )
+        return None
+    return usable_truth(array, "Y", 3, name)
