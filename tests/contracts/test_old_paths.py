@@ -142,3 +142,9 @@ def test_scan_from_arrays_is_also_a_method_of_the_scan_for_one_release() -> None
     expected = scan_from_arrays(frames, positions, **given)
     np.testing.assert_array_equal(scan.counts(), expected.counts())
     np.testing.assert_array_equal(scan.positions_px, expected.positions_px)
+
+
+def test_the_page_of_what_moved_lists_every_old_module() -> None:
+    page = (PACKAGES.parent / "docs" / "reference" / "renamed.md").read_text(encoding="utf-8")
+    missing = [old for old, homes in moved_modules().items() if f"| `{old}` | `{homes[0]}`" not in page]
+    assert missing == []
