@@ -33,7 +33,6 @@ def _sees_gpu() -> bool:
 CORE = core_training.Core(
     backend=TensorFlowBackend(),
     execution=TensorFlowExecutionConfig,
-    model={"architecture": "fno", "fno_width": 4, "fno_blocks": 1, "fno_cnn_blocks": 1, "fno_modes": 4},
     sees_gpu=_sees_gpu,
 )
 

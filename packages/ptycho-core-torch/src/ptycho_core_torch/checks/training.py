@@ -23,7 +23,6 @@ __all__ = [
 CORE = core_training.Core(
     backend=PyTorchBackend(),
     execution=PyTorchExecutionConfig,
-    model={"n_filters_scale": 1},
     sees_gpu=lambda: hardware.cuda_available(),
 )
 

@@ -7,10 +7,9 @@ checks of this module.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,8 @@ __all__ = [
 ]
 
 FRAMES, _FRAME_PX = 8, 32
+#: A network that every core builds and trains in a moment.
+_SMALL = {"architecture": "fno", "fno_width": 4, "fno_blocks": 1, "fno_cnn_blocks": 1, "fno_modes": 4}
 
 
 class Began(Callback):
@@ -71,13 +72,11 @@ class Core:
 
     Attributes:
         execution: the model that says how it runs.
-        model: fields of a `ModelConfig`; a network that this core builds in a moment.
         sees_gpu: what this core asks for a GPU.
     """
 
     backend: Backend
     execution: type[ExecutionConfig]
-    model: Mapping[str, Any]
     sees_gpu: Callable[[], bool]
 
     def available(self) -> Backend:
@@ -96,19 +95,18 @@ class Core:
         *,
         nepochs: int = 1,
         batch_size: int = 4,
-        model: Mapping[str, Any] = MappingProxyType({}),
+        model_type: str = "pinn",
         **execution: Any,
     ) -> tuple[TrainingConfig, Any]:
         """Return what is trained, and how it runs: on the CPU unless told otherwise.
 
         Args:
-            model: further fields of the `ModelConfig`.
             execution: fields of this core's execution model.
         """
-        network = ModelConfig.model_validate({"N": _FRAME_PX, **self.model, **model})
+        model = ModelConfig.model_validate({"N": _FRAME_PX, "model_type": model_type, **_SMALL})
         quiet = {"accelerator": "cpu", "logger_backend": None, "enable_checkpointing": False}
         return (
-            TrainingConfig(model=network, nepochs=nepochs, batch_size=batch_size, seed=1),
+            TrainingConfig(model=model, nepochs=nepochs, batch_size=batch_size, seed=1),
             self.execution.model_validate({**quiet, **execution}),
         )
 
@@ -144,22 +142,18 @@ def a_constant_network_is_stopped(core: Core) -> Evidence:
     scan, steps_per_epoch = small_scan(40), 20
     alike = replace(scan, frames=np.repeat(scan.frames[:1], scan.n_frames, axis=0))
     epochs_before = 10 * WARM_UP_STEPS // steps_per_epoch
-    # Patches that are averaged where they overlap differ by their neighbours.
-    lonely = {"overlap_constraint": "none"}
     nepochs, batch_size = epochs_before + 2, scan.n_frames // steps_per_epoch
     with tempfile.TemporaryDirectory() as folder:
         message = refused(
             finding,
             TrainingError,
             "a network that gives the same patch for every frame",
-            lambda: core.train(
-                alike, directory=Path(folder), nepochs=nepochs, batch_size=batch_size, model=lonely
-            ),
+            lambda: core.train(alike, directory=Path(folder), nepochs=nepochs, batch_size=batch_size),
         )
         kept = len(read_bundle(folder).history)
     found = f"the bundle of the stopped training has {kept} epochs"
     demand(kept == epochs_before, finding, found, f"the {epochs_before} before")
-    core.train(scan, nepochs=nepochs, batch_size=batch_size, model=lonely)
+    core.train(scan, nepochs=nepochs, batch_size=batch_size)
     return {
         "the same patch for every frame": f"stopped: {message.split(' The last good')[0]}",
         "the weights before": "kept, in a bundle",
@@ -197,7 +191,7 @@ def labels_are_asked_for_before_training(core: Core) -> Evidence:
         finding,
         ConfigError,
         "supervised training on a scan without a ground truth",
-        lambda: core.train(model={"model_type": "supervised"}, callbacks=(listener,)),
+        lambda: core.train(model_type="supervised", callbacks=(listener,)),
     )
     demand(not listener.began, finding, "the training had begun by then", "an error before it starts")
     return {"supervised, no ground truth": f"refused before training: {message}"}
