@@ -122,7 +122,7 @@ def write_orientations(trials: Sequence[Trial], path: str | Path, *, name: str) 
         13.6, 7.6, heading=f"{name}: eight orientations", note=f"Explains the frames: {said}.", dpi=110
     )
     pictures = [_phase(trial) for trial in trials]
-    limits = robust_limits(pictures[0][np.isfinite(pictures[0])], percent=1)
+    limits = robust_limits(pictures[0][np.isfinite(pictures[0])], percent=1.0)
     for place, (trial, picture) in enumerate(zip(trials, pictures, strict=True)):
         row, column = divmod(place, 4)
         axes = add_axes(figure, 0.3 + 3.33 * column, 3.75 - 3.5 * row, 2.75, 2.75)
