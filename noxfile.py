@@ -95,23 +95,20 @@ def installed_pythons() -> list[str]:
     return sorted(found, key=lambda version: int(version.split(".")[1]))
 
 
-#: Modules are compiled when they are first imported; of the frameworks' thousands few ever are.
-QUICKLY = ("--no-compile", "-c", "constraints.txt")
-
-
 def install(session: nox.Session, kind: str, *more: str) -> None:
     """Install our packages of one kind together, since their versions are pinned to each other.
 
     They are built with the hatchling of this environment, not with one fetched for each of them.
     """
     packages = [f"./packages/{name}" for name in (*BASE, *EXTRA[kind])]
-    session.install("--no-compile", BUILDER)
-    session.install(*QUICKLY, "--no-build-isolation", *packages, *more)
+    session.install(BUILDER)
+    # pip compiles what it installs: where `PYTHONDONTWRITEBYTECODE` is set, each process would do it again.
+    session.install("-c", "constraints.txt", "--no-build-isolation", *packages, *more)
 
 
 def install_client(session: nox.Session) -> None:
     """Install Ptychodus without what it declares, which is windows and services too."""
-    session.install("--no-compile", "--no-deps", CLIENT)
+    session.install("--no-deps", CLIENT)
 
 
 def use_data_beside(session: nox.Session) -> None:
