@@ -29,7 +29,7 @@ from ptycho_config import (
     models,
 )
 from ptycho_config.accepted import accepted, field_at
-from ptycho_config.execution import ExecutionConfig
+from ptycho_config.execution import ExecutionConfig, UnresolvedPyTorchExecution
 from ptycho_config.models import CanonicalConfig, Config
 from ptycho_config.values import Accepts
 
