@@ -236,7 +236,7 @@ def photons_not_rooted() -> None:
 
 
 def groups_without_the_opt_in() -> None:
-    from ptycho_core.scan.scan import grouping
+    from ptycho_core.scan import grouping
 
     grouping._check_oversampling = nothing
 
