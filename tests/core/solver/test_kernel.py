@@ -281,7 +281,7 @@ def test_a_library_in_the_cache_is_compared_as_well(
     assert load_kernel().library is not None
     monkeypatch.setattr(step, "_Batch", swapped(step._Batch, "row_start", "row_stop"))
     load_kernel.cache_clear()
-    _, choice = _choose_arrays.choose_arrays(SolverExecutionConfig(accelerator="cpu"))
+    _, choice = device.choose_arrays(SolverExecutionConfig(accelerator="cpu"))
     assert "`Batch.row_start`: 4 bytes at 24 in C, 4 bytes at 28 in Python" in choice.message
 
 
