@@ -68,11 +68,6 @@ class PtychoKeras(keras.Model):
         self._means = {name: keras.metrics.Mean(name) for name in ("loss", "residual", "nll")}
         self.built = True  # its variables are there already
         self.loss_scale = LossScale() if execution.precision == "16-mixed" else None
-        # A dozen small operations for each weight: as one program they take half the time.
-        self._update = tf.function(
-            lambda gradients: self.optimizer.apply(gradients, self.learned),
-            jit_compile=network.jit_compile is not False,
-        )
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -154,10 +149,8 @@ class PtychoKeras(keras.Model):
         def apply(gradients: list[tf.Tensor]) -> None:
             # Keras sums over the devices once more.
             count = tf.distribute.get_replica_context().num_replicas_in_sync
-            if count > 1:
-                self.optimizer.apply([g / count for g in gradients], self.learned)
-            else:
-                self._update(gradients)
+            shares = gradients if count == 1 else [g / count for g in gradients]
+            self.optimizer.apply(shares, self.learned)
 
         def of_all(strategy: tf.distribute.Strategy, taken: tf.Tensor, gradients: list[tf.Tensor]) -> None:
             first = strategy.experimental_local_results(taken)[0]

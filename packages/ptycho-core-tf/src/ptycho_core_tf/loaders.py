@@ -42,7 +42,12 @@ class Loader:
         }
         dataset = tf.data.Dataset.from_generator(self._batches, output_signature=signature)
         # A strategy takes the batches of a step apart again, and knows how only after `batch`.
-        self.dataset = dataset.batch(together, drop_remainder=True).prefetch(_AHEAD)
+        dataset = dataset.batch(together, drop_remainder=True).prefetch(_AHEAD)
+        # Nothing is left to tune. The thread that would do so can miss that its iterator ends; then whoever
+        # ends it, the garbage collector for one, stands still until it looks again, a minute later at worst.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        self.dataset = dataset.with_options(options)
 
     def begin(self) -> None:
         """Let the next iteration gather batches; those before it see the first batch over and over."""

@@ -7,6 +7,7 @@ weights is always the decoupled one, and its momentum holds the learning rate of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 from ptycho_config.models import TrainingConfig
 from ptycho_core_tf.framework import keras, tf
@@ -58,6 +59,9 @@ class Sgd(keras.optimizers.Optimizer):
 class Adam(keras.optimizers.Optimizer):
     """Adam, with m and v without their bias: weight -= rate m / (sqrt(v) + epsilon).
 
+    A variable is changed by TensorFlow's own operation, in one pass. Written out, that is forty operations for
+    each variable, and to make and to compile a graph of them took longer than a short training.
+
     Source:
         Kingma and Ba, arXiv:1412.6980, algorithm 1; `decoupled`: Loshchilov and Hutter, arXiv:1711.05101.
     """
@@ -73,6 +77,7 @@ class Adam(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=learning_rate, name="adam")
         self.betas, self.epsilon, self.decay, self.decoupled = betas, epsilon, decay, decoupled
+        self._step = SimpleNamespace(scalars={}, decay=None)
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Make the state: two moments for each variable."""
@@ -81,21 +86,34 @@ class Adam(keras.optimizers.Optimizer):
             self._means = self.add_optimizer_variables(variables, "mean")
             self._squares = self.add_optimizer_variables(variables, "square")
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Rate) -> None:
-        """Change one variable."""
-        index, dtype = self._get_variable_index(variable), variable.dtype
-        mean, square = self._means[index], self._squares[index]
-        rate = tf.cast(learning_rate, dtype)
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[tf.Variable]) -> None:
+        """Change all variables, which are of one number type."""
+        dtype = tf.as_dtype(trainable_variables[0].dtype)
+        rate = tf.cast(tf.convert_to_tensor(self.learning_rate), tf.float64)
+        # 1 - 0.999 in float32 is wrong in the fifth digit. The operation takes it so; freed from the bias of
+        # the beta that float32 has instead, m and v are right. That is computed here, in float64.
+        beta1, beta2 = (float(dtype.as_numpy_dtype(beta)) for beta in self.betas)
         step = tf.cast(self.iterations, tf.float64) + 1
-        beta1, beta2 = self.betas
-        if self.decay and not self.decoupled:
+        unbiased1, unbiased2 = (1 - tf.pow(tf.constant(beta, tf.float64), step) for beta in (beta1, beta2))
+        spread = tf.sqrt(unbiased2)
+        nothing = tf.zeros((), dtype)  # of the bias
+        self._step.scalars = {
+            "lr": tf.cast(rate * spread / unbiased1, dtype),
+            "epsilon": tf.cast(self.epsilon * spread, dtype),
+            "beta1": tf.constant(beta1, dtype),
+            "beta2": tf.constant(beta2, dtype),
+            "beta1_power": nothing,
+            "beta2_power": nothing,
+        }
+        self._step.decay = tf.cast(rate * self.decay, dtype)
+        super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Rate) -> None:
+        """Change one variable; `apply` knows the rate."""
+        index = self._get_variable_index(variable)
+        if self.decay and self.decoupled:
+            self.assign_sub(variable, self._step.decay * variable)
+        elif self.decay:
             gradient = gradient + self.decay * variable
-        self.assign(mean, mean + (1 - beta1) * (gradient - mean))
-        self.assign(square, beta2 * square + (1 - beta2) * tf.square(gradient))
-        # In float64: at the first step, 1 - 0.999 in float32 is wrong in the fifth digit.
-        unbiased1, unbiased2 = (
-            tf.cast(1 - tf.pow(tf.constant(beta, tf.float64), step), dtype) for beta in (beta1, beta2)
-        )
-        before = variable * (1 - rate * self.decay) if self.decay and self.decoupled else variable
-        denominator = tf.sqrt(square) / tf.sqrt(unbiased2) + self.epsilon
-        self.assign(variable, before - rate / unbiased1 * mean / denominator)
+        moments = {"m": self._means[index].value.handle, "v": self._squares[index].value.handle}
+        tf.raw_ops.ResourceApplyAdam(var=variable.handle, grad=gradient, **moments, **self._step.scalars)
