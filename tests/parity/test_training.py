@@ -114,8 +114,8 @@ def compare(scan: Scan, config: TrainingConfig, n_steps: int, path: Path, agree:
 def test_both_cores_train_alike(refined: Scan, tmp_path: Path, agree: Callable[..., Any]) -> None:
     """A moment of it: frames from the middle of the real scan."""
     order = np.argsort(np.abs(refined.positions_px - refined.positions_px.mean(0)).max(1))
-    middle = refined.select(np.sort(order[:48]))
-    compare(middle, TrainingConfig(nepochs=4, batch_size=16, seed=3), 12, tmp_path, agree)
+    middle = refined.select(np.sort(order[:24]))
+    compare(middle, TrainingConfig(nepochs=4, batch_size=8, seed=3), 12, tmp_path, agree)
 
 
 @pytest.mark.slow

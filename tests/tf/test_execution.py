@@ -293,6 +293,16 @@ def test_an_epoch_goes_on_with_the_same_stream_of_batches(
     assert begun.count("begun") == 1
 
 
+def test_nothing_tunes_the_stream_of_batches(scan: Scan) -> None:
+    """Whoever ends an iterator waits for the thread that does, with all of Python, for up to a minute."""
+    execution = on_cpu()
+    prepared = prepare(scan, TrainingConfig(model=SMALL, batch_size=12, seed=1), execution)
+    batches = make_loader(prepared.frames, prepared.config, 0).dataset
+    shared_out = place_run(execution).strategy.experimental_distribute_dataset(batches)
+    for dataset in (batches, *shared_out._cloned_datasets):
+        assert dataset.options().autotune.enabled is False
+
+
 class Steps:
     """A network and what trains it, step by step and without Keras's loop."""
 

@@ -30,7 +30,7 @@ from ptycho_core_tf.trained import TrainedNetwork
 from ptycho_core_tf.training import train_on
 from ptycho_core_tf.weights import read_weights
 
-SMALL = {"architecture": "fno_vanilla", "fno_width": 8, "fno_blocks": 2}
+SMALL = {"architecture": "fno_vanilla", "fno_width": 8, "fno_blocks": 1}
 #: Name of a training -> its settings, and those of the execution.
 TRAININGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "averaged": ({"optimizer": "sgd", "gradient_clip_val": 0.0}, {}),

@@ -22,8 +22,10 @@ from ptycho_core_torch.lightning_module import PtychoLightning
 from ptycho_core_torch.network import PtychoNetwork
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
-#: Of the classic networks in groups, those that every run of the suite trains.
+#: Of the classic networks in groups, those that every run of the suite trains, with few channels.
 _QUICK = {("fno_vanilla", 1), ("cnn", 2)}
+#: What makes a classic network narrow.
+NARROW = {"n_filters_scale": 1, "fno_width": 8, "fno_blocks": 2}
 
 
 def train(scan: Scan, execution: PyTorchExecutionConfig = CPU, callbacks=(), **config):
@@ -214,7 +216,7 @@ def test_supervised_training_comes_nearer_to_the_labels(scan: Scan) -> None:
 def test_a_network_trained_on_one_half_images_the_other(scan: Scan) -> None:
     """Frames that were never trained on are explained far better than by a network that learned nothing."""
     even, odd = scan.select(np.arange(0, 60, 2)), scan.select(np.arange(1, 60, 2))
-    trained = train(even, nepochs=30)
+    trained = train(even, nepochs=18)
     fresh = train(even, nepochs=1)
     assert trained.reconstruct(odd).data_residual < 0.7 * fresh.reconstruct(odd).data_residual
 
@@ -248,8 +250,9 @@ def test_metrics_are_logged_as_csv(scan: Scan, tmp_path: Path) -> None:
     ],
 )
 def test_classic_networks_learn_in_groups(scan: Scan, architecture: str, gridsize: int) -> None:
-    model = ModelConfig(architecture=architecture, gridsize=gridsize)
-    trained = train(scan, nepochs=6, model=model, batch_size=8, neighbor_count=6)
+    narrow = NARROW if (architecture, gridsize) in _QUICK else {}
+    model = ModelConfig(architecture=architecture, gridsize=gridsize, **narrow)
+    trained = train(scan, nepochs=4, model=model, batch_size=8, neighbor_count=6)
     losses = [row["train_loss"] for row in trained.history]
     assert losses[-1] < losses[0]
     result = trained.reconstruct(scan)
@@ -258,8 +261,8 @@ def test_classic_networks_learn_in_groups(scan: Scan, architecture: str, gridsiz
 
 
 def test_one_patch_for_a_group_is_cut_at_every_member(scan: Scan) -> None:
-    model = ModelConfig(architecture="cnn", gridsize=2, object_big=False)
-    trained = train(scan, nepochs=2, model=model, batch_size=8, neighbor_count=6)
+    model = ModelConfig(architecture="cnn", gridsize=2, object_big=False, n_filters_scale=1)
+    trained = train(scan, nepochs=1, model=model, batch_size=8, neighbor_count=6)
     assert np.isfinite(trained.reconstruct(scan).data_residual)
 
 
@@ -277,7 +280,7 @@ def test_groups_of_a_batch_never_meet(scan: Scan) -> None:
 
 
 def test_a_network_for_a_low_dose_learns_from_bright_frames(scan: Scan) -> None:
-    trained = train(scan, nepochs=10, thin_to=2000.0)
+    trained = train(scan, nepochs=4, thin_to=2000.0)
     losses = [row["train_loss"] for row in trained.history]
     assert losses[-1] < losses[0]
 

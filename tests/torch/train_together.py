@@ -30,7 +30,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "nepochs": 2,
         "batch_size": 8,
         "optimizer": "sgd",
-        "model": {"architecture": "cnn", "gridsize": 2},
+        "model": {"architecture": "cnn", "gridsize": 2, "n_filters_scale": 1},
     },
     "timed": {"max_time": 1.5, "batch_size": 12},
 }

@@ -59,8 +59,8 @@ class Sgd(keras.optimizers.Optimizer):
 class Adam(keras.optimizers.Optimizer):
     """Adam, with m and v without their bias: weight -= rate m / (sqrt(v) + epsilon).
 
-    A variable is changed by TensorFlow's own operation, in one pass. Written out, that is forty operations for
-    each variable, and to make and to compile a graph of them took longer than a short training.
+    A variable is changed by TensorFlow's own operation, in one pass. Written out, that is forty operations
+    for each variable, and to make and to compile a graph of them took longer than a short training.
 
     Source:
         Kingma and Ba, arXiv:1412.6980, algorithm 1; `decoupled`: Loshchilov and Hutter, arXiv:1711.05101.
