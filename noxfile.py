@@ -182,6 +182,8 @@ def tests_lowest(session: nox.Session) -> None:
     """The suite without any framework on the lowest Python, with the lowest versions that we declare."""
     names = [f"./packages/{name}" for name in BASE]
     place = Path(session.create_tmp()).resolve()
+    # Tests find the repository's folders above files inside of it, so their files go where they always do.
+    session.env.pop("TMPDIR", None)
     wanted, lowest = place / "wanted.txt", place / "lowest.txt"
     wanted.write_text("\n".join(names), encoding="utf-8")
     session.install("uv")
