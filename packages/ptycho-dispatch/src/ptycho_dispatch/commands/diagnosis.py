@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "add_arguments", "command_line", "run"]
 
-EXAMPLES = (
-    "ptycho diagnose scan.npz --budget 10s",
-    "ptycho diagnose scan.npz --picture diagnosis.png",
-)
+EXAMPLES = ("ptycho diagnose scan.npz --budget 10s --picture diagnosis.png",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
