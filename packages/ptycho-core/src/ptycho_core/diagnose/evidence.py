@@ -52,7 +52,8 @@ def turn_by_centre_of_mass(scan: Scan) -> tuple[TurnEvidence, ...]:
     if scan.n_frames < _FEWEST_FRAMES:
         return ()
     centre_px = centres_of_mass_px(scan)
-    _, nearest = cKDTree(scan.positions_px).query(scan.positions_px, k=_NEIGHBOURS + 1)
+    found = cKDTree(scan.positions_px).query(scan.positions_px, k=_NEIGHBOURS + 1)
+    nearest = np.asarray(found[1])
     first = np.repeat(np.arange(scan.n_frames), _NEIGHBOURS)
     pairs = np.unique(np.sort(np.stack([first, nearest[:, 1:].ravel()], axis=1), axis=1), axis=0)
     way = scan.positions_px[pairs[:, 1]] - scan.positions_px[pairs[:, 0]]
@@ -64,7 +65,7 @@ def turn_by_centre_of_mass(scan: Scan) -> tuple[TurnEvidence, ...]:
     rows = np.arange(len(pairs))
     ends = (np.r_[-1 / length, 1 / length], (np.r_[rows, rows], np.r_[pairs[:, 0], pairs[:, 1]]))
     difference = sparse.csr_matrix(ends, shape=(len(pairs), scan.n_frames))
-    found = []
+    evidence = []
     for transposed in (False, True):
         along = field[:, ::-1] if transposed else field
         # The field along the turned way is cos(turn) x parts[0] + sin(turn) x parts[1].
@@ -76,7 +77,7 @@ def turn_by_centre_of_mass(scan: Scan) -> tuple[TurnEvidence, ...]:
         curl = np.einsum("it,ij,jt->t", weights, left @ left.T, weights) / np.maximum(whole, 1e-30)
         best = int(np.argmin(curl))
         turn = math.degrees(turns[best])
-        found.append(
+        evidence.append(
             TurnEvidence(
                 transposed=transposed,
                 turn_deg=turn if transposed else (180.0 - turn) % 180.0,
@@ -84,7 +85,7 @@ def turn_by_centre_of_mass(scan: Scan) -> tuple[TurnEvidence, ...]:
                 curl_at_worst=float(curl.max()),
             )
         )
-    return tuple(sorted(found, key=lambda one: one.curl))
+    return tuple(sorted(evidence, key=lambda one: one.curl))
 
 
 def centres_of_mass_px(scan: Scan, *, frames_at_once: int = 64) -> Float64[np.ndarray, "frame 2"]:
