@@ -150,6 +150,11 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "positions_file": (None, "a path, or none"),
         "positions_unit": ("auto", "'auto', 'px', 'm', 'mm', 'um' or 'nm'"),
         "positions_orientation": ("as-is", ORIENTATIONS),
+        "positions_scale": (
+            (1.0,),
+            "a positive number, or two, those of y and of x, such as 1.02,0.98",
+        ),
+        "positions_turn_deg": (0.0, "a number"),
         "frames_orientation": ("as-is", ORIENTATIONS),
         "crop_px": (None, "a whole number of 1 or more, or none"),
         "beam_center_px": (None, "two whole numbers, y and x, such as 512,530, or none"),

@@ -38,7 +38,7 @@ FLOORS = (
     ("figures", "io"),
     ("bundle", "result", "simulate"),
     ("backend", "solver"),
-    ("learning", "orientations"),
+    ("diagnose", "learning", "orientations"),
     ("checks", "live"),
 )
 

@@ -50,6 +50,8 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
         "positions_file": "positions.csv",
         "positions_unit": "um",
         "positions_orientation": "flip-y",
+        "positions_scale": (1.02, 0.98),
+        "positions_turn_deg": 12.5,
         "frames_orientation": "transpose",
         "crop_px": 64,
         "beam_center_px": (70, 60),

@@ -32,6 +32,7 @@ __all__ = [
     "PositiveInteger",
     "PositiveNumber",
     "ProperFraction",
+    "ScaleFactors",
     "Scheduler",
     "Seed",
     "parse_duration",
@@ -175,6 +176,13 @@ PixelPlace = Annotated[
     Accepts("two whole numbers, y and x, such as 512,530"),
 ]
 """A pixel, (y, x)."""
+ScaleFactors = Annotated[
+    tuple[PositiveNumber, ...],
+    Field(min_length=1, max_length=2),
+    BeforeValidator(_split_list),
+    Accepts("a positive number, or two, those of y and of x, such as 1.02,0.98"),
+]
+"""One factor, or two: (y, x)."""
 Orientation = Literal[
     "as-is", "flip-y", "flip-x", "rotate-180", "transpose", "rotate-90", "rotate-270", "anti-transpose"
 ]

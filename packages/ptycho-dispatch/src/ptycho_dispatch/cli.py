@@ -22,6 +22,7 @@ COMMANDS = {
     "infer": ("commands.inference", "a trained network reconstructs a scan by one pass over its frames"),
     "watch": ("commands.watching", "live reconstruction of a scan that is being measured, or its replay"),
     "inspect": ("commands.inspection", "what is in a scan or a result, and what looks suspicious"),
+    "diagnose": ("commands.diagnosis", "how a scan should have been read: short trials, and the command"),
     "simulate": ("commands.simulation", "make a scan with known truth"),
     "report": ("report.command", "a finished run as one HTML page, to look at and to pass on"),
     "compare": ("commands.comparison", "scores and a picture of two results, or of a result and the truth"),

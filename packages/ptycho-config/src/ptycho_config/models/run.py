@@ -11,10 +11,12 @@ from ptycho_config.models.base import CanonicalConfig
 from ptycho_config.values import (
     FilePath,
     LogLevel,
+    Number,
     Orientation,
     PixelPlace,
     PositiveInteger,
     PositiveNumber,
+    ScaleFactors,
 )
 
 __all__ = ["RunConfig"]
@@ -70,6 +72,12 @@ class RunConfig(CanonicalConfig):
     )
     positions_orientation: Orientation = Field(
         default="as-is", description="how the positions are turned; `ptycho inspect --orientations` tries all"
+    )
+    positions_scale: ScaleFactors = Field(
+        default=(1.0,), description="factor on the positions behind that, or two: of y and of x"
+    )
+    positions_turn_deg: Number = Field(
+        default=0.0, description="angle by which they are turned then, from y to x, in degrees"
     )
     frames_orientation: Orientation = Field(default="as-is", description="how the frames are turned")
     crop_px: PositiveInteger | None = Field(

@@ -189,6 +189,13 @@ def require_possible(raw: RawScan, options: ReadOptions) -> None:
     ):
         if getattr(options, key) not in choices:
             raise ConfigError(f"`{key}` is {getattr(options, key)!r}. Expected one of {', '.join(choices)}.")
+    scale = options.positions_scale
+    if len(scale) not in (1, 2) or not all(np.isfinite(factor) and factor > 0 for factor in scale):
+        raise ConfigError(
+            f"`positions_scale` is {scale!r}. Expected a positive factor, or two: of y and of x."
+        )
+    if not np.isfinite(options.positions_turn_deg):
+        raise ConfigError(f"`positions_turn_deg` is {options.positions_turn_deg!r}. Expected degrees.")
     for key in ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m", "nphotons"):
         value = getattr(raw, key)
         if value is not None and not (np.isfinite(value) and value > 0):
@@ -399,6 +406,8 @@ def place_positions(draft: Draft) -> Draft:
     if turn != "as-is":
         positions = turned_positions(positions, turn)
         draft = draft.noting(f"The positions were turned ({turn}).")
+    positions, said = _scaled_and_turned(positions, draft.options)
+    draft = draft.noting(*said)
     require_sound_positions(positions, draft.frame_px, draft.name)
     if raw.position_convention == "center":
         positions = positions + 0.5
@@ -406,6 +415,22 @@ def place_positions(draft: Draft) -> Draft:
             "Positions counted pixel centres; half a pixel was added so that index N/2 sits on them."
         )
     return replace(draft, positions=on_grid(positions), position_scale=scale)
+
+
+def _scaled_and_turned(
+    positions: Float64[np.ndarray, "frame 2"], options: ReadOptions
+) -> tuple[Float64[np.ndarray, "frame 2"], list[str]]:
+    """Scale the positions as asked, then turn them; and what to note of it."""
+    said = []
+    scale, turn_deg = options.positions_scale, options.positions_turn_deg
+    if any(factor != 1 for factor in scale):
+        positions = positions * np.asarray(scale)
+        said.append(f"The positions were scaled by {' and '.join(f'{factor:.4g}' for factor in scale)}.")
+    if turn_deg:
+        cosine, sine = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+        positions = positions @ np.array([[cosine, sine], [-sine, cosine]])
+        said.append(f"The positions were turned by {turn_deg:g} degrees.")
+    return positions, said
 
 
 # Values: the probe that was given, the frames, their zero frequency, their bad pixels

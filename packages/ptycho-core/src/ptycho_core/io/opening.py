@@ -41,6 +41,8 @@ def open_scan(
     positions_file: str | Path | None = None,
     positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto",
     positions_orientation: Orientation = "as-is",
+    positions_scale: tuple[float, ...] = (1.0,),
+    positions_turn_deg: float = 0.0,
     frames_orientation: Orientation = "as-is",
     crop_px: int | None = None,
     beam_center_px: tuple[int, ...] | None = None,
@@ -62,6 +64,8 @@ def open_scan(
         positions_file: where the positions are, if not in `source`: a table, NPY, NPZ, HDF5 or a product.
         positions_unit: what the positions are counted in; "auto" goes by the file.
         positions_orientation, frames_orientation: one of eight ways to turn them.
+        positions_scale: factor on the positions behind that, or two, those of y and of x.
+        positions_turn_deg: angle by which they are then turned about the origin, from y to x.
         crop_px: side of the square that is kept around the beam, in pixels as stored.
         beam_center_px: (y, x) pixel of the beam, as stored; found when None.
         rebin: so many pixels along either axis become one.
@@ -92,6 +96,8 @@ def open_scan(
         positions_file=positions_file,
         positions_unit=positions_unit,
         positions_orientation=positions_orientation,
+        positions_scale=positions_scale,
+        positions_turn_deg=positions_turn_deg,
         frames_orientation=frames_orientation,
         crop_px=crop_px,
         beam_center_px=beam_center_px,

@@ -30,6 +30,8 @@ class ReadOptions:
         positions_file: where the positions are, if not in the file of the frames.
         positions_unit: what the positions are counted in; "auto" goes by the file.
         positions_orientation, frames_orientation: one of eight ways to turn them.
+        positions_scale: factor on the positions behind that, or two, those of y and of x.
+        positions_turn_deg: angle by which they are then turned about the origin, from y to x.
         crop_px: side of the square that is kept around the beam, in pixels as stored.
         beam_center_px: (y, x) pixel of the beam, as stored; found when None.
         rebin: so many pixels along either axis become one.
@@ -48,6 +50,8 @@ class ReadOptions:
     positions_file: str | Path | None = None
     positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto"
     positions_orientation: Orientation = "as-is"
+    positions_scale: tuple[float, ...] = (1.0,)
+    positions_turn_deg: float = 0.0
     frames_orientation: Orientation = "as-is"
     crop_px: int | None = None
     beam_center_px: tuple[int, ...] | None = None

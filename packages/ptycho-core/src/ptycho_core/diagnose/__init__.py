@@ -1,0 +1,15 @@
+"""What is wrong with a scan, and with which flags it comes right.
+
+`diagnose` tries how the scan could be read otherwise, each way by a short reconstruction of some frames.
+
+- `setting` is one way to read a scan, as a change of the way it was read; it knows its flags.
+- `evidence` is what the frames tell without any reconstruction.
+- `trials` reconstructs some frames in a setting, within a budget of time, and says what stays unexplained.
+- `diagnosis` asks the questions one after the other and draws the conclusion; `sheet` draws it.
+"""
+
+from ptycho_core.diagnose.diagnosis import Diagnosis, Finding, diagnose
+from ptycho_core.diagnose.setting import Setting
+from ptycho_core.diagnose.sheet import write_sheet
+
+__all__ = ["Diagnosis", "Finding", "Setting", "diagnose", "write_sheet"]
