@@ -44,7 +44,7 @@ OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
     "frame_intensity": (
         "(M,)",
         "float64",
-        "brightness of each frame relative to the mean, where it was found",
+        "intensity of each frame relative to the mean, where it was found",
     ),
 }
 _PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
