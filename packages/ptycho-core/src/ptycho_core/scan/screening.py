@@ -47,7 +47,7 @@ def screen_pixels(
         known: (N, N) pixels that are bad already, True = bad, as stored.
 
     Returns:
-        The pixels of each reason, (N, N) bool as stored, in disjoint masks; reasons without pixels are left out.
+        The pixels of each reason, (N, N) bool as stored, disjoint; reasons without pixels are left out.
     """
     n_frames = survey.counts_per_frame.size
     if (
@@ -94,7 +94,7 @@ def _median_around(values: np.ndarray, taken: np.ndarray) -> np.ndarray:
 
 
 def _near_zero_frequency(shape: tuple[int, ...]) -> np.ndarray:
-    """Within an eighth of the frame of its centre or corners, where an unscattered beam may be one pixel wide."""
+    """Within an eighth of the frame of its centre or corners: an unscattered beam may be one pixel wide."""
     y, x = (np.arange(side) for side in shape)
     center = np.hypot(y[:, None] - shape[0] // 2, x - shape[1] // 2)
     corner = np.hypot(np.minimum(y, shape[0] - y)[:, None], np.minimum(x, shape[1] - x))
