@@ -463,7 +463,7 @@ def read_all_frames(draft: Draft) -> Draft:
 def leave_out_bad_pixels(
     draft: Draft, frames: np.ndarray | LazyFrames, survey: FrameSurvey
 ) -> tuple[Draft, np.ndarray | LazyFrames, FrameSurvey]:
-    """Unwrap counts that went past a signed type, and join what is not data to the bad pixels, with a warning.
+    """Unwrap counts that went past a signed type, and join what is not data to the bad pixels, and warn.
 
     Only where something is found are the frames read again, for sums that leave it out.
     """

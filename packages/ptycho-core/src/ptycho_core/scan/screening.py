@@ -105,7 +105,7 @@ def _dark_amid_light(counts_sum: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Connected regions, zero in all frames, that light surrounds on all sides."""
     labels, n_regions = ndimage.label((counts_sum == 0) & ~taken)
     dark = np.zeros(counts_sum.shape, dtype=bool)
-    level = max(BORDER_COUNTS, float(counts_sum.mean()) / 10)
+    level = max(BORDER_COUNTS, float(counts_sum[~taken].mean()) / 10) if not taken.all() else 0.0
     for label, box in enumerate(ndimage.find_objects(labels, n_regions), start=1):
         if any(s.start == 0 or s.stop == side for s, side in zip(box, counts_sum.shape, strict=True)):
             continue
