@@ -159,6 +159,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "crop_px": (None, "a whole number of 1 or more, or none"),
         "beam_center_px": (None, "two whole numbers, y and x, such as 512,530, or none"),
         "rebin": (1, "a whole number of 1 or more"),
+        "bad_pixels": ("auto", "'auto', 'file' or 'off'"),
         "console_level": ("INFO", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     },
     WatchConfig: {

@@ -56,6 +56,7 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
         "crop_px": 64,
         "beam_center_px": (70, 60),
         "rebin": 2,
+        "bad_pixels": "file",
     }
     assert set(told) == set(DEFAULTS)
     options = read_options(RunConfig.model_validate(told))

@@ -87,4 +87,8 @@ class RunConfig(CanonicalConfig):
         default=None, description="pixel (y, x) of the beam, as stored; found when not given"
     )
     rebin: PositiveInteger = Field(default=1, description="so many pixels along either axis become one")
+    bad_pixels: Literal["auto", "file", "off"] = Field(
+        default="auto",
+        description="leave out what is no data: found and the file's mask, only the mask, neither",
+    )
     console_level: LogLevel = Field(default="INFO", description="least important lines shown on the screen")

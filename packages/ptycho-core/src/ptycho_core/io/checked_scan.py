@@ -53,6 +53,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
+from ptycho_core.scan.screening import screen_pixels, wrapped_around
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
 
 __all__ = ["Draft", "admit", "warn_without_overlap"]
@@ -186,6 +187,7 @@ def require_possible(raw: RawScan, options: ReadOptions) -> None:
     for key, choices in (
         ("measurement", ("auto", "amplitude", "counts")),
         ("dc", ("auto", "center", "corner")),
+        ("bad_pixels", ("auto", "file", "off")),
     ):
         if getattr(options, key) not in choices:
             raise ConfigError(f"`{key}` is {getattr(options, key)!r}. Expected one of {', '.join(choices)}.")
@@ -261,7 +263,7 @@ def take_mask(draft: Draft) -> Draft:
     Raises:
         DataError: it has another shape, or leaves no pixel.
     """
-    if draft.raw.bad_pixels is None:
+    if draft.raw.bad_pixels is None or draft.options.bad_pixels == "off":
         return draft
     bad = arrange_mask(
         np.asarray(draft.raw.bad_pixels), draft.frames.shape, moved=draft.frame_axis_was_last, name=draft.name
@@ -465,6 +467,8 @@ def read_all_frames(draft: Draft) -> Draft:
     )
     if checksum is not None:
         checksum.verify()
+    if draft.options.bad_pixels == "auto":
+        draft, frames, survey = leave_out_bad_pixels(draft, frames, survey)
     require_sound_frames(survey, draft.name, frames.size)
     if declared is not None:
         reason = declared[1]
@@ -479,6 +483,40 @@ def read_all_frames(draft: Draft) -> Draft:
     )
     dark = int(np.count_nonzero(survey.counts_per_frame == 0))
     return draft.noting(f"{dark} of {frames.shape[0]} frames hold no counts.") if dark else draft
+
+
+def leave_out_bad_pixels(
+    draft: Draft, frames: np.ndarray | LazyFrames, survey: FrameSurvey
+) -> tuple[Draft, np.ndarray | LazyFrames, FrameSurvey]:
+    """Unwrap counts that went past a signed type, and join what is not data to the bad pixels, and warn.
+
+    Only where something is found are the frames read again, for sums that leave it out.
+    """
+    bad = draft.bad_pixels
+    if isinstance(frames, np.ndarray) and wrapped_around(survey, frames.dtype):
+        unsigned = np.dtype(f"{frames.dtype.byteorder}u{frames.dtype.itemsize}")
+        warn(
+            f"{draft.name}: {survey.n_negative} negative values go on from the largest {frames.dtype}; they "
+            f"wrapped around and are read as {unsigned}. `--bad-pixels off` leaves them as stored.",
+            finding="DATA-001",
+        )
+        frames = frames.view(unsigned)
+        survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
+    found = screen_pixels(
+        survey, frames.dtype, known=bad if bad is None or bad.ndim == 2 else bad.all(axis=0)
+    )
+    if not found:
+        return draft, frames, survey
+    pixels = np.logical_or.reduce(list(found.values()))
+    said = "; ".join(f"{np.count_nonzero(mask)} {reason}" for reason, mask in found.items())
+    warn(
+        f"{draft.name}: {np.count_nonzero(pixels)} pixels are left out as bad: {said}. `--bad-pixels off` "
+        "keeps them.",
+        finding="DATA-001",
+    )
+    bad = pixels if bad is None else bad | pixels
+    survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
+    return draft.noting(f"{np.count_nonzero(pixels)} bad pixels: {said}.", bad_pixels=bad), frames, survey
 
 
 def find_zero_frequency(draft: Draft) -> Draft:

@@ -47,6 +47,7 @@ def open_scan(
     crop_px: int | None = None,
     beam_center_px: tuple[int, ...] | None = None,
     rebin: int = 1,
+    bad_pixels: Literal["auto", "file", "off"] = "auto",
 ) -> Scan:
     """Open a scan and check it once.
 
@@ -69,6 +70,8 @@ def open_scan(
         crop_px: side of the square that is kept around the beam, in pixels as stored.
         beam_center_px: (y, x) pixel of the beam, as stored; found when None.
         rebin: so many pixels along either axis become one.
+        bad_pixels: "auto" leaves out what is not data beside the file's own mask; "file" only the mask;
+            "off" neither.
 
     Returns:
         The scan, its frames memory-mapped or read in blocks. `Scan.notes` says what was decided.
@@ -102,6 +105,7 @@ def open_scan(
         crop_px=crop_px,
         beam_center_px=beam_center_px,
         rebin=rebin,
+        bad_pixels=bad_pixels,
     )
     return read_scan(source, options)
 

@@ -35,6 +35,8 @@ class ReadOptions:
         crop_px: side of the square that is kept around the beam, in pixels as stored.
         beam_center_px: (y, x) pixel of the beam, as stored; found when None.
         rebin: so many pixels along either axis become one.
+        bad_pixels: "auto" leaves out what is not data beside the file's own mask; "file" only the mask;
+            "off" neither.
     """
 
     measurement: Literal["auto", "amplitude", "counts"] = "auto"
@@ -56,6 +58,7 @@ class ReadOptions:
     crop_px: int | None = None
     beam_center_px: tuple[int, ...] | None = None
     rebin: int = 1
+    bad_pixels: Literal["auto", "file", "off"] = "auto"
 
     @property
     def changes_frames(self) -> bool:

@@ -36,6 +36,9 @@ class FrameSurvey:
         nan_always, nan_ever: (N, N) pixels that are NaN in all, in some frames; as stored, None without NaN.
         counts_sum: (N, N) sum of the counts over the frames, as stored.
         counts_per_frame: (M,) counts of each frame.
+        pixel_minimum, pixel_maximum, pixel_sum, pixel_squares: (N, N) extremes, sum and sum of squares of the
+            stored values of each pixel, negative ones included.
+        pixel_negatives, pixel_at_limit: (N, N) how often it was below zero, at the integer type's limit.
     """
 
     minimum: float
@@ -50,6 +53,12 @@ class FrameSurvey:
     nan_ever: np.ndarray | None
     counts_sum: Float64[np.ndarray, "n n"]
     counts_per_frame: Float64[np.ndarray, " frame"]
+    pixel_minimum: Float64[np.ndarray, "n n"]
+    pixel_maximum: Float64[np.ndarray, "n n"]
+    pixel_sum: Float64[np.ndarray, "n n"]
+    pixel_squares: Float64[np.ndarray, "n n"]
+    pixel_negatives: np.ndarray
+    pixel_at_limit: np.ndarray
 
 
 def frame_chunks(n_frames: int, bytes_per_frame: int) -> Iterator[slice]:
@@ -113,6 +122,12 @@ class _Collector:
         self.nan_count: np.ndarray | None = None
         self.counts_sum = np.zeros(frames.shape[1:])
         self.counts_per_frame = np.zeros(frames.shape[0])
+        self.limit = float(np.iinfo(frames.dtype).max) if frames.dtype.kind in "iu" else np.inf
+        self.pixel_minimum = np.full(frames.shape[1:], np.inf)
+        self.pixel_maximum = np.full(frames.shape[1:], -np.inf)
+        self.pixel_sum, self.pixel_squares = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
+        self.pixel_negatives = np.zeros(frames.shape[1:], dtype=np.int64)
+        self.pixel_at_limit = np.zeros(frames.shape[1:], dtype=np.int64)
 
     def add(self, chunk: slice, stored: np.ndarray) -> None:
         values = self._readable(chunk, stored)
@@ -125,10 +140,23 @@ class _Collector:
             self.integral = False
             if self.undecided:
                 self._take_for_amplitude(before=chunk.start)
+        self._note_pixels(values, low, high)
         if low < 0:
             self.n_negative += int(np.count_nonzero(values < 0))
             np.maximum(values, 0, out=values)
         self._sum(chunk, values)
+
+    def _note_pixels(self, values: np.ndarray, low: float, high: float) -> None:
+        """Keep the extremes and sums of every pixel."""
+        np.minimum(self.pixel_minimum, values.min(axis=0), out=self.pixel_minimum)
+        np.maximum(self.pixel_maximum, values.max(axis=0), out=self.pixel_maximum)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.pixel_sum += values.sum(axis=0, dtype=np.float64)
+            self.pixel_squares += np.einsum("kij,kij->ij", values, values, dtype=np.float64)
+        if low < 0:
+            self.pixel_negatives += (values < 0).sum(axis=0)
+        if high >= self.limit:
+            self.pixel_at_limit += (values >= self.limit).sum(axis=0)
 
     def _readable(self, chunk: slice, stored: np.ndarray) -> np.ndarray:
         """Copy the chunk into aligned native floats, bad pixels set to 0."""
@@ -187,4 +215,10 @@ class _Collector:
             nan_ever=None if self.nan_count is None else self.nan_count > 0,
             counts_sum=self.counts_sum,
             counts_per_frame=self.counts_per_frame,
+            pixel_minimum=self.pixel_minimum,
+            pixel_maximum=self.pixel_maximum,
+            pixel_sum=self.pixel_sum,
+            pixel_squares=self.pixel_squares,
+            pixel_negatives=self.pixel_negatives,
+            pixel_at_limit=self.pixel_at_limit,
         )
