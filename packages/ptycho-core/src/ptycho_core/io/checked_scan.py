@@ -503,7 +503,7 @@ def leave_out_bad_pixels(
         frames = frames.view(unsigned)
         survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
     found = screen_pixels(
-        survey, frames.dtype, known=bad if bad is None or bad.ndim == 2 else bad.all(axis=0)
+        survey, frames.dtype, known=bad if bad is None or bad.ndim == 2 else np.asarray(bad.all(axis=0))
     )
     if not found:
         return draft, frames, survey
