@@ -288,7 +288,7 @@ def test_every_field_describes_itself_without_a_full_stop() -> None:
     [kind for kind in CONTRACT if kind is not PyTorchExecutionConfig],
     ids=lambda kind: kind.__name__,
 )
-def test_a_model_that_nobody_touched_holds_its_defaults(model_class: type[Config]) -> None:
+def test_an_untouched_model_holds_its_defaults(model_class: type[Config]) -> None:
     required = {
         name: Path("x") for name, (default, _) in CONTRACT[model_class].items() if default is REQUIRED
     }

@@ -243,7 +243,7 @@ def test_the_hardware_is_asked_before_an_explicit_gpu_is_refused(cuda, accelerat
 
 @POLICY
 @pytest.mark.parametrize("accelerator", ["cpu", "mps", "auto"])
-def test_nobody_is_asked_where_no_gpu_was_asked_for(cuda, accelerator: str) -> None:
+def test_the_hardware_is_not_asked_where_no_gpu_was_asked_for(cuda, accelerator: str) -> None:
     hardware.refuse_absent_gpu(accelerator)
     assert cuda.questions == 0
 
@@ -287,7 +287,7 @@ def test_other_accelerators_are_not_judged_by_cuda(accelerator: str) -> None:
 
 @POLICY
 @pytest.mark.parametrize("model_class", [SolverExecutionConfig, TensorFlowExecutionConfig])
-def test_the_other_execution_configs_keep_auto_and_ask_nobody(cuda, model_class) -> None:
+def test_the_other_execution_configs_keep_auto_and_ask_no_hardware(cuda, model_class) -> None:
     assert model_class().accelerator == "auto"
     assert cuda.questions == 0
 
@@ -302,7 +302,7 @@ def test_an_accelerator_out_of_the_list_is_refused(model_class, accelerator) -> 
 
 
 @pytest.mark.finding("CONFIG-LOGGER-001")
-def test_metrics_go_to_csv_unless_somebody_chooses() -> None:
+def test_metrics_go_to_csv_where_no_logger_is_chosen() -> None:
     assert PyTorchExecutionConfig(accelerator="cpu").logger_backend == "csv"
     assert TensorFlowExecutionConfig().logger_backend == "csv"
     assert PyTorchExecutionConfig(accelerator="cpu", logger_backend="none").logger_backend is None  # pyright: ignore[reportArgumentType]

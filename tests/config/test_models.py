@@ -77,7 +77,7 @@ def test_a_valid_config_survives_yaml_json_and_pickle(
 
 @pytest.mark.parametrize("model_class", ALL, ids=lambda kind: kind.__name__)
 @given(data=st.data())
-def test_leaving_out_what_nobody_chose_loses_nothing(
+def test_leaving_out_what_was_not_chosen_loses_nothing(
     settings_of, hardware_of_a_property, model_class, data
 ) -> None:
     hardware = hardware_of_a_property
@@ -156,7 +156,7 @@ def test_the_inner_model_can_be_assigned_after_construction() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["cnn", "ffno", "fno", "fno_vanilla", "neuralop_uno"])
-def test_input_and_overlap_follow_the_architecture_until_somebody_chooses(architecture: str) -> None:
+def test_input_and_overlap_follow_the_architecture_unless_chosen(architecture: str) -> None:
     config = ModelConfig(architecture=architecture)  # pyright: ignore[reportArgumentType]
     assert (config.input_channels, config.overlap_constraint) == ("amplitude", "group")
     config.architecture = "unet"

@@ -179,7 +179,7 @@ def test_other_variables_and_empty_ones_are_left_alone() -> None:
     assert load(SolverConfig, env=env).config.model_fields_set == set()
 
 
-def test_nothing_given_means_nobody_chose() -> None:
+def test_nothing_given_means_nothing_chosen() -> None:
     loaded = load(TrainingConfig)
     assert loaded.config == TrainingConfig()
     assert loaded.config.model_fields_set == set()

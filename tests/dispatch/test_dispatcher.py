@@ -92,7 +92,7 @@ def test_tensorflow_gets_no_pytorch_execution(recorder: Recorder) -> None:
     assert results["backend"] == "tensorflow"
 
 
-def test_a_backend_that_nobody_registered_is_a_value_error_with_the_choices(recorder: Recorder) -> None:
+def test_an_unregistered_backend_is_a_value_error_with_the_choices(recorder: Recorder) -> None:
     with pytest.raises(ValueError, match="choose one of jax"):
         run_cdi_example_with_backend("scan", None, TrainingConfig(), runners={"jax": recorder.run})
     assert recorder.calls == []

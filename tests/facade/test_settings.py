@@ -28,7 +28,7 @@ def settled(*, counts: bool = True, environment: dict[str, str] | None = None, *
     return _settings.training_settings(config, LOG, counts=counts, environment=environment or {})
 
 
-def test_the_client_s_defaults_are_nobody_s_choice_and_ours_hold() -> None:
+def test_the_client_s_defaults_are_no_choice_and_ours_hold() -> None:
     config = settled(nll_weight=1.0, mae_weight=0.0, nphotons=1e6, output_dir=Path(), train_data_file=Path())
     assert config.model_fields_set == {"model", "nepochs", "max_time", "seed"}
     assert config.model.model_fields_set == {"N"}
@@ -117,7 +117,7 @@ def test_choices_of_the_torch_side_arrive() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:POLICY-001:UserWarning")
-def test_cuda_is_a_default_that_nobody_chose_and_one_device_is_used(caplog) -> None:
+def test_cuda_as_the_client_s_default_is_no_choice_and_one_device_is_used(caplog) -> None:
     execution = config_bridge.execution_config(TorchTrainingConfig(n_devices=4), LOG)
     assert execution.resolution is not None
     assert execution.resolution.requested == "auto"

@@ -102,7 +102,7 @@ def test_without_a_test_scan_its_twin_in_training_ranks_and_that_is_said(scan: S
     assert said == []
 
 
-def test_no_checkpoints_where_nobody_wants_them(scan: Scan, tmp_path: Path) -> None:
+def test_no_checkpoints_where_they_are_switched_off(scan: Scan, tmp_path: Path) -> None:
     _, said = train(scan, tmp_path, enable_checkpointing=False)
     assert said == []
     assert list(tmp_path.iterdir()) == []

@@ -128,14 +128,14 @@ def test_every_optimiser_learns_and_is_stored(scan: Scan, optimizer: str) -> Non
     assert trained.training.optimizer == optimizer
 
 
-def test_where_nobody_chose_an_optimiser_it_is_adamw_and_stays_so(scan: Scan) -> None:
+def test_with_no_optimiser_chosen_it_is_adamw_and_stays_so(scan: Scan) -> None:
     first = train(scan, nepochs=1)
     assert first.training.optimizer == "adamw"
     second = get_backend("pytorch").train(scan, TrainingConfig(nepochs=2), CPU, start=first)
     assert second.training.optimizer == "adamw"
 
 
-def test_what_the_execution_says_wins_where_somebody_said_it(scan: Scan) -> None:
+def test_what_the_execution_settings_say_wins(scan: Scan) -> None:
     frames = Frames(scan)
     config = TrainingConfig(gradient_clip_val=2.0, gradient_clip_algorithm="value", scheduler="Exponential")
     silent = settled(config, CPU, frames)
@@ -147,7 +147,7 @@ def test_what_the_execution_says_wins_where_somebody_said_it(scan: Scan) -> None
     assert won.scheduler == "Default"
 
 
-def test_unet_has_a_rate_and_a_limit_of_its_own_where_nobody_chose() -> None:
+def test_unet_has_a_rate_and_a_limit_of_its_own_by_default() -> None:
     unet, cnn = TrainingConfig(), TrainingConfig(model=ModelConfig(architecture="cnn"))
     assert (learning_rate_of(unet, CPU), learning_rate_of(cnn, CPU)) == (2e-3, 1e-3)
     chosen = PyTorchExecutionConfig(accelerator="cpu", learning_rate=1e-3)
