@@ -20,6 +20,8 @@ def _values(schema: dict[str, Any]) -> SearchStrategy[Any]:
     """Draw a JSON value that a field's schema allows."""
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
+    if "examples" in schema:
+        return st.sampled_from(schema["examples"])
     if "const" in schema:
         return st.just(schema["const"])
     if "anyOf" in schema:

@@ -126,6 +126,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "position_bound": (10.0, "a number above 0"),
         "frame_intensity": (False, "true or false"),
         "probe_variations": (0, "a whole number from 0 to 4"),
+        "leave_out_frames": (True, "true or false"),
         "max_time": (None, "a duration such as 90s, 3m or 1h, or a number of seconds, or none"),
         "seed": (0, "a whole number from 0 to 4294967295"),
     },
@@ -160,6 +161,22 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "beam_center_px": (None, "two whole numbers, y and x, such as 512,530, or none"),
         "rebin": (1, "a whole number of 1 or more"),
         "bad_pixels": ("auto", "'auto', 'file' or 'off'"),
+        "mask": (None, "a path, or none"),
+        "mask_invert": (False, "true or false"),
+        "bad_frames": ("auto", "'auto' or 'off'"),
+        "frames": (
+            None,
+            "START:STOP or START:STOP:STEP, counted from 0 and without STOP, such as 0:500 or ::2, or none",
+        ),
+        "exclude_frames": (
+            None,
+            "frame numbers and ranges such as 3,17,40:45, or a text file or NPY file that holds them, or none",
+        ),
+        "region": (
+            None,
+            "Y0:Y1,X0:X1, in the unit of the positions; an end left out is open, such as 10:,:250, or none",
+        ),
+        "missing_positions": ("drop", "'drop' or 'interpolate'"),
         "console_level": ("INFO", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     },
     WatchConfig: {

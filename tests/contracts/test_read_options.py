@@ -57,9 +57,16 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
         "beam_center_px": (70, 60),
         "rebin": 2,
         "bad_pixels": "file",
+        "mask": "mask.npy",
+        "mask_invert": True,
+        "bad_frames": "off",
+        "frames": "0:100",
+        "exclude_frames": "3,5",
+        "region": "0:10,:50",
+        "missing_positions": "interpolate",
     }
     assert set(told) == set(DEFAULTS)
     options = read_options(RunConfig.model_validate(told))
     for name, value in told.items():
         held = getattr(options, name)
-        assert (str(held) if name.endswith("_file") else held) == value
+        assert (str(held) if name.endswith(("_file", "mask")) else held) == value

@@ -15,11 +15,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 __all__ = [
+    "SWITCH",
     "WHOLE",
     "Accepts",
     "Duration",
     "FilePath",
     "Fraction",
+    "FrameList",
+    "FrameRange",
     "Indices",
     "Integer",
     "LogLevel",
@@ -32,6 +35,7 @@ __all__ = [
     "PositiveInteger",
     "PositiveNumber",
     "ProperFraction",
+    "Region",
     "ScaleFactors",
     "Scheduler",
     "Seed",
@@ -53,6 +57,9 @@ _LONGEST_NAME = 255
 _UNIT_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(sec|min|s|m|h)")
 _DURATION = Accepts("a duration such as 90s, 3m or 1h, or a number of seconds")
+_RANGE = Accepts("START:STOP or START:STOP:STEP, counted from 0 and without STOP, such as 0:500 or ::2")
+_RANGE_TEXT = re.compile(r"-?\d*:-?\d*(:[1-9]\d*)?|-?\d*:-?\d*:")
+_REGION = Accepts("Y0:Y1,X0:X1, in the unit of the positions; an end left out is open, such as 10:,:250")
 _EXPONENT_OR_POINT = re.compile(r"[+-]?\d+(?:\.0*)?(?:[eE]\+?\d+)?")
 
 
@@ -122,6 +129,38 @@ def _usable_path(value: Path) -> Path:
     return value
 
 
+def _frame_range(value: str) -> str:
+    if len(value) > _LONGEST_NUMBER or not _RANGE_TEXT.fullmatch(value.replace(" ", "")):
+        raise ValueError(f"expected {_RANGE.text}")
+    return value.replace(" ", "")
+
+
+def _region(value: str) -> str:
+    """Check that it is two ranges of numbers."""
+    axes = [axis.split(":") for axis in value.split(",")]
+    ends = [end.strip() for axis in axes for end in axis]
+    try:
+        numbers = [float(end) for end in ends if end]
+    except ValueError:
+        numbers = [float("nan")]
+    if [len(axis) for axis in axes] != [2, 2] or any(number != number for number in numbers):
+        raise ValueError(f"expected {_REGION.text}")
+    return value
+
+
+def _frame_list(value: object) -> object:
+    """Read a list of numbers as the text that a flag would be."""
+    if isinstance(value, list | tuple) or hasattr(value, "tolist"):
+        values = value.tolist() if hasattr(value, "tolist") else value
+        return ",".join(str(number) for number in values)
+    return str(value) if isinstance(value, int | Path) and not isinstance(value, bool) else value
+
+
+def _switch(value: object) -> object:
+    """Read what YAML makes of the bare word `off`."""
+    return "off" if value is False else value
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -142,6 +181,8 @@ def _current_scheduler(value: object) -> object:
 
 WHOLE = BeforeValidator(_whole_number)
 """Makes an `int` read `1e6` and refuse true and false; stands after the bounds: `int, Field(ge=1), WHOLE`."""
+SWITCH = BeforeValidator(_switch)
+"""Makes a choice that has the word `off` read it from YAML, where the bare word is false."""
 _NUMBER = BeforeValidator(_number)
 
 Integer = Annotated[int, WHOLE]
@@ -169,6 +210,17 @@ Indices = Annotated[
     Accepts("frame numbers such as 0,5,9"),
 ]
 """Frame numbers, at least one."""
+FrameRange = Annotated[str, Field(examples=["0:500", "::2"]), AfterValidator(_frame_range), _RANGE]
+"""Some of the frames, as a slice of Python says it."""
+FrameList = Annotated[
+    str,
+    Field(min_length=1),
+    BeforeValidator(_frame_list),
+    Accepts("frame numbers and ranges such as 3,17,40:45, or a text file or NPY file that holds them"),
+]
+"""Frames by their numbers, or the file that lists them."""
+Region = Annotated[str, Field(examples=["10:,:250", "0:1,2:3.5"]), AfterValidator(_region), _REGION]
+"""A rectangle of positions."""
 PixelPlace = Annotated[
     tuple[NonNegativeInteger, ...],
     Field(min_length=2, max_length=2),

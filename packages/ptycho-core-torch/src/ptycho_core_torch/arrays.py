@@ -162,13 +162,10 @@ class TorchArrays:
             self.scale(part, (limit / modulus.clamp_(min=1e-9)).clamp_(max=1.0))
 
     def map_chunks(self, work: Callable[[slice], Result], n_items: int, pixels_per_item: int) -> list[Result]:
-        return self._pool.map(_without_gradients(work), n_items, pixels_per_item)
+        return self._pool.map(partial(_without_gradients, work), n_items, pixels_per_item)
 
 
-def _without_gradients(work: Callable[[slice], Result]) -> Callable[[slice], Result]:
+def _without_gradients(work: Callable[[slice], Result], chunk: slice) -> Result:
     # torch keeps this setting per thread, so every chunk has to say it again.
-    def quiet(chunk: slice) -> Result:
-        with torch.no_grad(), divergence_allowed():
-            return work(chunk)
-
-    return quiet
+    with torch.no_grad(), divergence_allowed():
+        return work(chunk)

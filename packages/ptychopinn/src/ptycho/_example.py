@@ -91,6 +91,7 @@ def _patches(result: Reconstruction) -> dict[str, np.ndarray]:
     """Return the object patch of every frame, (n, N, N, 1), and where it lies, (n, 1, 2, 1) in the order (x,
     y).
     """
-    pixels = np.floor(result.positions_on_canvas_px() + 0.5).astype(np.int64)
+    used = result.frames_used
+    pixels = np.floor(result.positions_on_canvas_px()[used] + 0.5).astype(np.int64)
     patches = cut_patches(result.object, pixels, result.frame_px).astype(np.complex64)[..., None]
-    return {"obj_tensor_full": patches, "global_offsets": result.positions_px[:, None, ::-1, None].copy()}
+    return {"obj_tensor_full": patches, "global_offsets": result.positions_px[used, None, ::-1, None].copy()}

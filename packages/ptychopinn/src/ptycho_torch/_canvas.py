@@ -19,7 +19,8 @@ def about_the_middle(result: Reconstruction) -> np.ndarray:
     Its sides are the span of the positions, rounded up, and a window more; its middle, between two pixels
     where a side is even, is the middle between the outermost positions.
     """
-    low, high = result.positions_px.min(axis=0), result.positions_px.max(axis=0)
+    used_px = result.positions_px[result.frames_used]
+    low, high = used_px.min(axis=0), used_px.max(axis=0)
     rows, columns = (math.ceil(span) + result.frame_px for span in (high - low).tolist())
     # Positions say where index N/2 lies, half a pixel after the middle of the window.
     first = (low + high - 1) / 2 - (np.array([rows, columns]) - 1) / 2

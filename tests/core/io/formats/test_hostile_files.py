@@ -78,6 +78,7 @@ def test_other_arrays_of_a_wrong_kind_are_refused(
 
 
 @pytest.mark.filterwarnings("ignore:FORMAT-001")  # with its flat fields the NXtomo has 32 frames of 32 x 32
+@pytest.mark.filterwarnings("ignore:DATA-001.* stored twice")  # which are all alike
 @pytest.mark.parametrize("name", ["cxi", "ptychodus_raw", "ptyd", "nexus", "raster", "matlab"])
 def test_any_key_may_be_missing(name: str, tmp_path: Path, writers: Any, original: Any) -> None:
     written = writers[name](tmp_path, original)

@@ -24,7 +24,7 @@ from ptycho_core.scan import estimated_probe
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]),) * 2)
 warnings.simplefilter("ignore")
-scan = open_scan(sys.argv[1], rebin=int(sys.argv[3]))
+scan = open_scan(sys.argv[1], rebin=int(sys.argv[3]), bad_frames="off")
 print(scan.n_frames, scan.frame_px, float(scan.counts([7])[0].sum()))
 """
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ptycho_config.models.base import CanonicalConfig
 from ptycho_config.values import (
+    SWITCH,
     FilePath,
+    FrameList,
+    FrameRange,
     LogLevel,
     Number,
     Orientation,
     PixelPlace,
     PositiveInteger,
     PositiveNumber,
+    Region,
     ScaleFactors,
 )
 
@@ -87,8 +91,25 @@ class RunConfig(CanonicalConfig):
         default=None, description="pixel (y, x) of the beam, as stored; found when not given"
     )
     rebin: PositiveInteger = Field(default=1, description="so many pixels along either axis become one")
-    bad_pixels: Literal["auto", "file", "off"] = Field(
+    bad_pixels: Annotated[Literal["auto", "file", "off"], SWITCH] = Field(
         default="auto",
         description="leave out what is no data: found and the file's mask, only the mask, neither",
+    )
+    mask: FilePath | None = Field(
+        default=None, description="file with the mask of bad pixels, FILE or FILE:KEY; 0 = good"
+    )
+    mask_invert: bool = Field(default=False, description="in the mask given, 0 = bad")
+    bad_frames: Annotated[Literal["auto", "off"], SWITCH] = Field(
+        default="auto", description="leave out frames that are empty, far too bright or dark, or not finite"
+    )
+    frames: FrameRange | None = Field(default=None, description="use only these frames of the file")
+    exclude_frames: FrameList | None = Field(
+        default=None, description="frames of the file to leave out: numbers, or a file that lists them"
+    )
+    region: Region | None = Field(
+        default=None, description="use only frames whose position lies in this rectangle"
+    )
+    missing_positions: Literal["drop", "interpolate"] = Field(
+        default="drop", description="what to do with frames whose position is missing"
     )
     console_level: LogLevel = Field(default="INFO", description="least important lines shown on the screen")

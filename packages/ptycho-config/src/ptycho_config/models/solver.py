@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from ptycho_config.models.base import CanonicalConfig
 from ptycho_config.values import (
+    SWITCH,
     WHOLE,
     Duration,
     PositiveInteger,
@@ -17,11 +18,6 @@ from ptycho_config.values import (
 )
 
 __all__ = ["SolverConfig"]
-
-
-def _switch(value: object) -> object:
-    """Read what YAML makes of the bare word `off`."""
-    return "off" if value is False else value
 
 
 class SolverConfig(CanonicalConfig):
@@ -38,7 +34,7 @@ class SolverConfig(CanonicalConfig):
     probe_search: bool = Field(
         default=True, description="look for a better start probe before the reconstruction"
     )
-    background: Annotated[Literal["auto", "off"], BeforeValidator(_switch)] = Field(
+    background: Annotated[Literal["auto", "off"], SWITCH] = Field(
         default="auto", description="estimate a flat background from the corners of the detector"
     )
     refine_background: bool = Field(
@@ -70,6 +66,9 @@ class SolverConfig(CanonicalConfig):
     probe_variations: Annotated[int, Field(ge=0, le=4), WHOLE] = Field(
         default=0,
         description="OPR modes: orthogonal functions that each frame adds to the probe, 0 to 4",
+    )
+    leave_out_frames: bool = Field(
+        default=True, description="leave out frames that the first level explains far worse than all others"
     )
     max_time: Duration | None = Field(
         default=None, description="stop after this wall-clock time: 90s, 3m, 1h or seconds"

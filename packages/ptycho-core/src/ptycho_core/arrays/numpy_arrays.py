@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import scipy.fft
@@ -137,16 +138,13 @@ class NumpyArrays:
             part[excess] *= np.float32(limit) / modulus[excess]
 
     def map_chunks(self, work: Callable[[slice], Result], n_items: int, pixels_per_item: int) -> list[Result]:
-        return self._pool.map(_quiet(work), n_items, pixels_per_item)
+        return self._pool.map(partial(_quietly, work), n_items, pixels_per_item)
 
 
-def _quiet(work: Callable[[slice], Result]) -> Callable[[slice], Result]:
+def _quietly(work: Callable[[slice], Result], chunk: slice) -> Result:
     # NumPy keeps this setting per thread, so every chunk has to say it again.
-    def quiet(chunk: slice) -> Result:
-        with divergence_allowed():
-            return work(chunk)
-
-    return quiet
+    with divergence_allowed():
+        return work(chunk)
 
 
 def divergence_allowed() -> np.errstate:

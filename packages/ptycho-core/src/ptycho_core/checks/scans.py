@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def scans_are_checked_at_the_door() -> Evidence:
         "amplitude": "float32, sqrt of counts, centred",
         "positions": "float64, pixels",
         "refused": ", ".join(_refusals(counts, root)),
+        "left out": ", ".join(_left_out(counts, root)),
     }
 
 
@@ -59,21 +61,38 @@ def _open(frames: np.ndarray, **more: Any) -> Scan:
 
 
 def _refusals(counts: np.ndarray, root: np.ndarray) -> list[str]:
-    lost = samples.positions_px()
-    lost[4] = np.nan
-    bright = root.copy()
-    bright[2, 3, 3] = np.inf
     attempts = {
         "positions in metres": lambda: _open(counts, positions_px=1e-9 * samples.positions_px()),
-        "positions that are NaN": lambda: _open(counts, positions_px=lost),
+        "positions that are all NaN": lambda: _open(counts, positions_px=np.nan * samples.positions_px()),
         "complex diffraction": lambda: _open(counts.astype(np.complex64)),
-        "infinite values": lambda: _open(bright),
+        "frames that are infinite everywhere": lambda: _open(np.full_like(root, np.inf)),
         "negative amplitudes": lambda: _open(-root, measurement="amplitude"),
         "frames without any light": lambda: _open(np.zeros_like(counts)),
         "pickled arrays": _open_a_pickle,
     }
     for what, attempt in attempts.items():
         refused(FINDING, DataError, what, attempt)
+    return list(attempts)
+
+
+def _left_out(counts: np.ndarray, root: np.ndarray) -> list[str]:
+    """See that single frames and pixels that are no data are left out, with a warning, and the rest is read."""
+    lost = samples.positions_px()
+    lost[4] = np.nan
+    struck = root.copy()
+    struck[2, 3, 3] = np.inf
+    attempts = {
+        "a frame without a position": lambda: _open(counts, positions_px=lost),
+        "an infinite value": lambda: _open(struck),
+    }
+    for what, attempt in attempts.items():
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            scan = attempt()
+        told = any(getattr(warning.message, "finding", None) == FINDING for warning in heard)
+        demand(told, FINDING, f"{what} brought no warning", "a warning that names it")
+        without = scan.n_frames == len(counts) - 1 if "position" in what else scan.bad_pixels is not None
+        demand(without, FINDING, f"{what} is still there", "left out")
     return list(attempts)
 
 

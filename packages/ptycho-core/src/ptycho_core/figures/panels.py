@@ -204,10 +204,14 @@ def draw_positions(
 ) -> None:
     """Show one value per scan position at the place where the probe stood; frames without a value are hollow.
 
+    Those that stand nowhere, or far outside of all others, are not shown.
+
     Args:
         positions_px: (M, 2), (y, x).
         n_path: draw the path of the probe through the first so many positions.
     """
+    shown = _near_the_scan(positions_px, np.isfinite(values))
+    positions_px, values = positions_px[shown], values[shown]
     y, x = positions_px[:, 0], positions_px[:, 1]
     known = np.isfinite(values)
     size = float(np.clip(9000.0 / max(len(y), 1), 0.6, 42.0))
@@ -257,3 +261,16 @@ def draw_sentence(axes: Axes, sentence: str) -> None:
         color=INK,
         wrap=True,
     )
+
+
+def _near_the_scan(positions_px: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Mark the positions of frames with a value, and of others within half the scan's width of them."""
+    finite = np.isfinite(positions_px).all(axis=1)
+    known = known & finite
+    if not known.any():
+        return finite
+    low, high = positions_px[known].min(axis=0), positions_px[known].max(axis=0)
+    around = (high - low).max() / 2
+    with np.errstate(invalid="ignore"):
+        near = ((positions_px >= low - around) & (positions_px <= high + around)).all(axis=1)
+    return known | (finite & near)

@@ -29,8 +29,10 @@ def write_positions(reconstruction: DrawnResult, path: str | Path) -> Path:
 
 def draw_corrections(reconstruction: DrawnResult) -> Figure:
     """Draw the corrections of the positions, all in all and without the strain of the whole scan."""
-    moved = reconstruction.position_corrections_px()
-    given = reconstruction.positions_px - moved
+    used = np.isfinite(reconstruction.residual_per_frame)
+    used &= np.isfinite(reconstruction.positions_px).all(axis=1)
+    moved = reconstruction.position_corrections_px()[used]
+    given = reconstruction.positions_px[used] - moved
     centred = given - given.mean(axis=0)
     strain = np.linalg.lstsq(centred, moved, rcond=None)[0].T
     alone = moved - centred @ strain.T

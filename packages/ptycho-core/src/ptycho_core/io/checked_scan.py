@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +14,13 @@ from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.files import expanded
+from ptycho_core.io.draft import Draft
 from ptycho_core.io.formats.reading import read_probe
 from ptycho_core.io.frame_values import (
     LARGEST_EXTENT_IN_METRES,
     contiguous,
     find_dc,
     measurement_reason,
-    nan_pixels,
     require_sound_frames,
     require_sound_positions,
     sound_probe,
@@ -40,11 +40,19 @@ from ptycho_core.io.geometry import (
 )
 from ptycho_core.io.layout import (
     arrange_frames,
-    arrange_mask,
     arrange_positions,
     arrange_probe,
     axis_assumption,
     require_usable_side,
+)
+from ptycho_core.io.left_out import (
+    choose_frames,
+    leave_out_bad_frames,
+    leave_out_bad_pixels,
+    leave_out_lonely_frames,
+    mark_nan_as_bad,
+    take_mask,
+    warn_of_a_large_mask,
 )
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
@@ -53,66 +61,11 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
-from ptycho_core.scan.screening import screen_pixels, wrapped_around
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
 
 __all__ = ["Draft", "admit", "warn_without_overlap"]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Draft:
-    """A scan in the making: what was offered, what was asked for, and what the steps have decided so far.
-
-    Attributes:
-        raw: what the file says, after what was asked for went before it.
-        frames: frame axis first; cropped, rebinned and turned where that was asked for.
-        positions: (M, 2) (y, x), one for each frame; first as stored, then in object pixels.
-        frame_axis_was_last: the file had the frame axis last, and a mask for each frame has it there too.
-        bad_pixels: (N, N) or (M, N, N), True = bad, zero frequency where it is in `frames`; None = all good.
-        probe: None where it has to be estimated.
-        position_scale: object pixels in one unit of the positions as stored.
-        survey: what the one reading of all frames found.
-        notes: one sentence for each decision, in their order.
-    """
-
-    raw: RawScan
-    options: ReadOptions
-    frames: np.ndarray | LazyFrames
-    positions: Float64[np.ndarray, "frame 2"]
-    frame_axis_was_last: bool
-    notes: tuple[str, ...]
-    bad_pixels: np.ndarray | None = None
-    probe: np.ndarray | None = None
-    pixel_size_m: float | None = None
-    position_scale: float = 1.0
-    survey: FrameSurvey | None = None
-    dc: Literal["center", "corner"] = "center"
-
-    @property
-    def name(self) -> str:
-        return self.raw.name
-
-    @property
-    def frame_px(self) -> int:
-        return self.frames.shape[-1]
-
-    @property
-    def declared_measurement(self) -> tuple[Literal["amplitude", "counts"], str] | None:
-        """What the file says its values are, and why we think so; None where something else was asked for."""
-        return self.raw.declared_measurement if self.options.measurement == "auto" else None
-
-    @property
-    def seen(self) -> FrameSurvey:
-        """What the reading of all frames found, for the steps behind it."""
-        if self.survey is None:
-            raise RuntimeError("the frames have not been read yet")
-        return self.survey
-
-    def noting(self, *sentences: str, **decided: Any) -> Draft:  # Any: fields of several types
-        """Return the draft with these fields changed, and why."""
-        return replace(self, notes=(*self.notes, *sentences), **decided)
 
 
 def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
@@ -129,14 +82,19 @@ def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
     require_possible(raw, options)
     draft = pair_frames_with_positions(raw, options)
     draft = take_mask(draft)
+    draft = choose_frames(draft)
     draft = change_geometry(draft)
     require_usable_side(draft.frames.shape, draft.name)
     draft = find_object_pixel(draft)
     draft = place_positions(draft)
     draft = take_probe(draft)
     draft = read_all_frames(draft)
+    draft = leave_out_bad_pixels(draft)
+    draft = leave_out_bad_frames(draft)
+    draft = judge_values(draft)
     draft = find_zero_frequency(draft)
     draft = mark_nan_as_bad(draft)
+    draft = warn_of_a_large_mask(draft)
     scan = build_scan(draft)
     if draft.probe is None:
         scan = estimate_missing_probe(scan, draft.seen)
@@ -175,9 +133,6 @@ def _in_the_unit_asked_for(raw: RawScan, unit: str) -> RawScan:
     return replace(raw, position_unit_m=factor, position_unit_open=False)
 
 
-_CHOICES = {"measurement": ("auto", "amplitude", "counts"), "dc": ("auto", "center", "corner")}
-
-
 def require_possible(raw: RawScan, options: ReadOptions) -> None:
     """Refuse choices that do not exist, and quantities that are not positive.
 
@@ -188,6 +143,8 @@ def require_possible(raw: RawScan, options: ReadOptions) -> None:
         ("measurement", ("auto", "amplitude", "counts")),
         ("dc", ("auto", "center", "corner")),
         ("bad_pixels", ("auto", "file", "off")),
+        ("bad_frames", ("auto", "off")),
+        ("missing_positions", ("drop", "interpolate")),
     ):
         if getattr(options, key) not in choices:
             raise ConfigError(f"`{key}` is {getattr(options, key)!r}. Expected one of {', '.join(choices)}.")
@@ -240,6 +197,8 @@ def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
         draft = draft.noting(f"FORMAT-001: {assumed}.")
     n_frames = arranged.frames.shape[0]
     surplus = positions.shape[0] - n_frames
+    if surplus < 0:
+        draft = draft_without_surplus_frames(draft, n_positions=positions.shape[0])
     if surplus > 0:
         warn(
             f"{name}: {n_frames} frames but {positions.shape[0]} positions; the last {surplus} are dropped.",
@@ -252,29 +211,23 @@ def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
     return draft
 
 
+def draft_without_surplus_frames(draft: Draft, *, n_positions: int) -> Draft:
+    """Leave out the frames behind the last position, with a warning."""
+    n_frames = draft.frames.shape[0]
+    message = f"{n_frames} frames but {n_positions} positions; the last {n_frames - n_positions} frames"
+    warn(
+        f"{draft.name}: {message} are left out. Where others are too many, say `--exclude-frames`.",
+        finding="DATA-001",
+    )
+    padded = np.full((n_frames, 2), np.nan)
+    padded[:n_positions] = draft.positions
+    draft = replace(draft.with_verified_frames(), positions=padded)
+    return draft.keeping(np.arange(n_frames) < n_positions).noting(f"{message} were left out.")
+
+
 def warn_of_the_frame_axis(assumed: str, name: str) -> None:
     """Announce which axis was taken for the frame axis (FORMAT-001)."""
     warn(f"{name}: {assumed}. Store them as (frames, N, N) to have it in writing.", finding="FORMAT-001")
-
-
-def take_mask(draft: Draft) -> Draft:
-    """Arrange the mask of bad pixels as the frames were.
-
-    Raises:
-        DataError: it has another shape, or leaves no pixel.
-    """
-    if draft.raw.bad_pixels is None or draft.options.bad_pixels == "off":
-        return draft
-    bad = arrange_mask(
-        np.asarray(draft.raw.bad_pixels), draft.frames.shape, moved=draft.frame_axis_was_last, name=draft.name
-    )
-    if bad.all():
-        raise DataError(
-            f"{draft.name}: every pixel is marked bad. `bad_pixels` is True where a pixel is bad, `mask` "
-            "where it is good; is it the other way round?",
-            finding="DATA-001",
-        )
-    return replace(draft, bad_pixels=bad)
 
 
 # Geometry: crop, rebin, turn; mask, probe, lengths and positions follow
@@ -298,17 +251,14 @@ def change_geometry(draft: Draft) -> Draft:
         amplitude=_values_are_amplitude(draft),
         name=draft.name,
     )
-    if raw.checksum is not None:  # it is of the values as stored
-        for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
-            raw.checksum.update(np.asarray(frames[chunk]))
-        raw.checksum.verify()
+    draft = draft.with_verified_frames()
     square = full[0] if full[0] == full[1] else None
     draft = _lengths_follow(draft.noting(*notes), change, square)
     if probe is not None and square is not None:
         probe = changed_probe(arrange_probe(probe, probe.shape[-1], draft.name), change, full_px=square)
     return replace(
         draft,
-        raw=replace(draft.raw, checksum=None, declared_dc="center", patch_truth=None),
+        raw=replace(draft.raw, declared_dc="center", patch_truth=None),
         frames=lazily(frames).then(change),
         bad_pixels=None if bad is None else changed_mask(bad, change),
         probe=probe,
@@ -391,10 +341,12 @@ def place_positions(draft: Draft) -> Draft:
     Raises:
         DataError: they are lengths and the object's pixel is not known, or no positions of a scan.
     """
-    raw, positions, pixel_size_m = draft.raw, draft.positions, draft.pixel_size_m
+    raw, pixel_size_m = draft.raw, draft.pixel_size_m
+    used = draft.frame_numbers
+    positions = draft.positions if draft.all_positions is None else draft.all_positions
     unit_m, scale = raw.position_unit_m, draft.position_scale
-    if unit_m is None and raw.position_unit_open and pixel_size_m is not None and len(positions) > 1:
-        extent = float(np.max(np.ptp(positions, axis=0)))
+    if unit_m is None and raw.position_unit_open and pixel_size_m is not None and len(draft.positions) > 1:
+        extent = float(np.max(np.ptp(draft.positions, axis=0)))
         if 0 < extent < LARGEST_EXTENT_IN_METRES:
             draft = draft.noting(f"The positions span {extent:.3g} and are taken for metres.")
             unit_m = 1.0
@@ -410,13 +362,25 @@ def place_positions(draft: Draft) -> Draft:
         draft = draft.noting(f"The positions were turned ({turn}).")
     positions, said = _scaled_and_turned(positions, draft.options)
     draft = draft.noting(*said)
-    require_sound_positions(positions, draft.frame_px, draft.name)
     if raw.position_convention == "center":
-        positions = positions + 0.5
         draft = draft.noting(
             "Positions counted pixel centres; half a pixel was added so that index N/2 sits on them."
         )
-    return replace(draft, positions=on_grid(positions), position_scale=scale)
+    half = 0.5 if raw.position_convention == "center" else 0.0
+    draft = replace(
+        draft,
+        positions=positions if used is None else positions[used],
+        all_positions=None if used is None else positions,
+        position_scale=scale,
+    )
+    draft = leave_out_lonely_frames(draft)
+    require_sound_positions(draft.positions, draft.frame_px, draft.name)
+    everywhere = draft.all_positions
+    return replace(
+        draft,
+        positions=on_grid(draft.positions + half),
+        all_positions=None if everywhere is None else on_grid(everywhere + half),
+    )
 
 
 def _scaled_and_turned(
@@ -452,10 +416,10 @@ def take_probe(draft: Draft) -> Draft:
 
 
 def read_all_frames(draft: Draft) -> Draft:
-    """Read all frames once: check their checksum and their values, and decide what they are.
+    """Read all frames once, and check their checksum.
 
     Raises:
-        DataError: damaged, infinite, dark, too large, or no amplitudes.
+        DataError: they are damaged.
     """
     frames, checksum = contiguous(draft.frames, draft.raw.checksum)
     asked, declared = draft.options.measurement, draft.declared_measurement
@@ -467,56 +431,26 @@ def read_all_frames(draft: Draft) -> Draft:
     )
     if checksum is not None:
         checksum.verify()
-    if draft.options.bad_pixels == "auto":
-        draft, frames, survey = leave_out_bad_pixels(draft, frames, survey)
-    require_sound_frames(survey, draft.name, frames.size)
+    return replace(draft, frames=frames, survey=survey)
+
+
+def judge_values(draft: Draft) -> Draft:
+    """Refuse values that are none of a detector's, and note what the others are.
+
+    Raises:
+        DataError: infinite, dark, too large, or no amplitudes.
+    """
+    frames, survey, declared = draft.frames, draft.seen, draft.declared_measurement
+    require_sound_frames(survey, draft.name, frames.size, infinite=draft.options.bad_pixels != "auto")
     if declared is not None:
         reason = declared[1]
-    elif asked != "auto":
+    elif draft.options.measurement != "auto":
         reason = "that is what was asked for"
     else:
         reason = measurement_reason(frames, survey)
-    draft = draft.noting(
-        f"DATA-001: the values are taken for {survey.measurement}, because {reason}.",
-        frames=frames,
-        survey=survey,
-    )
+    draft = draft.noting(f"DATA-001: the values are taken for {survey.measurement}, because {reason}.")
     dark = int(np.count_nonzero(survey.counts_per_frame == 0))
     return draft.noting(f"{dark} of {frames.shape[0]} frames hold no counts.") if dark else draft
-
-
-def leave_out_bad_pixels(
-    draft: Draft, frames: np.ndarray | LazyFrames, survey: FrameSurvey
-) -> tuple[Draft, np.ndarray | LazyFrames, FrameSurvey]:
-    """Unwrap counts that went past a signed type, and join what is not data to the bad pixels, and warn.
-
-    Only where something is found are the frames read again, for sums that leave it out.
-    """
-    bad = draft.bad_pixels
-    if isinstance(frames, np.ndarray) and wrapped_around(survey, frames.dtype):
-        unsigned = np.dtype(f"{frames.dtype.byteorder}u{frames.dtype.itemsize}")
-        warn(
-            f"{draft.name}: {survey.n_negative} negative values go on from the largest {frames.dtype}; they "
-            f"wrapped around and are read as {unsigned}. `--bad-pixels off` leaves them as stored.",
-            finding="DATA-001",
-        )
-        frames = frames.view(unsigned)
-        survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
-    found = screen_pixels(
-        survey, frames.dtype, known=bad if bad is None or bad.ndim == 2 else np.asarray(bad.all(axis=0))
-    )
-    if not found:
-        return draft, frames, survey
-    pixels = np.logical_or.reduce(list(found.values()))
-    said = "; ".join(f"{np.count_nonzero(mask)} {reason}" for reason, mask in found.items())
-    warn(
-        f"{draft.name}: {np.count_nonzero(pixels)} pixels are left out as bad: {said}. `--bad-pixels off` "
-        "keeps them.",
-        finding="DATA-001",
-    )
-    bad = pixels if bad is None else bad | pixels
-    survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
-    return draft.noting(f"{np.count_nonzero(pixels)} bad pixels: {said}.", bad_pixels=bad), frames, survey
 
 
 def find_zero_frequency(draft: Draft) -> Draft:
@@ -530,17 +464,6 @@ def find_zero_frequency(draft: Draft) -> Draft:
     else:
         place, reason = find_dc(draft.seen.counts_sum / draft.seen.counts_per_frame.size)
     return draft.noting(f"DATA-001: the zero frequency is in the {place}, because {reason}.", dc=place)
-
-
-def mark_nan_as_bad(draft: Draft) -> Draft:
-    """Join the mask given with the pixels that are NaN; one mask for all frames where that is enough."""
-    bad, nan = draft.bad_pixels, nan_pixels(draft.frames, draft.seen)
-    if nan is not None:
-        bad = nan if bad is None else bad | nan
-        draft = draft.noting(f"{draft.seen.n_nan} values are NaN and count as bad pixels.")
-    if bad is None:
-        return draft
-    return draft.noting(f"{100 * float(bad.mean()):.2g} % of the pixels are bad.", bad_pixels=bad)
 
 
 # The scan
@@ -570,6 +493,8 @@ def build_scan(draft: Draft) -> Scan:
         nphotons=raw.nphotons,
         metadata=raw.metadata,
         notes=draft.notes,
+        frame_numbers=draft.frame_numbers,
+        all_positions_px=draft.all_positions,
     ).remember(draft.seen)
 
 

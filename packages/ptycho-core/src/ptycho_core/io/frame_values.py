@@ -76,9 +76,15 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
         )
 
 
-def require_sound_frames(survey: FrameSurvey, name: str, n_values: int) -> None:
-    """Refuse frames that are infinite, all NaN, all zero, too large, or negative amplitudes."""
-    if survey.first_infinite is not None:
+def require_sound_frames(
+    survey: FrameSurvey, name: str, n_values: int, *, infinite: bool = True
+) -> None:
+    """Refuse frames that are infinite, all NaN, all zero, too large, or negative amplitudes.
+
+    Args:
+        infinite: refuse infinite values; where not, they count as bad pixels, as NaN does.
+    """
+    if infinite and survey.first_infinite is not None:
         raise DataError(
             f"{name}: frame {survey.first_infinite} holds infinite values. Expected finite numbers; mark "
             "such pixels in `bad_pixels` or store NaN there.",
@@ -169,14 +175,14 @@ def contiguous(
 
 
 def nan_pixels(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> np.ndarray | None:
-    """Mark the pixels that are NaN: (N, N) where they are the same in all frames, else (M, N, N)."""
+    """Mark the pixels that are NaN or infinite: (N, N) where they are the same in all frames, else (M, N, N)."""
     if survey.nan_always is None or survey.nan_ever is None:
         return None
     if np.array_equal(survey.nan_always, survey.nan_ever):
         return survey.nan_ever
     nan = np.zeros(frames.shape, dtype=bool)
     for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
-        np.isnan(frames[chunk], out=nan[chunk])
+        np.logical_not(np.isfinite(frames[chunk]), out=nan[chunk])
     return nan
 
 

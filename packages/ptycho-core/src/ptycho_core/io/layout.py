@@ -15,6 +15,8 @@ from ptycho_config.errors import DataError
 from ptycho_core.scan.lazy import LazyFrames
 
 SMALLEST_FRAME_PX = 8
+#: So many frames more than positions, as a part of these, are what a scan may record behind its end.
+LARGEST_SURPLUS = 0.25
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,12 @@ def _frame_axis_is_last(
         return False
     if last == n_positions:
         return True
-    # Positions recorded after the last frame are dropped later, if the frames alone show which axis is
-    # theirs.
-    if middle == last and first < n_positions:
+    # What was recorded after the last position or frame is left out later, if the frames alone show which
+    # axis is theirs.
+    at_most = n_positions + max(1, int(LARGEST_SURPLUS * n_positions))
+    if middle == last and first <= at_most:
         return False
-    if first == middle and last < n_positions:
+    if first == middle and last <= at_most:
         return True
     raise DataError(
         f"{name}: the diffraction has shape {given_shape}, but there are {n_positions} positions. Expected "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,13 @@ def open_scan(
     beam_center_px: tuple[int, ...] | None = None,
     rebin: int = 1,
     bad_pixels: Literal["auto", "file", "off"] = "auto",
+    mask: str | Path | np.ndarray | None = None,
+    mask_invert: bool = False,
+    bad_frames: Literal["auto", "off"] = "auto",
+    frames: str | None = None,
+    exclude_frames: str | Sequence[int] | None = None,
+    region: str | None = None,
+    missing_positions: Literal["drop", "interpolate"] = "drop",
 ) -> Scan:
     """Open a scan and check it once.
 
@@ -72,6 +79,15 @@ def open_scan(
         rebin: so many pixels along either axis become one.
         bad_pixels: "auto" leaves out what is not data beside the file's own mask; "file" only the mask;
             "off" neither.
+        mask: an array or `FILE[:KEY]` (NPY, NPZ, HDF5, CXI, TIFF) that marks bad pixels by any value but 0;
+            a key called `mask` in an NPZ marks good ones. It is joined with what else is bad.
+        mask_invert: 0 marks bad pixels there instead.
+        bad_frames: "auto" leaves out frames that are empty, far brighter or darker than all others, not
+            finite, or stored twice; "off" keeps them.
+        frames: use only these frames of the file, "START:STOP:STEP".
+        exclude_frames: numbers, or text such as "3,17,40:45", or a file that lists them.
+        region: use only frames whose position lies in "Y0:Y1,X0:X1", in the unit of the positions.
+        missing_positions: leave out frames without a position, or put them between their neighbours in time.
 
     Returns:
         The scan, its frames memory-mapped or read in blocks. `Scan.notes` says what was decided.
@@ -106,6 +122,13 @@ def open_scan(
         beam_center_px=beam_center_px,
         rebin=rebin,
         bad_pixels=bad_pixels,
+        mask=mask,
+        mask_invert=mask_invert,
+        bad_frames=bad_frames,
+        frames=frames,
+        exclude_frames=exclude_frames,
+        region=region,
+        missing_positions=missing_positions,
     )
     return read_scan(source, options)
 
@@ -170,6 +193,7 @@ def scan_from_arrays(
     measurement: Literal["auto", "amplitude", "counts"] = "auto",
     dc: Literal["auto", "center", "corner"] = "auto",
     bad_pixels: np.ndarray | None = None,
+    bad_frames: Literal["auto", "off"] = "auto",
     name: str = "scan",
     probe_source: Literal["file", "given"] = "given",
     position_convention: Literal["index", "center"] = "index",
@@ -189,6 +213,7 @@ def scan_from_arrays(
         positions_px: (M, 2) in the order (y, x).
         probe: (N, N), (N, N, 1) or (P, N, N); estimated from the mean pattern when None.
         bad_pixels: (N, N) or (M, N, N), True = bad, DC in the same place as in `frames`.
+        bad_frames: "auto" leaves out frames that are no data, as `open_scan` does; "off" keeps all.
         position_convention: "center" adds half a pixel, see
             docs/reference/physics.md, "Pixel convention".
 
@@ -212,4 +237,4 @@ def scan_from_arrays(
         metadata=dict(metadata or {}),
         notes=notes,
     )
-    return admit(raw, ReadOptions(measurement=measurement, dc=dc))
+    return admit(raw, ReadOptions(measurement=measurement, dc=dc, bad_frames=bad_frames))

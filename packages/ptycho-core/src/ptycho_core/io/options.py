@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from ptycho_config.values import Orientation
 
@@ -37,6 +40,15 @@ class ReadOptions:
         rebin: so many pixels along either axis become one.
         bad_pixels: "auto" leaves out what is not data beside the file's own mask; "file" only the mask;
             "off" neither.
+        mask: an array or `FILE[:KEY]` (NPY, NPZ, HDF5, CXI, TIFF) that marks bad pixels by any value but 0;
+            a key called `mask` in an NPZ marks good ones. It is joined with what else is bad.
+        mask_invert: 0 marks bad pixels there instead.
+        bad_frames: "auto" leaves out frames that are empty, far brighter or darker than all others, not
+            finite, or stored twice; "off" keeps them.
+        frames: use only these frames of the file, "START:STOP:STEP".
+        exclude_frames: numbers and ranges such as "3,17,40:45", or a file that lists them.
+        region: use only frames whose position lies in "Y0:Y1,X0:X1", in the unit of the positions.
+        missing_positions: leave out frames without a position, or put them between their neighbours in time.
     """
 
     measurement: Literal["auto", "amplitude", "counts"] = "auto"
@@ -59,6 +71,13 @@ class ReadOptions:
     beam_center_px: tuple[int, ...] | None = None
     rebin: int = 1
     bad_pixels: Literal["auto", "file", "off"] = "auto"
+    mask: str | Path | np.ndarray | None = None
+    mask_invert: bool = False
+    bad_frames: Literal["auto", "off"] = "auto"
+    frames: str | None = None
+    exclude_frames: str | Sequence[int] | None = None
+    region: str | None = None
+    missing_positions: Literal["drop", "interpolate"] = "drop"
 
     @property
     def changes_frames(self) -> bool:

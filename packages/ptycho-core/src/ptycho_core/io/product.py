@@ -13,7 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Complex64, Float64
+from jaxtyping import Complex64, Float64, Int64
 
 from ptycho_config.errors import DataError
 from ptycho_core.files import atomic_path, reserve
@@ -67,6 +67,7 @@ def write_product(
     pixel_size_m: float | None = None,
     energy_ev: float | None = None,
     distance_m: float | None = None,
+    frame_numbers: Int64[np.ndarray, " frame"] | None = None,
 ) -> Path:
     """Write an object, its probe and the positions.
 
@@ -75,6 +76,7 @@ def write_product(
         origin_px: scan coordinate (y, x) of the centre of object pixel [0, 0].
         pixel_size_m, energy_ev, distance_m: where unknown, 1e-9 m and zeros are written, and `comments` says
         so.
+        frame_numbers: number of each position's frame in the scan; 0, 1, ... when None.
 
     Raises:
         OutputError: the file could not be written.
@@ -95,7 +97,8 @@ def write_product(
                 PIXEL_IS_KNOWN: pixel_size_m is not None,
             }
         )
-        file[POSITION_INDEXES] = np.arange(len(positions_px), dtype=np.int64)
+        numbers = np.arange(len(positions_px)) if frame_numbers is None else frame_numbers
+        file[POSITION_INDEXES] = numbers.astype(np.int64)
         file[POSITION_Y], file[POSITION_X] = positions_m[:, 0], positions_m[:, 1]
         file[PROBE] = probe
         file[OBJECT] = obj

@@ -48,7 +48,9 @@ class Intake:
             reading: as for `open_scan`; names in a file, and the file of the positions, are the source's
                 business.
         """
-        self._source, self._reading = source, reading or ReadOptions()
+        # What frames are used is judged one by one here, and by the finish over all of them.
+        every = {"bad_frames": "off", "frames": None, "exclude_frames": None, "region": None}
+        self._source, self._reading = source, replace(reading or ReadOptions(), **every)
         self.head: Scan | None = None
         self.broken: dict[int, str] = {}
         self.repeated = 0

@@ -39,6 +39,11 @@ def make_reconstruction(
         frames: the amplitudes of the scan where they are at hand; by default it is read again.
         record: further fields of `Reconstruction`.
     """
+    for key in ("positions_given_px", "frame_intensity"):
+        if record.get(key) is not None:
+            unused = scan.all_positions_px if key == "positions_given_px" else np.nan
+            record[key] = scan.of_all_frames(record[key], unused)
+    bad = scan.bad_pixels
     on_canvas = scan.positions_px - origin_px
     corners, _ = whole_and_rest(on_canvas - scan.frame_px // 2)
     coverage = coverage_of(probe, corners, obj.shape)
@@ -49,14 +54,18 @@ def make_reconstruction(
         object=flat,
         probe=modes,
         origin_px=origin_px,
-        positions_px=scan.positions_px,
+        positions_px=scan.of_all_frames(scan.positions_px, scan.all_positions_px),
         coverage=coverage,
-        residual_per_frame=residual.per_frame,
+        residual_per_frame=scan.of_all_frames(residual.per_frame),
         data_residual=residual.value,
         method=method,
         scan_name=scan.name,
         pixel_size_m=scan.pixel_size_m,
         energy_ev=scan.energy_ev,
         distance_m=scan.distance_m,
+        frame_weight=None
+        if scan.frame_numbers is None
+        else scan.of_all_frames(np.ones(scan.n_frames, np.float32), 0),
+        bad_pixels=None if bad is None else bad if bad.ndim == 2 else bad.all(axis=0),
         **record,
     )

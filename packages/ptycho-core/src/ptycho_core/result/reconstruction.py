@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Complex64, Float32, Float64
+from jaxtyping import Bool, Complex64, Float32, Float64
 
 from ptycho_config.errors import DataError
 from ptycho_core.result.history import HISTORY_COLUMNS, RunEvent, csv_text, history_row, history_table
@@ -29,9 +29,17 @@ RECONSTRUCTION_KEYS: Mapping[str, tuple[str, str, str]] = {
     "object": ("(H, W)", "complex64", "object on the canvas; 1 where no frame looks"),
     "probe": ("(P, N, N)", "complex64", "probe modes; |orthonormal FFT of probe x object|^2 is in counts"),
     "origin_px": ("(2,)", "float64", "scan coordinate (y, x) of the centre of canvas pixel [0, 0]"),
-    "positions_px": ("(M, 2)", "float64", "scan coordinate (y, x) of index N/2 of each frame's window"),
+    "positions_px": (
+        "(M, 2)",
+        "float64",
+        "scan coordinate (y, x) of index N/2 of each frame's window; NaN where the file has none",
+    ),
     "coverage": ("(H, W)", "float32", "light that each canvas pixel got, relative to its maximum; 0 = none"),
-    "residual_per_frame": ("(M,)", "float32", "data residual of each frame; NaN for a frame without counts"),
+    "residual_per_frame": (
+        "(M,)",
+        "float32",
+        "data residual of each frame; NaN for a frame without counts, or not used",
+    ),
     "data_residual": ("()", "float64", "data residual R of the whole scan"),
 }
 #: Keys that are there only where there is something to say.
@@ -47,6 +55,12 @@ OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
         "intensity of each frame relative to the mean, where it was found",
     ),
 }
+#: Keys that are written with every result, and made up when a result of an earlier version is read.
+JUDGEMENT_KEYS: Mapping[str, tuple[str, str, str]] = {
+    "frames_used": ("(M,)", "bool", "whether the frame was used: its weight is not 0"),
+    "frame_weight": ("(M,)", "float32", "weight of the frame in the fit: 1 fully, 0 left out"),
+    "bad_pixels": ("(N, N)", "bool", "pixels left out of all frames, zero frequency in the centre"),
+}
 _PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
 
 
@@ -54,7 +68,9 @@ _PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
 class Reconstruction:
     """An object and its probe, recovered from a scan. Immutable.
 
-    `positions_given_px` are the positions before their correction, None where nothing was corrected.
+    Arrays with one value for each frame have M entries, one for each frame of the file, whether it was used
+    or not. `positions_given_px` are the positions before their correction, None where nothing was corrected.
+    `frame_weight` is None where all frames were used fully, `bad_pixels` where all pixels are good.
 
     Canvas pixel [i, j] has the scan coordinate `origin_px + (i, j)`; the window of frame m has its index
     N/2 at canvas coordinate `positions_px[m] - origin_px`, whose whole-pixel part places the window and
@@ -81,11 +97,20 @@ class Reconstruction:
     distance_m: float | None = None
     positions_given_px: Float64[np.ndarray, "frame 2"] | None = None
     frame_intensity: Float64[np.ndarray, " frame"] | None = None
+    frame_weight: Float32[np.ndarray, " frame"] | None = None
+    bad_pixels: Bool[np.ndarray, "n n"] | None = None
 
     @property
     def n_frames(self) -> int:
-        """Number of frames that were explained."""
-        return int(self.positions_px.shape[0])
+        """Number of frames that were used."""
+        return int(np.count_nonzero(self.frames_used))
+
+    @property
+    def frames_used(self) -> Bool[np.ndarray, " frame"]:
+        """Whether each frame of the file was used."""
+        if self.frame_weight is None:
+            return np.ones(len(self.positions_px), dtype=bool)
+        return self.frame_weight > 0
 
     @property
     def frame_px(self) -> int:
@@ -124,7 +149,8 @@ class Reconstruction:
             files[PRODUCT_FILE],
             obj=self.object,
             probe=self.probe,
-            positions_px=self.positions_px,
+            positions_px=self.positions_px[self.frames_used],
+            frame_numbers=np.flatnonzero(self.frames_used),
             origin_px=self.origin_px,
             name=self.scan_name,
             comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}.",
@@ -159,6 +185,8 @@ class Reconstruction:
             "method": self.method,
             "scan": self.scan_name,
             "n_frames": self.n_frames,
+            "frames_left_out": np.flatnonzero(~self.frames_used).tolist(),
+            "bad_pixels": 0 if self.bad_pixels is None else int(np.count_nonzero(self.bad_pixels)),
             "frame_px": self.frame_px,
             "probe_modes": int(self.probe.shape[0]),
             "canvas_px": list(self.object.shape),
@@ -182,8 +210,10 @@ class Reconstruction:
     def _position_record(self) -> dict[str, Any] | None:
         if self.positions_given_px is None:
             return None
-        moved = self.position_corrections_px()
-        centred = self.positions_given_px - self.positions_given_px.mean(axis=0)
+        used = self.frames_used
+        moved = self.position_corrections_px()[used]
+        given = self.positions_given_px[used]
+        centred = given - given.mean(axis=0)
         strain = np.linalg.lstsq(centred, moved, rcond=None)[0].T
         length = np.linalg.norm(moved, axis=1)
         return {
@@ -191,7 +221,7 @@ class Reconstruction:
             "largest_px": float(length.max()),
             "mean_without_strain_px": float(np.linalg.norm(moved - centred @ strain.T, axis=1).mean()),
             "strain": strain.tolist(),
-            "corrections_px": np.round(moved, 4).tolist(),
+            "corrections_px": np.round(self.position_corrections_px(), 4).tolist(),
         }
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -203,6 +233,13 @@ class Reconstruction:
             "image_reliable": np.asarray(self.image_reliable),
             **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
             **{key: getattr(self, key) for key in OPTIONAL_KEYS if getattr(self, key) is not None},
+            "frames_used": self.frames_used,
+            "frame_weight": self.frames_used.astype(np.float32)
+            if self.frame_weight is None
+            else self.frame_weight,
+            "bad_pixels": np.zeros((self.frame_px, self.frame_px), bool)
+            if self.bad_pixels is None
+            else self.bad_pixels,
         }
 
     @classmethod
@@ -249,6 +286,8 @@ class Reconstruction:
             and arrays["origin_px"].shape == (2,)
             and arrays.get("positions_given_px", positions).shape == positions.shape
             and arrays.get("frame_intensity", positions[:, 0]).shape == positions.shape[:1]
+            and arrays.get("frame_weight", positions[:, 0]).shape == positions.shape[:1]
+            and arrays.get("bad_pixels", probe[0]).shape == probe.shape[1:]
             and arrays.get("history", np.empty((0, len(HISTORY_COLUMNS)))).shape[1:]
             == (len(HISTORY_COLUMNS),)
         )
@@ -271,8 +310,15 @@ class Reconstruction:
             interrupted=bool(arrays.get("interrupted", False)),
             image_reliable=bool(arrays.get("image_reliable", True)),
             **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
+            frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),
+            bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),
             **physical,
         )
+
+
+def _unless_all(array: np.ndarray | None, usual: object, dtype: type[np.generic]) -> np.ndarray | None:
+    """Return the array, or None where it says no more than None would."""
+    return None if array is None or (array == usual).all() else array.astype(dtype, copy=False)
 
 
 def _known(value: np.ndarray | None) -> float | None:

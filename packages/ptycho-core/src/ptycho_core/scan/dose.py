@@ -19,11 +19,13 @@ __all__ = [
     "mean_and_good",
     "noise_floor",
     "scan_statistics",
+    "signal_pixels",
 ]
 
 #: From this noise floor of R on, noise exceeds signal: the solver leaves the object transparent.
 HOPELESS_NOISE_FLOOR = 1.0
 _BACKGROUND_FREQUENCY = 0.42
+_SIGNAL_OVER_CORNERS = 2.0
 _SAMPLED_FRAMES = 100
 _COARSE_ENERGY = 0.9
 
@@ -76,8 +78,21 @@ def _background(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"])
     return float(mean[corners].mean()) if corners.any() else 0.0
 
 
+def signal_pixels(
+    mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]
+) -> Bool[np.ndarray, "n n"]:
+    """Mark the good pixels that carry signal: on the mean they exceed twice the detector's corners.
+
+    Dark counts fill the empty part of a detector evenly; however large that part is, it says nothing of the
+    sample. Where no pixel stands out, all good ones are marked.
+    """
+    signal = good & (mean > _SIGNAL_OVER_CORNERS * _background(mean, good))
+    return signal if signal.any() else good
+
+
 def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float | None:
-    """R of the true model under Poisson noise; None where the frames are not photon counts.
+    """R of the true model under Poisson noise, over the pixels that carry signal; None where the frames are
+    not photon counts.
 
     The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m).
     """
@@ -85,8 +100,9 @@ def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.nda
     counts = np.square(sample)
     if np.abs(counts - np.rint(counts)).max() > 1e-2 + 1e-5 * counts.max():
         return None
-    measured = sample[:, good].mean(axis=0, dtype=np.float64).sum()
-    return float(np.minimum(0.4, np.sqrt(mean[good])).sum() / measured) if measured > 0 else math.inf
+    signal = signal_pixels(mean, good)
+    measured = sample[:, signal].mean(axis=0, dtype=np.float64).sum()
+    return float(np.minimum(0.4, np.sqrt(mean[signal])).sum() / measured) if measured > 0 else math.inf
 
 
 def _coarse_level(mean: Float64[np.ndarray, "n n"]) -> int:

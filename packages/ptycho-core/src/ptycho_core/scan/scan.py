@@ -56,6 +56,8 @@ class Scan:
         nphotons: photons per frame that the file declares.
         metadata: the file's own metadata, fit for JSON.
         notes: one sentence for each thing that was decided while it was read, and why.
+        frame_numbers: (M,) number of each frame in the file, where some of the file's are left out; else None.
+        all_positions_px: (L, 2) positions of all L frames of the file then, NaN where there is none.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Scan:
     nphotons: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)  # Any: whatever JSON the file's author chose
     notes: tuple[str, ...] = ()
+    frame_numbers: np.ndarray | None = None
+    all_positions_px: np.ndarray | None = None
 
     @classmethod
     def from_arrays(cls, *arguments: Any, **settings: Any) -> Scan:
@@ -143,8 +147,11 @@ class Scan:
         return total / np.maximum(good_frames, 1)
 
     def select(self, indices: FrameIndices) -> Scan:
-        """Return a scan of some of the frames; evenly spaced ones share memory with this scan."""
-        chosen = _evenly_spaced(_selector(indices), self.n_frames)
+        """Return a scan of some of the frames; evenly spaced ones share memory with this scan.
+
+        Its frames are counted anew: what it becomes has one value for each of them.
+        """
+        chosen = evenly_spaced(_selector(indices), self.n_frames)
         bad = self.bad_pixels
         return replace(
             self,
@@ -152,7 +159,23 @@ class Scan:
             positions_px=self.positions_px[chosen],
             bad_pixels=bad[chosen] if bad is not None and bad.ndim == 3 else bad,
             patch_truth=None if self.patch_truth is None else self.patch_truth[chosen],
+            frame_numbers=None,
+            all_positions_px=None,
         )
+
+    def of_all_frames(self, values: np.ndarray, missing: object = np.nan) -> np.ndarray:
+        """Return one value for each frame of the file, from one for each frame of the scan.
+
+        Args:
+            values: (M, ...), one for each frame of the scan.
+            missing: what stands for frames that are left out; broadcast to (L, ...).
+        """
+        if self.frame_numbers is None or self.all_positions_px is None:
+            return values
+        spread = np.empty((len(self.all_positions_px), *values.shape[1:]), values.dtype)
+        spread[...] = missing
+        spread[self.frame_numbers] = values
+        return spread
 
     def remember(self, survey: FrameSurvey) -> Scan:
         """Keep what was found when these very frames were read, so that they are not read for it again.
@@ -199,7 +222,7 @@ def _selector(indices: FrameIndices) -> slice | np.ndarray:
     return chosen if chosen.dtype == bool or chosen.size else chosen.astype(np.int64)
 
 
-def _evenly_spaced(indices: slice | np.ndarray, n_frames: int) -> slice | np.ndarray:
+def evenly_spaced(indices: slice | np.ndarray, n_frames: int) -> slice | np.ndarray:
     """Replace increasing, evenly spaced indices by the slice that needs no copy."""
     if isinstance(indices, slice):
         return indices

@@ -1,4 +1,4 @@
-"""Which pixels are no data: decided from one reading of all frames, with a reason for each.
+"""Which pixels and which frames are no data: decided from one reading of all frames, with a reason for each.
 
 A false alarm costs more than a miss: every rule asks for evidence that Poisson noise and diffraction
 cannot give, and a scan of few frames is not judged.
@@ -7,18 +7,26 @@ cannot give, and a scan of few frames is not judged.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 from scipy import ndimage
+from scipy.spatial import KDTree
 
+from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.survey import FrameSurvey
 
-__all__ = ["screen_pixels", "wrapped_around"]
+__all__ = ["screen_frames", "screen_pixels", "wrapped_around"]
 
 FEWEST_FRAMES = 16
 LARGEST_CONSTANT_FRACTION = 0.25  # frames that do not change at all are another fault
 SMALLEST_WRAP = -100  # marks of masked pixels are -1, -2, ...
 OUTLIER_FACTOR = 30.0
 OUTLIER_COUNTS = 100.0
+EMPTY_BESIDE_COUNTS = 20.0  # a frame of so many expected counts is empty by chance once in e^20
+FAR_FACTOR = 3.0  # brighter or darker than its neighbours in space and in time
+FAR_SPREADS = 8.0  # and so many of their own standard deviations away
+FRAME_NEIGHBOURS = 9
+TWIN_COUNTS = 100.0  # two frames of so many counts are never equal by chance
+LARGEST_TWIN_FRACTION = 0.05  # more of them are a simulation without noise
 BORDER_COUNTS = 20.0  # over all frames: a pixel beside it is zero throughout once in e^20
 
 
@@ -88,9 +96,106 @@ def screen_pixels(
     return found
 
 
+def screen_frames(
+    survey: FrameSurvey,
+    positions_px: Float64[np.ndarray, "frame 2"],
+    frames: np.ndarray | LazyFrames,
+) -> dict[str, Bool[np.ndarray, " frame"]]:
+    """Find the frames that are no data.
+
+    What the sample absorbs changes the counts of neighbours in space alike, and a beam that fades those of
+    neighbours in time; a frame is judged bright or dark only where it stands far from both.
+
+    Args:
+        survey: the reading of all frames, bad pixels left out.
+        positions_px: (M, 2), finite.
+        frames: as stored; only frames of equal counts are read again.
+
+    Returns:
+        The frames of each reason, (M,) bool, disjoint; reasons without frames are left out.
+    """
+    counts = survey.counts_per_frame
+    taken = np.zeros(counts.size, dtype=bool)
+    found: dict[str, np.ndarray] = {}
+
+    def take(reason: str, chosen: np.ndarray) -> None:
+        new = chosen & ~taken
+        if new.any() and not (taken | new).all():
+            found[reason] = new
+            taken[...] |= new
+
+    take("mostly NaN or infinite", survey.bad_values_per_frame > survey.counts_sum.size / 2)
+    shining = counts[(counts > 0) & ~taken]
+    usual = float(np.median(shining)) if shining.size else 0.0
+    if survey.measurement == "amplitude" or usual > EMPTY_BESIDE_COUNTS:
+        take("empty", counts == 0)
+    if counts.size - np.count_nonzero(taken) >= FEWEST_FRAMES and usual > 0:
+        bright, dark = _far_from_neighbours(counts, positions_px, taken)
+        take("far brighter than all around", bright)
+        take("far darker than all around", dark)
+        take("stored twice", _stored_twice(survey, frames, taken))
+    return found
+
+
+def _far_from_neighbours(
+    counts: np.ndarray, positions_px: np.ndarray, taken: np.ndarray
+) -> tuple[Bool[np.ndarray, " frame"], Bool[np.ndarray, " frame"]]:
+    """Mark frames far brighter, far darker than their neighbours in space and than those in time.
+
+    The edge of an absorber runs between neighbours in space: only a frame that all but two of them exceed, or
+    stay below, is alone there.
+    """
+    usable = np.flatnonzero(~taken & (counts > 0))
+    level = np.log(counts[usable])
+    k = min(FRAME_NEIGHBOURS + 1, usable.size)
+    near = KDTree(positions_px[usable]).query(positions_px[usable], k=k)[1][:, 1:]
+    around = np.sort(level[near], axis=1)
+    above, below = level - around[:, -min(3, k - 1)], level - around[:, min(3, k - 1) - 1]
+    in_time = level - ndimage.median_filter(level, min(FRAME_NEIGHBOURS, usable.size), mode="nearest")
+    # Both kinds of neighbour must allow it, and Poisson noise alone never reaches it.
+    noise = FAR_SPREADS / np.sqrt(np.maximum(np.median(counts[usable]), 1))
+    in_space = level - np.median(around, axis=1)
+    limit, in_time_limit = (
+        max(np.log(FAR_FACTOR), FAR_SPREADS * 1.4826 * float(np.median(np.abs(off))), noise)
+        for off in (in_space, in_time)
+    )
+    bright, dark = np.zeros(counts.size, dtype=bool), np.zeros(counts.size, dtype=bool)
+    bright[usable] = (above > limit) & (in_time > in_time_limit)
+    dark[usable] = (below < -limit) & (in_time < -in_time_limit)
+    return bright, dark
+
+
+def _stored_twice(
+    survey: FrameSurvey, frames: np.ndarray | LazyFrames, taken: np.ndarray
+) -> Bool[np.ndarray, " frame"]:
+    """Mark frames that repeat the one before to the last count, as a detector that stands still writes them.
+
+    Which of two equal frames from different times is in its place, the solver finds out.
+    """
+    twins = np.zeros(taken.shape, dtype=bool)
+    counts = survey.counts_per_frame
+    if survey.measurement != "counts" or not survey.integral:
+        return twins
+    suspects = np.flatnonzero((np.diff(counts) == 0) & (counts[1:] >= TWIN_COUNTS) & ~taken[1:]) + 1
+    if suspects.size > LARGEST_TWIN_FRACTION * counts.size + 1:
+        return twins
+    for frame in suspects.tolist():
+        twins[frame] = np.array_equal(np.asarray(frames[frame]), np.asarray(frames[frame - 1]))
+    return twins
+
+
 def _median_around(values: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Median of the 5 x 5 neighbourhood, bad pixels counted as dark."""
-    return ndimage.median_filter(np.where(taken, 0, values), 5)
+    """Median of the 5 x 5 neighbourhood without its bad pixels; infinite where no other is left."""
+    median = ndimage.median_filter(values, 5)
+    near = np.argwhere(ndimage.binary_dilation(taken, np.ones((5, 5))) & ~taken)
+    if len(near):
+        padded = np.pad(np.where(taken, np.nan, values), 2, mode="symmetric")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5))[near[:, 0], near[:, 1]]
+        around = windows.reshape(len(near), 25)
+        alone = np.isfinite(around).sum(axis=1) < 2
+        around[alone] = np.inf
+        median[near[:, 0], near[:, 1]] = np.nanmedian(around, axis=1)
+    return median
 
 
 def _near_zero_frequency(shape: tuple[int, ...]) -> np.ndarray:

@@ -32,8 +32,10 @@ class FrameSurvey:
         measurement: what the sums took the values for.
         first_infinite, first_all_nan: the first such frame, or None.
         n_nan: how many NaN were met; they count as bad.
+        bad_values_per_frame: (M,) how many NaN and infinite values each frame holds.
         n_negative: how many values were below zero; they count as 0.
-        nan_always, nan_ever: (N, N) pixels that are NaN in all, in some frames; as stored, None without NaN.
+        nan_always, nan_ever: (N, N) pixels that are NaN or infinite in all, in some frames; as stored, None
+            where all values are finite.
         counts_sum: (N, N) sum of the counts over the frames, as stored.
         counts_per_frame: (M,) counts of each frame.
         pixel_minimum, pixel_maximum, pixel_sum, pixel_squares: (N, N) extremes, sum and sum of squares of the
@@ -48,6 +50,7 @@ class FrameSurvey:
     first_infinite: int | None
     first_all_nan: int | None
     n_nan: int
+    bad_values_per_frame: np.ndarray
     n_negative: int
     nan_always: np.ndarray | None
     nan_ever: np.ndarray | None
@@ -120,6 +123,7 @@ class _Collector:
         self.first_all_nan: int | None = None
         self.n_nan = self.n_negative = 0
         self.nan_count: np.ndarray | None = None
+        self.bad_values = np.zeros(frames.shape[0], dtype=np.int64)
         self.counts_sum = np.zeros(frames.shape[1:])
         self.counts_per_frame = np.zeros(frames.shape[0])
         self.limit = float(np.iinfo(frames.dtype).max) if frames.dtype.kind in "iu" else np.inf
@@ -177,9 +181,11 @@ class _Collector:
             self.first_all_nan = chunk.start + int(np.argmax(all_nan))
         if self.nan_count is None:
             self.nan_count = np.zeros(values.shape[1:], dtype=np.int64)
-        self.nan_count += nan.sum(axis=0)
+        bad = nan | infinite
+        self.nan_count += bad.sum(axis=0)
         self.n_nan += int(nan.sum())
-        values[nan | infinite] = 0
+        self.bad_values[chunk] = bad.sum(axis=(1, 2))
+        values[bad] = 0
 
     def _take_for_amplitude(self, *, before: int) -> None:
         """The first fraction has appeared: these are amplitudes, so sum the earlier chunks again, squared."""
@@ -210,6 +216,7 @@ class _Collector:
             first_infinite=self.first_infinite,
             first_all_nan=self.first_all_nan,
             n_nan=self.n_nan,
+            bad_values_per_frame=self.bad_values,
             n_negative=self.n_negative,
             nan_always=None if self.nan_count is None else self.nan_count == n_frames,
             nan_ever=None if self.nan_count is None else self.nan_count > 0,

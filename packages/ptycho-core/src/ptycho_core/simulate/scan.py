@@ -180,6 +180,7 @@ def _measured(
         measurement="counts",
         dc="center",
         bad_pixels=bad,
+        bad_frames="off",
         name=name,
         ground_truth=obj,
         metadata={"physics_parameters": {"nphotons": photons, "N": n}},

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from ptycho_core.arrays import Arrays
 from ptycho_core.kernel import Steps
@@ -17,6 +18,7 @@ from ptycho_core.scan.dose import central
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.level import OBJECT_LIMIT, Level
 from ptycho_core.solver.monitor import EpochRecord, Progress
+from ptycho_core.solver.outliers import outlying_frames
 from ptycho_core.solver.schedule import LevelSchedule
 from ptycho_core.solver.spectra import move_spectrum, probe_of
 from ptycho_core.solver.start import Look, Start
@@ -35,10 +37,19 @@ def descend(
     arrays: Arrays,
     random: np.random.Generator,
     progress: Progress,
-) -> Solution:
+    *,
+    judge_frames: bool = False,
+) -> tuple[Solution, Int64[np.ndarray, " outlying"]]:
     """Go through the levels of a start; return object and probe as they are after the last one.
 
     A stop, asked for or by the time budget, ends the level at work and leaves out those behind it.
+
+    Args:
+        judge_frames: after the first of several levels, look for frames that it does not explain, and go no
+            further where there are any.
+
+    Returns:
+        The solution, and the numbers of the frames that it cannot explain.
     """
     solution, pace = start.solution, Pace()
     centre_px = probe_centre_px(probe_of(solution.spectra))
@@ -52,7 +63,11 @@ def descend(
         progress.level_ends(schedule)
         if pace.stopped:
             break
-    return solution
+        if judge_frames and schedule is start.levels[0] and len(start.levels) > 1:
+            outlying = outlying_frames(solution, schedule, look, frames)
+            if outlying.size:
+                return solution, outlying
+    return solution, np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -243,30 +244,21 @@ class Level:
                 obj=self._xp.host_view(self._object.canvas),
                 object_velocity=self._xp.host_view(self._object.velocity),
             )
-        xp, frames, window, n = self._xp, self.batches[index].frames, self._batch_windows[index], self.size_px
+        xp, frames, window = self._xp, self.batches[index].frames, self._batch_windows[index]
         corners = self._windows.corners[frames] - (window[0].start, window[1].start)
         canvas = self._object.canvas[window]
         basis, light = self._probe.basis(), self._probe.light()
-        pixels = self._probe.spectrum.shape[0] * n**2
-
-        def gradients_of(chunk: slice) -> Gradients:
-            part = slice(frames.start + chunk.start, frames.start + chunk.stop)
-            patches, weights = xp.cut(canvas, corners[chunk], n), self._windows.weights[part]
-            with_overlaps = self._parameters is not None
-            return self._misfit.gradients(part, patches, basis, weights, with_overlaps=with_overlaps)
-
-        chunks = xp.map_chunks(gradients_of, len(corners), pixels)
-
-        def move_object() -> None:
-            parts = [gradients.object_gradient for gradients in chunks]
-            self._object.move(window, corners, light, parts, steps)
-
-        def move_probe() -> None:
-            parts = [gradients.basis_gradient for gradients in chunks]
-            self._probe.move(parts, len(corners), steps)
-
+        pixels = self._probe.spectrum.shape[0] * self.size_px**2
+        work = partial(self._gradients, frames.start, canvas, corners, basis)
+        chunks = xp.map_chunks(work, len(corners), pixels)
+        object_parts = [gradients.object_gradient for gradients in chunks]
+        probe_parts = [gradients.basis_gradient for gradients in chunks]
+        moves = (
+            partial(self._object.move, window, corners, light, object_parts, steps),
+            partial(self._probe.move, probe_parts, len(corners), steps),
+        )
         # Neither looks at the other, so two threads may move them at the same time.
-        self._run_together(move_object, move_probe, pixels=pixels * len(self._filters))
+        xp.map_chunks(partial(_call, moves), len(moves), pixels * len(self._filters))
         if self._frame_updates is not None:
             overlaps = np.concatenate([part.overlaps for part in chunks if part.overlaps is not None])
             self._frame_updates.after_batch(
@@ -280,12 +272,18 @@ class Level:
             )
         return sum(part.misfit for part in chunks)
 
-    def _run_together(self, *moves: Callable[[], None], pixels: int) -> None:
-        def run(chosen: slice) -> None:
-            for move in moves[chosen]:
-                move()
+    def _gradients(
+        self, first: int, canvas: Array, corners: np.ndarray, basis: Array, chunk: slice
+    ) -> Gradients:
+        """Return the gradients of some frames of a batch.
 
-        self._xp.map_chunks(run, len(moves), pixels)
+        Args:
+            first: number of the batch's first frame. corners: of all its windows on its part of the canvas.
+        """
+        part = slice(first + chunk.start, first + chunk.stop)
+        patches = self._xp.cut(canvas, corners[chunk], self.size_px)
+        weights, with_overlaps = self._windows.weights[part], self._parameters is not None
+        return self._misfit.gradients(part, patches, basis, weights, with_overlaps=with_overlaps)
 
     def settle(self, modulus_limit: float) -> None:
         """Give the probe the power of the measured counts, the object the inverse, and clamp its modulus.
@@ -320,3 +318,8 @@ class Level:
         self._misfit.offset = counts
         if self._fused is not None:
             self._fused.offset = counts
+
+
+def _call(moves: Sequence[Callable[[], None]], chosen: slice) -> None:
+    for move in moves[chosen]:
+        move()

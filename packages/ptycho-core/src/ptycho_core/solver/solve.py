@@ -17,7 +17,13 @@ from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Monitor
-from ptycho_core.solver.start import look_at, start_from_result, start_from_scan
+from ptycho_core.solver.start import (
+    begin_again,
+    leave_out,
+    look_at,
+    start_from_result,
+    start_from_scan,
+)
 from ptycho_core.solver.state import Solution
 
 __all__ = ["solve"]
@@ -89,7 +95,18 @@ def solve(
         solution = begun.solution
         if begun.levels:
             monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-            solution = descend(begun, look, frames, arrays, random, monitor)
+            judge = config.leave_out_frames and start is None and begun.frame_parameters is None
+            solution, outlying = descend(
+                begun, look, frames, arrays, random, monitor, judge_frames=judge
+            )
+            if outlying.size:
+                look, told = leave_out(outlying, look, random)
+                monitor.tell(told)
+                frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
+                begun = begin_again(begun, solution, look)
+                solution = begun.solution
+                monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
+                solution, _ = descend(begun, look, frames, arrays, random, monitor)
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
 

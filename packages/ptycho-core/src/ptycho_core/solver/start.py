@@ -36,7 +36,9 @@ from ptycho_core.solver.windows import MARGIN_PX, canvas_shape
 __all__ = [
     "Look",
     "Start",
+    "begin_again",
     "carries_an_image",
+    "leave_out",
     "look_at",
     "probe_search_wanted",
     "probes_can_be_ranked",
@@ -160,7 +162,8 @@ def look_at(
                 " Start from a result of frames of the same size."
             )
         corrected = _corrected_positions(earlier, scan)
-        scan = replace(scan, positions_px=earlier.positions_px) if corrected else scan
+        if corrected:
+            scan = replace(scan, positions_px=_of_our_frames(earlier.positions_px, scan))
     statistics = scan_statistics(scan, estimate_background=config.background == "auto")
     order, batches = plan_batches(
         scan.positions_px,
@@ -238,6 +241,37 @@ def start_from_scan(
     )
 
 
+def leave_out(
+    outlying: Int64[np.ndarray, " outlying"], look: Look, random: np.random.Generator
+) -> tuple[Look, RunEvent]:
+    """Look again at the scan without some of its frames, and say which those are.
+
+    Args:
+        outlying: numbers in the scan of the frames that a coarse solution could not explain.
+    """
+    scan = look.scan
+    kept = np.setdiff1d(np.arange(scan.n_frames), outlying)
+    numbers = np.arange(scan.n_frames) if scan.frame_numbers is None else scan.frame_numbers
+    everywhere = scan.positions_px if scan.all_positions_px is None else scan.all_positions_px
+    without = replace(scan.select(kept), frame_numbers=numbers[kept], all_positions_px=everywhere)
+    named = ", ".join(map(str, numbers[outlying[:12]])) + (", ..." if outlying.size > 12 else "")
+    text = (
+        f"{outlying.size} of {scan.n_frames} frames do not fit what all others say of object and probe, and are "
+        f"left out: {named}. `--leave-out-frames false` keeps them."
+    )
+    event = RunEvent("frames_left_out", text, {"frames": numbers[outlying].tolist()})
+    return look_at(without, look.config, random), event
+
+
+def begin_again(begun: Start, solution: Solution, look: Look) -> Start:
+    """Start from the probe that was found so far, and from a transparent object."""
+    return replace(
+        begun,
+        solution=Solution(solution.spectra, np.zeros(2), solution.variations),
+        levels=_levels(look, warm_start=False),
+    )
+
+
 def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Generator) -> Start:
     """Go on from an earlier result, at full resolution; modes that it lacks are seeded."""
     config = look.config
@@ -290,11 +324,16 @@ def _no_variations(
 def _corrected_positions(earlier: Reconstruction, scan: Scan) -> bool:
     """Return whether an earlier result corrected the positions of this scan."""
     given_px = earlier.positions_given_px
-    return (
-        given_px is not None
-        and given_px.shape == scan.positions_px.shape
-        and np.allclose(given_px, scan.positions_px)
-    )
+    if given_px is None:
+        return False
+    given_px = _of_our_frames(given_px, scan)
+    return given_px.shape == scan.positions_px.shape and np.allclose(given_px, scan.positions_px)
+
+
+def _of_our_frames(values: np.ndarray, scan: Scan) -> np.ndarray:
+    """Return, of one value for each frame of the file, those of the scan's frames."""
+    all_px = scan.all_positions_px
+    return values[scan.frame_numbers] if all_px is not None and len(values) == len(all_px) else values
 
 
 def _on_our_canvas(

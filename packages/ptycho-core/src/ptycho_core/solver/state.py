@@ -11,6 +11,7 @@ D. Johnson and P. Li, Optica 4 (2017) 736, 10.1364/OPTICA.4.000736; here the lig
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Complex64, Float64
@@ -103,11 +104,11 @@ class ProbeState:
                 basis[:, places] = self._xp.ifft2(spectrum[:, None] * self._filters[None])
             return basis
 
-        def fill(chunk: slice) -> None:
-            basis[:, chunk] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, chunk])
-
-        self._xp.map_chunks(fill, n_basis, n_modes * n**2)
+        self._xp.map_chunks(partial(self._fill, basis), n_basis, n_modes * n**2)
         return basis
+
+    def _fill(self, basis: Array, chunk: slice) -> None:
+        basis[:, chunk] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, chunk])
 
     def light(self) -> Array:
         """Sum over the modes of the probe's squared modulus, unshifted: (n, n)."""

@@ -200,7 +200,7 @@ def _rows_of_result(result: Reconstruction) -> Rows:
         ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px, {seen.mean():.0%} well lit"),
         ("amplitude", f"{low:.3f} to {high:.3f} (98 % of the well-illuminated pixels)"),
         ("probe", f"{power.sum():.4g} counts; modes: {', '.join(f'{p:.1%}' for p in power / power.sum())}"),
-        ("positions", _extent(result.positions_px)),
+        ("positions", _extent(result.positions_px[result.frames_used])),
         *_physical(result),
         ("residual R", f"{result.data_residual:.4f}"),
     ]
@@ -211,7 +211,7 @@ def _rows_of_result(result: Reconstruction) -> Rows:
         if poor.any():
             rows.append(("suspicious", f"frames explained badly, over twice the usual R: {some_of(poor)}"))
     if known.size < len(residual):
-        rows.append(("suspicious", f"frames without any counts: {some_of(~np.isfinite(residual))}"))
+        rows.append(("suspicious", f"frames left out, or without any counts: {some_of(~np.isfinite(residual))}"))
     return rows
 
 
@@ -282,7 +282,7 @@ def suspicious(scan: Scan, counts_per_frame: np.ndarray, highest: float, n_highe
         found.append(f"only {counts:.3g} counts per frame")
     empty = counts_per_frame == 0
     if empty.any():
-        found.append(f"frames without any counts: {some_of(empty)}")
+        found.append(f"frames left out, or without any counts: {some_of(empty)}")
     median = float(np.median(counts_per_frame))
     dim = ~empty & (counts_per_frame < _DIM * median)
     if dim.any():

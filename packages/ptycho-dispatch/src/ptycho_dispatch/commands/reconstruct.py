@@ -145,6 +145,8 @@ def _reconstruct(
     solver = settings.solver.config
     if probe is not None and "probe_search" not in solver.model_fields_set:
         solver = solver.model_copy(update={"probe_search": False})
+    if run_config.bad_frames == "off" and "leave_out_frames" not in solver.model_fields_set:
+        solver = solver.model_copy(update={"leave_out_frames": False})
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":

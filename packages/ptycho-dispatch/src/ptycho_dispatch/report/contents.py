@@ -164,7 +164,7 @@ def _residual_note(result: Reconstruction) -> str:
         return "No frame has any counts."
     empty = len(result.residual_per_frame) - known.size
     note = f"From {known.min():.4f} to {known.max():.4f}, median {np.median(known):.4f}."
-    return f"{note} Hollow: {empty} without counts." if empty else note
+    return f"{note} Hollow: {empty} left out or without counts." if empty else note
 
 
 def _curves(result: Reconstruction, metrics: Path) -> list[Picture]:

@@ -142,6 +142,7 @@ class PtychoDataLoader:
             measurement="counts",
             dc="center",
             position_convention="center",
+            bad_frames="off",  # the client counts on as many as it gave
         )
         return loader
 

@@ -1,0 +1,115 @@
+"""A scan in the making, handed from one step of `ptycho_core.io.checked_scan` to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from ptycho_core.io.geometry import lazily
+from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.raw_scan import RawScan
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.scan import evenly_spaced
+from ptycho_core.scan.survey import FrameSurvey, frame_chunks
+
+__all__ = ["Draft"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Draft:
+    """A scan in the making: what was offered, what was asked for, and what the steps have decided so far.
+
+    Attributes:
+        raw: what the file says, after what was asked for went before it.
+        frames: frame axis first; cropped, rebinned and turned where that was asked for.
+        positions: (M, 2) (y, x), one for each frame; first as stored, then in object pixels.
+        frame_axis_was_last: the file had the frame axis last, and a mask for each frame has it there too.
+        bad_pixels: (N, N) or (M, N, N), True = bad, zero frequency where it is in `frames`; None = all good.
+        probe: None where it has to be estimated.
+        position_scale: object pixels in one unit of the positions as stored.
+        survey: what the one reading of all frames found.
+        frame_numbers: (M,) number of each frame in the file, where some of the file's are left out.
+        all_positions: (L, 2) of all frames of the file then; NaN where there is none.
+        notes: one sentence for each decision, in their order.
+    """
+
+    raw: RawScan
+    options: ReadOptions
+    frames: np.ndarray | LazyFrames
+    positions: Float64[np.ndarray, "frame 2"]
+    frame_axis_was_last: bool
+    notes: tuple[str, ...]
+    bad_pixels: np.ndarray | None = None
+    probe: np.ndarray | None = None
+    pixel_size_m: float | None = None
+    position_scale: float = 1.0
+    survey: FrameSurvey | None = None
+    frame_numbers: Int64[np.ndarray, " frame"] | None = None
+    all_positions: Float64[np.ndarray, "all 2"] | None = None
+    dc: Literal["center", "corner"] = "center"
+
+    @property
+    def name(self) -> str:
+        return self.raw.name
+
+    @property
+    def frame_px(self) -> int:
+        return self.frames.shape[-1]
+
+    @property
+    def declared_measurement(self) -> tuple[Literal["amplitude", "counts"], str] | None:
+        """What the file says its values are, and why we think so; None where something else was asked for."""
+        return self.raw.declared_measurement if self.options.measurement == "auto" else None
+
+    @property
+    def seen(self) -> FrameSurvey:
+        """What the reading of all frames found, for the steps behind it."""
+        if self.survey is None:
+            raise RuntimeError("the frames have not been read yet")
+        return self.survey
+
+    def noting(self, *sentences: str, **decided: Any) -> Draft:  # Any: fields of several types
+        """Return the draft with these fields changed, and why."""
+        return replace(self, notes=(*self.notes, *sentences), **decided)
+
+    def keeping(self, used: Bool[np.ndarray, " frame"]) -> Draft:
+        """Return the draft with some of its frames; all that has one value for each of them follows."""
+        chosen = evenly_spaced(np.flatnonzero(used), len(used))
+        numbers = np.arange(len(used)) if self.frame_numbers is None else self.frame_numbers
+        frames, bad, truth = self.frames, self.bad_pixels, self.raw.patch_truth
+        if truth is not None and len(truth) == len(used):
+            truth = np.asarray(truth)[chosen]
+        mapped = isinstance(frames, np.ndarray) and isinstance(chosen, slice)
+        return replace(
+            self,
+            raw=replace(self.raw, patch_truth=truth),
+            frames=frames[chosen] if mapped else lazily(frames).select(chosen),
+            positions=self.positions[chosen],
+            bad_pixels=bad[chosen] if bad is not None and bad.ndim == 3 else bad,
+            frame_numbers=numbers[chosen],
+            all_positions=_known(self.positions) if self.all_positions is None else self.all_positions,
+            survey=None,
+        )
+
+    def with_verified_frames(self) -> Draft:
+        """Check the checksum of the frames as stored, before any of them are left out or changed.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        checksum = self.raw.checksum
+        if checksum is None:
+            return self
+        frames = self.frames
+        for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
+            checksum.update(np.asarray(frames[chunk]))
+        checksum.verify()
+        return replace(self, raw=replace(self.raw, checksum=None))
+
+
+def _known(positions: Float64[np.ndarray, "frame 2"]) -> Float64[np.ndarray, "frame 2"]:
+    """Return the positions, (NaN, NaN) for those that are not known."""
+    return np.where(np.isfinite(positions).all(axis=1, keepdims=True), positions, np.nan)

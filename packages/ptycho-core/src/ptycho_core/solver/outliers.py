@@ -1,0 +1,64 @@
+"""Frames that a coarse solution cannot explain: wrong content or position, half-read, struck by something.
+
+They are judged when the first level is done. A solution that nearly all frames share explains those few badly;
+what is left out then is said, and the levels begin again without it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int64
+
+from ptycho_core.physics.residual import data_residual
+from ptycho_core.scan.dose import central
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.schedule import LevelSchedule
+from ptycho_core.solver.spectra import probe_of
+from ptycho_core.solver.start import Look
+from ptycho_core.solver.state import Solution
+
+__all__ = ["outlying_frames"]
+
+FEWEST_FRAMES = 16
+#: A frame is left out whose residual is so many times the median, and as many spreads above it.
+OUTLYING_FACTOR = 2.0
+OUTLYING_SPREADS = 10.0
+#: Where more stand out, it is the solution that is wrong.
+LARGEST_OUTLYING_FRACTION = 0.15
+#: A residual of which half is noise or a wrong model tells no frame from another.
+LARGEST_MEDIAN = 0.4
+
+
+def outlying_frames(
+    solution: Solution, schedule: LevelSchedule, look: Look, frames: OrderedFrames
+) -> Int64[np.ndarray, " outlying"]:
+    """Return the numbers in the scan of frames whose residual stands far outside of all others', increasing.
+
+    Args:
+        solution: as it is at the end of a level. schedule: of that level.
+        frames: in the order of their batches.
+    """
+    none = np.zeros(0, np.int64)
+    if len(frames) < FEWEST_FRAMES or solution.object is None:
+        return none
+    size_px = schedule.size_px
+    crop = central(size_px, frames.frame_px)
+    corners = (frames.positions_px - frames.least_px + solution.shift_px) * solution.scale + look.margin_px
+    amplitude, good = frames.seen_at(size_px)
+    residual = data_residual(
+        solution.object,
+        probe_of(solution.spectra[:, crop, crop]),
+        corners + size_px // 2,
+        lambda chosen: amplitude[chosen],
+        good_pixels=None if good is None else good > 0,
+    ).per_frame
+    known = residual[np.isfinite(residual)]
+    if known.size < FEWEST_FRAMES:
+        return none
+    median = float(np.median(known))
+    spread = 1.4826 * float(np.median(np.abs(known - median)))
+    with np.errstate(invalid="ignore"):
+        far = residual > max(OUTLYING_FACTOR * median, median + OUTLYING_SPREADS * spread)
+    if median > LARGEST_MEDIAN or far.mean() > LARGEST_OUTLYING_FRACTION:
+        return none
+    return np.sort(look.order[far])
