@@ -164,10 +164,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "mask": (None, "a path, or none"),
         "mask_invert": (False, "true or false"),
         "bad_frames": ("auto", "'auto' or 'off'"),
-        "frames": (
-            None,
-            "START:STOP or START:STOP:STEP, counted from 0 and without STOP, such as 0:500 or ::2, or none",
-        ),
+        "frames": (None, "START:STOP or START:STOP:STEP as Python slices, such as 0:500 or ::2, or none"),
         "exclude_frames": (
             None,
             "frame numbers and ranges such as 3,17,40:45, or a text file or NPY file that holds them, or none",

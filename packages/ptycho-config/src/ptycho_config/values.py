@@ -57,7 +57,7 @@ _LONGEST_NAME = 255
 _UNIT_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(sec|min|s|m|h)")
 _DURATION = Accepts("a duration such as 90s, 3m or 1h, or a number of seconds")
-_RANGE = Accepts("START:STOP or START:STOP:STEP, counted from 0 and without STOP, such as 0:500 or ::2")
+_RANGE = Accepts("START:STOP or START:STOP:STEP as Python slices, such as 0:500 or ::2")
 _RANGE_TEXT = re.compile(r"-?\d*:-?\d*(:[1-9]\d*)?|-?\d*:-?\d*:")
 _REGION = Accepts("Y0:Y1,X0:X1, in the unit of the positions; an end left out is open, such as 10:,:250")
 _EXPONENT_OR_POINT = re.compile(r"[+-]?\d+(?:\.0*)?(?:[eE]\+?\d+)?")
@@ -152,7 +152,8 @@ def _frame_list(value: object) -> object:
     """Read a list of numbers as the text that a flag would be."""
     if isinstance(value, list | tuple) or hasattr(value, "tolist"):
         values = value.tolist() if hasattr(value, "tolist") else value
-        return ",".join(str(number) for number in values)
+        whole = isinstance(values, list | tuple) and all(type(number) is int for number in values)
+        return ",".join(map(str, values)) if whole else value
     return str(value) if isinstance(value, int | Path) and not isinstance(value, bool) else value
 
 
