@@ -93,7 +93,7 @@ def test_unusual_results_are_drawn_too(tmp_path: Path, changes: dict[str, object
 
 def test_an_unreliable_image_is_not_shown(tmp_path: Path) -> None:
     def commonest_share(name: str, reliable: bool) -> float:
-        inside = picture(write_figures(result(image_reliable=reliable), tmp_path)[name])[300:700, 100:700]
+        inside = picture(write_figures(result(dose_carries_image=reliable), tmp_path)[name])[300:700, 100:700]
         return float(np.mean(np.all(inside == inside[0, 0], axis=-1)))
 
     # Two sentences on a plain ground, or an object.

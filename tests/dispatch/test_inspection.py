@@ -22,14 +22,25 @@ def strange_scan(scan_file: Path, tmp_path: Path) -> Path:
     positions[11] = positions[10]
     path = tmp_path / "strange.npz"
     save_scan(
-        scan_from_arrays(frames, positions, good.probe, measurement="counts", dc="center", name="strange"),
+        scan_from_arrays(
+            frames,
+            positions,
+            good.probe,
+            measurement="counts",
+            dc="center",
+            name="strange",
+            bad_frames="off",
+        ),
         path,
     )
     return path
 
 
 def test_strange_frames_are_named(ptycho, strange_scan: Path) -> None:
-    done = ptycho("inspect", strange_scan)
+    seen = ptycho("inspect", strange_scan).out
+    for said in ("1 empty (3)", "1 far brighter than all around (8)", "1 far darker than all around (5)"):
+        assert said in seen
+    done = ptycho("inspect", strange_scan, "--bad-frames", "off")
     assert done.code == 0, done.err
     assert "without any counts: 3\n" in done.out
     assert "of the usual counts: 5\n" in done.out

@@ -304,7 +304,7 @@ def test_a_result_saved_from_python_has_a_page_without_a_command(tmp_path: Path)
 
 
 def test_an_image_that_the_data_cannot_carry_is_not_shown(tmp_path: Path) -> None:
-    page = Page(_reported(_result(image_reliable=False), tmp_path / "dim"))
+    page = Page(_reported(_result(dose_carries_image=False), tmp_path / "dim"))
     assert "too few photons" in page.sections["image"]
     assert not any(name.startswith("object") for name in page.pictures())
 

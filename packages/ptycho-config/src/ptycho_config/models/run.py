@@ -112,4 +112,10 @@ class RunConfig(CanonicalConfig):
     missing_positions: Literal["drop", "interpolate"] = Field(
         default="drop", description="what to do with frames whose position is missing"
     )
+    save_tiff: bool = Field(
+        default=False, description="also write amplitude, phase and unwrapped phase as 32-bit TIFF"
+    )
+    save_mat: bool = Field(default=False, description="also write object and probe as a MATLAB 7.3 file")
+    unwrap: bool = Field(default=False, description="also draw the phase without its jumps of 2 pi")
+    crop_result: bool = Field(default=False, description="cut the object to its illuminated part")
     console_level: LogLevel = Field(default="INFO", description="least important lines shown on the screen")

@@ -1,8 +1,23 @@
 """Pictures of results, scans and comparisons, drawn without a display and written whole or not at all."""
 
+import os
+import sys
+from contextlib import suppress
 from typing import Any
 
 from ptycho_config.moved import moved_name
+
+if "matplotlib" not in sys.modules and "MPLBACKEND" in os.environ:
+    # A notebook exports its backend to the programs that it starts; where that is not installed, importing
+    # matplotlib fails. No picture of ours needs one.
+    _backend = os.environ.pop("MPLBACKEND")
+    try:
+        import matplotlib
+    finally:
+        os.environ["MPLBACKEND"] = _backend
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = _backend
+
 from ptycho_core.figures.comparison import write_comparison
 from ptycho_core.figures.embedded import (
     ObjectPicture,
@@ -13,11 +28,18 @@ from ptycho_core.figures.embedded import (
     residual_map_png,
     training_curves_png,
 )
-from ptycho_core.figures.result import FIGURE_FILES, write_figures, write_overview
+from ptycho_core.figures.result import (
+    FIGURE_FILES,
+    UNWRAPPED_FILE,
+    write_figures,
+    write_overview,
+    write_unwrapped,
+)
 from ptycho_core.figures.scan import write_scan_picture
 
 __all__ = [
     "FIGURE_FILES",
+    "UNWRAPPED_FILE",
     "ObjectPicture",
     "corrections_png",
     "object_pictures",
@@ -29,6 +51,7 @@ __all__ = [
     "write_figures",
     "write_overview",
     "write_scan_picture",
+    "write_unwrapped",
 ]
 
 _MOVED = {"write_orientations": "ptycho_core.orientations"}

@@ -65,7 +65,7 @@ def object_pictures(reconstruction: DrawnResult, *, largest_px: int = 4096) -> l
     Args:
         largest_px: longest side of a picture; larger objects are averaged over squares of pixels.
     """
-    if not reconstruction.image_reliable:
+    if not reconstruction.dose_carries_image:
         return []
     view = ObjectView(reconstruction, largest_px=largest_px)
     pictures: list[ObjectPicture] = []

@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 from matplotlib.figure import Figure
 
 from ptycho_core.figures.curves import draw_loss
-from ptycho_core.figures.display import colour_wheel, mode_mosaic, mode_shares, robust_limits
+from ptycho_core.figures.display import (
+    colour_wheel,
+    covered_box,
+    covered_region,
+    mode_mosaic,
+    mode_shares,
+    robust_limits,
+)
 from ptycho_core.figures.page import blank_page, write_page
 from ptycho_core.figures.panels import (
     GREYS,
@@ -22,9 +30,10 @@ from ptycho_core.figures.panels import (
 from ptycho_core.figures.position_map import POSITIONS_FILE, write_positions
 from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView
 
-__all__ = ["FIGURE_FILES", "write_figures", "write_overview"]
+__all__ = ["FIGURE_FILES", "UNWRAPPED_FILE", "write_figures", "write_overview", "write_unwrapped"]
 
 FIGURE_FILES = ("amplitude.png", "phase.png", "overview.png")
+UNWRAPPED_FILE = "phase_unwrapped.png"
 _UNRELIABLE = "The data cannot carry an image:\ntoo few photons for any object\nto be told from noise."
 
 
@@ -64,10 +73,32 @@ def write_overview(reconstruction: DrawnResult, path: str | Path) -> Path:
     return write_page(_overview(ObjectView(reconstruction)), Path(path))
 
 
+def write_unwrapped(
+    reconstruction: DrawnResult, phase_rad: Float32[np.ndarray, "height width"], path: str | Path
+) -> Path:
+    """Draw a phase without jumps of 2 pi into a PNG file.
+
+    Args:
+        phase_rad: on the canvas of the object.
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    view = ObjectView(reconstruction)
+    seen = covered_region(reconstruction.coverage)
+    box = covered_box(seen)
+    image = np.where(seen[box], phase_rad[box], np.nan)
+    figure = blank_page(7.0, 7.25, heading=view.heading(), note=view.note(), dpi=130)
+    axes = add_axes(figure, 0.3, 0.2, 6.0, 6.0)
+    title(axes, "object phase, unwrapped", "linear ramp and offset removed")
+    limits = robust_limits(phase_rad[seen])
+    draw_image(axes, image, limits, label="rad", pixel_size_m=reconstruction.pixel_size_m)
+    return write_page(figure, Path(path))
+
+
 def _draw_object(figure: Figure, view: ObjectView, name: str, place: tuple[float, float, float]) -> None:
     left, bottom, side = place
     axes = add_axes(figure, left, bottom, side, side)
-    if not view.result.image_reliable:
+    if not view.result.dose_carries_image:
         title(axes, f"object {name}")
         draw_sentence(axes, _UNRELIABLE)
         return

@@ -98,7 +98,7 @@ def data_residual(
     if subpixel not in SUBPIXEL_MODELS:
         raise ConfigError(f"`subpixel` is {subpixel!r}; choose one of {', '.join(SUBPIXEL_MODELS)}")
     n_frames = len(positions_on_canvas_px)
-    model = _Model(obj, probe, np.asarray(positions_on_canvas_px, np.float64), subpixel)
+    model = PredictedAmplitude(obj, probe, np.asarray(positions_on_canvas_px, np.float64), subpixel)
     measured = _Measured(frames, good_pixels, n_frames)
     chunks = list(_chunks(n_frames, frame_bytes=8 * probe.shape[-1] ** 2))
     keep = n_frames * 8 * probe.shape[-1] ** 2 <= KEPT_BYTES
@@ -189,10 +189,17 @@ class _Measured:
         return amplitude, None if good.all() else good
 
 
-class _Model:
-    """Modelled amplitude of a chunk of frames, DC in the centre."""
+class PredictedAmplitude:
+    """Modelled amplitude of a chunk of frames, DC in the centre, up to one factor for the whole scan."""
 
-    def __init__(self, obj: np.ndarray, probe: np.ndarray, centres_px: np.ndarray, subpixel: SubpixelModel):
+    def __init__(
+        self,
+        obj: np.ndarray,
+        probe: np.ndarray,
+        centres_px: np.ndarray,
+        subpixel: SubpixelModel = "probe_fourier",
+    ) -> None:
+        """Take object, probe, and the canvas coordinates of index N/2 of each window, as `data_residual` does."""
         n = probe.shape[-1]
         top_left = centres_px - n // 2
         # Whole-pixel corner of each window; the rest is at most half a pixel for the probe's shift

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Complex64, Float32, Float64
 
 from ptycho_config.errors import DataError
 from ptycho_core.result.history import HISTORY_COLUMNS, RunEvent, csv_text, history_row, history_table
+from ptycho_core.result.verdict import Verdict
 
 __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
 
@@ -64,13 +65,15 @@ JUDGEMENT_KEYS: Mapping[str, tuple[str, str, str]] = {
 _PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Reconstruction:
     """An object and its probe, recovered from a scan. Immutable.
 
     Arrays with one value for each frame have M entries, one for each frame of the file, whether it was used
     or not. `positions_given_px` are the positions before their correction, None where nothing was corrected.
     `frame_weight` is None where all frames were used fully, `bad_pixels` where all pixels are good.
+    `dose_carries_image` is what was expected before any work; `verdict` is the judgement behind it, and
+    `image_reliable` says that it is good.
 
     Canvas pixel [i, j] has the scan coordinate `origin_px + (i, j)`; the window of frame m has its index
     N/2 at canvas coordinate `positions_px[m] - origin_px`, whose whole-pixel part places the window and
@@ -92,6 +95,8 @@ class Reconstruction:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     interrupted: bool = False
     image_reliable: bool = True
+    dose_carries_image: bool = True
+    verdict: Verdict | None = None
     pixel_size_m: float | None = None
     energy_ev: float | None = None
     distance_m: float | None = None
@@ -99,6 +104,13 @@ class Reconstruction:
     frame_intensity: Float64[np.ndarray, " frame"] | None = None
     frame_weight: Float32[np.ndarray, " frame"] | None = None
     bad_pixels: Bool[np.ndarray, "n n"] | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.object.shape
+        return (
+            f"<Reconstruction of {self.scan_name}: object {height} x {width} px, {self.n_frames} frames of "
+            f"{self.frame_px} px, R = {self.data_residual:.4f}>"
+        )
 
     @property
     def n_frames(self) -> int:
@@ -126,6 +138,9 @@ class Reconstruction:
         directory: str | Path,
         *,
         figures: bool = True,
+        tiff: bool = False,
+        mat: bool = False,
+        unwrap: bool = False,
         phase_limits_rad: tuple[float | None, float | None] = (None, None),
     ) -> dict[str, Path]:
         """Write the result files into `directory`, each under its final name only when complete.
@@ -133,6 +148,9 @@ class Reconstruction:
         Args:
             directory: created if absent; files of an earlier run are replaced one by one.
             figures: also draw `amplitude.png`, `phase.png` and `overview.png`.
+            tiff: also write `amplitude.tif`, `phase.tif` and `phase_unwrapped.tif`.
+            mat: also write `reconstruction.mat`, which MATLAB loads.
+            unwrap: also draw `phase_unwrapped.png`.
             phase_limits_rad: phases that are black and white there; found from the image where None.
         Returns:
             File name -> path of everything written.
@@ -164,8 +182,37 @@ class Reconstruction:
             from ptycho_core.figures import write_figures
 
             files |= write_figures(self, root, phase_limits_rad=phase_limits_rad)
+        if tiff or mat or unwrap:
+            from ptycho_core.result import exports
+
+            if tiff:
+                files |= exports.write_tiffs(self, root)
+            if mat:
+                files[exports.MATLAB_FILE] = exports.write_mat(self, root)
+            if unwrap:
+                from ptycho_core.figures import UNWRAPPED_FILE, write_unwrapped
+
+                phase = exports.unwrapped_phase(self)
+                files[UNWRAPPED_FILE] = write_unwrapped(self, phase, root / UNWRAPPED_FILE)
         write_json(files[RUN_FILE], self.run_record())
         return files
+
+    def cropped(self) -> Reconstruction:
+        """Return the result with the object cut to the rectangle that holds its illuminated part.
+
+        Frames at the rim then reach beyond the canvas, so that the residual can no longer be recomputed from it.
+        """
+        from ptycho_core.result.exports import seen_region
+
+        seen = seen_region(self.coverage)
+        rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return replace(
+            self,
+            object=np.ascontiguousarray(self.object[box]),
+            coverage=np.ascontiguousarray(self.coverage[box]),
+            origin_px=self.origin_px + np.array([rows[0], columns[0]], np.float64),
+        )
 
     def save_arrays(self, directory: str | Path) -> Path:
         """Write `reconstruction.npz` alone, which is all that `load` needs.
@@ -193,6 +240,8 @@ class Reconstruction:
             "data_residual": self.data_residual,
             "interrupted": self.interrupted,
             "image_reliable": self.image_reliable,
+            "dose_carries_image": self.dose_carries_image,
+            "verdict": None if self.verdict is None else self.verdict.record(),
             "pixel_size_m": self.pixel_size_m,
             "energy_ev": self.energy_ev,
             "distance_m": self.distance_m,
@@ -231,6 +280,8 @@ class Reconstruction:
             "history": history_table(self.history),
             "interrupted": np.asarray(self.interrupted),
             "image_reliable": np.asarray(self.image_reliable),
+            "dose_carries_image": np.asarray(self.dose_carries_image),
+            **({} if self.verdict is None else {"verdict": np.asarray(self.verdict.grade)}),
             **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
             **{key: getattr(self, key) for key in OPTIONAL_KEYS if getattr(self, key) is not None},
             "frames_used": self.frames_used,
@@ -309,6 +360,7 @@ class Reconstruction:
             history=tuple(history_row(row) for row in history),
             interrupted=bool(arrays.get("interrupted", False)),
             image_reliable=bool(arrays.get("image_reliable", True)),
+            dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
             **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
             frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),
             bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from ptycho_core.physics.canvas import frequencies
 from ptycho_core.scan.scan import Scan
@@ -20,6 +20,7 @@ __all__ = [
     "noise_floor",
     "scan_statistics",
     "signal_pixels",
+    "whole_counts",
 ]
 
 #: From this noise floor of R on, noise exceeds signal: the solver leaves the object transparent.
@@ -90,6 +91,12 @@ def signal_pixels(
     return signal if signal.any() else good
 
 
+def whole_counts(amplitude: Float32[np.ndarray, "frame n n"]) -> bool:
+    """Return whether amplitudes are the roots of whole numbers, as those of photon counts are."""
+    counts = np.square(amplitude)
+    return bool(np.abs(counts - np.rint(counts)).max() <= 1e-2 + 1e-5 * counts.max())
+
+
 def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float | None:
     """R of the true model under Poisson noise, over the pixels that carry signal; None where the frames are
     not photon counts.
@@ -97,8 +104,7 @@ def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.nda
     The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m).
     """
     sample = scan.amplitude(slice(None, None, max(1, scan.n_frames // _SAMPLED_FRAMES)))
-    counts = np.square(sample)
-    if np.abs(counts - np.rint(counts)).max() > 1e-2 + 1e-5 * counts.max():
+    if not whole_counts(sample):
         return None
     signal = signal_pixels(mean, good)
     measured = sample[:, signal].mean(axis=0, dtype=np.float64).sum()

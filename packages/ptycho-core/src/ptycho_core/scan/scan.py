@@ -30,7 +30,7 @@ _MOVED = {"scan_from_arrays": "ptycho_core.io"}
 FrameIndices = slice | np.ndarray | list[int] | None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Scan:
     """A ptychographic scan of M frames of N x N pixels.
 
@@ -87,6 +87,12 @@ class Scan:
     def from_arrays(cls, *arguments: Any, **settings: Any) -> Scan:
         """Do what `ptycho_core.scan_from_arrays` does; this name goes with the next release."""
         return moved_name(f"{__name__}.Scan", "scan_from_arrays", _MOVED)(*arguments, **settings)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Scan {self.name}: {self.n_frames} frames of {self.frame_px} x {self.frame_px} px, "
+            f"{self.measurement}, zero frequency in the {self.dc}, probe {self.probe_source}>"
+        )
 
     @property
     def n_frames(self) -> int:

@@ -56,7 +56,7 @@ def finish(
         frames=frames.as_measured(),
         positions_given_px=look.positions_given_px,
         frame_intensity=_frame_intensity(parameters, look),
-        image_reliable=look.image_reliable,
+        dose_carries_image=look.dose_carries_image,
         history=record.history,
         events=record.events,
         timings=record.timings,

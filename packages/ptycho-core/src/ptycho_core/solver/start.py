@@ -62,7 +62,7 @@ class Look:
         positions_given_px: those that the scan came with, where the result has others; else None.
         order: which frame of the scan is solved in which place.
         batches: slices of that order.
-        image_reliable: the photons can carry an image.
+        dose_carries_image: the photons can carry an image; where not, the object is left transparent.
         softening: counts per pixel that keep the square root smooth at zero.
         margin_px: canvas pixels around the windows of all frames.
     """
@@ -72,7 +72,7 @@ class Look:
     statistics: ScanStatistics
     order: Int64[np.ndarray, " frame"]
     batches: Sequence[Batch]
-    image_reliable: bool
+    dose_carries_image: bool
     softening: float
     margin_px: int
     positions_given_px: Float64[np.ndarray, "frame 2"] | None
@@ -94,7 +94,7 @@ class Look:
                 {"counts_per_frame": counts, "background": background, "noise_floor": floor},
             )
         )
-        if not self.image_reliable:
+        if not self.dose_carries_image:
             side = self.scan.frame_px
             events.append(
                 RunEvent(
@@ -178,7 +178,7 @@ def look_at(
         statistics=statistics,
         order=order,
         batches=batches,
-        image_reliable=carries_an_image(statistics),
+        dose_carries_image=carries_an_image(statistics),
         softening=softening_counts(statistics, scan.frame_px),
         margin_px=MARGIN_PX + reach,
         positions_given_px=given_px if config.refine_positions or corrected else None,
@@ -216,7 +216,7 @@ def start_from_scan(
     """Start from a transparent object and the scan's probe, or a better one that a search found."""
     scan, config, statistics = look.scan, look.config, look.statistics
     parameters = _frame_parameters(look, random)
-    wanted = look.image_reliable and probe_search_wanted(config)
+    wanted = look.dose_carries_image and probe_search_wanted(config)
     searched: StartProbe | None = None
     if wanted and probes_can_be_ranked(statistics):
         searched = search_start_probe(
@@ -233,7 +233,7 @@ def start_from_scan(
     spectra = seed_modes(scaled_spectrum(probe, scan, statistics.counts_per_frame), config.probe_modes)
     return Start(
         Solution(spectra, np.zeros(2), _no_variations(config, spectra)),
-        levels=_levels(look, warm_start=False) if look.image_reliable else (),
+        levels=_levels(look, warm_start=False) if look.dose_carries_image else (),
         frame_parameters=parameters,
         flat_background=_flat_background(look),
         searched=searched,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ EXAMPLES = (
 )
 
 _BAD_RESIDUAL = 2.0
+#: Notes of what was not taken for data.
+_LEFT_OUT = re.compile(r"left out|bad pixels:|dropped")
 Rows = list[tuple[str, str]]
 
 
@@ -109,6 +112,7 @@ def _inspect_scan(arguments: argparse.Namespace) -> None:
         counts_per_frame, highest, n_highest = survey(scan)
         rows = _rows_of_scan(scan, counts_per_frame, highest)
         rows += [("note", note) for note in scan.notes]
+        rows += [("left out", note) for note in scan.notes if _LEFT_OUT.search(note)]
         rows += [("suspicious", text) for text in suspicious(scan, counts_per_frame, highest, n_highest)]
         print_rows(scan.name, rows)
         if arguments.orientations:

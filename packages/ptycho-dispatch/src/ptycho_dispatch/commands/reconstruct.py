@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError
+from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, exit_code
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
-from ptycho_dispatch.table import print_rows
+from ptycho_dispatch.table import print_rows, print_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,7 @@ EXAMPLES = (
 
 logger = logging.getLogger("ptycho")
 _RESULT = "reconstruction.npz"
+_LONGEST_CELL = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,13 +72,62 @@ def run(arguments: argparse.Namespace) -> int:
     root = writable_directory(run_config.output_dir)
     places = _places(arguments.scans, root, start=run_config.start)
     command = ["reconstruct", *arguments.scans]
-    probe: np.ndarray | None = None
-    for source, directory in places:
+    if len(places) == 1:
+        (source, directory), = places
         with logging_to(writable_directory(directory), run_config.console_level) as screen:
-            code, probe = _reconstruct(source, settings, directory, screen, probe, command)
-        if code:
-            return code
-    return 0
+            return _reconstruct(source, settings, directory, screen, None, command)[0]
+    return _one_after_another(places, settings, command)
+
+
+def _one_after_another(places: list[tuple[str, Path]], settings: Settings, command: list[str]) -> int:
+    """Reconstruct several scans; one that fails does not stop the others.
+
+    All inputs are looked at before the first is worked on. A table closes the call; the exit code is that of
+    the worst.
+    """
+    level = settings.run.config.console_level
+    failed = _unreadable(places, settings)
+    rows: list[tuple[str, str, str]] = []
+    worst, probe = 0, None
+    for source, directory in places:
+        error = failed.get(source)
+        began = time.perf_counter()
+        if error is None:
+            try:
+                with logging_to(writable_directory(directory), level) as screen:
+                    code, probe = _reconstruct(source, settings, directory, screen, probe, command)
+            except Exception as caught:  # whatever it is, the scans behind it are not to blame
+                error = caught
+            else:
+                rows.append((source, f"done in {time.perf_counter() - began:.1f} s", f"{directory}/"))
+                worst = max(worst, code)
+                if code == EXIT_INTERRUPTED:
+                    rows[-1] = (source, "interrupted", f"{directory}/")
+                    break
+                continue
+        text = " ".join(str(error).split()) or type(error).__name__
+        with logging_to(None, level):
+            logger.error("%s: %s", source, text)
+        rows.append((source, "failed", text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " ..."))
+        worst = max(worst, exit_code(error))
+    rows += [(source, "not begun", "") for source, _ in places[len(rows) :]]
+    print_table("", ("scan", "outcome", "result or reason"), rows)
+    return worst
+
+
+def _unreadable(places: list[tuple[str, Path]], settings: Settings) -> dict[str, Exception]:
+    """Look at every input without reading its frames; return those that cannot be opened, and why."""
+    from ptycho_core.io.opening import read_raw_scan
+
+    failed: dict[str, Exception] = {}
+    with logging_to(None, settings.run.config.console_level):
+        for source, _ in places:
+            try:
+                read_raw_scan(source, read_options(settings.run.config))
+            except Exception as error:  # it is told, and kept for the table
+                failed[source] = error
+                logger.error("%s cannot be opened and will be left out; the others go on.", source)
+    return failed
 
 
 def _places(sources: list[str], root: Path, *, start: Path | None) -> list[tuple[str, Path]]:
@@ -151,10 +201,10 @@ def _reconstruct(
     method = run_config.method
     if method == "auto":
         method = choose_method(scan, backend=run_config.backend, goes_on=start is not None)
-    shown, progress = progress_for(screen)
+    bar, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
-        with shown:
+        with bar:
             callbacks = (progress, interrupt, Checkpoint(directory))
             if method in ("network", "both"):
                 result = by_network(
@@ -173,7 +223,10 @@ def _reconstruct(
         provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
         timings = dict(result.timings) | {"open": opened - began}
         result = replace(result, provenance=provenance, timings=timings)
-        files = result.save(directory)
+        shown = result.cropped() if run_config.crop_result else result
+        files = shown.save(
+            directory, tiff=run_config.save_tiff, mat=run_config.save_mat, unwrap=run_config.unwrap
+        )
     logger.info(
         "Opened in %.2f s, solved in %.2f s, written in %.2f s.",
         opened - began,
@@ -220,6 +273,6 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
         rows.insert(
             -1, ("positions", f"moved by {moved['mean_px']:.2f} px, at most {moved['largest_px']:.2f}")
         )
-    if not result.image_reliable:
+    if not result.dose_carries_image:
         rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
     print_rows("", rows)

@@ -222,6 +222,6 @@ def _report(
         ("residual R", f"{result.data_residual:.4f}"),
         ("files", f"{directory}/: {', '.join(names)}"),
     ]
-    if not result.image_reliable:
+    if not result.dose_carries_image:
         rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
     print_rows("", rows)

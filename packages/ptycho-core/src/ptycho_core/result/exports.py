@@ -1,0 +1,135 @@
+"""Results for other programs: TIFF images that any viewer opens, and a file that MATLAB loads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import tifffile
+from jaxtyping import Bool, Complex64, Float32
+
+from ptycho_core.files import atomic_path
+from ptycho_core.physics.gauge import linear_ramp, phase_ramp, without_mean_phase
+
+if TYPE_CHECKING:
+    from ptycho_core.result.reconstruction import Reconstruction
+
+__all__ = ["MATLAB_FILE", "TIFF_FILES", "flat_phase", "unwrapped_phase", "write_mat", "write_tiffs"]
+
+TIFF_FILES = ("amplitude.tif", "phase.tif", "phase_unwrapped.tif")
+MATLAB_FILE = "reconstruction.mat"
+#: Part of the largest coverage above which a pixel belongs to the image.
+SEEN_FRACTION = 0.1
+_CM_PER_M = 100.0
+#: A TIFF keeps its resolution as a fraction of two 32-bit numbers.
+_LARGEST_RESOLUTION = 4.0e9
+_MATLAB_HEADER_BYTES = 512
+
+
+def seen_region(coverage: Float32[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Mark the well illuminated pixels; all of them where there is no light at all."""
+    greatest = float(coverage.max(initial=0.0))
+    return coverage > SEEN_FRACTION * greatest if greatest > 0 else np.ones(coverage.shape, bool)
+
+
+def flat_phase(result: Reconstruction) -> Float32[np.ndarray, "height width"]:
+    """Return the phase in radians between -pi and pi, without ramp and mean of the illuminated part."""
+    seen = seen_region(result.coverage)
+    flat = result.object * phase_ramp(result.object.shape, -linear_ramp(result.object, seen))
+    return np.angle(without_mean_phase(flat, seen)).astype(np.float32)
+
+
+def unwrapped_phase(result: Reconstruction) -> Float32[np.ndarray, "height width"]:
+    """Return the phase in radians without its jumps of 2 pi; 0 where the object is hardly illuminated.
+
+    Source: scikit-image's `unwrap_phase`, after M. A. Herráez, D. R. Burton, M. J. Lalor and M. A. Gdeisat, Appl.
+    Opt. 41 (2002) 7437, 10.1364/AO.41.007437.
+    """
+    from skimage.restoration import unwrap_phase
+
+    seen = seen_region(result.coverage)
+    masked = np.ma.array(flat_phase(result), mask=~seen)
+    unwrapped = np.asarray(np.ma.filled(unwrap_phase(masked, rng=0), 0.0), np.float32)
+    if seen.any():
+        # The unwrapped mean is that of the wrapped phase up to whole turns.
+        unwrapped[seen] -= np.float32(2 * np.pi * np.rint(np.median(unwrapped[seen]) / (2 * np.pi)))
+    return unwrapped
+
+
+def write_tiffs(result: Reconstruction, directory: Path) -> dict[str, Path]:
+    """Write amplitude, phase and unwrapped phase as 32-bit floats, the pixel size in the tags.
+
+    Returns:
+        File name -> path.
+    Raises:
+        OutputError: the directory cannot be written or the disk is full.
+    """
+    amplitude = np.abs(result.object).astype(np.float32)
+    images = (amplitude, flat_phase(result), unwrapped_phase(result))
+    units = ("relative amplitude", "phase in rad", "unwrapped phase in rad")
+    files: dict[str, Path] = {}
+    for name, image, unit in zip(TIFF_FILES, images, units, strict=True):
+        with atomic_path(directory / name) as temporary:
+            tifffile.imwrite(temporary, image, metadata=None, **_tags(result, unit))
+        files[name] = directory / name
+    return files
+
+
+def _tags(result: Reconstruction, unit: str) -> dict[str, object]:
+    said = f"{result.scan_name}: {unit}"
+    pixel_m = result.pixel_size_m
+    if pixel_m is None:
+        return {"description": f"{said}; pixel size unknown"}
+    tags: dict[str, object] = {"description": f"{said}; pixel {pixel_m:.6g} m"}
+    per_cm = 1 / (_CM_PER_M * pixel_m)
+    if per_cm <= _LARGEST_RESOLUTION:
+        tags |= {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+    return tags
+
+
+def write_mat(result: Reconstruction, directory: Path) -> Path:
+    """Write object, probe, positions and lengths as a MATLAB file of version 7.3, which is HDF5.
+
+    MATLAB's `load` gives `object` (H x W), `probe` (N x N x P) and `positions_px` (M x 2), all in (y, x).
+
+    Raises:
+        OutputError: the directory cannot be written or the disk is full.
+    """
+    path = directory / MATLAB_FILE
+    values = {
+        "object": result.object,
+        "probe": np.moveaxis(result.probe, 0, -1),
+        "positions_px": result.positions_px,
+        "origin_px": result.origin_px[None],
+        "pixel_size_m": np.full((1, 1), result.pixel_size_m or np.nan),
+        "data_residual": np.full((1, 1), result.data_residual),
+    }
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=_MATLAB_HEADER_BYTES) as file:
+            for key, value in values.items():
+                _write_matlab_array(file, key, value)
+        with temporary.open("r+b") as file:
+            file.write(_matlab_header())
+            file.flush()
+            os.fsync(file.fileno())
+    return path
+
+
+def _write_matlab_array(file: h5py.File, key: str, value: Complex64[np.ndarray, "..."] | np.ndarray) -> None:
+    # MATLAB counts columns first, so that its file has the axes the other way round.
+    turned = np.ascontiguousarray(value.T)
+    kind = "double" if turned.dtype.itemsize in (8, 16) and turned.dtype.kind != "c" else "single"
+    if turned.dtype.kind == "c":
+        pairs = np.empty(turned.shape, dtype=[("real", np.float32), ("imag", np.float32)])
+        pairs["real"], pairs["imag"] = turned.real, turned.imag
+        turned = pairs
+    file[key] = turned
+    file[key].attrs["MATLAB_class"] = np.bytes_(kind)
+
+
+def _matlab_header() -> bytes:
+    text = b"MATLAB 7.3 MAT-file, written by ptycho-core, HDF5 schema 1.00 ."
+    return text.ljust(116) + bytes(8) + b"\x00\x02" + b"IM"

@@ -1,0 +1,137 @@
+"""What can be measured on a result without the truth, from some of its frames; nothing is judged here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Complex64, Float32, Float64
+from scipy.special import gammaln
+
+from ptycho_core.physics.residual import AmplitudeSource, PredictedAmplitude
+from ptycho_core.scan import Scan
+from ptycho_core.scan.dose import mean_and_good, signal_pixels, whole_counts
+
+__all__ = ["measure"]
+
+#: So many frames, evenly spread, tell as much as all of them.
+SAMPLED_FRAMES = 64
+WELL_LIT = 0.1
+
+
+def measure(
+    scan: Scan,
+    obj: Complex64[np.ndarray, "height width"],
+    probe: Complex64[np.ndarray, "mode n n"],
+    on_canvas_px: Float64[np.ndarray, "frame 2"],
+    coverage: Float32[np.ndarray, "height width"],
+    frames: AmplitudeSource | None = None,
+) -> dict[str, float]:
+    """Measure how a result explains its frames, and whether it looks like a physical object and probe.
+
+    Fit and noise are those of the pixels that carry signal: however large the empty part of a detector is, and
+    whatever its dark counts are, it does not decide.
+
+    Returns:
+        `residual`: R over the signal pixels of some frames. `noise_floor`: R that photon noise alone leaves there
+        (missing where the values are no photon counts), if the prediction is right. `mean_residual`: R of the mean pattern in the place of
+        every frame. `unexplained`: what is left between noise (0) and the mean pattern (1). `amplitude_high`,
+        `amplitude_low`: modulus of the object that 1 % of the illuminated pixels exceed, stay below.
+        `probe_off_centre`, `probe_extent`: centre of the probe against the middle of its window, and its
+        root-mean-square radius, as parts of the window's side. `probe_at_edge`: part of its power in the outer
+        sixteenth of the window. `uneven`: residual of the frames beyond all but 5 % over that of the median one.
+    """
+    chosen = np.unique(np.linspace(0, scan.n_frames - 1, min(SAMPLED_FRAMES, scan.n_frames)).astype(int))
+    source = scan if frames is None else frames
+    amplitude = np.concatenate([source.amplitude(slice(i, i + 1)) for i in chosen.tolist()])
+    mean, good = mean_and_good(scan)
+    signal = signal_pixels(mean, good)
+    weight = np.broadcast_to(signal, amplitude.shape)
+    if scan.bad_pixels is not None and scan.bad_pixels.ndim == 3:
+        weight = scan.good_pixels(chosen) & signal
+    measures = _probe(probe) | _object(obj, coverage)
+    predicted = PredictedAmplitude(obj, probe, on_canvas_px[chosen])(slice(0, len(chosen)))
+    fit = _fit(amplitude, predicted, weight)
+    if fit is None:
+        return measures
+    known = fit.per_frame[np.isfinite(fit.per_frame)]
+    measures["residual"] = fit.residual
+    measures["uneven"] = float(np.percentile(known, 95) / max(float(np.median(known)), 1e-9))
+    pattern = _fit(amplitude, np.broadcast_to(np.sqrt(mean).astype(np.float32), amplitude.shape), weight)
+    measures["mean_residual"] = 1.0 if pattern is None else pattern.residual
+    floor = 0.0
+    if whole_counts(amplitude):
+        counts = np.square(fit.scale * predicted[weight])
+        floor = float(_noise(counts).sum(dtype=np.float64)) / float(amplitude[weight].sum(dtype=np.float64))
+        measures["noise_floor"] = floor
+        measures["over_noise"] = fit.residual / max(floor, 1e-9)
+    measures["unexplained"] = (fit.residual - floor) / max(measures["mean_residual"] - floor, 1e-3)
+    return {name: float(value) for name, value in measures.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """R of a prediction, of all frames and of each, and the factor on the prediction."""
+
+    residual: float
+    scale: float
+    per_frame: Float64[np.ndarray, " frame"]
+
+
+def _fit(amplitude: np.ndarray, predicted: np.ndarray, weight: np.ndarray) -> _Fit | None:
+    """Compare frames with a prediction over the pixels with a weight; None without any light."""
+    seen, model = amplitude * weight, predicted * weight
+    power = float(np.square(model).sum(dtype=np.float64))
+    measured = seen.sum(axis=(1, 2), dtype=np.float64)
+    if not (measured.sum() > 0 and power > 0):
+        return None
+    scale = float((seen * model).sum(dtype=np.float64)) / power
+    distance = np.abs(seen - np.float32(scale) * model).sum(axis=(1, 2), dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_frame = np.where(measured > 0, distance / measured, np.nan)
+    return _Fit(float(distance.sum() / measured.sum()), scale, per_frame)
+
+
+def _noise(counts: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    """Mean of |sqrt(n) - sqrt(m)| for Poisson counts n of mean m."""
+    return np.interp(counts, *_noise_table()).astype(np.float32)
+
+
+@cache
+def _noise_table() -> tuple[Float64[np.ndarray, " mean"], Float64[np.ndarray, " mean"]]:
+    means = np.concatenate([[0.0], np.geomspace(1e-3, 60, 120)])
+    n = np.arange(200)
+    with np.errstate(divide="ignore"):
+        chances = np.exp(n * np.log(np.maximum(means, 1e-300))[:, None] - means[:, None] - gammaln(n + 1))
+    away = (chances * np.abs(np.sqrt(n) - np.sqrt(means)[:, None])).sum(axis=1)
+    return np.append(means, 1e30), np.append(away, 1 / np.sqrt(2 * np.pi))
+
+
+def _object(
+    obj: Complex64[np.ndarray, "height width"], coverage: Float32[np.ndarray, "height width"]
+) -> dict[str, float]:
+    lit = coverage > WELL_LIT * coverage.max(initial=0)
+    modulus = np.abs(obj[lit][:: max(1, int(lit.sum()) // 400_000)]) if lit.any() else np.ones(1)
+    low, middle, high = np.percentile(modulus, (1, 50, 99))
+    return {
+        "amplitude_low": low,
+        "amplitude_middle": middle,
+        "amplitude_high": high,
+        "amplitude_spread": float(modulus.std() / max(float(modulus.mean()), 1e-9)),
+    }
+
+
+def _probe(probe: Complex64[np.ndarray, "mode n n"]) -> dict[str, float]:
+    power = (np.abs(probe).astype(np.float64) ** 2).sum(axis=0)
+    power /= max(float(power.sum()), 1e-30)
+    n = len(power)
+    pixel = np.arange(n) - n // 2
+    centre = np.array([power.sum(axis=1) @ pixel, power.sum(axis=0) @ pixel])
+    square = power.sum(axis=1) @ (pixel - centre[0]) ** 2 + power.sum(axis=0) @ (pixel - centre[1]) ** 2
+    edge = max(1, n // 16)
+    return {
+        "probe_off_centre": float(np.hypot(*centre)) / n,
+        "probe_extent": float(np.sqrt(max(square, 0.0))) / n,
+        "probe_at_edge": 1 - float(power[edge:-edge, edge:-edge].sum()),
+    }

@@ -1,0 +1,41 @@
+"""Whether a result can be believed, judged without the truth: by what can be measured on it and its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Grade", "Verdict"]
+
+Grade = Literal["good", "doubtful", "failed"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement of a result.
+
+    Attributes:
+        grade: `good`, `doubtful` (look before you believe it) or `failed` (this is no image of the sample).
+        reasons: a sentence each, the gravest first; what was found where the grade is good.
+        measures: the numbers that decided, by name.
+        curves: the Fourier ring correlation of two halves of the frames, and what it has to exceed, by name;
+            a value for each ring, ring k has k / `side_px` cycles per object pixel. Empty where none were made.
+    """
+
+    grade: Grade
+    reasons: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.grade}: {' '.join(self.reasons)}" if self.reasons else self.grade
+
+    def record(self) -> dict[str, Any]:
+        """Return what `run.json` holds of it."""
+        return {
+            "grade": self.grade,
+            "reasons": list(self.reasons),
+            "measures": {name: float(value) for name, value in self.measures.items()},
+            "curves": {name: [round(float(value), 4) for value in curve] for name, curve in self.curves.items()},
+        }

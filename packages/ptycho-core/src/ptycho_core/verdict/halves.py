@@ -1,0 +1,188 @@
+"""Two reconstructions from disjoint halves of the frames, and up to which frequency they agree.
+
+What both show is in the data; what only one shows is noise, or the way a wrong model was fitted.
+
+Source: W. O. Saxton and W. Baumeister, J. Microsc. 127 (1982) 127, 10.1111/j.1365-2818.1982.tb00405.x; the curves
+of one bit and of half a bit are those of M. van Heel and M. Schatz, J. Struct. Biol. 151 (2005) 250,
+10.1016/j.jsb.2005.05.009.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Complex64, Float64, Int64
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core.metrics.fourier_ring import first_crossing, ring_correlation, windowed
+from ptycho_core.physics.canvas import on_whole_pixels, paste
+from ptycho_core.physics.gauge import linear_ramp, phase_ramp
+from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+from ptycho_core.scan.overlap import overlap_fraction
+from ptycho_core.solver import solve
+
+__all__ = ["HALVES_PIXELS", "Agreement", "agreement_of_halves", "halves_worth_it", "split_frames", "used_part"]
+
+#: Frames x pixels up to which two halves are reconstructed without being asked for.
+HALVES_PIXELS = 1 << 24
+#: Fewer frames in a half, or less overlap of neighbours in it, cannot be joined.
+FEWEST_FRAMES = 16
+LEAST_OVERLAP = 0.25
+#: Part of the largest coverage of either half above which a pixel is compared.
+LIT = 0.1
+SMALLEST_SIDE_PX = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far two halves agree.
+
+    Attributes:
+        correlation: Fourier ring correlation of rings 0 to Nyquist.
+        one_bit, half_bit: the curves that it has to exceed, for the same rings.
+        side_px: side of the images; ring k has k / side_px cycles per pixel.
+        resolution_px: period of the first ring below the curve of half a bit; 2 where none is.
+        to_nyquist: no ring is below it.
+    """
+
+    correlation: Float64[np.ndarray, " ring"]
+    one_bit: Float64[np.ndarray, " ring"]
+    half_bit: Float64[np.ndarray, " ring"]
+    side_px: int
+    resolution_px: float
+    to_nyquist: bool
+
+    @property
+    def mean_correlation(self) -> float:
+        """Mean over the rings of the coarser half of all frequencies, where an image is an image."""
+        return float(self.correlation[1 : max(2, len(self.correlation) // 2)].mean())
+
+
+def used_part(scan: Scan, result: Reconstruction) -> Scan:
+    """Return the frames that a result used, at its positions, to start from its probe."""
+    numbers = np.arange(scan.n_frames) if scan.frame_numbers is None else scan.frame_numbers
+    here = np.flatnonzero(result.frames_used[numbers])
+    part = scan if here.size == scan.n_frames else scan.select(here)
+    return replace(
+        part,
+        positions_px=result.positions_px[numbers[here]],
+        probe=result.probe,
+        probe_source="given",
+        frame_numbers=None,
+        all_positions_px=None,
+    )
+
+
+def halves_worth_it(scan: Scan) -> str:
+    """Say why two halves of a scan cannot be compared; an empty text where they can."""
+    if scan.n_frames < 2 * FEWEST_FRAMES:
+        return f"{scan.n_frames} frames are too few for two halves"
+    first = scan.positions_px[split_frames(scan.positions_px)[0]]
+    overlap = overlap_fraction(first, scan.probe)
+    if overlap < LEAST_OVERLAP:
+        return f"the frames of a half overlap by {100 * overlap:.0f} % only"
+    return ""
+
+
+def split_frames(
+    positions_px: Float64[np.ndarray, "frame 2"],
+) -> tuple[Int64[np.ndarray, " half"], Int64[np.ndarray, " other_half"]]:
+    """Split frames so that neighbours come into different halves, each of which covers the whole scan.
+
+    The scan is halved along its longer side again and again; the two frames of each last piece part ways.
+    """
+    pieces = [np.arange(len(positions_px))]
+    halves: tuple[list[int], list[int]] = ([], [])
+    while pieces:
+        piece = pieces.pop()
+        if len(piece) <= 2:
+            turn = len(halves[0]) > len(halves[1])  # an odd one out goes to the smaller half
+            for place, frame in enumerate(piece.tolist()):
+                halves[(place + turn) % 2].append(frame)
+            continue
+        spread = np.ptp(positions_px[piece], axis=0)
+        ranked = piece[np.argsort(positions_px[piece, int(np.argmax(spread))], kind="stable")]
+        middle = len(ranked) // 4 * 2 if len(ranked) > 3 else 2
+        pieces += [ranked[:middle], ranked[middle:]]
+    return np.sort(np.array(halves[0])), np.sort(np.array(halves[1]))
+
+
+def agreement_of_halves(
+    scan: Scan, result: Reconstruction, execution: SolverExecutionConfig | None = None
+) -> Agreement | None:
+    """Reconstruct each half of the frames with little effort from the result's probe, and compare the objects.
+
+    Args:
+        scan: whose frames the result explains. result: brings the probe and the positions.
+
+    Returns:
+        None where the objects have no common part to compare.
+    """
+    start = used_part(scan, result)
+    config = SolverConfig(
+        effort="fast", probe_search=False, probe_modes=len(result.probe), leave_out_frames=False
+    )
+    one, other = (
+        solve(start.select(numbers), config, execution) for numbers in split_frames(start.positions_px)
+    )
+    placed = _on_common_canvas(one, other)
+    return None if placed is None else _compared(*placed)
+
+
+def _on_common_canvas(
+    one: Reconstruction, other: Reconstruction
+) -> tuple[Complex64[np.ndarray, "h w"], Complex64[np.ndarray, "h w"], Bool[np.ndarray, "h w"]] | None:
+    objects, origins = zip(
+        *(on_whole_pixels(result.object, result.origin_px) for result in (one, other)), strict=True
+    )
+    low = np.minimum(*origins)
+    high = np.maximum(*(origin + obj.shape for obj, origin in zip(objects, origins, strict=True)))
+    height, width = (high - low).astype(int)
+    canvases, lit = [], np.ones((height, width), bool)
+    for obj, origin, result in zip(objects, origins, (one, other), strict=True):
+        corner = (low - origin).astype(int)
+        canvas, light = np.ones((height, width), np.complex64), np.zeros((height, width), np.float32)
+        paste(canvas, obj, corner)
+        paste(light, result.coverage, corner)
+        canvases.append(canvas)
+        lit &= light > LIT * light.max(initial=0)
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    if rows.size < SMALLEST_SIDE_PX or columns.size < SMALLEST_SIDE_PX:
+        return None
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return canvases[0][box], canvases[1][box], lit[box]
+
+
+def _compared(
+    one: Complex64[np.ndarray, "h w"], other: Complex64[np.ndarray, "h w"], lit: Bool[np.ndarray, "h w"]
+) -> Agreement:
+    between = np.where(lit, one * other.conj(), 0).astype(np.complex64)
+    moved = other * phase_ramp(other.shape, linear_ramp(between, lit))
+    factor = np.vdot(moved[lit], one[lit]) / max(np.vdot(moved[lit], moved[lit]).real, 1e-30)
+    images = [windowed(image.astype(np.complex128), lit) for image in (one, factor * moved)]
+    curve = ring_correlation(*images, reach="nyquist")
+    side_px = min(one.shape)
+    # An object that fills a part of the image has as many fewer independent values in a ring.
+    points = np.maximum(2 * np.pi * np.arange(len(curve)) * float(lit.mean()), 1.0)
+    one_bit, half_bit = _bits(points, 1.0), _bits(points, 0.5)
+    ring = first_crossing(curve - half_bit, 0.0, first_ring=1)
+    to_nyquist = ring >= len(curve)
+    return Agreement(
+        correlation=curve,
+        one_bit=one_bit,
+        half_bit=half_bit,
+        side_px=side_px,
+        resolution_px=2.0 if to_nyquist else side_px / max(ring, 1.0),
+        to_nyquist=to_nyquist,
+    )
+
+
+def _bits(points: Float64[np.ndarray, " ring"], bits: float) -> Float64[np.ndarray, " ring"]:
+    """Correlation of two halves in a ring of so many points where both together carry so many bits a point."""
+    # Signal to noise of a half, of which both together have twice: 2 ** bits - 1 = 2 snr.
+    snr = (2.0**bits - 1) / 2
+    root = np.sqrt(snr)
+    return (snr + (2 * root + 1) / np.sqrt(points)) / (1 + snr + 2 * root / np.sqrt(points))
