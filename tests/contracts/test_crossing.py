@@ -19,7 +19,7 @@ SMALL = {"n_filters_scale": 1, "fno_width": 4, "fno_blocks": 2, "fno_cnn_blocks"
 #: Every architecture that both cores offer, and in which it can be had.
 MODELS = [
     {"architecture": "unet"},
-    {"architecture": "unet", "unet_passes": 3},
+    pytest.param({"architecture": "unet", "unet_passes": 3}, marks=pytest.mark.slow),
     {"architecture": "unet", "input_channels": "amplitude"},
     *(
         {"architecture": architecture, "gridsize": gridsize}

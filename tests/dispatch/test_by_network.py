@@ -12,8 +12,15 @@ from ptycho_core.backend import discover_backends
 CORES = {name: core.availability() for name, core in discover_backends().items()}
 
 
-@pytest.mark.parametrize("backend", ["pytorch", "tensorflow"])
-@pytest.mark.parametrize(("method", "said"), [("network", "network"), ("both", "network, then solver")])
+@pytest.mark.parametrize(
+    ("backend", "method", "said"),
+    [
+        ("pytorch", "both", "network, then solver"),
+        ("tensorflow", "network", "network"),
+        pytest.param("pytorch", "network", "network", marks=pytest.mark.slow),
+        pytest.param("tensorflow", "both", "network, then solver", marks=pytest.mark.slow),
+    ],
+)
 def test_the_time_of_the_run_includes_the_training(
     ptycho, scan_file: Path, tmp_path: Path, method: str, said: str, backend: str
 ) -> None:

@@ -386,7 +386,13 @@ def test_the_scale_of_the_loss_rises_again_after_many_good_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [SMALL, ModelConfig(architecture="cnn", n_filters_scale=1), ModelConfig()], ids=str
+    "model",
+    [
+        SMALL,
+        pytest.param(ModelConfig(architecture="cnn", n_filters_scale=1), marks=pytest.mark.slow),
+        pytest.param(ModelConfig(), marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_a_compiled_network_learns_and_images_the_same(scan: Scan, model: ModelConfig) -> None:
     compiled, plain = (train(scan, on_cpu(jit_compile=jit), model=model) for jit in (True, False))

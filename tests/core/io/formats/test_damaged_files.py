@@ -30,6 +30,11 @@ def only_errors_count() -> Iterator[None]:
         yield
 
 
+def _places(written: Any) -> int:
+    """How often to try; a directory is slow to open, and its files have a reader that is tried alone, too."""
+    return PLACES if written.path.is_file() else PLACES // 8
+
+
 def _opens(written: Any) -> bool:
     """Open and read all; False where it is refused as it should be."""
     try:
@@ -44,8 +49,9 @@ def _opens(written: Any) -> bool:
 def test_a_truncated_file_is_refused(written: Any, victim: Path) -> None:
     content = victim.read_bytes()
     before = sorted(victim.parent.iterdir())
-    for place in range(PLACES):
-        victim.write_bytes(content[: len(content) * place // PLACES])
+    places = _places(written)
+    for place in range(places):
+        victim.write_bytes(content[: len(content) * place // places])
         assert not _opens(written), place
     assert sorted(victim.parent.iterdir()) == before
 
@@ -54,7 +60,7 @@ def test_overwritten_bytes_do_no_harm(written: Any, victim: Path) -> None:
     content = victim.read_bytes()
     before = sorted(victim.parent.iterdir())
     rng = random.Random(5)
-    for _ in range(PLACES):
+    for _ in range(_places(written)):
         damaged = bytearray(content)
         for _ in range(rng.choice((1, 1, 4))):
             # Half of them in the first bytes, where headers and trees are.

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import h5py
 import numpy as np
 import tifffile
-from jaxtyping import Bool, Complex64, Float32
+from jaxtyping import Bool, Complex64, Float32, Float64
 
 from ptycho_core.files import atomic_path
 from ptycho_core.physics.gauge import linear_ramp, phase_ramp, without_mean_phase
 
-if TYPE_CHECKING:
-    from ptycho_core.result.reconstruction import Reconstruction
-
-__all__ = ["MATLAB_FILE", "TIFF_FILES", "flat_phase", "unwrapped_phase", "write_mat", "write_tiffs"]
+__all__ = [
+    "MATLAB_FILE",
+    "TIFF_FILES",
+    "ExportedResult",
+    "flat_phase",
+    "seen_region",
+    "unwrapped_phase",
+    "write_mat",
+    "write_tiffs",
+]
 
 TIFF_FILES = ("amplitude.tif", "phase.tif", "phase_unwrapped.tif")
 MATLAB_FILE = "reconstruction.mat"
@@ -29,20 +35,42 @@ _LARGEST_RESOLUTION = 4.0e9
 _MATLAB_HEADER_BYTES = 512
 
 
+@runtime_checkable
+class ExportedResult(Protocol):
+    """What the files need of a result; its attributes are those of `Reconstruction`."""
+
+    @property
+    def object(self) -> Complex64[np.ndarray, "height width"]: ...
+    @property
+    def probe(self) -> Complex64[np.ndarray, "mode n n"]: ...
+    @property
+    def coverage(self) -> Float32[np.ndarray, "height width"]: ...
+    @property
+    def positions_px(self) -> Float64[np.ndarray, "frame 2"]: ...
+    @property
+    def origin_px(self) -> Float64[np.ndarray, "2"]: ...
+    @property
+    def data_residual(self) -> float: ...
+    @property
+    def scan_name(self) -> str: ...
+    @property
+    def pixel_size_m(self) -> float | None: ...
+
+
 def seen_region(coverage: Float32[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
     """Mark the well illuminated pixels; all of them where there is no light at all."""
     greatest = float(coverage.max(initial=0.0))
     return coverage > SEEN_FRACTION * greatest if greatest > 0 else np.ones(coverage.shape, bool)
 
 
-def flat_phase(result: Reconstruction) -> Float32[np.ndarray, "height width"]:
+def flat_phase(result: ExportedResult) -> Float32[np.ndarray, "height width"]:
     """Return the phase in radians between -pi and pi, without ramp and mean of the illuminated part."""
     seen = seen_region(result.coverage)
     flat = result.object * phase_ramp(result.object.shape, -linear_ramp(result.object, seen))
     return np.angle(without_mean_phase(flat, seen)).astype(np.float32)
 
 
-def unwrapped_phase(result: Reconstruction) -> Float32[np.ndarray, "height width"]:
+def unwrapped_phase(result: ExportedResult) -> Float32[np.ndarray, "height width"]:
     """Return the phase in radians without its jumps of 2 pi; 0 where the object is hardly illuminated.
 
     Source: scikit-image's `unwrap_phase`, after M. A. Herráez, D. R. Burton, M. J. Lalor and M. A. Gdeisat, Appl.
@@ -59,7 +87,7 @@ def unwrapped_phase(result: Reconstruction) -> Float32[np.ndarray, "height width
     return unwrapped
 
 
-def write_tiffs(result: Reconstruction, directory: Path) -> dict[str, Path]:
+def write_tiffs(result: ExportedResult, directory: Path) -> dict[str, Path]:
     """Write amplitude, phase and unwrapped phase as 32-bit floats, the pixel size in the tags.
 
     Returns:
@@ -78,7 +106,7 @@ def write_tiffs(result: Reconstruction, directory: Path) -> dict[str, Path]:
     return files
 
 
-def _tags(result: Reconstruction, unit: str) -> dict[str, object]:
+def _tags(result: ExportedResult, unit: str) -> dict[str, object]:
     said = f"{result.scan_name}: {unit}"
     pixel_m = result.pixel_size_m
     if pixel_m is None:
@@ -90,7 +118,7 @@ def _tags(result: Reconstruction, unit: str) -> dict[str, object]:
     return tags
 
 
-def write_mat(result: Reconstruction, directory: Path) -> Path:
+def write_mat(result: ExportedResult, directory: Path) -> Path:
     """Write object, probe, positions and lengths as a MATLAB file of version 7.3, which is HDF5.
 
     MATLAB's `load` gives `object` (H x W), `probe` (N x N x P) and `positions_px` (M x 2), all in (y, x).
