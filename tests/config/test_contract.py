@@ -174,6 +174,12 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
             "Y0:Y1,X0:X1, in the unit of the positions; an end left out is open, such as 10:,:250, or none",
         ),
         "missing_positions": ("drop", "'drop' or 'interpolate'"),
+        "frc": (None, "true, false or none"),
+        "strict": (False, "true or false"),
+        "save_tiff": (False, "true or false"),
+        "save_mat": (False, "true or false"),
+        "unwrap": (False, "true or false"),
+        "crop_result": (False, "true or false"),
         "console_level": ("INFO", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     },
     WatchConfig: {

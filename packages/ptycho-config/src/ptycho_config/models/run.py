@@ -112,6 +112,10 @@ class RunConfig(CanonicalConfig):
     missing_positions: Literal["drop", "interpolate"] = Field(
         default="drop", description="what to do with frames whose position is missing"
     )
+    frc: bool | None = Field(
+        default=None, description="compare two halves of the frames; small scans are when not given"
+    )
+    strict: bool = Field(default=False, description="exit with 1 where the verdict is not good")
     save_tiff: bool = Field(
         default=False, description="also write amplitude, phase and unwrapped phase as 32-bit TIFF"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,12 @@ from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import coverage_of
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.physics.residual import AmplitudeSource, data_residual
+from ptycho_core.result.judgement import decide
+from ptycho_core.result.measures import measure
 from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.result.verdict import Verdict
 from ptycho_core.scan import Scan
+from ptycho_core.scan.overlap import overlap_fraction
 
 __all__ = ["make_reconstruction"]
 
@@ -50,6 +55,7 @@ def make_reconstruction(
     flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
     residual = data_residual(flat, modes, on_canvas, scan if frames is None else frames)
+    verdict = _verdict(scan, flat, modes, on_canvas, coverage, residual.per_frame, frames, record)
     return Reconstruction(
         object=flat,
         probe=modes,
@@ -67,5 +73,31 @@ def make_reconstruction(
         if scan.frame_numbers is None
         else scan.of_all_frames(np.ones(scan.n_frames, np.float32), 0),
         bad_pixels=None if bad is None else bad if bad.ndim == 2 else bad.all(axis=0),
+        verdict=verdict,
+        image_reliable=verdict.grade == "good",
         **record,
+    )
+
+
+def _verdict(
+    scan: Scan,
+    obj: np.ndarray,
+    probe: np.ndarray,
+    on_canvas: np.ndarray,
+    coverage: np.ndarray,
+    residual_per_frame: np.ndarray,
+    frames: AmplitudeSource | None,
+    record: Mapping[str, Any],
+) -> Verdict:
+    """Judge by what can be measured on the result itself; halves of the frames may be asked later."""
+    measures = measure(scan, obj, probe, on_canvas, coverage, residual_per_frame, frames)
+    measures["overlap"] = overlap_fraction(scan.positions_px, probe) if scan.n_frames > 1 else 0.0
+    all_px = scan.all_positions_px
+    measures["frames_left_out"] = 0.0 if all_px is None else 1 - scan.n_frames / len(all_px)
+    measures["bad_pixels"] = 0.0 if scan.bad_pixels is None else float(scan.bad_pixels.mean())
+    return decide(
+        measures,
+        n_frames=scan.n_frames,
+        dose_carries_image=record.get("dose_carries_image", True),
+        pixel_size_m=scan.pixel_size_m,
     )

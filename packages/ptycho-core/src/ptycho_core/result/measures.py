@@ -15,8 +15,9 @@ from ptycho_core.scan.dose import mean_and_good, signal_pixels, whole_counts
 
 __all__ = ["measure"]
 
-#: So many frames, evenly spread, tell as much as all of them.
-SAMPLED_FRAMES = 64
+#: Frames of so many pixels, evenly spread, tell as much as all of them.
+SAMPLED_PIXELS = 1 << 19
+FEWEST_SAMPLED, MOST_SAMPLED = 8, 64
 WELL_LIT = 0.1
 
 
@@ -26,6 +27,7 @@ def measure(
     probe: Complex64[np.ndarray, "mode n n"],
     on_canvas_px: Float64[np.ndarray, "frame 2"],
     coverage: Float32[np.ndarray, "height width"],
+    residual_per_frame: Float32[np.ndarray, " frame"],
     frames: AmplitudeSource | None = None,
 ) -> dict[str, float]:
     """Measure how a result explains its frames, and whether it looks like a physical object and probe.
@@ -42,7 +44,8 @@ def measure(
         root-mean-square radius, as parts of the window's side. `probe_at_edge`: part of its power in the outer
         sixteenth of the window. `uneven`: residual of the frames beyond all but 5 % over that of the median one.
     """
-    chosen = np.unique(np.linspace(0, scan.n_frames - 1, min(SAMPLED_FRAMES, scan.n_frames)).astype(int))
+    wanted = min(max(SAMPLED_PIXELS // scan.frame_px**2, FEWEST_SAMPLED), MOST_SAMPLED, scan.n_frames)
+    chosen = np.unique(np.linspace(0, scan.n_frames - 1, wanted).astype(int))
     source = scan if frames is None else frames
     amplitude = np.concatenate([source.amplitude(slice(i, i + 1)) for i in chosen.tolist()])
     mean, good = mean_and_good(scan)
@@ -55,9 +58,10 @@ def measure(
     fit = _fit(amplitude, predicted, weight)
     if fit is None:
         return measures
-    known = fit.per_frame[np.isfinite(fit.per_frame)]
+    known = residual_per_frame[np.isfinite(residual_per_frame)]
     measures["residual"] = fit.residual
-    measures["uneven"] = float(np.percentile(known, 95) / max(float(np.median(known)), 1e-9))
+    if known.size:
+        measures["uneven"] = float(np.percentile(known, 95) / max(float(np.median(known)), 1e-9))
     pattern = _fit(amplitude, np.broadcast_to(np.sqrt(mean).astype(np.float32), amplitude.shape), weight)
     measures["mean_residual"] = 1.0 if pattern is None else pattern.residual
     floor = 0.0
@@ -72,25 +76,22 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """R of a prediction, of all frames and of each, and the factor on the prediction."""
+    """R of a prediction, and the factor on it."""
 
     residual: float
     scale: float
-    per_frame: Float64[np.ndarray, " frame"]
 
 
 def _fit(amplitude: np.ndarray, predicted: np.ndarray, weight: np.ndarray) -> _Fit | None:
     """Compare frames with a prediction over the pixels with a weight; None without any light."""
     seen, model = amplitude * weight, predicted * weight
     power = float(np.square(model).sum(dtype=np.float64))
-    measured = seen.sum(axis=(1, 2), dtype=np.float64)
-    if not (measured.sum() > 0 and power > 0):
+    measured = float(seen.sum(dtype=np.float64))
+    if not (measured > 0 and power > 0):
         return None
     scale = float((seen * model).sum(dtype=np.float64)) / power
-    distance = np.abs(seen - np.float32(scale) * model).sum(axis=(1, 2), dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        per_frame = np.where(measured > 0, distance / measured, np.nan)
-    return _Fit(float(distance.sum() / measured.sum()), scale, per_frame)
+    distance = float(np.abs(seen - np.float32(scale) * model).sum(dtype=np.float64))
+    return _Fit(distance / measured, scale)
 
 
 def _noise(counts: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:

@@ -34,6 +34,8 @@ LEAST_OVERLAP = 0.25
 #: Part of the largest coverage of either half above which a pixel is compared.
 LIT = 0.1
 SMALLEST_SIDE_PX = 16
+#: Coarser rings have too few points to tell where the image ends.
+COARSEST_RING = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +170,9 @@ def _compared(
     # An object that fills a part of the image has as many fewer independent values in a ring.
     points = np.maximum(2 * np.pi * np.arange(len(curve)) * float(lit.mean()), 1.0)
     one_bit, half_bit = _bits(points, 1.0), _bits(points, 0.5)
-    ring = first_crossing(curve - half_bit, 0.0, first_ring=1)
+    # A ring of few points says little, and a single one below the curve is no end of the image.
+    above = np.convolve(np.pad(curve - half_bit, 1, mode="edge"), np.ones(3) / 3, mode="valid")
+    ring = first_crossing(above, 0.0, first_ring=min(COARSEST_RING, len(above) - 1))
     to_nyquist = ring >= len(curve)
     return Agreement(
         correlation=curve,

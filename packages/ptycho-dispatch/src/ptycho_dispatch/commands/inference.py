@@ -32,6 +32,7 @@ from ptycho_dispatch.log import LOG_FILE, logging_to, writable_directory
 from ptycho_dispatch.network_record import NetworkRecord, write_legacy_pictures
 from ptycho_dispatch.settings import READING_FIELDS, read_options
 from ptycho_dispatch.table import print_rows
+from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -190,6 +191,7 @@ def _infer(
         dump = Path(arguments.debug_dump or directory / "debug_dump").expanduser()
         logger.info("The scan as it was imaged is %s.", save_scan(scan, make_directory(dump) / "frames.npz"))
     _report(scan, result, directory, [*files, *more, LOG_FILE], began)
+    tell_verdict(result)
     return EXIT_INTERRUPTED if interrupt.asked else 0
 
 
@@ -229,6 +231,7 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
         ("speed", f"{scan.n_frames / seconds:.0f} frames/s, stitching included"),
         ("time", f"{time.perf_counter() - began:.1f} s, bundle and scan opened"),
         ("residual R", f"{result.data_residual:.4f}"),
+        *verdict_rows(result),
         ("files", f"{directory}/: {', '.join(names)}"),
     ]
     print_rows("", rows)

@@ -14,6 +14,7 @@ from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
 from ptycho_dispatch.table import print_rows, print_table
+from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,6 +180,7 @@ def _reconstruct(
     from ptycho_core import solve
     from ptycho_core.io import read_scan
     from ptycho_core.solver import choose_arrays
+    from ptycho_core.verdict import judged
     from ptycho_dispatch.by_network import by_network
     from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
@@ -220,8 +222,11 @@ def _reconstruct(
                 result = solve(scan, solver, settings.execution.config, callbacks, start=start)
         screen.console = None
         solved = time.perf_counter()
+        if not interrupt.asked:
+            result = judged(scan, result, halves=run_config.frc, execution=settings.execution.config)
+        looked = time.perf_counter()
         provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
-        timings = dict(result.timings) | {"open": opened - began}
+        timings = dict(result.timings) | {"open": opened - began, "verdict": looked - solved}
         result = replace(result, provenance=provenance, timings=timings)
         shown = result.cropped() if run_config.crop_result else result
         files = shown.save(
@@ -231,10 +236,13 @@ def _reconstruct(
         "Opened in %.2f s, solved in %.2f s, written in %.2f s.",
         opened - began,
         solved - opened,
-        time.perf_counter() - solved,
+        time.perf_counter() - looked,
     )
     _report(scan, result, directory, [*files, LOG_FILE])
-    return (EXIT_INTERRUPTED if interrupt.asked else 0), result.probe
+    tell_verdict(result)
+    if interrupt.asked:
+        return EXIT_INTERRUPTED, result.probe
+    return int(run_config.strict and not result.image_reliable), result.probe
 
 
 def _start(given: Path | None, *, resume: bool, directory: Path) -> Reconstruction | None:
@@ -260,12 +268,13 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
     modes = len(result.probe)
     rows = [
         ("scan", scan.name),
-        ("frames", f"{scan.n_frames} of {scan.frame_px} x {scan.frame_px} px"),
+        ("frames", _frames(scan, result)),
         ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px"),
         ("method", f"{result.method}, {modes} probe mode{'s' if modes > 1 else ''}"),
         ("time", f"{seconds:.2f} s" + (" (interrupted)" if result.interrupted else "")),
         ("speed", f"{scan.n_frames / seconds:.0f} frames/s, whole run"),
         ("residual R", f"{result.data_residual:.4f}"),
+        *verdict_rows(result),
         ("files", f"{directory}/: {', '.join(names)}"),
     ]
     if result.positions_given_px is not None:
@@ -276,3 +285,9 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
     if not result.dose_carries_image:
         rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
     print_rows("", rows)
+
+
+def _frames(scan: Scan, result: Reconstruction) -> str:
+    used = f"{result.n_frames} of {scan.frame_px} x {scan.frame_px} px"
+    left_out = len(result.frames_used) - result.n_frames
+    return f"{used}, {left_out} left out" if left_out else used

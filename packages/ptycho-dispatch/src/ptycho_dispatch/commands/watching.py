@@ -24,6 +24,7 @@ from ptycho_dispatch import settings
 from ptycho_dispatch.log import LOG_FILE, Screen, held_warnings, logging_to, writable_directory
 from ptycho_dispatch.network_record import resolved_execution
 from ptycho_dispatch.table import print_rows
+from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction
@@ -161,6 +162,7 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
         files = result.save(directory)
     drawn = [LIVE_PICTURE] if (directory / LIVE_PICTURE).exists() else []
     _report(source, result, record, directory, [*files, *drawn, LOG_FILE])
+    tell_verdict(result)
     return EXIT_INTERRUPTED if interrupt.asked else 0
 
 
@@ -220,6 +222,7 @@ def _report(
         ),
         ("finish", f"{record.finish_s:.2f} s" + (" (interrupted)" if result.interrupted else "")),
         ("residual R", f"{result.data_residual:.4f}"),
+        *verdict_rows(result),
         ("files", f"{directory}/: {', '.join(names)}"),
     ]
     if not result.dose_carries_image:

@@ -1,0 +1,60 @@
+"""The verdict with two halves of the frames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.result.judgement import decide
+from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+from ptycho_core.verdict.halves import (
+    HALVES_PIXELS,
+    Agreement,
+    agreement_of_halves,
+    halves_worth_it,
+    used_part,
+)
+
+__all__ = ["judged"]
+
+
+def judged(
+    scan: Scan,
+    result: Reconstruction,
+    *,
+    halves: bool | None = None,
+    execution: SolverExecutionConfig | None = None,
+) -> Reconstruction:
+    """Return the result with a verdict that has seen two halves of its frames agree, or not.
+
+    Args:
+        scan: whose frames it explains. result: with the verdict that every result is made with.
+        halves: make them; by default where frames x pixels are at most `HALVES_PIXELS`.
+    """
+    before = result.verdict
+    small = scan.n_frames * scan.frame_px**2 <= HALVES_PIXELS
+    if before is None or not result.dose_carries_image or not (small if halves is None else halves):
+        return result
+    part = used_part(scan, result)
+    why_not = halves_worth_it(part)
+    agreement = None if why_not else agreement_of_halves(scan, result, execution)
+    measures = dict(before.measures) | ({} if agreement is None else _measures_of(agreement))
+    verdict = decide(
+        measures, n_frames=part.n_frames, why_no_halves=why_not, pixel_size_m=result.pixel_size_m
+    )
+    if agreement is not None:
+        names = ("correlation", "half_bit", "one_bit")
+        verdict = replace(verdict, curves={name: tuple(getattr(agreement, name).tolist()) for name in names})
+    return replace(result, verdict=verdict, image_reliable=verdict.grade == "good")
+
+
+def _measures_of(agreement: Agreement) -> dict[str, float]:
+    rings = len(agreement.correlation)
+    quarter, eighth = (agreement.correlation[1 : max(2, rings // part)] for part in (4, 8))
+    return {
+        "halves_agree": float(quarter.mean()),
+        "halves_agree_coarsely": float(eighth.mean()),
+        "resolution_px": agreement.resolution_px,
+        "curve_side_px": float(agreement.side_px),
+    }
