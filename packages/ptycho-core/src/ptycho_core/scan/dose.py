@@ -57,7 +57,7 @@ def scan_statistics(scan: Scan, *, estimate_background: bool) -> ScanStatistics:
         counts_per_frame=scan.mean_counts_per_frame(),
         background=_background(mean, good) if estimate_background else 0.0,
         noise_floor=_noise_floor(scan, mean, good),
-        coarse_px=_coarse_level(np.where(good, mean, 0.0)),
+        coarse_px=_coarse_level(np.where(good, np.maximum(mean - _background(mean, good), 0.0), 0.0)),
     )
 
 
