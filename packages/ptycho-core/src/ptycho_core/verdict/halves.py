@@ -9,7 +9,10 @@ of one bit and of half a bit are those of M. van Heel and M. Schatz, J. Struct. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float64, Int64
@@ -22,7 +25,7 @@ from ptycho_core.physics.gauge import linear_ramp, phase_ramp
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
-from ptycho_core.solver import solve
+from ptycho_core.solver import choose_arrays, solve
 
 __all__ = ["HALVES_PIXELS", "Agreement", "agreement_of_halves", "halves_worth_it", "split_frames", "used_part"]
 
@@ -127,19 +130,35 @@ def agreement_of_halves(
     config = SolverConfig(
         effort="fast", probe_search=False, probe_modes=len(result.probe), leave_out_frames=False
     )
-    one, other = (
-        solve(start.select(numbers), config, execution) for numbers in split_frames(start.positions_px)
-    )
+    parts = [start.select(numbers) for numbers in split_frames(start.positions_px)]
+    one, other = _solved(parts, config, execution or SolverExecutionConfig())
     placed = _on_common_canvas(one, other)
     return None if placed is None else _compared(*placed)
+
+
+def _solved(
+    parts: Sequence[Scan], config: SolverConfig, execution: SolverExecutionConfig
+) -> list[Reconstruction]:
+    """Solve each part; on a CPU at the same time, each with a thread of its own."""
+    arrays, _ = choose_arrays(execution)
+    if arrays.name != "numpy":
+        return [solve(part, config, execution) for part in parts]
+    alone = execution.model_copy(update={"threads": 1})
+    # What each sets for its libraries it puts back as it found it, so both have to find the same.
+    with arrays.limits(), ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(partial(_solve_one, config=config, execution=alone), parts))
+
+
+def _solve_one(part: Scan, *, config: SolverConfig, execution: SolverExecutionConfig) -> Reconstruction:
+    return solve(part, config, execution)
 
 
 def _on_common_canvas(
     one: Reconstruction, other: Reconstruction
 ) -> tuple[Complex64[np.ndarray, "h w"], Complex64[np.ndarray, "h w"], Bool[np.ndarray, "h w"]] | None:
-    objects, origins = zip(
-        *(on_whole_pixels(result.object, result.origin_px) for result in (one, other)), strict=True
-    )
+    # Only the other object is resampled, onto the pixels of the first.
+    moved, origin_px = on_whole_pixels(other.object, other.origin_px - one.origin_px)
+    objects, origins = (one.object, moved), (np.zeros(2), origin_px)
     low = np.minimum(*origins)
     high = np.maximum(*(origin + obj.shape for obj, origin in zip(objects, origins, strict=True)))
     height, width = (high - low).astype(int)
