@@ -167,7 +167,8 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "frames": (None, "START:STOP or START:STOP:STEP as Python slices, such as 0:500 or ::2, or none"),
         "exclude_frames": (
             None,
-            "frame numbers and ranges such as 3,17,40:45, or a text file or NPY file that holds them, or none",
+            "frame numbers and ranges such as 3,17,40:45, or a text file or NPY file that holds them, or "
+            "none",
         ),
         "region": (
             None,

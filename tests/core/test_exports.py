@@ -1,4 +1,5 @@
-"""Results open in other programs: TIFF with its pixel size, a MATLAB file, an unwrapped phase, a cut object."""
+"""Results open in other programs: TIFF with its pixel size, a MATLAB file, an unwrapped phase, a cut
+object."""
 
 from __future__ import annotations
 
@@ -96,9 +97,11 @@ def test_the_matlab_file_has_matlab_s_layout(result: Reconstruction, tmp_path: P
 def test_a_cut_object_keeps_its_place(result: Reconstruction, tmp_path: Path) -> None:
     cut = result.cropped()
     rows, columns = np.flatnonzero(result.coverage.any(1)), np.flatnonzero(result.coverage.any(0))
-    np.testing.assert_array_equal(cut.origin_px, result.origin_px + (rows[0], columns[0]))
+    np.testing.assert_array_equal(cut.origin_px, result.origin_px + np.array([rows[0], columns[0]]))
     assert cut.object.shape == (np.ptp(rows) + 1, np.ptp(columns) + 1)
-    np.testing.assert_array_equal(cut.object, result.object[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    np.testing.assert_array_equal(
+        cut.object, result.object[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    )
     cut.save(tmp_path, figures=False)
     np.testing.assert_array_equal(Reconstruction.load(tmp_path).object, cut.object)
 
@@ -125,8 +128,6 @@ def test_the_caller_s_backend_never_costs_a_picture(backend: str) -> None:
 
 
 def test_scan_and_result_show_themselves_in_a_line(result: Reconstruction, simulated) -> None:
-    assert repr(result) == (
-        "<Reconstruction of hill: object 96 x 96 px, 7 frames of 16 px, R = 0.1000>"
-    )
+    assert repr(result) == ("<Reconstruction of hill: object 96 x 96 px, 7 frames of 16 px, R = 0.1000>")
     scan = simulated(frames=9, frame_px=32).scan
     assert repr(scan).startswith("<Scan polygons-focus-spiral: 9 frames of 32 x 32 px, counts, ")

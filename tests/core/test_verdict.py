@@ -126,9 +126,7 @@ def test_dark_counts_change_nothing() -> None:
     clean = simulate_scan(frames=150, frame_px=side, overlap=0.75, photons=41_000.0, seed=3)
     dark = np.random.default_rng(0).poisson(0.3, clean.scan.frames.shape)
     told = {"measurement": "counts", "dc": "center"}
-    dim = scan_from_arrays(
-        clean.scan.counts() + dark, clean.scan.positions_px, clean.scan.probe, **told
-    )
+    dim = scan_from_arrays(clean.scan.counts() + dark, clean.scan.positions_px, clean.scan.probe, **told)
     results = [verdict_of(scan) for scan in (clean.scan, dim)]
     assert [result.verdict.grade for result in results] == ["good", "good"]  # type: ignore[union-attr]
     assert all(result.dose_carries_image for result in results)

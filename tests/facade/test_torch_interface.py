@@ -182,7 +182,10 @@ def test_the_canvas_is_the_client_s_own() -> None:
     bump = np.exp(-((y + origin[0] - place[0]) ** 2 + (x + origin[1] - place[1]) ** 2) / 18)
     positions = np.array([[10.5, 25.5], [20.25, 60.5], [12.0, 30.0]])
     result = SimpleNamespace(
-        object=(1 + bump * 1j).astype(np.complex64), origin_px=origin, positions_px=positions, frame_px=16,
+        object=(1 + bump * 1j).astype(np.complex64),
+        origin_px=origin,
+        positions_px=positions,
+        frame_px=16,
         frames_used=np.ones(3, bool),
     )
     image = about_the_middle(result)

@@ -293,7 +293,11 @@ def test_a_mask_of_any_format_is_joined(file: Path, tmp_path: Path, kind: str) -
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("none.npy", "no such file"), ("scan.npz", "none of bad_pixels, mask in it"), ("text.txt", "no mask of")],
+    [
+        ("none.npy", "no such file"),
+        ("scan.npz", "none of bad_pixels, mask in it"),
+        ("text.txt", "no mask of"),
+    ],
 )
 def test_what_is_no_mask_is_named(file: Path, name: str, said: str) -> None:
     (file.parent / "text.txt").write_text("0 0 1\n")

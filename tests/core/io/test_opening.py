@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from ptycho_config.errors import ConfigError, DataError, PolicyWarning
-from ptycho_core import Scan, open_scan
+from ptycho_core import Scan, open_scan, scan_from_arrays
 from ptycho_core.io import RawScan, ReadOptions
 from ptycho_core.io.checked_scan import admit
 from ptycho_core.io.product import write_product
@@ -380,3 +381,26 @@ def test_impossible_physical_quantities_are_configuration_errors(
 ) -> None:
     with pytest.raises(ConfigError, match=r"`energy_ev` is .* Expected a positive number"):
         open_scan(save(arrays), energy_ev=value)
+
+
+def test_under_a_beam_stop_the_transform_of_the_probe_says_where_the_zero_frequency_is() -> None:
+    path = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / "labyrinth.npz"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not here: a real scan whose bright centre a stop hides")
+    with pytest.warns(PolicyWarning) as heard:
+        scan = open_scan(path)
+    said = " ".join(str(warning.message) for warning in heard)
+    assert "zero frequency is taken to be in the corner" in said
+    assert "`--dc center` overrules it" in said
+    assert scan.dc == "corner"
+    assert len(scan.probe) == 3
+    with pytest.warns(PolicyWarning, match="left out as bad"):
+        assert open_scan(path, dc="center").dc == "center"
+
+
+def test_a_given_probe_agrees_with_the_brightness_of_an_open_detector(simulated) -> None:
+    made = simulated(frames=40, frame_px=32, photons=1e6)
+    corner = np.fft.ifftshift(made.scan.counts(), axes=(1, 2))
+    for frames, place in ((made.scan.counts(), "center"), (corner, "corner")):
+        scan = scan_from_arrays(frames, made.scan.positions_px, made.scan.probe, measurement="counts")
+        assert scan.dc == place

@@ -1,4 +1,5 @@
-"""Frames that nothing explains are left out after the first level; all others stay, and good scans are as before."""
+"""Frames that nothing explains are left out after the first level; all others stay, and good scans are as
+before."""
 
 from __future__ import annotations
 

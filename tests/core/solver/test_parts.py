@@ -237,9 +237,7 @@ def test_unknown_arrays_name_the_command_that_installs_them() -> None:
 
 
 @given(st.integers(1, 80), st.sampled_from([64, 80, 96, 128]), st.integers(4, 5000))
-def test_the_epochs_asked_for_are_shared_among_the_levels(
-    epochs: int, coarse_px: int, n_frames: int
-) -> None:
+def test_the_epochs_asked_for_are_shared_among_the_levels(epochs: int, coarse_px: int, n_frames: int) -> None:
     config = SolverConfig(epochs=epochs)
     levels = plan_levels(config, coarse_px=coarse_px, frame_px=128, n_frames=n_frames, warm_start=False)
     assert sum(level.epochs for level in levels) == epochs

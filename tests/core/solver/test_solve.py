@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, Scan, scan_from_arrays, solve
 from ptycho_core.metrics import object_error
 from ptycho_core.physics.residual import data_residual
+from ptycho_core.simulate import simulate_scan
 
 MakeScan = Callable[..., "KnownScan"]
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=2)
@@ -315,3 +317,16 @@ def test_the_real_scan_is_explained_down_to_the_known_residual(
 
 def test_three_modes_explain_the_real_scan_better(siemens_star: Scan) -> None:
     assert solve(siemens_star, SolverConfig(probe_modes=3), NUMPY).data_residual <= 0.133
+
+
+def test_as_many_modes_as_the_scan_s_probe_has_are_taken_unless_a_number_is_chosen() -> None:
+    made = simulate_scan(frames=60, frame_px=32, overlap=0.75, modes=2, seed=4)
+    scan = replace(made.scan, probe=made.probe)
+    taken = solve(scan, SolverConfig(effort="fast"), NUMPY)
+    assert len(taken.probe) == 2
+    assert any("2 probe modes, as many as" in event.message for event in taken.events)
+    one = solve(scan, SolverConfig(effort="fast", probe_modes=1), NUMPY)
+    assert len(one.probe) == 1
+    assert taken.data_residual < one.data_residual
+    more = solve(scan, SolverConfig(effort="fast", probe_modes=3), NUMPY)
+    assert len(more.probe) == 3

@@ -19,7 +19,10 @@ def verdict_rows(result: Reconstruction) -> list[tuple[str, str]]:
     if verdict is None:
         return []
     first, *more = verdict.reasons or ("",)
-    return [("verdict", f"{verdict.grade}: {first}" if first else verdict.grade), *(("", one) for one in more)]
+    return [
+        ("verdict", f"{verdict.grade}: {first}" if first else verdict.grade),
+        *(("", one) for one in more),
+    ]
 
 
 def tell_verdict(result: Reconstruction) -> None:

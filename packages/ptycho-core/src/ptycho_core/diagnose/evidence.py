@@ -15,10 +15,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Float64
 
 from ptycho_core.scan import Scan
+from ptycho_core.scan.zero_frequency import probe_likeness
 
 __all__ = ["TurnEvidence", "probe_speaks_for_other_dc", "turn_by_centre_of_mass"]
 
@@ -113,15 +113,5 @@ def probe_speaks_for_other_dc(scan: Scan) -> tuple[float, float] | None:
     """
     if scan.probe_source == "estimated":
         return None
-    far = scipy.fft.fftshift(scipy.fft.fft2(scan.probe, axes=(-2, -1)), axes=(-2, -1))
-    modulus = np.sqrt(np.square(np.abs(far), dtype=np.float64).sum(axis=0))
-    measured = np.sqrt(np.maximum(scan.mean_pattern(), 0))
-    good = scan.good_pixels([0]) if scan.bad_pixels is not None and scan.bad_pixels.ndim == 3 else None
-    good = scan.good_pixels() if good is None else good[0]
-
-    def alike(one: np.ndarray, other: np.ndarray) -> float:
-        one, other = one[good] - one[good].mean(), other[good] - other[good].mean()
-        norm = float(np.linalg.norm(one) * np.linalg.norm(other))
-        return float(np.dot(one, other)) / norm if norm > 0 else 0.0
-
-    return alike(modulus, measured), alike(scipy.fft.fftshift(modulus), measured)
+    good = scan.good_pixels([0])[0] if scan.bad_pixels is not None and scan.bad_pixels.ndim == 3 else None
+    return probe_likeness(scan.probe, scan.mean_pattern(), scan.good_pixels() if good is None else good)

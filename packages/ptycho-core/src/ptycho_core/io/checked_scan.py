@@ -19,7 +19,6 @@ from ptycho_core.io.formats.reading import read_probe
 from ptycho_core.io.frame_values import (
     LARGEST_EXTENT_IN_METRES,
     contiguous,
-    find_dc,
     measurement_reason,
     require_sound_frames,
     require_sound_positions,
@@ -61,7 +60,8 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
-from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
+from ptycho_core.scan.survey import FrameSurvey, survey_frames
+from ptycho_core.scan.zero_frequency import find_dc, probe_likeness
 
 __all__ = ["Draft", "admit", "warn_without_overlap"]
 
@@ -241,7 +241,7 @@ def change_geometry(draft: Draft) -> Draft:
     """
     if not draft.options.changes_frames:
         return draft
-    raw, frames, bad, probe = draft.raw, draft.frames, draft.bad_pixels, draft.probe
+    frames, bad, probe = draft.frames, draft.bad_pixels, draft.probe
     full = frames.shape[1:]
     change, notes = plan(
         draft.options,
@@ -453,6 +453,35 @@ def judge_values(draft: Draft) -> Draft:
     return draft.noting(f"{dark} of {frames.shape[0]} frames hold no counts.") if dark else draft
 
 
+#: The transform of a given probe resembles the mean pattern so much more in one place than in the other.
+CLEARLY_ALIKE = 0.2
+
+
+def _as_the_probe_says(
+    draft: Draft, pattern: np.ndarray, place: Literal["center", "corner"], reason: str
+) -> tuple[Literal["center", "corner"], str]:
+    """Let the transform of a given probe decide against the brightness, with a warning."""
+    bad = draft.bad_pixels
+    good = None if bad is None else ~(bad if bad.ndim == 2 else bad.any(axis=0))
+    assert draft.probe is not None
+    center, corner = probe_likeness(draft.probe, pattern, good)
+    other: Literal["center", "corner"] = "center" if place == "corner" else "corner"
+    here, there = (corner, center) if place == "corner" else (center, corner)
+    if there - here < CLEARLY_ALIKE:
+        return place, reason
+    warn(
+        f"{draft.name}: the zero frequency is taken to be in the {other}: there the transform of the "
+        f"file's probe "
+        f"resembles the mean pattern (correlation {there:.2f}, in the {place} {here:.2f}), although the "
+        f"{place} is brighter, which a beam stop would do. `--dc {place}` overrules it.",
+        finding="DATA-001",
+    )
+    return (
+        other,
+        f"the transform of the probe resembles the mean pattern there ({there:.2f}, else {here:.2f})",
+    )
+
+
 def find_zero_frequency(draft: Draft) -> Draft:
     """Decide where the zero frequency is; frames that were cut have it in the centre."""
     asked, declared = draft.options.dc, draft.raw.declared_dc
@@ -462,7 +491,10 @@ def find_zero_frequency(draft: Draft) -> Draft:
     elif declared is not None:
         place, reason = declared, "the file's metadata says so"
     else:
-        place, reason = find_dc(draft.seen.counts_sum / draft.seen.counts_per_frame.size)
+        pattern = draft.seen.counts_sum / draft.seen.counts_per_frame.size
+        place, reason = find_dc(pattern)
+        if draft.probe is not None:
+            place, reason = _as_the_probe_says(draft, pattern, place, reason)
     return draft.noting(f"DATA-001: the zero frequency is in the {place}, because {reason}.", dc=place)
 
 

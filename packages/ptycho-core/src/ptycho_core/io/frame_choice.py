@@ -97,7 +97,9 @@ def listed_frames(frames: str | Sequence[int], n_frames: int) -> Int64[np.ndarra
 
 
 def _of_file(path: Path, n_frames: int) -> Int64[np.ndarray, " listed"]:
-    refused = ConfigError(f"{path}: no list of frames. Expected whole numbers, one a line, or an NPY of them.")
+    refused = ConfigError(
+        f"{path}: no list of frames. Expected whole numbers, one a line, or an NPY of them."
+    )
     if path.stat().st_size > LARGEST_LIST_BYTES:
         raise refused
     if path.suffix == ".npy":
@@ -149,7 +151,9 @@ def _region(text: str) -> tuple[np.ndarray, np.ndarray]:
         axes = [[float(end) if end.strip() else None for end in axis.split(":")] for axis in text.split(",")]
         (y0, y1), (x0, x1) = axes
     except ValueError:
-        raise ConfigError(f"`region` is {text!r}. Expected Y0:Y1,X0:X1, in the unit of the positions.") from None
+        raise ConfigError(
+            f"`region` is {text!r}. Expected Y0:Y1,X0:X1, in the unit of the positions."
+        ) from None
     low = [-np.inf if end is None else end for end in (y0, x0)]
     high = [np.inf if end is None else end for end in (y1, x1)]
     if any(first > last for first, last in zip(low, high, strict=True)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Complex64, Float64
@@ -18,7 +17,6 @@ __all__ = [
     "LARGEST_EXTENT_IN_METRES",
     "LARGEST_NAN_FRACTION",
     "contiguous",
-    "find_dc",
     "measurement_reason",
     "nan_pixels",
     "require_sound_frames",
@@ -76,9 +74,7 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
         )
 
 
-def require_sound_frames(
-    survey: FrameSurvey, name: str, n_values: int, *, infinite: bool = True
-) -> None:
+def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infinite: bool = True) -> None:
     """Refuse frames that are infinite, all NaN, all zero, too large, or negative amplitudes.
 
     Args:
@@ -136,27 +132,6 @@ def measurement_reason(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> 
     return f"the {frames.dtype} values " + ("do not exceed 1" if survey.integral else "have fractions")
 
 
-def find_dc(pattern: Float64[np.ndarray, "n n"]) -> tuple[Literal["center", "corner"], str]:
-    """Find where the zero frequency is, by where a mean pattern is brighter.
-
-    Source: docs/reference/physics.md, "Place of the zero frequency".
-
-    Returns:
-        The place, and the two mean counts that decided.
-    """
-    n = pattern.shape[0]
-    inner = slice(n // 2 - n // 4, n // 2 + n // 4)
-    corner = n // 4
-    near_edges = np.r_[0:corner, n - corner : n]
-    center_counts = float(pattern[inner, inner].mean())
-    corner_counts = float(pattern[np.ix_(near_edges, near_edges)].mean())
-    place: Literal["center", "corner"] = "corner" if corner_counts > center_counts else "center"
-    return (
-        place,
-        f"{center_counts:.4g} counts per pixel around the centre, {corner_counts:.4g} in the corners",
-    )
-
-
 def contiguous(
     frames: np.ndarray | LazyFrames, checksum: Checksum | None
 ) -> tuple[np.ndarray | LazyFrames, Checksum | None]:
@@ -175,7 +150,8 @@ def contiguous(
 
 
 def nan_pixels(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> np.ndarray | None:
-    """Mark the pixels that are NaN or infinite: (N, N) where they are the same in all frames, else (M, N, N)."""
+    """Mark the pixels that are NaN or infinite: (N, N) where they are the same in all frames, else (M, N,
+    N)."""
     if survey.nan_always is None or survey.nan_ever is None:
         return None
     if np.array_equal(survey.nan_always, survey.nan_ever):

@@ -87,7 +87,8 @@ def leave_out_bad_pixels(draft: Draft) -> Draft:
     if survey.first_infinite is not None:
         count = int(survey.bad_values_per_frame.sum()) - survey.n_nan
         warn(
-            f"{draft.name}: {count} infinite values, the first in frame {survey.first_infinite}, are left out "
+            f"{draft.name}: {count} infinite values, the first in frame {survey.first_infinite}, are "
+            f"left out "
             "as bad pixels. `--bad-pixels file` refuses them.",
             finding="DATA-001",
         )
@@ -104,13 +105,12 @@ def leave_out_bad_pixels(draft: Draft) -> Draft:
     )
     bad = pixels if bad is None else bad | pixels
     survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
-    return draft.noting(
-        f"{np.count_nonzero(pixels)} bad pixels: {said}.", bad_pixels=bad, survey=survey
-    )
+    return draft.noting(f"{np.count_nonzero(pixels)} bad pixels: {said}.", bad_pixels=bad, survey=survey)
 
 
 def warn_of_a_large_mask(draft: Draft) -> Draft:
-    """Warn where more than a quarter of the pixels are marked bad, and say whether the mask looks inverted."""
+    """Warn where more than a quarter of the pixels are marked bad, and say whether the mask looks
+    inverted."""
     bad = draft.bad_pixels
     if bad is None or bad.mean() <= LARGEST_BAD_FRACTION:
         return draft
@@ -125,8 +125,8 @@ def warn_of_a_large_mask(draft: Draft) -> Draft:
         f"the masked pixels hold {under:.3g} on average and the others {beside:.3g}, so it looks inverted; "
         "`--mask-invert true` turns a mask given with `--mask` round, `--bad-pixels off` ignores the file's"
         if inverted
-        else f"the masked pixels hold {under:.3g} on average and the others {beside:.3g}, so it does not look "
-        "inverted"
+        else f"the masked pixels hold {under:.3g} on average and the others {beside:.3g}, so it does not "
+        "look inverted"
     )
     share = f"{100 * float(bad.mean()):.0f} % of the pixels"
     warn(f"{draft.name}: {share} are marked bad; {says}.", finding="DATA-001")
@@ -222,7 +222,8 @@ def choose_frames(draft: Draft) -> Draft:
     if lost.any():
         warn(
             f"{name}: {np.count_nonzero(lost)} frames have no finite position and are left out: "
-            f"{some_numbers(_numbers(draft, lost))}. `--missing-positions interpolate` puts them between their "
+            f"{some_numbers(_numbers(draft, lost))}. `--missing-positions interpolate` puts them between "
+            f"their "
             "neighbours in time.",
             finding="DATA-001",
         )
@@ -238,7 +239,8 @@ def _numbers(draft: Draft, chosen: np.ndarray) -> np.ndarray:
 
 
 def leave_out_lonely_frames(draft: Draft) -> Draft:
-    """Leave out single frames so far from all others that they share nothing with them; they are in pixels."""
+    """Leave out single frames so far from all others that they share nothing with them; they are in
+    pixels."""
     if draft.options.bad_frames == "off" or not np.isfinite(draft.positions).all():
         return draft
     far = far_from_all_others(draft.positions, draft.frame_px)
@@ -280,7 +282,8 @@ def _without(draft: Draft, mode: Literal["auto", "off"]) -> Draft:
         for reason, frames in found.items()
     )
     warn(
-        f"{draft.name}: {np.count_nonzero(bad)} of {bad.size} frames are left out: {said}. `--bad-frames off` "
+        f"{draft.name}: {np.count_nonzero(bad)} of {bad.size} frames are left out: {said}. `--bad-frames "
+        f"off` "
         "keeps them.",
         finding="DATA-001",
     )

@@ -73,8 +73,8 @@ def flat_phase(result: ExportedResult) -> Float32[np.ndarray, "height width"]:
 def unwrapped_phase(result: ExportedResult) -> Float32[np.ndarray, "height width"]:
     """Return the phase in radians without its jumps of 2 pi; 0 where the object is hardly illuminated.
 
-    Source: scikit-image's `unwrap_phase`, after M. A. Herráez, D. R. Burton, M. J. Lalor and M. A. Gdeisat, Appl.
-    Opt. 41 (2002) 7437, 10.1364/AO.41.007437.
+    Source: scikit-image's `unwrap_phase`, after M. A. Herráez, D. R. Burton, M. J. Lalor and M. A. Gdeisat,
+    Appl. Opt. 41 (2002) 7437, 10.1364/AO.41.007437.
     """
     from skimage.restoration import unwrap_phase
 

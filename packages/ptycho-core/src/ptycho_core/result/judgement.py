@@ -60,7 +60,8 @@ def decide(
         found.doubtful("A single frame does not determine object and probe.")
     elif measures.get("overlap", 1.0) < LEAST_OVERLAP:
         found.doubtful(
-            f"Neighbouring frames overlap by {100 * measures['overlap']:.0f} % only, and do not determine the "
+            f"Neighbouring frames overlap by {100 * measures['overlap']:.0f} % only, and do not "
+            f"determine the "
             "object."
         )
     _judge_fit(found, measures, why_no_halves)
@@ -145,7 +146,8 @@ def _judge_fit(found: _Reasons, measures: Mapping[str, float], why_no_halves: st
 
 def _uneven(uneven: float) -> str:
     return (
-        f"Some frames are explained {uneven:.2g} times worse than the median one, which positions that are off "
+        f"Some frames are explained {uneven:.2g} times worse than the median one, which positions that "
+        f"are off "
         "would do."
     )
 
@@ -153,10 +155,14 @@ def _uneven(uneven: float) -> str:
 def _judge_image(found: _Reasons, measures: Mapping[str, float]) -> None:
     if measures.get("amplitude_high", 1.0) > LARGEST_MODULUS:
         found.doubtful(
-            f"The object transmits up to {measures['amplitude_high']:.2f} of the light's amplitude, more than "
+            f"The object transmits up to {measures['amplitude_high']:.2f} of the light's amplitude, more "
+            f"than "
             "a sample can."
         )
-    if measures.get("probe_extent", 0.0) > WIDEST_PROBE or measures.get("probe_at_edge", 0) > LARGEST_EDGE_POWER:
+    if (
+        measures.get("probe_extent", 0.0) > WIDEST_PROBE
+        or measures.get("probe_at_edge", 0) > LARGEST_EDGE_POWER
+    ):
         found.doubtful("The probe fills its window: light beyond it, or a wrong pixel size, is likely.")
     if measures.get("frames_left_out", 0.0) > MANY_FRAMES:
         found.doubtful(f"{100 * measures['frames_left_out']:.0f} % of the frames were left out.")

@@ -32,17 +32,18 @@ def measure(
 ) -> dict[str, float]:
     """Measure how a result explains its frames, and whether it looks like a physical object and probe.
 
-    Fit and noise are those of the pixels that carry signal: however large the empty part of a detector is, and
-    whatever its dark counts are, it does not decide.
+    Fit and noise are those of the pixels that carry signal: however large the empty part of a detector is,
+    and whatever its dark counts are, it does not decide.
 
     Returns:
-        `residual`: R over the signal pixels of some frames. `noise_floor`: R that photon noise alone leaves there
-        (missing where the values are no photon counts), if the prediction is right. `mean_residual`: R of the mean pattern in the place of
-        every frame. `unexplained`: what is left between noise (0) and the mean pattern (1). `amplitude_high`,
-        `amplitude_low`: modulus of the object that 1 % of the illuminated pixels exceed, stay below.
-        `probe_off_centre`, `probe_extent`: centre of the probe against the middle of its window, and its
-        root-mean-square radius, as parts of the window's side. `probe_at_edge`: part of its power in the outer
-        sixteenth of the window. `uneven`: residual of the frames beyond all but 5 % over that of the median one.
+        `residual`: R over the signal pixels of some frames. `noise_floor`: R that photon noise alone leaves
+        there (missing where the values are no photon counts), if the prediction is right. `mean_residual`: R
+        of the mean pattern in the place of every frame. `unexplained`: what is left between noise (0) and the
+        mean pattern (1). `amplitude_high`, `amplitude_low`: modulus of the object that 1 % of the illuminated
+        pixels exceed, stay below. `probe_off_centre`, `probe_extent`: centre of the probe against the middle
+        of its window, and its root-mean-square radius, as parts of the window's side. `probe_at_edge`: part
+        of its power in the outer sixteenth of the window. `uneven`: residual of the frames beyond all but 5 %
+        over that of the median one.
     """
     wanted = min(max(SAMPLED_PIXELS // scan.frame_px**2, FEWEST_SAMPLED), MOST_SAMPLED, scan.n_frames)
     chosen = np.unique(np.linspace(0, scan.n_frames - 1, wanted).astype(int))

@@ -200,7 +200,8 @@ class Reconstruction:
     def cropped(self) -> Reconstruction:
         """Return the result with the object cut to the rectangle that holds its illuminated part.
 
-        Frames at the rim then reach beyond the canvas, so that the residual can no longer be recomputed from it.
+        Frames at the rim then reach beyond the canvas, so that the residual can no longer be recomputed
+        from it.
         """
         from ptycho_core.result.exports import seen_region
 

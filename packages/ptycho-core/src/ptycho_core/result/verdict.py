@@ -1,4 +1,5 @@
-"""Whether a result can be believed, judged without the truth: by what can be measured on it and its frames."""
+"""Whether a result can be believed, judged without the truth: by what can be measured on it and its
+frames."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class Verdict:
         reasons: a sentence each, the gravest first; what was found where the grade is good.
         measures: the numbers that decided, by name.
         curves: the Fourier ring correlation of two halves of the frames, and what it has to exceed, by name;
-            a value for each ring, ring k has k / `side_px` cycles per object pixel. Empty where none were made.
+            a value for each ring, ring k has k / `side_px` cycles per object pixel. Empty where none were
+            made.
     """
 
     grade: Grade
@@ -37,5 +39,7 @@ class Verdict:
             "grade": self.grade,
             "reasons": list(self.reasons),
             "measures": {name: float(value) for name, value in self.measures.items()},
-            "curves": {name: [round(float(value), 4) for value in curve] for name, curve in self.curves.items()},
+            "curves": {
+                name: [round(float(value), 4) for value in curve] for name, curve in self.curves.items()
+            },
         }

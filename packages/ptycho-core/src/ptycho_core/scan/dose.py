@@ -79,9 +79,7 @@ def _background(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"])
     return float(mean[corners].mean()) if corners.any() else 0.0
 
 
-def signal_pixels(
-    mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]
-) -> Bool[np.ndarray, "n n"]:
+def signal_pixels(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> Bool[np.ndarray, "n n"]:
     """Mark the good pixels that carry signal: on the mean they exceed twice the detector's corners.
 
     Dark counts fill the empty part of a detector evenly; however large that part is, it says nothing of the

@@ -56,7 +56,8 @@ class Scan:
         nphotons: photons per frame that the file declares.
         metadata: the file's own metadata, fit for JSON.
         notes: one sentence for each thing that was decided while it was read, and why.
-        frame_numbers: (M,) number of each frame in the file, where some of the file's are left out; else None.
+        frame_numbers: (M,) number of each frame in the file, where some of the file's are left out; else
+        None.
         all_positions_px: (L, 2) positions of all L frames of the file then, NaN where there is none.
     """
 

@@ -1,7 +1,7 @@
 """Frames that a coarse solution cannot explain: wrong content or position, half-read, struck by something.
 
-They are judged when the first level is done. A solution that nearly all frames share explains those few badly;
-what is left out then is said, and the levels begin again without it.
+They are judged when the first level is done. A solution that nearly all frames share explains those few
+badly; what is left out then is said, and the levels begin again without it.
 """
 
 from __future__ import annotations

@@ -57,6 +57,11 @@ class StartProbe:
     given_residual: float
     best_residual: float
 
+    @property
+    def as_given(self) -> bool:
+        """Whether the given probe won."""
+        return (self.family, self.value) == ("defocus", 0.0)
+
     def event(self) -> RunEvent:
         """Say which probe won."""
         return RunEvent(

@@ -10,6 +10,7 @@ import numpy as np
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.result.callbacks import Callback
+from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver.descent import descend
@@ -27,6 +28,9 @@ from ptycho_core.solver.start import (
 from ptycho_core.solver.state import Solution
 
 __all__ = ["solve"]
+
+#: As many as the configuration allows.
+MOST_MODES = 8
 
 
 def solve(
@@ -61,9 +65,10 @@ def solve(
         >>> print(f"R = {result.data_residual:.3f}")  # doctest: +SKIP
     """
     config, execution = config or SolverConfig(), execution or SolverExecutionConfig()
+    config, modes_of_the_scan = _with_modes_of(scan, config, goes_on=start is not None)
     arrays, choice = choose_arrays(execution)
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
-    monitor.tell(choice.event())
+    monitor.tell(choice.event(), *modes_of_the_scan)
     random = np.random.default_rng(config.seed)
 
     with arrays.limits():
@@ -96,9 +101,7 @@ def solve(
         if begun.levels:
             monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
             judge = config.leave_out_frames and start is None and begun.frame_parameters is None
-            solution, outlying = descend(
-                begun, look, frames, arrays, random, monitor, judge_frames=judge
-            )
+            solution, outlying = descend(begun, look, frames, arrays, random, monitor, judge_frames=judge)
             if outlying.size:
                 look, told = leave_out(outlying, look, random)
                 monitor.tell(told)
@@ -116,3 +119,14 @@ def solve(
     monitor.lap("report")
     monitor.timings["total"] = monitor.elapsed_s
     return replace(result, timings=dict(monitor.timings), interrupted=monitor.interrupted)
+
+
+def _with_modes_of(
+    scan: Scan, config: SolverConfig, *, goes_on: bool
+) -> tuple[SolverConfig, Sequence[RunEvent]]:
+    """Take as many probe modes as the scan's own probe has, where no number was chosen; and say so."""
+    count = min(len(scan.probe), MOST_MODES)
+    if "probe_modes" in config.model_fields_set or count == 1 or goes_on or scan.probe_source == "estimated":
+        return config, ()
+    text = f"{count} probe modes, as many as the scan's probe has; `--probe-modes 1` takes the first alone."
+    return config.model_copy(update={"probe_modes": count}), (RunEvent("probe_modes", text),)

@@ -229,8 +229,7 @@ def start_from_scan(
             random=random,
             progress=progress,
         )
-    probe = scan.probe[0] if searched is None else searched.probe
-    spectra = seed_modes(scaled_spectrum(probe, scan, statistics.counts_per_frame), config.probe_modes)
+    spectra = _start_spectra(searched, scan, statistics.counts_per_frame, config.probe_modes)
     return Start(
         Solution(spectra, np.zeros(2), _no_variations(config, spectra)),
         levels=_levels(look, warm_start=False) if look.dose_carries_image else (),
@@ -256,7 +255,8 @@ def leave_out(
     without = replace(scan.select(kept), frame_numbers=numbers[kept], all_positions_px=everywhere)
     named = ", ".join(map(str, numbers[outlying[:12]])) + (", ..." if outlying.size > 12 else "")
     text = (
-        f"{outlying.size} of {scan.n_frames} frames do not fit what all others say of object and probe, and are "
+        f"{outlying.size} of {scan.n_frames} frames do not fit what all others say of object and probe, "
+        f"and are "
         f"left out: {named}. `--leave-out-frames false` keeps them."
     )
     event = RunEvent("frames_left_out", text, {"frames": numbers[outlying].tolist()})
@@ -270,6 +270,29 @@ def begin_again(begun: Start, solution: Solution, look: Look) -> Start:
         solution=Solution(solution.spectra, np.zeros(2), solution.variations),
         levels=_levels(look, warm_start=False),
     )
+
+
+def _start_spectra(
+    searched: StartProbe | None, scan: Scan, counts_per_frame: float, n_modes: int
+) -> Complex64[np.ndarray, "mode n n"]:
+    """Return the modes to start from: those that the scan came with, where it has several and they were
+    kept."""
+    given = scan.probe[:n_modes]
+    if len(given) == 1 or (searched is not None and not searched.as_given):
+        probe = scan.probe[0] if searched is None else searched.probe
+        return seed_modes(scaled_spectrum(probe, scan, counts_per_frame), n_modes)
+    power = np.square(np.abs(given), dtype=np.float64).sum(axis=(1, 2))
+    share = np.sqrt(power / max(float(power.sum()), 1e-30)).astype(np.float32)
+    spectra = np.stack(
+        [
+            scaled_spectrum(mode, scan, counts_per_frame) * part if part > 0 else 0 * spectrum_of(mode)
+            for mode, part in zip(given, share, strict=True)
+        ]
+    ).astype(np.complex64)
+    if len(spectra) < n_modes:
+        extra = seed_modes(spectra[0], n_modes)
+        spectra = np.concatenate([spectra, extra[len(spectra) :]])
+    return spectra
 
 
 def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Generator) -> Start:

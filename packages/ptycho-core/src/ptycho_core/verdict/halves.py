@@ -2,8 +2,8 @@
 
 What both show is in the data; what only one shows is noise, or the way a wrong model was fitted.
 
-Source: W. O. Saxton and W. Baumeister, J. Microsc. 127 (1982) 127, 10.1111/j.1365-2818.1982.tb00405.x; the curves
-of one bit and of half a bit are those of M. van Heel and M. Schatz, J. Struct. Biol. 151 (2005) 250,
+Source: W. O. Saxton and W. Baumeister, J. Microsc. 127 (1982) 127, 10.1111/j.1365-2818.1982.tb00405.x; the
+curves of one bit and of half a bit are those of M. van Heel and M. Schatz, J. Struct. Biol. 151 (2005) 250,
 10.1016/j.jsb.2005.05.009.
 """
 
@@ -27,7 +27,14 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
 from ptycho_core.solver import choose_arrays, solve
 
-__all__ = ["HALVES_PIXELS", "Agreement", "agreement_of_halves", "halves_worth_it", "split_frames", "used_part"]
+__all__ = [
+    "HALVES_PIXELS",
+    "Agreement",
+    "agreement_of_halves",
+    "halves_worth_it",
+    "split_frames",
+    "used_part",
+]
 
 #: Frames x pixels up to which two halves are reconstructed without being asked for.
 HALVES_PIXELS = 1 << 24
@@ -118,7 +125,8 @@ def split_frames(
 def agreement_of_halves(
     scan: Scan, result: Reconstruction, execution: SolverExecutionConfig | None = None
 ) -> Agreement | None:
-    """Reconstruct each half of the frames with little effort from the result's probe, and compare the objects.
+    """Reconstruct each half of the frames with little effort from the result's probe, and compare the
+    objects.
 
     Args:
         scan: whose frames the result explains. result: brings the probe and the positions.
@@ -204,7 +212,8 @@ def _compared(
 
 
 def _bits(points: Float64[np.ndarray, " ring"], bits: float) -> Float64[np.ndarray, " ring"]:
-    """Correlation of two halves in a ring of so many points where both together carry so many bits a point."""
+    """Correlation of two halves in a ring of so many points where both together carry so many bits a
+    point."""
     # Signal to noise of a half, of which both together have twice: 2 ** bits - 1 = 2 snr.
     snr = (2.0**bits - 1) / 2
     root = np.sqrt(snr)

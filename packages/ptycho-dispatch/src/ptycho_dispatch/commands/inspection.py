@@ -215,7 +215,9 @@ def _rows_of_result(result: Reconstruction) -> Rows:
         if poor.any():
             rows.append(("suspicious", f"frames explained badly, over twice the usual R: {some_of(poor)}"))
     if known.size < len(residual):
-        rows.append(("suspicious", f"frames left out, or without any counts: {some_of(~np.isfinite(residual))}"))
+        rows.append(
+            ("suspicious", f"frames left out, or without any counts: {some_of(~np.isfinite(residual))}")
+        )
     return rows
 
 

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     places = _places(arguments.scans, root, start=run_config.start)
     command = ["reconstruct", *arguments.scans]
     if len(places) == 1:
-        (source, directory), = places
+        ((source, directory),) = places
         with logging_to(writable_directory(directory), run_config.console_level) as screen:
             return _reconstruct(source, settings, directory, screen, None, command)[0]
     return _one_after_another(places, settings, command)
