@@ -61,6 +61,9 @@ _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 if "PTYCHO_DATA_DIR" not in os.environ and _BESIDE.is_dir():
     os.environ["PTYCHO_DATA_DIR"] = str(_BESIDE)
 
+#: Small scans of few epochs are often doubtful; what is done about it has tests of its own.
+os.environ.setdefault("PTYCHO_DIAGNOSE", "off")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the profile decide for tests with a number of their own as well: the most they run at `ci`."""

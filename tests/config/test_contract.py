@@ -175,6 +175,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
             "Y0:Y1,X0:X1, in the unit of the positions; an end left out is open, such as 10:,:250, or none",
         ),
         "missing_positions": ("drop", "'drop' or 'interpolate'"),
+        "diagnose": ("auto", "'auto' or 'off'"),
         "frc": (None, "true, false or none"),
         "strict": (False, "true or false"),
         "save_tiff": (False, "true or false"),

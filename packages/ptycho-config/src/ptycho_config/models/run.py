@@ -112,6 +112,9 @@ class RunConfig(CanonicalConfig):
     missing_positions: Literal["drop", "interpolate"] = Field(
         default="drop", description="what to do with frames whose position is missing"
     )
+    diagnose: Annotated[Literal["auto", "off"], SWITCH] = Field(
+        default="auto", description="where the verdict is not good, try how the scan may be read otherwise"
+    )
     frc: bool | None = Field(
         default=None, description="compare two halves of the frames; small scans are when not given"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, exit_code
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
+from ptycho_dispatch.second_look import look_again
 from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
 from ptycho_dispatch.table import print_rows, print_table
 from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
@@ -19,6 +20,7 @@ from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
 if TYPE_CHECKING:
     import numpy as np
 
+    from ptycho_config.models import RunConfig
     from ptycho_core import Reconstruction, Scan
 
 __all__ = [
@@ -222,8 +224,28 @@ def _reconstruct(
                 result = solve(scan, solver, settings.execution.config, callbacks, start=start)
         screen.console = None
         solved = time.perf_counter()
+
+        def judge(one: Scan, of_it: Reconstruction) -> Reconstruction:
+            return judged(one, of_it, halves=run_config.frc, execution=settings.execution.config)
+
+        advice: tuple[str, ...] = ()
         if not interrupt.asked:
-            result = judged(scan, result, halves=run_config.frc, execution=settings.execution.config)
+            result = judge(scan, result)
+        if _doubted(result, run_config, method) and start is None and not interrupt.asked:
+            result.save_arrays(directory)  # what is there already is not lost whatever comes
+            look = look_again(
+                source,
+                scan,
+                result,
+                settings,
+                solver,
+                seconds=solved - opened,
+                should_stop=interrupt.should_stop,
+                solve_and_judge=lambda one, how: judge(
+                    one, solve(one, how, settings.execution.config, (interrupt,))
+                ),
+            )
+            scan, result, advice = look.scan, look.result, look.advice
         looked = time.perf_counter()
         provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
         timings = dict(result.timings) | {"open": opened - began, "verdict": looked - solved}
@@ -240,6 +262,8 @@ def _reconstruct(
     )
     _report(scan, result, directory, [*files, LOG_FILE])
     tell_verdict(result)
+    for line in advice:
+        print(line)
     if interrupt.asked:
         return EXIT_INTERRUPTED, result.probe
     return int(run_config.strict and not result.image_reliable), result.probe
@@ -285,6 +309,13 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
     if not result.dose_carries_image:
         rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
     print_rows("", rows)
+
+
+def _doubted(result: Reconstruction, run_config: RunConfig, method: str) -> bool:
+    """Whether it is worth while to try how the scan may be read otherwise."""
+    verdict = result.verdict
+    asked = run_config.diagnose == "auto" and method == "solver"
+    return asked and verdict is not None and verdict.grade != "good" and result.dose_carries_image
 
 
 def _frames(scan: Scan, result: Reconstruction) -> str:

@@ -1,0 +1,149 @@
+"""What `reconstruct` does where its verdict is not good: try how the scan may be read otherwise.
+
+What the file left open (the place of the zero frequency where nothing states it, probe modes, the
+background) is then taken by evidence, if a new reconstruction bears it out; what the file or the user stated
+is never changed, but the command that explains the frames better is named.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ptycho_dispatch.commands.diagnosis import command_line
+from ptycho_dispatch.settings import READING_FIELDS, Settings, read_options
+
+if TYPE_CHECKING:
+    from ptycho_config.models import SolverConfig
+    from ptycho_core import Reconstruction, Scan
+
+__all__ = ["SecondLook", "look_again"]
+
+logger = logging.getLogger("ptycho")
+LEAST_BUDGET_S = 20.0
+#: Settings that nobody states in a file, each with what overrules it.
+_OF_THE_MODEL = ("probe_modes", "refine_background", "frame_intensity")
+#: A new reconstruction has to leave so much less unexplained.
+_GAIN = 0.03
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """What came of it.
+
+    Attributes:
+        scan, result: the new ones where evidence changed what was open, else those that were given.
+        advice: lines that name a command that explains the frames better; empty where there is none.
+    """
+
+    scan: Scan
+    result: Reconstruction
+    advice: tuple[str, ...] = ()
+
+
+def look_again(
+    source: str,
+    scan: Scan,
+    result: Reconstruction,
+    settings: Settings,
+    solver: SolverConfig,
+    *,
+    seconds: float,
+    should_stop: Callable[[], bool],
+    solve_and_judge: Callable[[Scan, SolverConfig], Reconstruction],
+) -> SecondLook:
+    """Diagnose the scan within the time of the run or 20 s, whichever is longer, and act on what was open.
+
+    Args:
+        seconds: that the run took.
+        solve_and_judge: reconstructs a scan with other settings, and gives the result its verdict.
+    """
+    from ptycho_core.diagnose import diagnose
+    from ptycho_core.io import read_scan
+
+    budget = max(LEAST_BUDGET_S, seconds)
+    logger.info(
+        "The verdict is not good: trying for up to %.0f s how the scan may be read otherwise "
+        "(`--diagnose off` leaves that out).",
+        budget,
+    )
+    stated = _stated(settings)
+    execution = settings.execution.config
+    found = diagnose(scan, budget_s=budget, flags=stated, execution=execution, should_stop=should_stop)
+    news = {name: value for name, value in found.flags.items() if stated.get(name) != value}
+    opened = {name: value for name, value in news.items() if _is_open(name, scan, settings)}
+    rest = {name: value for name, value in news.items() if name not in opened}
+    if opened and not should_stop():
+        words = _words(opened)
+        other = scan
+        if "dc" in opened:
+            there = "corner" if opened["dc"] == "corner" else "center"
+            other = read_scan(source, replace(read_options(settings.run.config), dc=there))
+        changed = solver.model_copy(update=_values(opened, solver))
+        tried = solve_and_judge(other, changed)
+        before, after = _unexplained(result), _unexplained(tried)
+        if after <= (1 - _GAIN) * before:
+            logger.warning(
+                "Taken by evidence: %s; %.0f %% stays unexplained where it was %.0f %%. %s overrules it.",
+                words,
+                100 * after,
+                100 * before,
+                _words(_before(opened, scan, solver)),
+            )
+            scan, result = other, tried
+        else:
+            logger.info("Tried: %s, which does not explain all frames better.", words)
+    advice: list[str] = []
+    if rest and found.best.unexplained < found.as_read.unexplained:
+        advice = [
+            f"Some frames are explained better ({found.as_read.unexplained:.0%} unexplained -> "
+            f"{found.best.unexplained:.0%}) by what the file or you state otherwise:",
+            command_line(source, found.flags),
+        ]
+    elif not opened and not rest:
+        advice = [f"No other reading explains the frames better: {len(found.trials)} were tried."]
+    return SecondLook(scan, result, tuple(advice))
+
+
+def _stated(settings: Settings) -> dict[str, str]:
+    """Return how the scan was asked to be read, as flags."""
+    stated: dict[str, str] = {}
+    for name in READING_FIELDS:
+        value = getattr(settings.run.config, name)
+        if settings.run.source_of(name) == "default" or value is None:
+            continue
+        if isinstance(value, tuple):
+            stated[name] = ",".join(map(str, value))
+        else:
+            stated[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return stated
+
+
+def _is_open(name: str, scan: Scan, settings: Settings) -> bool:
+    """Whether neither the user nor the file states this setting."""
+    if name == "dc":
+        by_metadata = any("the zero frequency" in note and "metadata" in note for note in scan.notes)
+        return settings.run.source_of("dc") == "default" and not by_metadata
+    return name in _OF_THE_MODEL and settings.solver.source_of(name) == "default"
+
+
+def _values(flags: dict[str, str], solver: SolverConfig) -> dict[str, Any]:
+    """Return the solver's fields among some flags, as values."""
+    fields = {name: value for name, value in flags.items() if name in type(solver).model_fields}
+    checked = type(solver).model_validate(fields)
+    return {name: getattr(checked, name) for name in fields}
+
+
+def _before(flags: dict[str, str], scan: Scan, solver: SolverConfig) -> dict[str, str]:
+    before = {name: str(getattr(solver, name)).lower() for name in flags if name != "dc"}
+    return ({"dc": scan.dc} if "dc" in flags else {}) | before
+
+
+def _words(flags: dict[str, str]) -> str:
+    return " ".join(f"`--{name.replace('_', '-')} {value}`" for name, value in flags.items())
+
+
+def _unexplained(result: Reconstruction) -> float:
+    return 1.0 if result.verdict is None else float(result.verdict.measures.get("unexplained", 1.0))

@@ -1,0 +1,84 @@
+"""Where the verdict is not good, other readings are tried: what was open is taken, the rest is named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_core import save_scan
+from ptycho_core.simulate import simulate_scan
+
+
+@pytest.fixture(scope="module")
+def made():
+    return simulate_scan(frames=70, frame_px=32, photons=1e6, seed=1, start_kind="scan-like")
+
+
+def diagnosed(ptycho, scan, path: Path, *words: object):
+    save_scan(scan, path)
+    return ptycho(
+        "reconstruct", path, "--diagnose", "auto", "--output-dir", "out", "--arrays", "numpy", *words
+    )
+
+
+def record(tmp_path: Path) -> dict:
+    return json.loads((tmp_path / "out" / "run.json").read_text())
+
+
+def test_what_the_file_states_is_not_changed_but_named(ptycho, made, tmp_path: Path) -> None:
+    turned = replace(made.scan, positions_px=np.ascontiguousarray(made.scan.positions_px[:, ::-1]))
+    done = diagnosed(ptycho, turned, tmp_path / "turned.npz")
+    assert done.code == 0, done.err
+    assert "Verdict: " in done.err
+    assert "trying for up to 20 s" in done.err
+    *_, advice, line = done.out.splitlines()
+    assert "explained better" in advice
+    assert line.startswith("ptycho reconstruct ")
+    assert "--positions-orientation" in line or "--positions-turn-deg" in line
+    assert record(tmp_path)["verdict"]["grade"] != "good"
+
+
+def test_what_was_open_is_taken_by_evidence(ptycho, tmp_path: Path) -> None:
+    two = simulate_scan(frames=90, frame_px=32, overlap=0.8, photons=1e7, modes=3, seed=3)
+    save_scan(two.scan, tmp_path / "modes.npz")
+    words = ("--diagnose", "off", "--output-dir", "out", "--arrays", "numpy")
+    assert ptycho("reconstruct", tmp_path / "modes.npz", *words).code == 0
+    before = record(tmp_path)
+    done = diagnosed(ptycho, two.scan, tmp_path / "modes.npz")
+    assert done.code == 0, done.err
+    assert before["verdict"]["grade"] != "good"
+    assert "Taken by evidence: `--probe-modes" in done.err
+    assert "`--probe-modes 1` overrules it" in done.err
+    assert record(tmp_path)["data_residual"] < before["data_residual"]
+
+
+def test_off_and_strict(ptycho, made, tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(made.scan.n_frames)
+    save_scan(replace(made.scan, positions_px=made.scan.positions_px[order]), tmp_path / "wrong.npz")
+    words = ("reconstruct", tmp_path / "wrong.npz", "--output-dir", "out", "--diagnose", "off")
+    done = ptycho(*words)
+    assert done.code == 0
+    assert "trying for up to" not in done.err
+    assert ptycho(*words, "--strict", "true").code == 1
+    save_scan(made.scan, tmp_path / "right.npz")
+    right = ptycho("reconstruct", tmp_path / "right.npz", "--output-dir", "out", "--strict", "true")
+    assert right.code == 0, right.out
+    assert "verdict" in right.out
+
+
+def test_several_scans_go_on_past_one_that_fails(ptycho, made, tmp_path: Path) -> None:
+    save_scan(made.scan, tmp_path / "right.npz")
+    (tmp_path / "broken.npz").write_bytes(b"PK no archive")
+    done = ptycho(
+        "reconstruct", tmp_path / "broken.npz", tmp_path / "absent.npz", tmp_path / "right.npz",
+        "--output-dir", "out", "--effort", "fast",
+    )  # fmt: skip
+    assert done.code == 3
+    assert (tmp_path / "out" / "right" / "reconstruction.npz").exists()
+    table = done.out.splitlines()[-3:]
+    assert ["failed" in table[0], "failed" in table[1], "done in" in table[2]] == [True, True, True]
+    assert "no such file" in table[1]
