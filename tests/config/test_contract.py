@@ -150,6 +150,8 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "probe_key": (None, "text or none"),
         "positions_file": (None, "a path, or none"),
         "positions_unit": ("auto", "'auto', 'px', 'm', 'mm', 'um' or 'nm'"),
+        "scan_step": (None, "text or none"),
+        "scan_shape": (None, "two whole numbers, y and x, such as 512,530, or none"),
         "positions_orientation": ("as-is", ORIENTATIONS),
         "positions_scale": (
             (1.0,),

@@ -49,6 +49,8 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
         "probe_key": "probe",
         "positions_file": "positions.csv",
         "positions_unit": "um",
+        "scan_step": "31.25A",
+        "scan_shape": (24, 24),
         "positions_orientation": "flip-y",
         "positions_scale": (1.02, 0.98),
         "positions_turn_deg": 12.5,

@@ -83,7 +83,7 @@ def test_scale_and_phase_of_the_probe_do_not_matter(seed, factor, phase):
 
 def test_frames_of_the_model_itself_leave_no_residual():
     obj, probe, centres, _ = small_scan(3)
-    model = residual._Model(obj, probe, centres, "probe_fourier")
+    model = residual.PredictedAmplitude(obj, probe, centres, "probe_fourier")
     found = data_residual(obj, probe, centres, 7 * model(slice(0, len(centres))))
     assert found.value < FLOAT32_SUMS
     assert found.scale == pytest.approx(7, rel=FLOAT32_SUMS)

@@ -115,7 +115,7 @@ def _timed(result: Reconstruction, began: float) -> Reconstruction:
 
 logger = logging.getLogger("ptycho")
 #: From this noise floor of R on, a network trained on the scan gave the solver a better start than none.
-_DIM_FLOOR = 0.35
+_DIM_FLOOR = 0.23
 
 
 def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver", "both"]:

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ptycho_dispatch.commands.diagnosis import command_line
-from ptycho_dispatch.settings import READING_FIELDS, Settings, read_options
+from ptycho_dispatch.settings import READING_FIELDS, Settings, command_line, read_options
 
 if TYPE_CHECKING:
     from ptycho_config.models import SolverConfig

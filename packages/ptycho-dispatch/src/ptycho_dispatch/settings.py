@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +21,8 @@ __all__ = [
     "READING_FIELDS",
     "Settings",
     "add_settings",
+    "as_words",
+    "command_line",
     "read_options",
     "read_settings",
 ]
@@ -73,3 +76,13 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config
     )
     return Settings(run, solver, execution)
+
+
+def command_line(source: str, flags: dict[str, str]) -> str:
+    """Return the command that reconstructs a scan with these settings."""
+    return shlex.join(["ptycho", "reconstruct", source, *as_words(flags)])
+
+
+def as_words(flags: dict[str, str]) -> list[str]:
+    """Return settings (name -> value) as they are typed."""
+    return [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]

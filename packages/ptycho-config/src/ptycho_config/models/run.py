@@ -74,6 +74,13 @@ class RunConfig(CanonicalConfig):
     positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = Field(
         default="auto", description="what the positions are counted in"
     )
+    scan_step: str | None = Field(
+        default=None,
+        description="step DY,DX of a raster, or one for both: 0.5um, 31.25A, or in object pixels",
+    )
+    scan_shape: PixelPlace | None = Field(
+        default=None, description="rows and columns of that raster; as the frames are stored when not given"
+    )
     positions_orientation: Orientation = Field(
         default="as-is", description="how the positions are turned; `ptycho inspect --orientations` tries all"
     )

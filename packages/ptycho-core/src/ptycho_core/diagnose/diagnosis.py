@@ -26,12 +26,15 @@ __all__ = ["Diagnosis", "Finding", "diagnose"]
 
 #: A change of how the scan was read has to leave so much less unexplained, as a share; one of the model more.
 _GAIN_OF_READING, _GAIN_OF_MODEL = 0.03, 0.12
+_GAIN_OF_SCALE_IN_NOISE = 0.2
 #: Where more than this stays unexplained in every setting, nothing explains the frames.
 _HOPELESS = 0.93
 #: The probe's transform has to resemble the mean pattern so much more where the zero frequency is.
 _LIKENESS = 0.1
 #: The curl tells where its smallest share is below this part of the largest.
 _CURL_TELLS = 0.75
+#: Without a trial to confirm it, it has to be smaller still, and the trials have to tell nothing.
+_CURL_IS_CLEAR, _TRIALS_TELL = 0.7, 0.85
 #: Turns that are nearer to a right angle than this are taken for it, if that explains no less.
 _NEARLY_RIGHT_DEG = 3.0
 #: Settings half a turn apart that differ by less than this part explain the frames alike.
@@ -172,6 +175,8 @@ class _Doctor:
         if best is not None:
             settings = [self._with_the_smaller_turn(best).setting]
             self._take("positions turned or mirrored", settings, needed=_GAIN_OF_READING)
+        if told and not self.findings:
+            self._believe_the_curl(told)
 
     def scale(self) -> None:
         """Are the positions too large or too small, in both directions or in one?"""
@@ -186,7 +191,10 @@ class _Doctor:
         if best is not None and best.unexplained < before.unexplained:
             self._refined_scale(best)
         tried = [t for t in self.trials.tried.values() if _but_scale(t.setting) == _but_scale(before.setting)]
-        self._take("positions scaled", [t.setting for t in tried], needed=_GAIN_OF_READING)
+        # Smaller positions share more light and so fit noise better; that alone is no evidence.
+        dim = before.unexplained > _TRIALS_TELL
+        needed = _GAIN_OF_SCALE_IN_NOISE if dim else _GAIN_OF_READING
+        self._take("positions scaled", [t.setting for t in tried], needed=needed)
 
     def turn_again(self) -> None:
         """Refine a turn that is not a right angle."""
@@ -247,6 +255,39 @@ class _Doctor:
         self.best = best
         self.findings.append(
             Finding(name, before.unexplained, best.unexplained, sure, self._flags(best.setting))
+        )
+
+    def _believe_the_curl(self, told: Sequence[TurnEvidence]) -> None:
+        """Take the turn that the centres of mass name, where photons are too few for trials to tell.
+
+        They have to be clear: a small share of curl, and a larger one for the other handedness.
+        """
+        first, *others = told
+        clear = first.curl < _CURL_IS_CLEAR * first.curl_at_worst and all(
+            first.curl < _CURL_IS_CLEAR * other.curl / _CURL_TELLS for other in others
+        )
+        now = self.best
+        if not clear or now.unexplained < _TRIALS_TELL:
+            return
+        both = [self._turned(first.transposed, turn) for turn in (first.turn_deg, first.turn_deg + 180.0)]
+        best = self._best_of(both)
+        if best is None or best.setting == now.setting or best.unexplained > 1.05 * now.unexplained:
+            return
+        best = self._with_the_smaller_turn(best)
+        self.best = best
+        self.findings.append(
+            Finding(
+                "positions turned or mirrored (by the curl of the centres of mass)",
+                now.unexplained,
+                best.unexplained,
+                "likely",
+                self._flags(best.setting),
+            )
+        )
+        self.remarks.append(
+            f"The centres of mass leave {100 * first.curl:.0f} % curl at this turn and "
+            f"{100 * first.curl_at_worst:.0f} % at the worst; the frames hold too few photons for a "
+            f"trial to confirm it."
         )
 
     def _with_the_smaller_turn(self, trial: Trial) -> Trial:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_core.scan import Scan
+from ptycho_core.scan.dose import mean_and_good, signal_pixels
 from ptycho_core.scan.zero_frequency import probe_likeness
 
 __all__ = ["TurnEvidence", "probe_speaks_for_other_dc", "turn_by_centre_of_mass"]
@@ -89,13 +90,16 @@ def turn_by_centre_of_mass(scan: Scan) -> tuple[TurnEvidence, ...]:
 
 
 def centres_of_mass_px(scan: Scan, *, frames_at_once: int = 64) -> Float64[np.ndarray, "frame 2"]:
-    """Centre of mass (y, x) of each frame's counts, relative to the mean over the frames."""
+    """Centre of mass (y, x) of each frame's counts where the signal is, relative to the mean over the
+    frames."""
     n = scan.frame_px
     axis = np.arange(n) - n // 2
+    # Far from the beam there are single photons and dark counts, which pull a centre about for nothing.
+    signal = signal_pixels(*mean_and_good(scan))
     centre_px = np.zeros((scan.n_frames, 2))
     for start in range(0, scan.n_frames, frames_at_once):
         part = slice(start, start + frames_at_once)
-        counts = scan.counts(part).astype(np.float64)
+        counts = scan.counts(part).astype(np.float64) * signal
         total = np.maximum(counts.sum(axis=(1, 2)), 1e-30)
         centre_px[part, 0] = counts.sum(axis=2) @ axis / total
         centre_px[part, 1] = counts.sum(axis=1) @ axis / total

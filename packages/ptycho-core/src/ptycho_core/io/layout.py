@@ -173,8 +173,11 @@ def arrange_positions(positions: np.ndarray, name: str) -> Float64[np.ndarray, "
 
 def pair_coordinates(x: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
     """Make (frame, 2) positions (y, x) of `xcoords` and `ycoords`."""
+    of_raster = x.ndim == 2 and x.shape == y.shape
     for key, values in (("xcoords", x), ("ycoords", y)):
         require_real_numbers(values, name, f"`{key}`")
+        if of_raster:
+            continue
         if values.size != max(values.shape, default=0):
             raise DataError(
                 f"{name}: `{key}` has shape {values.shape}. Expected (frames,), one number in pixels per "

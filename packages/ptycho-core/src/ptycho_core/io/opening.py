@@ -18,6 +18,7 @@ from ptycho_core.io.formats import npz
 from ptycho_core.io.formats.reading import read_scan_file
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.raster import as_raster
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.scan import Scan
 from ptycho_core.scan.lazy import LazyFrames
@@ -40,6 +41,8 @@ def open_scan(
     probe_key: str | None = None,
     positions_file: str | Path | None = None,
     positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto",
+    scan_step: str | None = None,
+    scan_shape: tuple[int, ...] | None = None,
     positions_orientation: Orientation = "as-is",
     positions_scale: tuple[float, ...] = (1.0,),
     positions_turn_deg: float = 0.0,
@@ -71,6 +74,9 @@ def open_scan(
             Positions are (y, x) pairs, or two names joined by a comma, that of y first.
         positions_file: where the positions are, if not in `source`: a table, NPY, NPZ, HDF5 or a product.
         positions_unit: what the positions are counted in; "auto" goes by the file.
+        scan_step: "DY,DX" of a raster, or one step for both, in object pixels or with a unit such as
+            "31.25A"; it takes the place of positions.
+        scan_shape: rows and columns of that raster; as the frames are stored when None.
         positions_orientation, frames_orientation: one of eight ways to turn them.
         positions_scale: factor on the positions behind that, or two, those of y and of x.
         positions_turn_deg: angle by which they are then turned about the origin, from y to x.
@@ -114,6 +120,8 @@ def open_scan(
         probe_key=probe_key,
         positions_file=positions_file,
         positions_unit=positions_unit,
+        scan_step=scan_step,
+        scan_shape=scan_shape,
         positions_orientation=positions_orientation,
         positions_scale=positions_scale,
         positions_turn_deg=positions_turn_deg,
@@ -148,7 +156,10 @@ def read_raw_scan(source: str | Path, options: ReadOptions) -> RawScan:
     Raises:
         DataError: a file is missing, damaged, of no known format, or holds no scan.
     """
-    raw = _read_frames_file(source, RequestedKeys.of(options))
+    elsewhere = options.scan_step is not None
+    raw = as_raster(
+        _read_frames_file(source, RequestedKeys.of(options, positions_elsewhere=elsewhere)), options
+    )
     if options.positions_file is None:
         return raw
     from ptycho_core.io.positions import with_positions

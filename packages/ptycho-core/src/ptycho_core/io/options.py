@@ -32,6 +32,9 @@ class ReadOptions:
             Positions are (y, x) pairs, or two names joined by a comma, that of y first.
         positions_file: where the positions are, if not in the file of the frames.
         positions_unit: what the positions are counted in; "auto" goes by the file.
+        scan_step: "DY,DX" of a raster, or one step for both, in object pixels or with a unit such as
+            "31.25A"; it takes the place of positions.
+        scan_shape: rows and columns of that raster; as the frames are stored when None.
         positions_orientation, frames_orientation: one of eight ways to turn them.
         positions_scale: factor on the positions behind that, or two, those of y and of x.
         positions_turn_deg: angle by which they are then turned about the origin, from y to x.
@@ -63,6 +66,8 @@ class ReadOptions:
     probe_key: str | None = None
     positions_file: str | Path | None = None
     positions_unit: Literal["auto", "px", "m", "mm", "um", "nm"] = "auto"
+    scan_step: str | None = None
+    scan_shape: tuple[int, ...] | None = None
     positions_orientation: Orientation = "as-is"
     positions_scale: tuple[float, ...] = (1.0,)
     positions_turn_deg: float = 0.0

@@ -14,21 +14,25 @@ from ptycho_core.result.verdict import Grade, Verdict
 __all__ = ["decide"]
 
 #: Explained to the noise: what is left is less than this part of what the mean pattern leaves.
-CLEAN = 0.057
-#: Nothing but noise is left.
-SURELY_CLEAN = 0.02
+CLEAN = 0.02
 #: The worst twentieth of the frames is explained about as well as the median one.
-EVEN = 1.4
+EVEN = 1.425
 #: Halves agree: mean correlation of the coarsest quarter of all frequencies.
-AGREE = 0.85
+AGREE = 0.8
+#: Nothing but noise is left: then frames may differ more, as bright and dim ones do, and halves agree less.
+SURELY_CLEAN, EVEN_ENOUGH, AGREE_ENOUGH = 0.012, 1.6, 0.78
+#: A smooth object leaves most frequencies empty, where halves cannot agree; they still are no strangers.
+SMOOTH_AGREE = 0.3
 #: Where the fit does not reach the noise, all else has to be better than that.
-UNCLEAN, AGREE_WELL, AGREE_COARSELY, EVEN_WELL = 0.3, 0.95, 0.96, 1.25
+UNCLEAN, AGREE_WELL, AGREE_COARSELY, EVEN_WELL = 0.2, 0.95, 0.96, 1.25
 #: Where halves cannot be made, which alone see that an object is not determined.
-CLEAN_ALONE, EVEN_ALONE = 0.03, 1.25
+CLEAN_ALONE, EVEN_ALONE = 0.015, 1.25
 #: Where they were not asked for.
-UNCLEAN_UNASKED = 0.25
+UNCLEAN_UNASKED = 0.2
 #: Neighbours share less light than this: frames alone do not fix the object.
-LEAST_OVERLAP = 0.4
+LEAST_OVERLAP = 0.38
+#: The mean pattern leaves less than this times the noise: then there is little that a fit could explain.
+LEAST_TOLD = 1.15
 #: No image of the sample: hardly better than the mean pattern, or halves that have nothing in common.
 UNEXPLAINED, STRANGERS = 0.8, 0.55
 #: Left out: more of the frames than this, more of the pixels.
@@ -108,22 +112,29 @@ def _judge_fit(found: _Reasons, measures: Mapping[str, float], why_no_halves: st
             f"the mean leaves is left{over}."
         )
         return
-    if agree is not None and agree < STRANGERS and not (unexplained <= SURELY_CLEAN and uneven <= EVEN_WELL):
+    nothing_to_explain = (
+        measures.get("noise_floor", 0.0) > 0
+        and measures["mean_residual"] < LEAST_TOLD * measures["noise_floor"]
+    )
+    if nothing_to_explain and (agree is None or agree < AGREE):
+        halves = "" if agree is None else f", and two halves of them agree to {agree:.2f} only"
+        found.doubtful(
+            f"The frames differ from their mean by hardly more than the photon noise{halves}: a fit says "
+            "little. `ptycho diagnose` tries other readings."
+        )
+        return
+    if agree is None:
+        _judge_without_halves(found, unexplained, uneven, over, why_no_halves)
+        return
+    if unexplained <= SURELY_CLEAN and (
+        (agree >= AGREE_ENOUGH and uneven <= EVEN_ENOUGH) or (agree >= SMOOTH_AGREE and uneven <= EVEN_WELL)
+    ):
+        return
+    if agree < STRANGERS:
         (found.failed if unexplained > CLEAN else found.doubtful)(
             f"Two halves of the frames give different objects (correlation {agree:.2f})."
         )
         return
-    if agree is None:
-        limits = (CLEAN_ALONE, EVEN_ALONE) if why_no_halves else (UNCLEAN_UNASKED, EVEN_WELL)
-        clean = unexplained <= CLEAN and uneven <= EVEN and not why_no_halves
-        if not clean and (unexplained > limits[0] or uneven > limits[1]):
-            without = f"; {why_no_halves}, so nothing else confirms the object" if why_no_halves else ""
-            found.doubtful(
-                f"{100 * unexplained:.0f} % of what the mean pattern leaves is not explained{over}{without}."
-            )
-        return
-    if unexplained <= SURELY_CLEAN and uneven <= EVEN_WELL:
-        return  # a smooth object leaves most frequencies empty, where halves cannot agree
     if unexplained <= CLEAN:
         if agree < AGREE:
             found.doubtful(f"Two halves of the frames agree badly (correlation {agree:.2f}).")
@@ -144,11 +155,22 @@ def _judge_fit(found: _Reasons, measures: Mapping[str, float], why_no_halves: st
         found.doubtful(_uneven(uneven))
 
 
+def _judge_without_halves(
+    found: _Reasons, unexplained: float, uneven: float, over: str, why_no_halves: str
+) -> None:
+    limits = (CLEAN_ALONE, EVEN_ALONE) if why_no_halves else (UNCLEAN_UNASKED, EVEN_WELL)
+    clean = unexplained <= CLEAN and uneven <= EVEN and not why_no_halves
+    if not clean and (unexplained > limits[0] or uneven > limits[1]):
+        without = f"; {why_no_halves}, so nothing else confirms the object" if why_no_halves else ""
+        found.doubtful(
+            f"{100 * unexplained:.0f} % of what the mean pattern leaves is not explained{over}{without}."
+        )
+
+
 def _uneven(uneven: float) -> str:
     return (
-        f"Some frames are explained {uneven:.2g} times worse than the median one, which positions that "
-        f"are off "
-        "would do."
+        f"Some frames are explained {uneven:.2g} times worse than the median one, which positions that are "
+        "off would do."
     )
 
 

@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 #: From this noise floor of R on, noise exceeds signal: the solver leaves the object transparent.
-HOPELESS_NOISE_FLOOR = 1.0
+HOPELESS_NOISE_FLOOR = 0.75
 _BACKGROUND_FREQUENCY = 0.42
-_SIGNAL_OVER_CORNERS = 2.0
+_SIGNAL_OVER_CORNERS, _SIGNAL_SHARE = 2.0, 0.95
 _SAMPLED_FRAMES = 100
 _COARSE_ENERGY = 0.9
 
@@ -80,13 +80,19 @@ def _background(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"])
 
 
 def signal_pixels(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> Bool[np.ndarray, "n n"]:
-    """Mark the good pixels that carry signal: on the mean they exceed twice the detector's corners.
+    """Mark the good pixels that carry signal: the brightest, with 95 % of the counts above the background.
 
-    Dark counts fill the empty part of a detector evenly; however large that part is, it says nothing of the
-    sample. Where no pixel stands out, all good ones are marked.
+    Dark counts, and single photons scattered far, fill the rest of a detector; however large that is, it says
+    little of the sample. Where no pixel stands out, all good ones are marked.
     """
-    signal = good & (mean > _SIGNAL_OVER_CORNERS * _background(mean, good))
-    return signal if signal.any() else good
+    background = _background(mean, good)
+    net = np.where(good & (mean > _SIGNAL_OVER_CORNERS * background), mean - background, 0.0)
+    ranked = np.sort(net, axis=None)[::-1]
+    counted = np.cumsum(ranked)
+    if not counted[-1] > 0:
+        return good
+    faintest = ranked[int(np.searchsorted(counted, _SIGNAL_SHARE * counted[-1]))]
+    return net >= max(float(faintest), np.finfo(np.float64).tiny)
 
 
 def whole_counts(amplitude: Float32[np.ndarray, "frame n n"]) -> bool:

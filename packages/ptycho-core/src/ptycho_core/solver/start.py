@@ -50,7 +50,7 @@ __all__ = [
 #: Counts under the square root, as a part of the mean counts per pixel.
 _SOFTENING = 1e-5
 #: Above this noise floor of R the coarse residuals of start probes cannot be told apart.
-_SEARCHABLE_FLOOR = 0.5
+_SEARCHABLE_FLOOR = 0.29
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,9 @@ class Look:
         if self.positions_of_earlier_result:
             text = "The positions are those that the result to start from had corrected."
             events.append(RunEvent("positions", text))
-        noise = "noise level unknown" if floor is None else f"noise floor of R {floor:.3f}"
+        noise = (
+            "noise level unknown" if floor is None else f"noise floor of R {floor:.3f} where the signal is"
+        )
         background = self.statistics.background
         events.append(
             RunEvent(

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 #: Frames x pixels up to which two halves are reconstructed without being asked for.
-HALVES_PIXELS = 1 << 24
+HALVES_PIXELS = 1 << 26
 #: Fewer frames in a half, or less overlap of neighbours in it, cannot be joined.
 FEWEST_FRAMES = 16
 LEAST_OVERLAP = 0.25

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from typing import TYPE_CHECKING
 
 from ptycho_config.errors import ConfigError
@@ -13,13 +12,13 @@ from ptycho_config.sources import load_parts
 from ptycho_config.values import parse_duration
 from ptycho_dispatch.interrupt import Interruptible
 from ptycho_dispatch.log import logging_to
-from ptycho_dispatch.settings import READING, read_options
+from ptycho_dispatch.settings import READING, as_words, command_line, read_options
 from ptycho_dispatch.table import print_table
 
 if TYPE_CHECKING:
     from ptycho_core.diagnose import Diagnosis
 
-__all__ = ["EXAMPLES", "add_arguments", "command_line", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = ("ptycho diagnose scan.npz --budget 10s --picture diagnosis.png",)
 
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             finding.name,
             f"{finding.before:.0%} -> {finding.after:.0%}",
             finding.how_sure,
-            " ".join(_words({k: v for k, v in finding.flags.items() if flags.get(k) != v})),
+            " ".join(as_words({k: v for k, v in finding.flags.items() if flags.get(k) != v})),
         )
         for finding in diagnosis.findings
     ]
@@ -78,15 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"picture: {write_sheet(diagnosis, arguments.picture, name=scan.name)}")
     print(f"reconstruct it: {command_line(arguments.scan, diagnosis.flags)}")
     return 0
-
-
-def command_line(source: str, flags: dict[str, str]) -> str:
-    """Return the command that reconstructs a scan with these settings."""
-    return shlex.join(["ptycho", "reconstruct", source, *_words(flags)])
-
-
-def _words(flags: dict[str, str]) -> list[str]:
-    return [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
 
 
 def _unexplained(diagnosis: Diagnosis) -> str:

@@ -41,6 +41,11 @@ class Hdf5Source:
         return self.stored_shape[self.leading : len(self.stored_shape) - self.trailing]
 
     @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of a raster; None where the frames are stored in one row."""
+        return (self._inner[0], self._inner[1]) if len(self._inner) == 4 else None
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         if len(self._inner) == 4:
             rows, columns, height, width = self._inner
