@@ -69,7 +69,8 @@ def test_progress_lines_name_level_epoch_residual_speed_and_time_left(ptycho, sc
 
 def test_quiet_leaves_the_table_only(ptycho_process, scan_file: Path) -> None:
     done = ptycho_process("reconstruct", scan_file, "--quiet", "--output-dir", "out")
-    assert done.err == ""
+    # Only what a user must know: so few frames are doubtful.
+    assert [line for line in done.err.splitlines() if not line.startswith("WARNING Verdict: ")] == []
     assert "residual R" in done.out
 
 

@@ -22,8 +22,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "workflows" / "pytorch.md"
 SESSION = re.compile(r"^```shell-session\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: Times and speeds, with the words that follow them.
-CLOCK = re.compile(r"\d+(\.\d+)?(?= s\b| frames/s\b)")
+#: Times, speeds and shares that rounding changes, with the words that follow them.
+CLOCK = re.compile(r"\d+(\.\d+)?(?= s\b| frames/s\b| % of what| times the photon noise)")
 FIGURE = re.compile(r"\d+\.\d{4}\b")
 PROGRAMS = {"python": (sys.executable,), "ptycho": (sys.executable, "-m", "ptycho_dispatch")}
 #: Relative: sums over some hundred thousand weights in single precision, in another order.
