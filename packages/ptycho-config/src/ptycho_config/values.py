@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -149,11 +150,11 @@ def _region(value: str) -> str:
 
 
 def _frame_list(value: object) -> object:
-    """Read a list of numbers as the text that a flag would be."""
-    if isinstance(value, list | tuple) or hasattr(value, "tolist"):
-        values = value.tolist() if hasattr(value, "tolist") else value
-        whole = isinstance(values, list | tuple) and all(type(number) is int for number in values)
-        return ",".join(map(str, values)) if whole else value
+    """Read a list of whole numbers, or a path, as the text that a flag would be."""
+    if isinstance(value, list | tuple):
+        numbers = cast("Sequence[object]", value)
+        whole = all(type(number) is int for number in numbers)
+        return ",".join(map(str, numbers)) if whole else numbers
     return str(value) if isinstance(value, int | Path) and not isinstance(value, bool) else value
 
 

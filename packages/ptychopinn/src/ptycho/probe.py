@@ -81,5 +81,5 @@ def _estimated(X_train: Any) -> np.ndarray:
     frames = np.moveaxis(np.asarray(X_train), -1, 1).reshape(-1, *np.shape(X_train)[1:3])
     # Where the frames were taken is not known here, and hardly matters: the speckle tells the width.
     positions = np.column_stack([np.zeros(len(frames)), np.arange(len(frames), dtype=np.float64)])
-    told = {"measurement": "amplitude", "dc": "center", "bad_frames": "off"}
-    return scan_from_arrays(frames, positions, **told).probe[0]
+    scan = scan_from_arrays(frames, positions, measurement="amplitude", dc="center", bad_frames="off")
+    return scan.probe[0]

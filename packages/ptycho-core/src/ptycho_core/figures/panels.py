@@ -273,4 +273,4 @@ def _near_the_scan(positions_px: np.ndarray, known: np.ndarray) -> np.ndarray:
     around = (high - low).max() / 2
     with np.errstate(invalid="ignore"):
         near = ((positions_px >= low - around) & (positions_px <= high + around)).all(axis=1)
-    return known | (finite & near)
+    return np.asarray(known | (finite & near))

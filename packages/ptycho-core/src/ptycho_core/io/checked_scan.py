@@ -462,7 +462,7 @@ def _as_the_probe_says(
 ) -> tuple[Literal["center", "corner"], str]:
     """Let the transform of a given probe decide against the brightness, with a warning."""
     bad = draft.bad_pixels
-    good = None if bad is None else ~(bad if bad.ndim == 2 else bad.any(axis=0))
+    good = None if bad is None else ~np.asarray(bad if bad.ndim == 2 else bad.any(axis=0))
     assert draft.probe is not None
     center, corner = probe_likeness(draft.probe, pattern, good)
     other: Literal["center", "corner"] = "center" if place == "corner" else "corner"

@@ -181,6 +181,6 @@ def far_from_all_others(
     n_frames = len(positions_px)
     if n_frames < 8:
         return np.zeros(n_frames, dtype=bool)
-    nearest = KDTree(positions_px).query(positions_px, k=2)[0][:, 1]
+    nearest = np.asarray(KDTree(positions_px).query(positions_px, k=2)[0])[:, 1]
     far = (nearest > frame_px) & (nearest > LONELY_STEPS * np.median(nearest))
     return far if far.mean() <= max(LARGEST_LONELY_FRACTION, 1 / n_frames) else np.zeros_like(far)

@@ -203,7 +203,8 @@ def choose_frames(draft: Draft) -> Draft:
         made = np.isfinite(filled).all(axis=1) & ~finite
         if made.any():
             said = f"{np.count_nonzero(made)} missing positions were put between their neighbours in time"
-            warn(f"{name}: {said}: frames {some_numbers(_numbers(draft, made))}.", finding="DATA-001")
+            named = some_numbers(_numbers(draft, np.asarray(made)))
+            warn(f"{name}: {said}: frames {named}.", finding="DATA-001")
             draft = draft.noting(f"{said}.", positions=filled)
             if draft.all_positions is not None and draft.frame_numbers is not None:
                 everywhere = draft.all_positions.copy()

@@ -72,7 +72,7 @@ def make_reconstruction(
         frame_weight=None
         if scan.frame_numbers is None
         else scan.of_all_frames(np.ones(scan.n_frames, np.float32), 0),
-        bad_pixels=None if bad is None else bad if bad.ndim == 2 else bad.all(axis=0),
+        bad_pixels=None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.all(axis=0)),
         verdict=verdict,
         image_reliable=verdict.grade == "good",
         **record,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -106,12 +106,12 @@ def write_tiffs(result: ExportedResult, directory: Path) -> dict[str, Path]:
     return files
 
 
-def _tags(result: ExportedResult, unit: str) -> dict[str, object]:
+def _tags(result: ExportedResult, unit: str) -> dict[str, Any]:  # Any: tags of several types
     said = f"{result.scan_name}: {unit}"
     pixel_m = result.pixel_size_m
     if pixel_m is None:
         return {"description": f"{said}; pixel size unknown"}
-    tags: dict[str, object] = {"description": f"{said}; pixel {pixel_m:.6g} m"}
+    tags: dict[str, Any] = {"description": f"{said}; pixel {pixel_m:.6g} m"}
     per_cm = 1 / (_CM_PER_M * pixel_m)
     if per_cm <= _LARGEST_RESOLUTION:
         tags |= {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
@@ -152,7 +152,7 @@ def _write_matlab_array(file: h5py.File, key: str, value: Complex64[np.ndarray, 
     kind = "double" if turned.dtype.itemsize in (8, 16) and turned.dtype.kind != "c" else "single"
     if turned.dtype.kind == "c":
         pairs = np.empty(turned.shape, dtype=[("real", np.float32), ("imag", np.float32)])
-        pairs["real"], pairs["imag"] = turned.real, turned.imag
+        pairs["real"], pairs["imag"] = np.real(turned), np.imag(turned)
         turned = pairs
     file[key] = turned
     file[key].attrs["MATLAB_class"] = np.bytes_(kind)

@@ -83,7 +83,8 @@ class _Reasons:
 
     @property
     def grade(self) -> Grade:
-        return next((grade for grade, reasons in self.by_grade.items() if reasons), "good")
+        found: list[Grade] = [grade for grade, reasons in self.by_grade.items() if reasons]
+        return found[0] if found else "good"
 
     def failed(self, reason: str) -> None:
         self.by_grade["failed"].append(reason)

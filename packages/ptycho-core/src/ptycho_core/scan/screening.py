@@ -148,7 +148,7 @@ def _far_from_neighbours(
     usable = np.flatnonzero(~taken & (counts > 0))
     level = np.log(counts[usable])
     k = min(FRAME_NEIGHBOURS + 1, usable.size)
-    near = KDTree(positions_px[usable]).query(positions_px[usable], k=k)[1][:, 1:]
+    near = np.asarray(KDTree(positions_px[usable]).query(positions_px[usable], k=k)[1])[:, 1:]
     around = np.sort(level[near], axis=1)
     above, below = level - around[:, -min(3, k - 1)], level - around[:, min(3, k - 1) - 1]
     in_time = level - ndimage.median_filter(level, min(FRAME_NEIGHBOURS, usable.size), mode="nearest")
@@ -187,7 +187,7 @@ def _stored_twice(
 def _median_around(values: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Median of the 5 x 5 neighbourhood without its bad pixels; infinite where no other is left."""
     median = ndimage.median_filter(values, 5)
-    near = np.argwhere(ndimage.binary_dilation(taken, np.ones((5, 5))) & ~taken)
+    near = np.argwhere(ndimage.binary_dilation(taken, np.ones((5, 5), dtype=bool)) & ~taken)
     if len(near):
         padded = np.pad(np.where(taken, np.nan, values), 2, mode="symmetric")
         windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5))[near[:, 0], near[:, 1]]
