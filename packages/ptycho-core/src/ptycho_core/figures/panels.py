@@ -265,7 +265,7 @@ def draw_sentence(axes: Axes, sentence: str) -> None:
 
 def _near_the_scan(positions_px: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Mark the positions of frames with a value, and of others within half the scan's width of them."""
-    finite = np.isfinite(positions_px).all(axis=1)
+    finite = np.asarray(np.isfinite(positions_px).all(axis=1))
     known = known & finite
     if not known.any():
         return finite
