@@ -54,6 +54,7 @@ BENCHMARKS = {
     "lines": "all",
     "curves": "all",
     "positions": "base",
+    "diagnose": "base",
     "live": "base",
     "formats": "base",
     "gpu": "torch",

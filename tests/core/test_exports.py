@@ -16,6 +16,7 @@ import tifffile
 
 from ptycho_core import Reconstruction
 from ptycho_core.result.exports import flat_phase, unwrapped_phase
+from ptycho_core.result.verdict import Verdict
 
 SIDE = 96
 
@@ -131,3 +132,16 @@ def test_scan_and_result_show_themselves_in_a_line(result: Reconstruction, simul
     assert repr(result) == ("<Reconstruction of hill: object 96 x 96 px, 7 frames of 16 px, R = 0.1000>")
     scan = simulated(frames=9, frame_px=32).scan
     assert repr(scan).startswith("<Scan polygons-focus-spiral: 9 frames of 32 x 32 px, counts, ")
+
+
+def test_notebooks_get_pictures_and_key_figures(result: Reconstruction, simulated) -> None:
+    judged = replace(result, verdict=Verdict("doubtful", ("Some <b>reason</b>.",)))
+    shown = judged._repr_html_()
+    assert shown.count("data:image/png;base64,") == 2
+    assert "R = 0.1000" in shown
+    assert "Some &lt;b&gt;reason" in shown
+    assert judged.verdict is not None
+    assert "<li>Some &lt;b&gt;reason" in judged.verdict._repr_html_()
+    scan = simulated(frames=9, frame_px=32).scan._repr_html_()
+    assert scan.count("data:image/png;base64,") == 1
+    assert "9 frames" in scan

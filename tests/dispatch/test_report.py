@@ -25,6 +25,7 @@ from ptycho_config.sources import load_parts
 from ptycho_core import Reconstruction
 from ptycho_core.figures import object_pictures, training_curves_png
 from ptycho_core.figures.view import ObjectView
+from ptycho_core.result.verdict import Verdict
 from ptycho_dispatch import settings
 from ptycho_dispatch.cli import main
 from ptycho_dispatch.commands import training
@@ -381,3 +382,27 @@ def test_a_settings_section_of_a_wrong_shape_spoils_nothing(tmp_path: Path) -> N
     for odd in ([], {"solver": 3}, {"solver": {"seed": []}}, {"solver": {"seed": {"source": 1}}}):
         (directory / "run.json").write_text(json.dumps({"settings": odd, "events": 5, "input": [], "x": odd}))
         assert read_contents(directory).scan == "made"
+
+
+def test_the_verdict_and_the_agreement_of_halves_are_shown(tmp_path: Path) -> None:
+    curve = tuple(np.linspace(1, 0.1, 20).tolist())
+    verdict = Verdict(
+        "doubtful",
+        ("Two halves agree badly.",),
+        {"curve_side_px": 40.0, "resolution_px": 4.5},
+        {"correlation": curve, "half_bit": curve[::-1], "one_bit": curve},
+    )
+    _result(verdict=verdict).save(tmp_path, figures=False)
+    contents = read_contents(tmp_path)
+    assert ("verdict", "doubtful: Two halves agree badly.") in contents.headline
+    (halves,) = [one for one in contents.curves if one.title == "Two halves of the frames"]
+    assert halves.png.startswith(b"\x89PNG")
+    assert "4.5 px" in halves.note
+    record = json.loads((tmp_path / "run.json").read_text())
+    for wrong in (
+        "text",
+        {"grade": 3},
+        {"curves": {"correlation": ["x"]}, "measures": {"curve_side_px": "y"}},
+    ):
+        (tmp_path / "run.json").write_text(json.dumps(record | {"verdict": wrong}))
+        assert all(one.title != "Two halves of the frames" for one in read_contents(tmp_path).curves)

@@ -140,6 +140,7 @@ def corner_taken_for_the_centre() -> None:
     from ptycho_core.io import checked_scan
 
     checked_scan.find_dc = lambda pattern: ("center", "the sabotage says so")
+    checked_scan.probe_likeness = lambda probe, pattern, good: (1.0, 0.0)
 
 
 def counts_taken_for_amplitude() -> None:

@@ -157,7 +157,8 @@ def test_missing_keys_are_named_with_what_was_found(key: str, said: str, arrays:
     ("key", "shape", "said"),
     [
         ("diff3d", (16, 16), "Expected (frames, N, N)"),
-        ("diff3d", (2, 25, 16, 16), "Expected (frames, N, N)"),
+        ("diff3d", (2, 25, 16, 16), "shape (50, 16, 16), but there are 25 positions"),
+        ("diff3d", (2, 2, 25, 16, 16), "Expected (frames, N, N)"),
         ("diff3d", (), "Expected (frames, N, N)"),
         ("diff3d", (25, 0, 0), "empty"),
         ("xcoords", (25, 2), "Expected (frames,)"),

@@ -22,6 +22,7 @@ from ptycho_core.figures.comparison import write_comparison
 from ptycho_core.figures.embedded import (
     ObjectPicture,
     corrections_png,
+    correlation_png,
     object_pictures,
     probe_png,
     residual_curve_png,
@@ -42,6 +43,7 @@ __all__ = [
     "UNWRAPPED_FILE",
     "ObjectPicture",
     "corrections_png",
+    "correlation_png",
     "object_pictures",
     "probe_png",
     "residual_curve_png",

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from ptycho_core.figures.panels import ACCENTS, FAINT, INK, PAPER, draw_sentence
 
-__all__ = ["draw_curves", "draw_loss"]
+__all__ = ["draw_correlation", "draw_curves", "draw_loss"]
 
 
 def draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]], data_residual: float) -> None:
@@ -64,6 +64,38 @@ def draw_curves(axes: Axes, curves: Mapping[str, Sequence[float]], *, label: str
     axes.set_axisbelow(True)
     axes.set_xlabel("epoch", fontsize=8.5, labelpad=2)
     axes.set_ylabel(label, fontsize=8.5, labelpad=2)
+    axes.tick_params(labelsize=8, length=2, width=0.5, colors="#3c444d")
+
+
+def draw_correlation(
+    axes: Axes, curves: Mapping[str, Sequence[float]], *, side_px: float, resolution_px: float
+) -> None:
+    """Draw a Fourier ring correlation with the curves that it has to exceed.
+
+    Args:
+        curves: `correlation`, `half_bit` and `one_bit`, a value for each ring.
+        side_px: ring k has k / side_px cycles per object pixel.
+        resolution_px: period at which the correlation falls below the curve of half a bit.
+    """
+    names = (
+        ("one_bit", "one bit", FAINT),
+        ("half_bit", "half a bit", INK),
+        ("correlation", "halves", ACCENTS[0]),
+    )
+    for key, label, colour in names:
+        values = np.asarray(curves[key], dtype=np.float64)
+        frequency = np.arange(len(values)) / side_px
+        width = 1.8 if key == "correlation" else 1.0
+        axes.plot(frequency[1:], values[1:], color=colour, linewidth=width, label=label)
+    if resolution_px > 2:
+        axes.axvline(1 / resolution_px, color=FAINT, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 0.5)
+    axes.set_ylim(0, 1.02)
+    axes.legend(fontsize=8.5, frameon=False)
+    axes.grid(True, color="#e8ebef", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("cycles per object pixel", fontsize=8.5, labelpad=2)
+    axes.set_ylabel("correlation of two halves", fontsize=8.5, labelpad=2)
     axes.tick_params(labelsize=8, length=2, width=0.5, colors="#3c444d")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from ptycho_core.figures.curves import draw_curves, draw_loss
+from ptycho_core.figures.curves import draw_correlation, draw_curves, draw_loss
 from ptycho_core.figures.display import colour_wheel, mode_shares, robust_limits
 from ptycho_core.figures.page import blank_page, page_png
 from ptycho_core.figures.panels import (
@@ -28,6 +28,7 @@ from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView
 __all__ = [
     "ObjectPicture",
     "corrections_png",
+    "correlation_png",
     "object_pictures",
     "probe_png",
     "residual_curve_png",
@@ -136,6 +137,13 @@ def training_curves_png(rows: Sequence[Mapping[str, str]]) -> dict[str, bytes]:
         draw_curves(axes, curves, label=quantity)
         pictures[quantity] = page_png(figure)
     return pictures
+
+
+def correlation_png(curves: Mapping[str, Sequence[float]], *, side_px: float, resolution_px: float) -> bytes:
+    """Draw the Fourier ring correlation of two halves of the frames, see `draw_correlation`."""
+    figure, axes = _curve_page()
+    draw_correlation(axes, curves, side_px=side_px, resolution_px=resolution_px)
+    return page_png(figure)
 
 
 def corrections_png(reconstruction: DrawnResult) -> bytes | None:

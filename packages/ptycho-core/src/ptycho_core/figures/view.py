@@ -124,6 +124,9 @@ class ObjectView:
             parts.append(f"solved in {result.timings['solve']:.1f} s")
         if result.interrupted:
             parts.append("interrupted: the image as far as it got")
+        grade = getattr(getattr(result, "verdict", None), "grade", "")
+        if grade in ("doubtful", "failed"):
+            parts.append(f"verdict: {grade}")
         return "  ·  ".join(parts)
 
 

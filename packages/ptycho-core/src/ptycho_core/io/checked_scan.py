@@ -458,13 +458,16 @@ CLEARLY_ALIKE = 0.2
 
 
 def _as_the_probe_says(
-    draft: Draft, pattern: np.ndarray, place: Literal["center", "corner"], reason: str
+    draft: Draft,
+    probe: np.ndarray,
+    pattern: np.ndarray,
+    place: Literal["center", "corner"],
+    reason: str,
 ) -> tuple[Literal["center", "corner"], str]:
     """Let the transform of a given probe decide against the brightness, with a warning."""
     bad = draft.bad_pixels
     good = None if bad is None else ~np.asarray(bad if bad.ndim == 2 else bad.any(axis=0))
-    assert draft.probe is not None
-    center, corner = probe_likeness(draft.probe, pattern, good)
+    center, corner = probe_likeness(probe, pattern, good)
     other: Literal["center", "corner"] = "center" if place == "corner" else "corner"
     here, there = (corner, center) if place == "corner" else (center, corner)
     if there - here < CLEARLY_ALIKE:
@@ -494,7 +497,7 @@ def find_zero_frequency(draft: Draft) -> Draft:
         pattern = draft.seen.counts_sum / draft.seen.counts_per_frame.size
         place, reason = find_dc(pattern)
         if draft.probe is not None:
-            place, reason = _as_the_probe_says(draft, pattern, place, reason)
+            place, reason = _as_the_probe_says(draft, draft.probe, pattern, place, reason)
     return draft.noting(f"DATA-001: the zero frequency is in the {place}, because {reason}.", dc=place)
 
 

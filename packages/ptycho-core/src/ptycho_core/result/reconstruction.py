@@ -112,6 +112,21 @@ class Reconstruction:
             f"{self.frame_px} px, R = {self.data_residual:.4f}>"
         )
 
+    def _repr_html_(self) -> str:
+        """Show small pictures and the key figures, as notebooks ask for."""
+        import base64
+        from html import escape
+
+        from ptycho_core.figures import object_pictures
+
+        pictures = "".join(
+            f'<img alt="{picture.name}" title="{picture.name}" style="height:180px;margin-right:8px" '
+            f'src="data:image/png;base64,{base64.b64encode(picture.png).decode()}">'
+            for picture in object_pictures(self, largest_px=360)
+        )
+        verdict = "" if self.verdict is None else f"<br>verdict {escape(str(self.verdict))}"
+        return f"<div>{pictures}<div>{escape(repr(self)[1:-1])}{verdict}</div></div>"
+
     @property
     def n_frames(self) -> int:
         """Number of frames that were used."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Literal
 
 __all__ = ["Grade", "Verdict"]
@@ -29,6 +30,12 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Show the grade in its colour with its reasons, as notebooks ask for."""
+        colour = {"good": "#1a7f37", "doubtful": "#9a6700", "failed": "#b42318"}[self.grade]
+        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
+        return f'<div><b style="color:{colour}">{self.grade}</b><ul>{reasons}</ul></div>'
 
     def __str__(self) -> str:
         return f"{self.grade}: {' '.join(self.reasons)}" if self.reasons else self.grade

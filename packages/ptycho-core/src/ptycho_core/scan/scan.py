@@ -11,10 +11,13 @@ it is read.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +97,18 @@ class Scan:
             f"<Scan {self.name}: {self.n_frames} frames of {self.frame_px} x {self.frame_px} px, "
             f"{self.measurement}, zero frequency in the {self.dc}, probe {self.probe_source}>"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the mean pattern and the key figures, as notebooks ask for."""
+        from PIL import Image
+
+        shape = np.log1p(self.mean_pattern())
+        shade = np.uint8(255 * (1 - shape / max(float(shape.max()), 1e-30)))
+        buffer = io.BytesIO()
+        Image.fromarray(shade).resize((180, 180)).save(buffer, format="png")
+        png = base64.b64encode(buffer.getvalue()).decode()
+        picture = f'<img alt="mean pattern, logarithmic" src="data:image/png;base64,{png}">'
+        return f"<div>{picture}<div>{escape(repr(self)[1:-1])}</div></div>"
 
     @property
     def n_frames(self) -> int:

@@ -119,7 +119,7 @@ def read_contents(directory: Path) -> Contents:
             "residual of each frame", _residual_note(result), residual_map_png(result), titled=False
         ),
         corrections=None if moved is None else Picture("Corrected positions", "", moved),
-        curves=_curves(result, directory / _METRICS_FILE),
+        curves=[*_curves(result, directory / _METRICS_FILE), *_halves(record)],
         policies=_policies(record),
         said=_said(record),
         papers=_papers(record),
@@ -135,6 +135,7 @@ def _headline(result: Reconstruction, record: Mapping[str, Any]) -> Rows:
     rows = [
         ("method", result.method),
         ("residual R", _figure(result.data_residual)),
+        *_verdict(record),
         ("frames", f"{result.n_frames} of {result.frame_px} × {result.frame_px} px"),
         ("object", f"{result.object.shape[0]} × {result.object.shape[1]} px"),
         ("probe modes", str(len(result.probe))),
@@ -183,6 +184,37 @@ def _curves(result: Reconstruction, metrics: Path) -> list[Picture]:
     for quantity, png in training_curves_png(rows).items():
         pictures.append(Picture(f"{quantity} per epoch", "", png))
     return pictures
+
+
+def _verdict(record: Mapping[str, Any]) -> Rows:
+    """Say the grade, and its reasons; nothing for a run of an earlier version."""
+    verdict = _mapping(record.get("verdict"))
+    if "grade" not in verdict:
+        return []
+    reasons = " ".join(str(reason) for reason in _list(verdict.get("reasons")))
+    return [("verdict", f"{verdict['grade']}: {reasons}" if reasons else str(verdict["grade"]))]
+
+
+def _halves(record: Mapping[str, Any]) -> list[Picture]:
+    """Draw how far two halves of the frames agree, where they were made."""
+    from ptycho_core.figures import correlation_png
+
+    verdict = _mapping(record.get("verdict"))
+    given = _mapping(verdict.get("curves"))
+    curves = {
+        name: [value for value in _list(given.get(name)) if isinstance(value, int | float)]
+        for name in ("correlation", "half_bit", "one_bit")
+    }
+    measures = _mapping(verdict.get("measures"))
+    side, period = measures.get("curve_side_px"), measures.get("resolution_px")
+    lengths = {len(curve) for curve in curves.values()}
+    if not isinstance(side, int | float) or not isinstance(period, int | float) or not side > 0 < period:
+        return []
+    if len(lengths) != 1 or lengths == {0}:
+        return []
+    note = f"Down to a period of {period:.3g} px the correlation exceeds that of half a bit."
+    png = correlation_png(curves, side_px=float(side), resolution_px=float(period))
+    return [Picture("Two halves of the frames", note, png)]
 
 
 def _course(result: Reconstruction) -> str:

@@ -1,0 +1,200 @@
+"""Forty scans read wrongly and forty read rightly: does `diagnose` name the fault, and what says the verdict?
+
+    nox -s bench -- diagnose [--budget 20] [--only NAME] [--write-docs]
+
+Three simulated objects and, where they are here (`PTYCHO_DATA_DIR`), two real X-ray scans. The forty faults are listed
+below. A fault is named where the first finding is of its kind; half a turn more or less counts as the same, since
+no data tell the two apart.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import frame
+import numpy as np
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import Scan, open_scan, solve
+from ptycho_core.diagnose import diagnose
+from ptycho_core.metrics.compare import compare
+from ptycho_core.simulate import simulate_scan
+from ptycho_core.verdict import judged
+
+TURNED, SCALED = "positions turned or mirrored", "positions scaled"
+DC, MODES, BACKGROUND = (
+    "zero frequency elsewhere",
+    "partial coherence: more probe modes",
+    "an unknown flat background",
+)
+FLICKER, OFF = "an intensity that varies from frame to frame", "positions that are a little wrong"
+NUMPY = SolverExecutionConfig(arrays="numpy")
+SIMULATED = {
+    "polygons": {
+        "object_kind": "polygons",
+        "probe_kind": "focus",
+        "overlap": 0.75,
+        "photons": 1e6,
+        "seed": 1,
+    },
+    "discs": {"object_kind": "discs", "probe_kind": "gaussian", "overlap": 0.7, "photons": 1e6, "seed": 2},
+    "texture": {
+        "object_kind": "texture",
+        "probe_kind": "speckle",
+        "overlap": 0.75,
+        "photons": 1e5,
+        "seed": 3,
+    },
+}
+#: (fault, kind of finding) for every simulated object: ten each.
+FAULTS = (
+    ("other dc", DC),
+    ("transposed", TURNED),
+    ("mirrored", TURNED),
+    ("turned 23", TURNED),
+    ("turned 90", TURNED),
+    ("scaled 0.7", SCALED),
+    ("scaled 1.4", SCALED),
+    ("stretched 1.3", SCALED),
+    ("three modes", MODES),
+    ("flicker", FLICKER),
+)
+#: And for the real scans: five each.
+REAL_FAULTS = (
+    ("other dc", DC),
+    ("transposed", TURNED),
+    ("mirrored", TURNED),
+    ("turned 23", TURNED),
+    ("scaled 1.4", SCALED),
+)
+RIGHT_SEEDS = tuple(range(10, 22))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan as it is read, what is wrong with it ("" where nothing is), and the true object where it is known."""
+
+    name: str
+    scan: Scan
+    kind: str
+    truth: np.ndarray | None
+    modes: int = 1
+
+
+def faulty(scan: Scan, fault: str) -> Scan:
+    """Return a scan read with a fault."""
+    middle = scan.positions_px.mean(axis=0)
+    away = scan.positions_px - middle
+    word, _, number = fault.partition(" ")
+    if fault == "other dc":
+        return replace(scan, dc="corner" if scan.dc == "center" else "center")
+    if word == "transposed":
+        away = away[:, ::-1]
+    elif word == "mirrored":
+        away = away * (-1, 1)
+    elif word == "turned":
+        angle = np.radians(float(number))
+        away = away @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    elif word == "scaled":
+        away = away * float(number)
+    elif word == "stretched":
+        away = away * (float(number), 1)
+    return replace(scan, positions_px=np.ascontiguousarray(away + middle))
+
+
+def simulated_cases() -> Iterator[Case]:
+    """Thirty faults of simulated scans."""
+    for name, settings in SIMULATED.items():
+        plain = {"frames": 150, "frame_px": 64, **settings}
+        made = simulate_scan(**plain)
+        for fault, kind in FAULTS:
+            scan, truth, modes = faulty(made.scan, fault), made.obj, 1
+            if fault == "three modes":
+                mixed = simulate_scan(**plain, modes=3)
+                scan, truth = mixed.scan, mixed.obj
+            elif fault == "flicker":
+                random = np.random.default_rng(5)
+                level = np.exp(random.normal(0, 0.3, made.scan.n_frames))
+                counts = random.poisson(made.scan.counts() * level[:, None, None]).astype(np.float32)
+                scan = replace(made.scan, frames=counts, measurement="counts", dc="center")
+            yield Case(f"{name}, {fault}", scan, kind, truth, modes)
+
+
+def real_scans() -> dict[str, tuple[Scan, int]]:
+    """The real scans that are here, rightly read."""
+    found = {"siemens-star": (open_scan("siemens-star"), 1)}
+    labyrinth = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / "labyrinth.npz"
+    if labyrinth.is_file():
+        found["labyrinth"] = (open_scan(labyrinth), 3)
+    else:
+        print("labyrinth.npz is not here: its five faults are left out")
+    return found
+
+
+def cases() -> Iterator[Case]:
+    yield from simulated_cases()
+    for name, (scan, modes) in real_scans().items():
+        for fault, kind in REAL_FAULTS:
+            yield Case(f"{name}, {fault}", faulty(scan, fault), kind, None, modes)
+
+
+def right_cases() -> Iterator[Case]:
+    """As many scans that are read rightly."""
+    for name, settings in SIMULATED.items():
+        for seed in RIGHT_SEEDS:
+            made = simulate_scan(**{"frames": 150, "frame_px": 64, **settings, "seed": seed})
+            yield Case(f"{name}, seed {seed}", made.scan, "", made.obj)
+    for name, (scan, modes) in real_scans().items():
+        yield Case(name, scan, "", None, modes)
+        yield Case(f"{name}, every second frame", scan.select(slice(0, None, 2)), "", None, modes)
+
+
+def main() -> None:
+    parser = frame.parser(__doc__)
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds for each diagnosis (20)")
+    parser.add_argument("--only", action="append", default=[], help="the beginning of a name")
+    parser.add_argument("--right", action="store_true", help="the right readings alone")
+    parser.add_argument("--wrong", action="store_true", help="the faults alone")
+    arguments = parser.parse_args()
+    rows = []
+    chosen = [*([] if arguments.right else cases()), *([] if arguments.wrong else right_cases())]
+    for case in chosen:
+        if arguments.only and not case.name.startswith(tuple(arguments.only)):
+            continue
+        began = time.perf_counter()
+        found = diagnose(case.scan, budget_s=arguments.budget, execution=NUMPY)
+        seconds = time.perf_counter() - began
+        named = found.findings[0].name if found.findings else "right as read"
+        result = judged(
+            case.scan, solve(case.scan, SolverConfig(probe_modes=case.modes), NUMPY), execution=NUMPY
+        )
+        error = float("nan")
+        if case.truth is not None:
+            error = compare(result, case.truth.astype(np.complex64)).values["object_error"]
+        ok = named.startswith(case.kind) if case.kind else not found.findings
+        grade = "" if result.verdict is None else result.verdict.grade
+        flags = " ".join(f"{key}={value}" for key, value in found.flags.items())
+        rows.append([case.name, case.kind or "none", named, flags, "yes" if ok else "no", grade,
+                     f"{error:.3f}", f"{seconds:.0f}"])  # fmt: skip
+        print(*rows[-1], sep=" | ", flush=True)
+    header = ["scan", "fault", "named first", "flags", "right", "verdict", "object error", "s"]
+    wrong = [row for row in rows if row[1] != "none"]
+    right = [row for row in rows if row[1] == "none"]
+    summary = (
+        f"Named first: {sum(row[4] == 'yes' for row in wrong)} of {len(wrong)} faults. False alarms: "
+        f"{sum(row[4] == 'no' for row in right)} of {len(right)} right readings. Verdict good: "
+        f"{sum(row[5] == 'good' for row in wrong)} of the faults, {sum(row[5] == 'good' for row in right)} of the right."
+    )
+    opening = frame.opening("Scans read wrongly", "nox -s bench -- diagnose --write-docs")
+    text = f"{opening}\n{summary}\n\n{frame.markdown_table(header, rows)}\n"
+    counted = [{"readings": "faults", "named": sum(row[4] == "yes" for row in wrong) / max(len(wrong), 1)}]
+    frame.finish("diagnose", arguments, text, {"rows": rows}, frame.figures(counted, ("readings",), "named"))
+
+
+if __name__ == "__main__":
+    main()
