@@ -12,6 +12,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, scan_from_arrays, solve
 from ptycho_core.result.judgement import decide
 from ptycho_core.result.measures import _noise
+from ptycho_core.result.verdict import Verdict
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.verdict import judged
 
@@ -74,7 +75,16 @@ def test_every_result_has_a_verdict_and_it_survives_the_file(made: SimulatedScan
     assert record["grade"] == result.verdict.grade
     assert record["measures"]["unexplained"] == pytest.approx(result.verdict.measures["unexplained"])
     result.save(tmp_path, figures=False)
-    assert Reconstruction.load(tmp_path).image_reliable == result.image_reliable
+    again = Reconstruction.load(tmp_path)
+    assert again.image_reliable == result.image_reliable
+    assert again.verdict is not None
+    assert (again.verdict.grade, again.verdict.reasons) == (result.verdict.grade, result.verdict.reasons)
+    assert again.verdict.measures == pytest.approx(dict(result.verdict.measures))
+
+
+@pytest.mark.parametrize("record", [None, 3, {}, {"grade": "best"}, {"grade": "good", "measures": 5}])
+def test_what_is_no_verdict_is_none(record: object) -> None:
+    assert Verdict.of_record(record) is None
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def test_every_section_shows_the_figures_of_the_run(page: Page, solved: Path) ->
         "probe modes",
         "residual of each frame",
         "R per epoch",
+        *(["Two halves of the frames"] if result.verdict and result.verdict.curves else []),
     }
     for png in page.pictures().values():
         assert imread(io.BytesIO(png))[..., :3].std() > 0.02

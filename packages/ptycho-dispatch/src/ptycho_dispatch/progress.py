@@ -22,7 +22,9 @@ logger = logging.getLogger("ptycho")
 #: Outside a terminal a line at most this often, and one at each end of a level.
 _SECONDS_BETWEEN_LINES = 1.0
 #: Kinds of events that are worth a warning.
-_WARNINGS = frozenset({"dose", "frames_left_out", "ignored", "left_out", "live_picture", "stopped", "time"})
+_WARNINGS = frozenset(
+    {"dose", "frames_left_out", "ignored", "lattice", "left_out", "live_picture", "stopped", "time"}
+)
 
 
 def describe(epoch: EpochReport) -> str:

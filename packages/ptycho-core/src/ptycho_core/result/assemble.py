@@ -11,6 +11,7 @@ from jaxtyping import Complex64, Float64
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import coverage_of
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
+from ptycho_core.physics.lattice import hand_over_lattice, lattice_of
 from ptycho_core.physics.residual import AmplitudeSource, data_residual
 from ptycho_core.result.judgement import decide
 from ptycho_core.result.measures import measure
@@ -20,6 +21,11 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
 
 __all__ = ["make_reconstruction"]
+
+#: The pattern of a raster is known at whole pixels and carried to the probe in between; where that costs
+#: more of
+#: the residual, it stays.
+LATTICE_MAY_COST = 1.02
 
 
 def make_reconstruction(
@@ -54,7 +60,16 @@ def make_reconstruction(
     coverage = coverage_of(probe, corners, obj.shape)
     flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
-    residual = data_residual(flat, modes, on_canvas, scan if frames is None else frames)
+    source = scan if frames is None else frames
+    residual = data_residual(flat, modes, on_canvas, source)
+    lattice = lattice_of(on_canvas)
+    if lattice is not None and record.get("dose_carries_image", True):
+        window_px = on_canvas[0] - scan.frame_px // 2
+        even, with_pattern = hand_over_lattice(flat, modes, coverage, lattice, window_px)
+        even[coverage == 0] = 1
+        after = data_residual(even, with_pattern, on_canvas, source)
+        if after.value <= LATTICE_MAY_COST * residual.value:
+            flat, modes, residual = even, with_pattern, after
     verdict = _verdict(scan, flat, modes, on_canvas, coverage, residual.per_frame, frames, record)
     return Reconstruction(
         object=flat,

@@ -5,6 +5,7 @@ The keys of `reconstruction.npz` are constants here; writers, readers and the do
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -297,7 +298,7 @@ class Reconstruction:
             "interrupted": np.asarray(self.interrupted),
             "image_reliable": np.asarray(self.image_reliable),
             "dose_carries_image": np.asarray(self.dose_carries_image),
-            **({} if self.verdict is None else {"verdict": np.asarray(self.verdict.grade)}),
+            **({} if self.verdict is None else {"verdict": np.asarray(json.dumps(self.verdict.record()))}),
             **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
             **{key: getattr(self, key) for key in OPTIONAL_KEYS if getattr(self, key) is not None},
             "frames_used": self.frames_used,
@@ -378,10 +379,19 @@ class Reconstruction:
             image_reliable=bool(arrays.get("image_reliable", True)),
             dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
             **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
+            verdict=_verdict_of(arrays.get("verdict")),
             frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),
             bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),
             **physical,
         )
+
+
+def _verdict_of(text: np.ndarray | None) -> Verdict | None:
+    """Return the verdict of a file; None where it has none, or one that cannot be read."""
+    try:
+        return None if text is None else Verdict.of_record(json.loads(str(text)))
+    except ValueError:
+        return None
 
 
 def _unless_all(array: np.ndarray | None, usual: object, dtype: type[np.generic]) -> np.ndarray | None:

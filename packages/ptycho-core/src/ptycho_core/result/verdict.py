@@ -40,6 +40,24 @@ class Verdict:
     def __str__(self) -> str:
         return f"{self.grade}: {' '.join(self.reasons)}" if self.reasons else self.grade
 
+    @classmethod
+    def of_record(cls, record: object) -> Verdict | None:
+        """Read back what `record` returned; None where it is something else."""
+        if not isinstance(record, Mapping) or record.get("grade") not in ("good", "doubtful", "failed"):
+            return None
+        try:
+            return cls(
+                grade=record["grade"],
+                reasons=tuple(str(reason) for reason in record.get("reasons", ())),
+                measures={str(name): float(value) for name, value in record.get("measures", {}).items()},
+                curves={
+                    str(name): tuple(float(value) for value in curve)
+                    for name, curve in record.get("curves", {}).items()
+                },
+            )
+        except (TypeError, ValueError, AttributeError):
+            return None
+
     def record(self) -> dict[str, Any]:
         """Return what `run.json` holds of it."""
         return {

@@ -18,6 +18,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import paste
+from ptycho_core.physics.lattice import lattice_of
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -96,6 +97,14 @@ class Look:
                 {"counts_per_frame": counts, "background": background, "noise_floor": floor},
             )
         )
+        if lattice_of(self.scan.positions_px) is not None:
+            text = (
+                "The positions are an exact raster: a pattern with the period of its steps can lie in "
+                "the object "
+                "or in the probe, and is put into the probe. A spiral, or steps that vary by a pixel, "
+                "determine it."
+            )
+            events.append(RunEvent("lattice", text))
         if not self.dose_carries_image:
             side = self.scan.frame_px
             events.append(
