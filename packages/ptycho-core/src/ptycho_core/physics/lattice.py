@@ -105,7 +105,7 @@ def hand_over_lattice(
 
 
 def _grid(rows: int, columns: int) -> Float64[np.ndarray, "rows columns 2"]:
-    return np.stack(np.mgrid[:rows, :columns], axis=-1).astype(np.float64)
+    return np.moveaxis(np.mgrid[:rows, :columns], 0, -1).astype(np.float64)
 
 
 def _pattern(
@@ -121,7 +121,7 @@ def _pattern(
 
     modulus = np.log(np.maximum(np.abs(obj), 1e-3))
     modulus = modulus - smooth(modulus)
-    turn = obj * np.conj(smooth(obj.real) + 1j * smooth(obj.imag))
+    turn = obj * np.conj(smooth(np.real(obj)) + 1j * smooth(np.imag(obj)))
     turn = turn / np.maximum(np.abs(turn), 1e-30)
     place = np.floor(cell * bins + 0.5).astype(int) % bins
     index = (place[..., 0] * bins + place[..., 1])[lit]
@@ -136,6 +136,6 @@ def _sampled(pattern: np.ndarray, cell: np.ndarray) -> Complex128[np.ndarray, "r
     where = [cell[..., axis] * len(pattern) for axis in (0, 1)]
     real, imaginary = (
         ndimage.map_coordinates(part, where, order=1, mode="grid-wrap")
-        for part in (pattern.real, pattern.imag)
+        for part in (np.real(pattern), np.imag(pattern))
     )
     return real + 1j * imaginary
