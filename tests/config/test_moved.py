@@ -90,7 +90,16 @@ def test_a_name_that_moved_is_found_and_warned_of_where_it_was_asked_for(house: 
         "`asked.thing` moved and will not be found here in the next release: use `new_home.thing`",
         "`asked.before` moved and will not be found here in the next release: use `new_home.renamed`",
     ]
-    assert {(kind, name) for kind, _, name in said(caught)} == {(DeprecationWarning, "the_users_file.py")}
+    assert {kind for kind, _, _ in said(caught)} == {DeprecationWarning}
+
+
+def test_the_warning_of_a_moved_name_names_the_line_that_asks(house: types.ModuleType) -> None:
+    asked = types.ModuleType("asked")
+    asked.__getattr__ = lambda name: moved_name("asked", name, {"thing": "new_home"})  # type: ignore[method-assign]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        exec(compile("found = asked.thing", "the_users_file.py", "exec"), {"asked": asked})
+    assert [name for _, _, name in said(caught)] == ["the_users_file.py"]
 
 
 def test_a_name_that_was_never_there_is_no_attribute() -> None:
