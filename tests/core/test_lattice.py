@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core import solve
 from ptycho_core.metrics.compare import compare
+from ptycho_core.physics import lattice as physics_lattice
 from ptycho_core.physics.lattice import hand_over_lattice, lattice_of
 from ptycho_core.physics.residual import data_residual
 from ptycho_core.simulate import simulate_scan
@@ -87,3 +88,20 @@ def test_a_raster_is_said_and_its_dots_are_gone() -> None:
     on_canvas = result.positions_on_canvas_px()
     again = data_residual(result.object, result.probe, on_canvas, made.scan)
     assert again.value == pytest.approx(result.data_residual, rel=1e-4)
+
+
+def test_a_large_object_is_worked_on_in_bands_and_by_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, rng = 8, np.random.default_rng(1)
+    pattern = np.exp(rng.normal(0, 0.1, (step, step)))
+    obj = np.tile(pattern, (30, 30)).astype(np.complex64)
+    probe = np.ones((1, 16, 16), np.complex64)
+    lattice = lattice_of(np.stack(np.divmod(np.arange(25), 5), axis=1) * float(step))
+    assert lattice is not None
+    ones = np.ones(obj.shape, np.float32)
+    whole = hand_over_lattice(obj, probe, ones, lattice, np.zeros(2))
+    monkeypatch.setattr(physics_lattice, "AVERAGED_PX", 120)
+    bands = physics_lattice.row_bands
+    monkeypatch.setattr(physics_lattice, "row_bands", lambda shape: bands(shape, pixels=7 * shape[1]))
+    parts = hand_over_lattice(obj, probe, ones, lattice, np.zeros(2))
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=5e-3)

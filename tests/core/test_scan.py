@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
 from ptycho_core import Scan, open_scan, save_scan, scan_from_arrays
+from ptycho_core.scan import scan as scan_module
 from ptycho_core.scan.survey import survey_frames
 
 N_FRAMES, N = 10, 8
@@ -191,3 +192,12 @@ def test_the_survey_does_not_depend_on_its_chunks(step: int, fraction_in: int) -
 @pytest.mark.parametrize("module", ["scan", "datasets", "io", "io.door", "io.writes", "io.product", "survey"])
 def test_each_module_can_be_the_first_one_imported(module: str) -> None:
     subprocess.run([sys.executable, "-c", f"import ptycho_core.{module}"], check=True)
+
+
+def test_frames_that_are_moved_are_not_read_again(simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = simulated(frames=9, frame_px=32).scan
+    counts = scan.counts_per_frame()
+    monkeypatch.setattr(scan_module, "survey_frames", lambda *_, **__: pytest.fail("read again"))
+    moved = scan.moved_to(scan.positions_px + 1)
+    np.testing.assert_array_equal(moved.counts_per_frame(), counts)
+    np.testing.assert_array_equal(moved.positions_px, scan.positions_px + 1)

@@ -26,6 +26,8 @@ LEAST_BUDGET_S = 20.0
 _OF_THE_MODEL = ("probe_modes", "refine_background", "frame_intensity")
 #: A new reconstruction has to leave so much less unexplained.
 _GAIN = 0.03
+#: What is left by noise alone; nothing can leave less.
+_NOTHING_LEFT = 0.02
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def look_again(
     news = {name: value for name, value in found.flags.items() if stated.get(name) != value}
     opened = {name: value for name, value in news.items() if _is_open(name, scan, settings)}
     rest = {name: value for name, value in news.items() if name not in opened}
+    if opened.get("probe_modes") == str(len(result.probe)):
+        del opened["probe_modes"]  # as many as the file's probe has were taken
     if opened and not should_stop():
         words = _words(opened)
         other = scan
@@ -83,7 +87,7 @@ def look_again(
         changed = solver.model_copy(update=_values(opened, solver))
         tried = solve_and_judge(other, changed)
         before, after = _unexplained(result), _unexplained(tried)
-        if after <= (1 - _GAIN) * before:
+        if before > _NOTHING_LEFT and after <= (1 - _GAIN) * before:
             logger.warning(
                 "Taken by evidence: %s; %.0f %% stays unexplained where it was %.0f %%. %s overrules it.",
                 words,

@@ -76,8 +76,7 @@ def _refusals(counts: np.ndarray, root: np.ndarray) -> list[str]:
 
 
 def _left_out(counts: np.ndarray, root: np.ndarray) -> list[str]:
-    """See that single frames and pixels that are no data are left out, with a warning, and the rest is
-    read."""
+    """See that frames and pixels that are no data are left out with a warning, and the rest is read."""
     lost = samples.positions_px()
     lost[4] = np.nan
     struck = root.copy()

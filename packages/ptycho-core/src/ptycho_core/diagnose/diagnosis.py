@@ -287,7 +287,7 @@ class _Doctor:
         self.remarks.append(
             f"The centres of mass leave {100 * first.curl:.0f} % curl at this turn and "
             f"{100 * first.curl_at_worst:.0f} % at the worst; the frames hold too few photons for a "
-            f"trial to confirm it."
+            "trial to confirm it."
         )
 
     def _with_the_smaller_turn(self, trial: Trial) -> Trial:

@@ -90,8 +90,7 @@ def turn_by_centre_of_mass(scan: Scan) -> tuple[TurnEvidence, ...]:
 
 
 def centres_of_mass_px(scan: Scan, *, frames_at_once: int = 64) -> Float64[np.ndarray, "frame 2"]:
-    """Centre of mass (y, x) of each frame's counts where the signal is, relative to the mean over the
-    frames."""
+    """Centre of mass (y, x) of each frame where the signal is, relative to the mean over the frames."""
     n = scan.frame_px
     axis = np.arange(n) - n // 2
     # Far from the beam there are single photons and dark counts, which pull a centre about for nothing.

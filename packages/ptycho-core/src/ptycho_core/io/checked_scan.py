@@ -198,7 +198,7 @@ def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
     n_frames = arranged.frames.shape[0]
     surplus = positions.shape[0] - n_frames
     if surplus < 0:
-        draft = draft_without_surplus_frames(draft, n_positions=positions.shape[0])
+        draft = drop_surplus_frames(draft, n_positions=positions.shape[0])
     if surplus > 0:
         warn(
             f"{name}: {n_frames} frames but {positions.shape[0]} positions; the last {surplus} are dropped.",
@@ -211,7 +211,7 @@ def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
     return draft
 
 
-def draft_without_surplus_frames(draft: Draft, *, n_positions: int) -> Draft:
+def drop_surplus_frames(draft: Draft, *, n_positions: int) -> Draft:
     """Leave out the frames behind the last position, with a warning."""
     n_frames = draft.frames.shape[0]
     message = f"{n_frames} frames but {n_positions} positions; the last {n_frames - n_positions} frames"
@@ -474,9 +474,8 @@ def _as_the_probe_says(
         return place, reason
     warn(
         f"{draft.name}: the zero frequency is taken to be in the {other}: there the transform of the "
-        f"file's probe "
-        f"resembles the mean pattern (correlation {there:.2f}, in the {place} {here:.2f}), although the "
-        f"{place} is brighter, which a beam stop would do. `--dc {place}` overrules it.",
+        f"file's probe resembles the mean pattern (correlation {there:.2f}, in the {place} {here:.2f}), "
+        f"although the {place} is brighter, which a beam stop would do. `--dc {place}` overrules it.",
         finding="DATA-001",
     )
     return (

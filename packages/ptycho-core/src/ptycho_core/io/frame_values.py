@@ -150,8 +150,7 @@ def contiguous(
 
 
 def nan_pixels(frames: np.ndarray | LazyFrames, survey: FrameSurvey) -> np.ndarray | None:
-    """Mark the pixels that are NaN or infinite: (N, N) where they are the same in all frames, else (M, N,
-    N)."""
+    """Mark pixels that are NaN or infinite: (N, N) where all frames have the same, else (M, N, N)."""
     if survey.nan_always is None or survey.nan_ever is None:
         return None
     if np.array_equal(survey.nan_always, survey.nan_ever):

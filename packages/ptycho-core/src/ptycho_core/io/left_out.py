@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -82,14 +81,14 @@ def leave_out_bad_pixels(draft: Draft) -> Draft:
     if draft.options.bad_pixels != "auto":
         return draft
     draft = _unwrapped(draft)
-    draft = _without_frames_that_are_not_finite(draft)
+    if (draft.seen.bad_values_per_frame > draft.seen.counts_sum.size / 2).any():
+        draft = leave_out_bad_frames(draft)  # first: no pixel can be judged beside frames that are mostly NaN
     bad, survey, frames = draft.bad_pixels, draft.seen, draft.frames
     if survey.first_infinite is not None:
         count = int(survey.bad_values_per_frame.sum()) - survey.n_nan
         warn(
             f"{draft.name}: {count} infinite values, the first in frame {survey.first_infinite}, are "
-            f"left out "
-            "as bad pixels. `--bad-pixels file` refuses them.",
+            "left out as bad pixels. `--bad-pixels file` refuses them.",
             finding="DATA-001",
         )
     known = bad if bad is None or bad.ndim == 2 else np.asarray(bad.all(axis=0))
@@ -109,8 +108,7 @@ def leave_out_bad_pixels(draft: Draft) -> Draft:
 
 
 def warn_of_a_large_mask(draft: Draft) -> Draft:
-    """Warn where more than a quarter of the pixels are marked bad, and say whether the mask looks
-    inverted."""
+    """Warn where over a quarter of the pixels are marked bad, and say whether the mask looks inverted."""
     bad = draft.bad_pixels
     if bad is None or bad.mean() <= LARGEST_BAD_FRACTION:
         return draft
@@ -224,8 +222,7 @@ def choose_frames(draft: Draft) -> Draft:
         warn(
             f"{name}: {np.count_nonzero(lost)} frames have no finite position and are left out: "
             f"{some_numbers(_numbers(draft, lost))}. `--missing-positions interpolate` puts them between "
-            f"their "
-            "neighbours in time.",
+            "their neighbours in time.",
             finding="DATA-001",
         )
         draft = draft.noting(f"{np.count_nonzero(lost)} frames without a position were left out.")
@@ -240,8 +237,7 @@ def _numbers(draft: Draft, chosen: np.ndarray) -> np.ndarray:
 
 
 def leave_out_lonely_frames(draft: Draft) -> Draft:
-    """Leave out single frames so far from all others that they share nothing with them; they are in
-    pixels."""
+    """Leave out single frames, placed in pixels, so far from all others that they share nothing."""
     if draft.options.bad_frames == "off" or not np.isfinite(draft.positions).all():
         return draft
     far = far_from_all_others(draft.positions, draft.frame_px)
@@ -260,18 +256,7 @@ def leave_out_lonely_frames(draft: Draft) -> Draft:
 
 def leave_out_bad_frames(draft: Draft) -> Draft:
     """Leave out frames that are no data, and warn; only then are the frames read again."""
-    return _without(draft, draft.options.bad_frames)
-
-
-def _without_frames_that_are_not_finite(draft: Draft) -> Draft:
-    """Leave out what is mostly NaN first: no pixel can be judged beside such frames."""
-    if not (draft.seen.bad_values_per_frame > draft.seen.counts_sum.size / 2).any():
-        return draft
-    return _without(draft, draft.options.bad_frames)
-
-
-def _without(draft: Draft, mode: Literal["auto", "off"]) -> Draft:
-    if mode == "off":
+    if draft.options.bad_frames == "off":
         return draft
     survey = draft.seen
     found = screen_frames(survey, draft.positions, draft.frames)
@@ -283,9 +268,8 @@ def _without(draft: Draft, mode: Literal["auto", "off"]) -> Draft:
         for reason, frames in found.items()
     )
     warn(
-        f"{draft.name}: {np.count_nonzero(bad)} of {bad.size} frames are left out: {said}. `--bad-frames "
-        f"off` "
-        "keeps them.",
+        f"{draft.name}: {np.count_nonzero(bad)} of {bad.size} frames are left out: {said}. "
+        "`--bad-frames off` keeps them.",
         finding="DATA-001",
     )
     measurement = survey.measurement

@@ -6,8 +6,7 @@ between probe and object, and a solver leaves dots at every scan point in the ob
 have the period of the scan, so the pattern goes to the probe.
 
 Source: the ambiguity of a raster, P. Thibault, M. Dierolf, O. Bunk, A. Menzel and F. Pfeiffer,
-Ultramicroscopy
-109 (2009) 338, 10.1016/j.ultramic.2008.12.011; that it is a gauge, and how it is fixed, is ours.
+Ultramicroscopy 109 (2009) 338, 10.1016/j.ultramic.2008.12.011; that it is a gauge, and its fixing, are ours.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from jaxtyping import Complex64, Complex128, Float32, Float64
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from ptycho_core.physics.canvas import row_bands
+
 __all__ = ["Lattice", "hand_over_lattice", "lattice_of"]
 
 FEWEST_FRAMES = 16
@@ -29,6 +30,8 @@ SMALLEST_STEP_PX = 3.0
 WELL_LIT = 0.3
 #: Fainter ones, by the standard deviation of the logarithm of their modulus, are noise.
 FAINTEST_PATTERN = 0.005
+#: Side of the part of a large object, about its middle, whose cells are averaged.
+AVERAGED_PX = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,28 +94,34 @@ def hand_over_lattice(
         lattice: in the coordinates of the canvas.
         window_px: canvas coordinate (y, x) of index [0, 0] of one frame's window.
     """
-    lit = coverage > WELL_LIT * coverage.max(initial=0)
+    part = tuple(_middle(side) for side in obj.shape)
+    lit = coverage[part] > WELL_LIT * coverage.max(initial=0)
     if not lit.any():
         return obj, probe
     n, bins = probe.shape[-1], max(2, round(float(np.sqrt(abs(np.linalg.det(lattice.steps_px))))))
-    on_canvas = lattice.cell(_grid(*obj.shape))
-    in_window = lattice.cell(_grid(n, n) + window_px)
-    pattern = _pattern(obj, lit, on_canvas, bins)
+    pattern = _pattern(obj[part], lit, lattice.cell(_grid(*part)), bins)
     if float(np.log(np.abs(pattern)).std()) < FAINTEST_PATTERN:
         return obj, probe
-    even = (obj / _sampled(pattern, on_canvas)).astype(np.complex64)
+    even = np.empty_like(obj)
+    for band in row_bands(obj.shape):
+        even[band] = obj[band] / _sampled(pattern, lattice.cell(_grid(band, slice(0, obj.shape[1]))))
+    in_window = lattice.cell(_grid(slice(0, n), slice(0, n)) + window_px)
     return even, (probe * _sampled(pattern, in_window)).astype(np.complex64)
 
 
-def _grid(rows: int, columns: int) -> Float64[np.ndarray, "rows columns 2"]:
-    return np.moveaxis(np.mgrid[:rows, :columns], 0, -1).astype(np.float64)
+def _middle(side_px: int) -> slice:
+    first = max(0, (side_px - AVERAGED_PX) // 2)
+    return slice(first, min(side_px, first + AVERAGED_PX))
+
+
+def _grid(rows: slice, columns: slice) -> Float64[np.ndarray, "rows columns 2"]:
+    return np.moveaxis(np.mgrid[rows, columns], 0, -1).astype(np.float64)
 
 
 def _pattern(
     obj: np.ndarray, lit: np.ndarray, cell: np.ndarray, bins: int
 ) -> Complex128[np.ndarray, "bins bins"]:
-    """Average what the object has beyond its local mean, logarithm of the modulus and phase, over all
-    cells."""
+    """Average ln|O| and the phase of O beyond their local means over all cells."""
     weight = lit.astype(np.float64)
     light = np.maximum(ndimage.gaussian_filter(weight, bins), 1e-6)
 

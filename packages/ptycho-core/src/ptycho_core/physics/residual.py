@@ -199,8 +199,7 @@ class PredictedAmplitude:
         centres_px: np.ndarray,
         subpixel: SubpixelModel = "probe_fourier",
     ) -> None:
-        """Take object, probe, and the canvas coordinates of index N/2 of each window, as `data_residual`
-        does."""
+        """Take object, probe, and where index N/2 of each window lies, as `data_residual` does."""
         n = probe.shape[-1]
         top_left = centres_px - n // 2
         # Whole-pixel corner of each window; the rest is at most half a pixel for the probe's shift

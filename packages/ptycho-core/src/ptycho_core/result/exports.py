@@ -9,17 +9,16 @@ from typing import Any, Protocol, runtime_checkable
 import h5py
 import numpy as np
 import tifffile
-from jaxtyping import Bool, Complex64, Float32, Float64
+from jaxtyping import Complex64, Float32, Float64
 
+from ptycho_core.figures.display import covered_region, phase_without_ramp
+from ptycho_core.figures.view import DrawnResult
 from ptycho_core.files import atomic_path
-from ptycho_core.physics.gauge import linear_ramp, phase_ramp, without_mean_phase
 
 __all__ = [
     "MATLAB_FILE",
     "TIFF_FILES",
     "ExportedResult",
-    "flat_phase",
-    "seen_region",
     "unwrapped_phase",
     "write_mat",
     "write_tiffs",
@@ -27,8 +26,6 @@ __all__ = [
 
 TIFF_FILES = ("amplitude.tif", "phase.tif", "phase_unwrapped.tif")
 MATLAB_FILE = "reconstruction.mat"
-#: Part of the largest coverage above which a pixel belongs to the image.
-SEEN_FRACTION = 0.1
 _CM_PER_M = 100.0
 #: A TIFF keeps its resolution as a fraction of two 32-bit numbers.
 _LARGEST_RESOLUTION = 4.0e9
@@ -36,38 +33,11 @@ _MATLAB_HEADER_BYTES = 512
 
 
 @runtime_checkable
-class ExportedResult(Protocol):
-    """What the files need of a result; its attributes are those of `Reconstruction`."""
+class ExportedResult(DrawnResult, Protocol):
+    """What the files need of a result: what is drawn, and where it lies."""
 
-    @property
-    def object(self) -> Complex64[np.ndarray, "height width"]: ...
-    @property
-    def probe(self) -> Complex64[np.ndarray, "mode n n"]: ...
-    @property
-    def coverage(self) -> Float32[np.ndarray, "height width"]: ...
-    @property
-    def positions_px(self) -> Float64[np.ndarray, "frame 2"]: ...
     @property
     def origin_px(self) -> Float64[np.ndarray, "2"]: ...
-    @property
-    def data_residual(self) -> float: ...
-    @property
-    def scan_name(self) -> str: ...
-    @property
-    def pixel_size_m(self) -> float | None: ...
-
-
-def seen_region(coverage: Float32[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """Mark the well illuminated pixels; all of them where there is no light at all."""
-    greatest = float(coverage.max(initial=0.0))
-    return coverage > SEEN_FRACTION * greatest if greatest > 0 else np.ones(coverage.shape, bool)
-
-
-def flat_phase(result: ExportedResult) -> Float32[np.ndarray, "height width"]:
-    """Return the phase in radians between -pi and pi, without ramp and mean of the illuminated part."""
-    seen = seen_region(result.coverage)
-    flat = result.object * phase_ramp(result.object.shape, -linear_ramp(result.object, seen))
-    return np.angle(without_mean_phase(flat, seen)).astype(np.float32)
 
 
 def unwrapped_phase(result: ExportedResult) -> Float32[np.ndarray, "height width"]:
@@ -78,8 +48,8 @@ def unwrapped_phase(result: ExportedResult) -> Float32[np.ndarray, "height width
     """
     from skimage.restoration import unwrap_phase
 
-    seen = seen_region(result.coverage)
-    masked = np.ma.array(flat_phase(result), mask=~seen)
+    seen = covered_region(result.coverage)
+    masked = np.ma.array(phase_without_ramp(result.object, seen), mask=~seen)
     unwrapped = np.asarray(np.ma.filled(unwrap_phase(masked, rng=0), 0.0), np.float32)
     if seen.any():
         # The unwrapped mean is that of the wrapped phase up to whole turns.
@@ -96,7 +66,8 @@ def write_tiffs(result: ExportedResult, directory: Path) -> dict[str, Path]:
         OutputError: the directory cannot be written or the disk is full.
     """
     amplitude = np.abs(result.object).astype(np.float32)
-    images = (amplitude, flat_phase(result), unwrapped_phase(result))
+    phase = phase_without_ramp(result.object, covered_region(result.coverage))
+    images = (amplitude, phase, unwrapped_phase(result))
     units = ("relative amplitude", "phase in rad", "unwrapped phase in rad")
     files: dict[str, Path] = {}
     for name, image, unit in zip(TIFF_FILES, images, units, strict=True):

@@ -65,8 +65,7 @@ def decide(
     elif measures.get("overlap", 1.0) < LEAST_OVERLAP:
         found.doubtful(
             f"Neighbouring frames overlap by {100 * measures['overlap']:.0f} % only, and do not "
-            f"determine the "
-            "object."
+            "determine the object."
         )
     _judge_fit(found, measures, why_no_halves)
     _judge_image(found, measures)
@@ -179,8 +178,7 @@ def _judge_image(found: _Reasons, measures: Mapping[str, float]) -> None:
     if measures.get("amplitude_high", 1.0) > LARGEST_MODULUS:
         found.doubtful(
             f"The object transmits up to {measures['amplitude_high']:.2f} of the light's amplitude, more "
-            f"than "
-            "a sample can."
+            "than a sample can."
         )
     if (
         measures.get("probe_extent", 0.0) > WIDEST_PROBE

@@ -219,9 +219,9 @@ class Reconstruction:
         Frames at the rim then reach beyond the canvas, so that the residual can no longer be recomputed
         from it.
         """
-        from ptycho_core.result.exports import seen_region
+        from ptycho_core.figures.display import covered_region
 
-        seen = seen_region(self.coverage)
+        seen = covered_region(self.coverage)
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         return replace(

@@ -1,5 +1,4 @@
-"""Whether a result can be believed, judged without the truth: by what can be measured on it and its
-frames."""
+"""Whether a result can be believed, judged without the truth by what can be measured."""
 
 from __future__ import annotations
 

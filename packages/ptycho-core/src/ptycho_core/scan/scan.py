@@ -185,6 +185,12 @@ class Scan:
             all_positions_px=None,
         )
 
+    def moved_to(self, positions_px: Float64[np.ndarray, "frame 2"]) -> Scan:
+        """Return the same frames at other positions; what is known of the frames is kept, not read again."""
+        moved = replace(self, positions_px=positions_px)
+        known = vars(self).get("_statistics")
+        return moved if known is None else moved.remember(known)
+
     def of_all_frames(self, values: np.ndarray, missing: object = np.nan) -> np.ndarray:
         """Return one value for each frame of the file, from one for each frame of the scan.
 

@@ -37,8 +37,7 @@ def probe_likeness(
     pattern: Float64[np.ndarray, "n n"],
     good: Bool[np.ndarray, "n n"] | None = None,
 ) -> tuple[float, float]:
-    """Compare the transform of a known probe with a mean pattern, zero frequency in the centre and in the
-    corner.
+    """Compare the transform of a known probe with a mean pattern, DC in the centre and in the corner.
 
     The object scatters the probe's own far field, so the mean pattern resembles it; where a stop hides the
     centre, brightness is no evidence and this still is.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ def finish(
     scan = look.scan
     if parameters is not None and look.config.refine_positions:
         correction_px, common_px = _corrections(parameters, look)
-        scan = replace(scan, positions_px=scan.positions_px + correction_px - common_px)
+        scan = scan.moved_to(scan.positions_px + correction_px - common_px)
         origin_px = origin_px - common_px
     return make_reconstruction(
         scan,

@@ -174,7 +174,7 @@ def look_at(
             )
         corrected = _corrected_positions(earlier, scan)
         if corrected:
-            scan = replace(scan, positions_px=_of_our_frames(earlier.positions_px, scan))
+            scan = scan.moved_to(_of_our_frames(earlier.positions_px, scan))
     statistics = scan_statistics(scan, estimate_background=config.background == "auto")
     order, batches = plan_batches(
         scan.positions_px,
@@ -266,9 +266,8 @@ def leave_out(
     without = replace(scan.select(kept), frame_numbers=numbers[kept], all_positions_px=everywhere)
     named = ", ".join(map(str, numbers[outlying[:12]])) + (", ..." if outlying.size > 12 else "")
     text = (
-        f"{outlying.size} of {scan.n_frames} frames do not fit what all others say of object and probe, "
-        f"and are "
-        f"left out: {named}. `--leave-out-frames false` keeps them."
+        f"{outlying.size} of {scan.n_frames} frames do not fit what all others say of object and probe, and "
+        f"are left out: {named}. `--leave-out-frames false` keeps them."
     )
     event = RunEvent("frames_left_out", text, {"frames": numbers[outlying].tolist()})
     return look_at(without, look.config, random), event
@@ -286,8 +285,7 @@ def begin_again(begun: Start, solution: Solution, look: Look) -> Start:
 def _start_spectra(
     searched: StartProbe | None, scan: Scan, counts_per_frame: float, n_modes: int
 ) -> Complex64[np.ndarray, "mode n n"]:
-    """Return the modes to start from: those that the scan came with, where it has several and they were
-    kept."""
+    """Return the modes to start from: those of the scan, where it has several and they were kept."""
     given = scan.probe[:n_modes]
     if len(given) == 1 or (searched is not None and not searched.as_given):
         probe = scan.probe[0] if searched is None else searched.probe

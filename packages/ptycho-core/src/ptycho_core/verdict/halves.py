@@ -212,8 +212,7 @@ def _compared(
 
 
 def _bits(points: Float64[np.ndarray, " ring"], bits: float) -> Float64[np.ndarray, " ring"]:
-    """Correlation of two halves in a ring of so many points where both together carry so many bits a
-    point."""
+    """Correlation of two halves in a ring where both together carry so many bits a point."""
     # Signal to noise of a half, of which both together have twice: 2 ** bits - 1 = 2 snr.
     snr = (2.0**bits - 1) / 2
     root = np.sqrt(snr)

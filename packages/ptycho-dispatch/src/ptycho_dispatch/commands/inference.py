@@ -30,9 +30,9 @@ from ptycho_dispatch.execution_parts import (
 )
 from ptycho_dispatch.log import LOG_FILE, logging_to, writable_directory
 from ptycho_dispatch.network_record import NetworkRecord, write_legacy_pictures
+from ptycho_dispatch.results import tell_verdict, verdict_rows
 from ptycho_dispatch.settings import READING_FIELDS, read_options
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan

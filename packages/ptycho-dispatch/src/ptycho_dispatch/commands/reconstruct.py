@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, exit_code
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
+from ptycho_dispatch.results import save_as_asked, tell_verdict, verdict_rows
 from ptycho_dispatch.second_look import look_again
 from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
 from ptycho_dispatch.table import print_rows, print_table
-from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,10 +250,7 @@ def _reconstruct(
         provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
         timings = dict(result.timings) | {"open": opened - began, "verdict": looked - solved}
         result = replace(result, provenance=provenance, timings=timings)
-        shown = result.cropped() if run_config.crop_result else result
-        files = shown.save(
-            directory, tiff=run_config.save_tiff, mat=run_config.save_mat, unwrap=run_config.unwrap
-        )
+        files = save_as_asked(result, directory, run_config)
     logger.info(
         "Opened in %.2f s, solved in %.2f s, written in %.2f s.",
         opened - began,

@@ -23,8 +23,8 @@ from ptycho_config.sources import Loaded, load_parts
 from ptycho_dispatch import settings
 from ptycho_dispatch.log import LOG_FILE, Screen, held_warnings, logging_to, writable_directory
 from ptycho_dispatch.network_record import resolved_execution
+from ptycho_dispatch.results import save_as_asked, tell_verdict, verdict_rows
 from ptycho_dispatch.table import print_rows
-from ptycho_dispatch.verdicts import tell_verdict, verdict_rows
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction
@@ -43,6 +43,8 @@ LIVE_PICTURE = "live.png"
 #: What the solver finds for each frame, or beside them, it finds when all have come.
 _FOUND_AT_THE_END = ("refine_positions", "frame_intensity", "probe_variations", "refine_background")
 _NOT_OFFERED = frozenset({"do_stitching", "resume", "start", "probe_refinement"})
+#: Frames are taken as they come, one by one; the finished scan is for `ptycho reconstruct`.
+_NOT_OFFERED |= {"frames", "exclude_frames", "region", "missing_positions", "diagnose", "frc"}
 PARTS: tuple[Part[Any], ...] = (
     Part(WatchConfig, title="Watching: when it is complete, how often it is drawn"),
     Part(RunConfig, exclude=_NOT_OFFERED, title="Input and output"),
@@ -159,11 +161,13 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
         provenance = {**result.provenance, **record_of(result.provenance), "settings": told}
         provenance["command"] = ["watch", source]
         result = replace(result, provenance=provenance)
-        files = result.save(directory)
+        files = save_as_asked(result, directory, run_config)
     drawn = [LIVE_PICTURE] if (directory / LIVE_PICTURE).exists() else []
     _report(source, result, record, directory, [*files, *drawn, LOG_FILE])
     tell_verdict(result)
-    return EXIT_INTERRUPTED if interrupt.asked else 0
+    if interrupt.asked:
+        return EXIT_INTERRUPTED
+    return int(run_config.strict and not result.image_reliable)
 
 
 def _worker(

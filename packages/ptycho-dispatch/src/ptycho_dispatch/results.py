@@ -1,16 +1,24 @@
-"""The verdict of a result, as the commands that make one show it."""
+"""A result, as the commands that make one write it and show its verdict."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ptycho_config.models import RunConfig
     from ptycho_core import Reconstruction
 
-__all__ = ["tell_verdict", "verdict_rows"]
+__all__ = ["save_as_asked", "tell_verdict", "verdict_rows"]
 
 logger = logging.getLogger("ptycho")
+
+
+def save_as_asked(result: Reconstruction, directory: Path, run: RunConfig) -> dict[str, Path]:
+    """Write a result, cut and in the further formats that were asked for."""
+    shown = result.cropped() if run.crop_result else result
+    return shown.save(directory, tiff=run.save_tiff, mat=run.save_mat, unwrap=run.unwrap)
 
 
 def verdict_rows(result: Reconstruction) -> list[tuple[str, str]]:
