@@ -31,6 +31,7 @@ TEST_TOOLS = (
     "hypothesis>=6.100",
     "beartype>=0.19",
     "grimp>=3.5",
+    "zarr>=3.0",
     BUILDER,
 )
 #: A process for each core, four at most: each may hold both frameworks. A file's tests share what they train.
@@ -103,8 +104,10 @@ def install(session: nox.Session, kind: str, *more: str) -> None:
     """
     packages = [f"./packages/{name}" for name in (*BASE, *EXTRA[kind])]
     session.install(BUILDER)
-    # pip compiles what it installs: where `PYTHONDONTWRITEBYTECODE` is set, each process would do it again.
-    session.install("-c", "constraints.txt", "--no-build-isolation", *packages, *more)
+    # Frameworks hold ten thousand modules, of which some hundreds are imported: those are compiled then,
+    # once, whatever the host says of bytecode.
+    session.install("--no-compile", "-c", "constraints.txt", "--no-build-isolation", *packages, *more)
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
 
 
 def install_client(session: nox.Session) -> None:

@@ -20,10 +20,14 @@ SMALL = {"n_filters_scale": 1, "fno_width": 4, "fno_blocks": 2, "fno_cnn_blocks"
 MODELS = [
     {"architecture": "unet"},
     pytest.param({"architecture": "unet", "unet_passes": 3}, marks=pytest.mark.slow),
-    {"architecture": "unet", "input_channels": "amplitude"},
+    pytest.param({"architecture": "unet", "input_channels": "amplitude"}, marks=pytest.mark.slow),
+    # Each once alone or in groups; the slow tests have it both ways.
     *(
-        {"architecture": architecture, "gridsize": gridsize}
-        for architecture in ("cnn", "fno", "fno_vanilla", "ffno")
+        pytest.param(
+            {"architecture": architecture, "gridsize": gridsize},
+            marks=[] if gridsize == quick else [pytest.mark.slow],
+        )
+        for architecture, quick in (("cnn", 2), ("fno", 1), ("fno_vanilla", 2), ("ffno", 1))
         for gridsize in (1, 2)
     ),
 ]

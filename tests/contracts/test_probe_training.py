@@ -46,6 +46,9 @@ def trained(name: str, scan: Scan):
     return train(name, scan, nepochs=2, probe_trainable=True)
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=[pytest.mark.slow] * (one == "tensorflow")) for one in sorted(BACKENDS)]
+)
 def test_a_probe_that_learns_explains_what_a_wrong_one_cannot(name: str, scan: Scan) -> None:
     # Small batches: 120 steps.
     settings = {"nepochs": 12, "batch_size": 6, "seed": 1}

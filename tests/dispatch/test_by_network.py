@@ -16,7 +16,7 @@ CORES = {name: core.availability() for name, core in discover_backends().items()
     ("backend", "method", "said"),
     [
         ("pytorch", "both", "network, then solver"),
-        ("tensorflow", "network", "network"),
+        pytest.param("tensorflow", "network", "network", marks=pytest.mark.slow),
         pytest.param("pytorch", "network", "network", marks=pytest.mark.slow),
         pytest.param("tensorflow", "both", "network, then solver", marks=pytest.mark.slow),
     ],

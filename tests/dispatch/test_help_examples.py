@@ -19,6 +19,9 @@ EXAMPLES = [
 ]
 
 
+#: Training on the real scan takes as long as the example says.
+SLOW = "train --train-data-file siemens-star"
+
 NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
 
 
@@ -43,7 +46,13 @@ def folder(
     return folder
 
 
-@pytest.mark.parametrize(("command", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        pytest.param(command, example, id=example, marks=[pytest.mark.slow] if SLOW in example else [])
+        for command, example in EXAMPLES
+    ],
+)
 def test_the_example_works(
     command: str, example: str, folder: Path, tmp_path: Path, ptycho, checked_once: None
 ) -> None:

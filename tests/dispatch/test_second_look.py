@@ -18,6 +18,12 @@ def made():
     return simulate_scan(frames=70, frame_px=32, photons=1e6, seed=1, start_kind="scan-like")
 
 
+@pytest.fixture
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less time than the twenty seconds that a user gives: small scans are tried quickly."""
+    monkeypatch.setattr("ptycho_dispatch.second_look.LEAST_BUDGET_S", 8.0)
+
+
 def diagnosed(ptycho, scan, path: Path, *words: object):
     save_scan(scan, path)
     return ptycho(
@@ -29,12 +35,14 @@ def record(tmp_path: Path) -> dict:
     return json.loads((tmp_path / "out" / "run.json").read_text())
 
 
-def test_what_the_file_states_is_not_changed_but_named(ptycho, made, tmp_path: Path) -> None:
+def test_what_the_file_states_is_not_changed_but_named(
+    ptycho, made, in_a_hurry: None, tmp_path: Path
+) -> None:
     turned = replace(made.scan, positions_px=np.ascontiguousarray(made.scan.positions_px[:, ::-1]))
     done = diagnosed(ptycho, turned, tmp_path / "turned.npz")
     assert done.code == 0, done.err
     assert "Verdict: " in done.err
-    assert "trying for up to 20 s" in done.err
+    assert "trying for up to 8 s" in done.err
     *_, advice, line = done.out.splitlines()
     assert "explained better" in advice
     assert line.startswith("ptycho reconstruct ")
@@ -42,7 +50,7 @@ def test_what_the_file_states_is_not_changed_but_named(ptycho, made, tmp_path: P
     assert record(tmp_path)["verdict"]["grade"] != "good"
 
 
-def test_what_was_open_is_taken_by_evidence(ptycho, tmp_path: Path) -> None:
+def test_what_was_open_is_taken_by_evidence(ptycho, in_a_hurry: None, tmp_path: Path) -> None:
     two = simulate_scan(frames=90, frame_px=32, overlap=0.8, photons=1e7, modes=3, seed=3)
     save_scan(two.scan, tmp_path / "modes.npz")
     words = ("--diagnose", "off", "--output-dir", "out", "--arrays", "numpy")

@@ -28,7 +28,8 @@ def alone() -> dict[str, str]:
 def command(scan_file: Path, out: Path, *words: str) -> list[str]:
     start = [sys.executable, "-m", "ptycho_dispatch", "train", "--train-data-file", str(scan_file)]
     devices = ["--torch-devices", "2", "--torch-accelerator", "cpu", "--batch-size", "8"]
-    return [*start, *devices, "--probe-refinement", "false", "--output-dir", str(out), *words]
+    narrow = ["--architecture", "fno_vanilla", "--fno-width", "8", "--fno-blocks", "1"]
+    return [*start, *devices, *narrow, "--probe-refinement", "false", "--output-dir", str(out), *words]
 
 
 def test_it_says_and_writes_what_one_process_would(
@@ -119,10 +120,11 @@ import os, sys
 written = []
 sys.addaudithook(lambda event, given: written.append(str(given[1])) if event == "os.rename" else None)
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_config.models import TrainingConfig
+from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_dispatch.dispatcher import train_cdi_model_with_backend
 
-config = TrainingConfig(nepochs=1, batch_size=8, output_dir=sys.argv[2])
+narrow = ModelConfig(architecture="fno_vanilla", fno_width=8, fno_blocks=1)
+config = TrainingConfig(model=narrow, nepochs=1, batch_size=8, output_dir=sys.argv[2])
 execution = PyTorchExecutionConfig(devices=2, strategy="ddp", accelerator="cpu", enable_checkpointing=False)
 results = train_cdi_model_with_backend(sys.argv[1], None, config, torch_execution_config=execution)
 bundles = sum(name.endswith("wts.h5.zip") for name in written)

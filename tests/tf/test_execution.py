@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,11 @@ from ptycho_core_tf.weights import read_weights
 
 PROGRAM = Path(__file__).parent / "train_mirrored.py"
 SMALL = ModelConfig(architecture="fno_vanilla", fno_width=8, fno_blocks=2)
-TOGETHER = ("averaged", "clipped", "groups", "neighbourhoods")
+#: Building each training twice takes its time; the first one says most.
+TOGETHER = (
+    "averaged",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("clipped", "groups", "neighbourhoods")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +70,21 @@ def distance(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which two devices, and one in their place, left the results of every training."""
-    out = tmp_path_factory.mktemp("together")
-    command = [sys.executable, str(PROGRAM), str(out)]
+def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder in which two devices, and one in their place, left the results of a training."""
+    made: dict[str, Path] = {}
+
+    def trained(name: str) -> Path:
+        if name not in made:
+            made[name] = train_apart(tmp_path_factory.mktemp("together"), name)
+        return made[name]
+
+    return trained
+
+
+def train_apart(out: Path, name: str) -> Path:
+    """TensorFlow divides a processor only before it starts, so this is a process of its own."""
+    command = [sys.executable, str(PROGRAM), str(out), name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -85,9 +101,11 @@ def report(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", TOGETHER)
-def test_two_devices_learn_what_one_does_from_the_same_batches(together: Path, name: str) -> None:
+def test_two_devices_learn_what_one_does_from_the_same_batches(
+    together: Callable[[str], Path], name: str
+) -> None:
     """So gradients are averaged and not added up, and clipped after that and not before."""
-    two, one, begun = (left(together, f"{name}-{which}") for which in ("two", "one", "begun"))
+    two, one, begun = (left(together(name), f"{name}-{which}") for which in ("two", "one", "begun"))
     assert distance(one, two) < 1e-5
     moved = max(float(np.abs(one[key] - begun[key]).max()) for key in one)
     assert moved > 1e-3
@@ -95,36 +113,38 @@ def test_two_devices_learn_what_one_does_from_the_same_batches(together: Path, n
 
 
 @pytest.mark.parametrize("name", TOGETHER)
-def test_what_two_devices_learned_images_alike_and_told_the_same_losses(together: Path, name: str) -> None:
-    two, one = (left(together, f"{name}-{which}-seen") for which in ("two", "one"))
+def test_what_two_devices_learned_images_alike_and_told_the_same_losses(
+    together: Callable[[str], Path], name: str
+) -> None:
+    two, one = (left(together(name), f"{name}-{which}-seen") for which in ("two", "one"))
     assert np.abs(two["image"] - one["image"]).max() < 1e-5 * np.abs(one["image"]).max()
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
 
 
-def test_two_devices_report_once_a_step(together: Path) -> None:
-    told = report(together)["averaged"]
+def test_two_devices_report_once_a_step(together: Callable[[str], Path]) -> None:
+    told = report(together("averaged"))["averaged"]
     assert told["steps"] == [[1, 1, 24], [1, 2, 48], [2, 1, 24], [2, 2, 48]]
     assert told["heard"] == ["checkpoints", "epoch 1", "epoch 2"]
 
 
 def test_a_loss_that_is_no_number_on_one_device_stops_both_and_keeps_the_last_good_weights(
-    together: Path,
+    together: Callable[[str], Path],
 ) -> None:
-    said = report(together)["not-finite"]
+    said = report(together("averaged"))["not-finite"]
     assert said.startswith("TrainingError: The loss is not finite at step 4: the patches are")
     assert "The last good weights are in" in said
-    kept = get_backend("tensorflow").load(together / "not-finite", on_cpu())
+    kept = get_backend("tensorflow").load(together("averaged") / "not-finite", on_cpu())
     assert [row["epoch"] for row in kept.history] == [1]
     assert all(np.isfinite(weight).all() for weight in weights(kept).values())
 
 
-def test_a_training_on_two_devices_goes_on_from_its_checkpoint(together: Path) -> None:
-    assert report(together)["resumed"] == {"epochs": [1, 2, 3], "devices": 2}
+def test_a_training_on_two_devices_goes_on_from_its_checkpoint(together: Callable[[str], Path]) -> None:
+    assert report(together("averaged"))["resumed"] == {"epochs": [1, 2, 3], "devices": 2}
 
 
-def test_more_devices_than_there_are_are_refused(together: Path, scan: Scan) -> None:
+def test_more_devices_than_there_are_are_refused(together: Callable[[str], Path], scan: Scan) -> None:
     said = "ConfigError: `--tensorflow-devices 3` and TensorFlow sees 2 of the kind CPU. "
-    assert report(together)["too-many"] == f"{said}Use `--tensorflow-devices 2`."
+    assert report(together("averaged"))["too-many"] == f"{said}Use `--tensorflow-devices 2`."
     with pytest.raises(ConfigError, match=r"sees 1 of the kind CPU\. Use `--tensorflow-devices 1`"):
         train(scan, on_cpu(devices=2))
 

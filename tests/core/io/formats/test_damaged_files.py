@@ -13,7 +13,8 @@ import pytest
 from ptycho_config.errors import DataError
 from ptycho_core import open_scan
 
-PLACES = 200
+#: How often each file is damaged; the slow tests do it more often.
+PLACES = pytest.mark.parametrize("places", [48, pytest.param(200, marks=pytest.mark.slow)])
 
 
 @pytest.fixture
@@ -30,11 +31,6 @@ def only_errors_count() -> Iterator[None]:
         yield
 
 
-def _places(written: Any) -> int:
-    """How often to try; a directory is slow to open, and its files have a reader that is tried alone, too."""
-    return PLACES if written.path.is_file() else PLACES // 8
-
-
 def _opens(written: Any) -> bool:
     """Open and read all; False where it is refused as it should be."""
     try:
@@ -46,21 +42,22 @@ def _opens(written: Any) -> bool:
     return True
 
 
-def test_a_truncated_file_is_refused(written: Any, victim: Path) -> None:
+@PLACES
+def test_a_truncated_file_is_refused(written: Any, victim: Path, places: int) -> None:
     content = victim.read_bytes()
     before = sorted(victim.parent.iterdir())
-    places = _places(written)
     for place in range(places):
         victim.write_bytes(content[: len(content) * place // places])
         assert not _opens(written), place
     assert sorted(victim.parent.iterdir()) == before
 
 
-def test_overwritten_bytes_do_no_harm(written: Any, victim: Path) -> None:
+@PLACES
+def test_overwritten_bytes_do_no_harm(written: Any, victim: Path, places: int) -> None:
     content = victim.read_bytes()
     before = sorted(victim.parent.iterdir())
     rng = random.Random(5)
-    for _ in range(_places(written)):
+    for _ in range(places):
         damaged = bytearray(content)
         for _ in range(rng.choice((1, 1, 4))):
             # Half of them in the first bytes, where headers and trees are.
