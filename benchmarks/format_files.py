@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from ptycho_core import Scan
-from ptycho_core.io.units import JOULE_PER_EV, object_pixel_m
+from ptycho_core.io.units import HC_EV_M, JOULE_PER_EV, object_pixel_m
 from ptycho_core.simulate import simulate_scan
 
 __all__ = ["WRITERS", "Original", "Written", "original_of", "small"]
@@ -267,6 +267,63 @@ def write_matlab(path: Path, o: Original) -> Written:
     with path.open("r+b") as stream:
         stream.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
     return Written(path, has_pixel=False)
+
+
+def write_ptylab(path: Path, o: Original) -> Written:
+    """The frames mirrored, as `orientation` then says."""
+    with h5py.File(path / "ptylab.hdf5", "w") as f:
+        f["ptychogram"] = np.roll(o.counts[:, :, ::-1], 1, axis=2)
+        f["encoder"] = o.positions_m
+        f["wavelength"] = HC_EV_M / ENERGY_EV
+        f["zo"], f["dxd"], f["orientation"] = DISTANCE_M, DETECTOR_PIXEL_M, 1
+        f["probe"] = o.probe
+    return Written(path / "ptylab.hdf5", {"probe_key": "probe"})
+
+
+def write_xptycho(path: Path, o: Original) -> Written:
+    with h5py.File(path / "xptycho.h5", "w") as f:
+        group = f.create_group("scan")
+        group.create_dataset("frames", data=o.counts, chunks=(1, *o.counts.shape[1:]), compression="gzip")
+        group["positions"] = o.positions_m
+        group["positions"].attrs["units"] = "m"
+        group.attrs["wavelength"] = HC_EV_M / ENERGY_EV
+        group.attrs["detector_distance"], group.attrs["detector_pitch"] = DISTANCE_M, DETECTOR_PIXEL_M
+        f["sample/probe"] = o.probe
+    return Written(path / "xptycho.h5", {"probe_key": "sample/probe"})
+
+
+def write_fold_slice(path: Path, o: Original) -> Written:
+    """Frames in one file, positions and lengths in the one beside it."""
+    with h5py.File(path / "data_roi0_dp.hdf5", "w") as f:
+        f["dp"] = o.counts.astype(np.float32)
+        f["probe"] = o.probe
+    with h5py.File(path / "data_roi0_para.hdf5", "w") as f:
+        f["ppY"], f["ppX"] = o.positions_m.T
+        f["lambda"], f["z"] = HC_EV_M / ENERGY_EV, DISTANCE_M
+    return Written(path / "data_roi0_dp.hdf5", {"detector_pixel_m": DETECTOR_PIXEL_M})
+
+
+def write_npy_directory(path: Path, o: Original) -> Written:
+    directory = path / "one_by_one"
+    directory.mkdir()
+    for number, frame in enumerate(o.counts):
+        np.save(directory / f"frame_{number}.npy", frame)
+    np.save(directory / "positions.npy", o.positions_px)
+    np.savez(path / "probe.npz", probeGuess=o.probe)
+    return Written(directory, {"probe_file": path / "probe.npz"}, has_pixel=False)
+
+
+def write_hdf5_directory(path: Path, o: Original) -> Written:
+    """Five frames a file, as some detectors write them."""
+    directory = path / "by_five"
+    directory.mkdir()
+    for number, frames in enumerate(np.split(o.counts, len(o.counts) // 5 if len(o.counts) % 5 == 0 else 1)):
+        with h5py.File(directory / f"part_{number}.h5", "w") as f:
+            f["entry/data/data"] = frames
+    np.savez(path / "more.npz", positions_px=o.positions_px, probe=o.probe)
+    return Written(
+        directory, {"positions_file": path / "more.npz", "probe_file": path / "more.npz"}, has_pixel=False
+    )
 
 
 WRITERS: dict[str, Callable[[Path, Original], Written]] = {

@@ -204,7 +204,7 @@ def test_a_place_is_named_where_one_is_known() -> None:
         ({"epoch": 3}, "`epoch` is not a setting; did you mean `epochs`?"),
         (
             {"seed": -1, "probe_step": "x"},
-            "`probe_step` is 'x'; expected a number above 0. "
+            "`probe_step` is 'x'; expected a number of 0 or more. "
             "`seed` is -1; expected a whole number from 0 to 4294967295.",
         ),
     ],

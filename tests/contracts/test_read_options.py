@@ -42,6 +42,7 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
         "probe_file": "probe.npz",
         "pixel_size_m": 8e-9,
         "energy_ev": 8000.0,
+        "electrons": 80e3,
         "distance_m": 2.0,
         "detector_pixel_m": 75e-6,
         "frames_key": "entry/data",
@@ -58,6 +59,9 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
         "crop_px": 64,
         "beam_center_px": (70, 60),
         "rebin": 2,
+        "dark": "dark.npy",
+        "flat": "flat.npy",
+        "counts_per_photon": 12.5,
         "bad_pixels": "file",
         "mask": "mask.npy",
         "mask_invert": True,
@@ -71,4 +75,4 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
     options = read_options(RunConfig.model_validate(told))
     for name, value in told.items():
         held = getattr(options, name)
-        assert (str(held) if name.endswith(("_file", "mask")) else held) == value
+        assert (str(held) if name.endswith(("_file", "mask", "dark", "flat")) else held) == value

@@ -150,7 +150,7 @@ def test_missing_keys_are_named_with_what_was_found(key: str, said: str, arrays:
     assert said in message
     assert "Found" in message
     assert "`scratch` (3, 4)" in message
-    assert "Known names: frames `diff3d`, `diffraction` or `data`" in message
+    assert "Known names: frames `diff3d`, `diffraction`, `data` or `intensities`" in message
 
 
 @pytest.mark.parametrize(
@@ -296,12 +296,7 @@ def test_positions_that_are_all_equal_warn(arrays: Arrays, save: Save) -> None:
         open_scan(save(arrays | still))
 
 
-def test_frames_that_are_not_square_are_refused(arrays: Arrays, save: Save) -> None:
-    message = refusal(save(arrays, diff3d=arrays["diff3d"][:, :, :12]))
-    assert "the frames are 16 x 12 pixels. Expected square frames; crop them" in message
-
-
-@pytest.mark.parametrize("side", [15, 6, 2, 1])
+@pytest.mark.parametrize("side", [6, 2, 1])
 def test_sides_that_cannot_be_used_are_refused(side: int, arrays: Arrays, save: Save) -> None:
     message = refusal(save(arrays, diff3d=np.ones((25, side, side))))
     assert f"a side of N = {side} pixels. Expected an even N" in message

@@ -295,7 +295,7 @@ def test_a_mask_of_any_format_is_joined(file: Path, tmp_path: Path, kind: str) -
     ("name", "said"),
     [
         ("none.npy", "no such file"),
-        ("scan.npz", "none of bad_pixels, mask in it"),
+        ("scan.npz", "none of bad_pixels, pixel_mask, mask, pixelmask, detector_mask in it"),
         ("text.txt", "no mask of"),
     ],
 )

@@ -13,6 +13,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, Scan, scan_from_arrays, solve
 from ptycho_core.metrics import object_error
+from ptycho_core.metrics.compare import compare
 from ptycho_core.physics.residual import data_residual
 from ptycho_core.simulate import simulate_scan
 
@@ -313,6 +314,13 @@ def test_the_real_scan_is_explained_down_to_the_known_residual(
     siemens_star: Scan, execution: SolverExecutionConfig
 ) -> None:
     assert solve(siemens_star, SolverConfig(effort="fast"), execution).data_residual <= 0.149
+
+
+@pytest.mark.parametrize(
+    "kernel", ["auto", pytest.param("off", marks=pytest.mark.slow)], ids=["kernel", "arrays alone"]
+)
+def test_the_default_effort_explains_the_real_scan_better(siemens_star: Scan, kernel: str) -> None:
+    execution = SolverExecutionConfig(arrays="numpy", threads=2, kernel=kernel)
     assert solve(siemens_star, SolverConfig(), execution).data_residual <= 0.146
 
 
@@ -331,3 +339,14 @@ def test_as_many_modes_as_the_scan_s_probe_has_are_taken_unless_a_number_is_chos
     assert taken.data_residual < one.data_residual
     more = solve(scan, SolverConfig(effort="fast", probe_modes=3), NUMPY)
     assert len(more.probe) == 3
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+def test_a_known_probe_is_held(modes: int) -> None:
+    made = simulate_scan(frames=60, frame_px=32, overlap=0.75, modes=modes, seed=4)
+    known = made.probe.astype(np.complex64)
+    result = solve(replace(made.scan, probe=known), SolverConfig(probe_step=0.0), NUMPY)
+    held = result.probe / np.sqrt(np.square(np.abs(result.probe)).sum())
+    given = known / np.sqrt(np.square(np.abs(known)).sum())
+    assert np.abs(held - given).max() < 1e-4 * np.abs(given).max()
+    assert compare(result, made.obj.astype(np.complex64)).values["object_error"] < 0.1

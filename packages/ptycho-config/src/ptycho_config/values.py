@@ -40,7 +40,9 @@ __all__ = [
     "ScaleFactors",
     "Scheduler",
     "Seed",
+    "Voltage",
     "parse_duration",
+    "parse_voltage",
 ]
 
 
@@ -58,6 +60,9 @@ _LONGEST_NAME = 255
 _UNIT_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(sec|min|s|m|h)")
 _DURATION = Accepts("a duration such as 90s, 3m or 1h, or a number of seconds")
+_VOLTAGE = Accepts("a voltage such as 80kV, or a number of volts")
+_VOLTAGE_TEXT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:e([+-]?\d+))?\s*(mv|kv|v|)", re.IGNORECASE)
+_UNIT_V = {"": 1.0, "v": 1.0, "kv": 1e3, "mv": 1e6}
 _RANGE = Accepts("START:STOP or START:STOP:STEP as Python slices, such as 0:500 or ::2")
 _RANGE_TEXT = re.compile(r"-?\d*:-?\d*(:[1-9]\d*)?|-?\d*:-?\d*:")
 _REGION = Accepts("Y0:Y1,X0:X1, in the unit of the positions; an end left out is open, such as 10:,:250")
@@ -89,6 +94,30 @@ def parse_duration(value: object) -> object:
         if not parts or _DURATION_PART.sub("", text).strip():
             raise ValueError(f"expected {_DURATION.text}") from None
         return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+def parse_voltage(value: object) -> object:
+    """Turn `80kV`, `0.3 MV` or a number of volts into volts.
+
+    Returns:
+        Volts as a float, or the value itself where it is not text (the field's own check then judges it).
+
+    Raises:
+        ValueError: the text is no voltage.
+
+    Example:
+        >>> parse_voltage("80kV")
+        80000.0
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"expected {_VOLTAGE.text}")
+    if not isinstance(value, str):
+        return value
+    found = _VOLTAGE_TEXT.fullmatch(value.strip()) if len(value) <= _LONGEST_NUMBER else None
+    if found is None:
+        raise ValueError(f"expected {_VOLTAGE.text}")
+    number, exponent, unit = found.groups()
+    return float(f"{number}e{exponent or 0}") * _UNIT_V[unit.lower()]
 
 
 def _whole_number(value: object) -> object:
@@ -203,6 +232,8 @@ ProperFraction = Annotated[float, Field(ge=0, lt=1), _NUMBER]
 """From 0 to 1, without 1: a momentum or a decay."""
 Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration), _DURATION]
 """Seconds."""
+Voltage = Annotated[float, Field(gt=0), BeforeValidator(parse_voltage), _VOLTAGE]
+"""Volts."""
 FilePath = Annotated[Path, AfterValidator(_usable_path)]
 """A file or directory; whether it is there is for others to see."""
 Indices = Annotated[

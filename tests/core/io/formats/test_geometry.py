@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import DataError, PolicyWarning
 from ptycho_config.values import Orientation
 from ptycho_core import open_scan, scan_from_arrays
 from ptycho_core.io.geometry import ORIENTATIONS, beam_center_px, turned_frames, turned_positions
@@ -57,10 +57,22 @@ def _large(original: Any, tmp_path: Path, *, dtype: str = "u2") -> tuple[Path, n
     return tmp_path / "large.npz", frames
 
 
-def test_a_rectangular_detector_says_which_crop_helps(original: Any, tmp_path: Path) -> None:
-    path, _ = _large(original, tmp_path)
-    with pytest.raises(DataError, match="--crop-px 60"):
-        open_scan(path)
+def test_a_rectangular_detector_is_cut_to_a_square_around_the_beam(original: Any, tmp_path: Path) -> None:
+    path, frames = _large(original, tmp_path)
+    with np.load(path) as file:
+        np.savez(path, **{key: file[key] for key in file.files if key != "probeGuess"})
+    with pytest.warns(
+        PolicyWarning, match=r"70 x 60 pixels and were cut to 58 x 58 around the beam, .* light"
+    ):
+        scan = open_scan(path)
+    np.testing.assert_array_equal(scan.counts(), frames[:, 7:65, 0:58])
+
+
+def test_frames_of_an_odd_side_lose_a_row_and_a_column(original: Any) -> None:
+    odd = np.pad(original.counts, ((0, 0), (0, 1), (0, 1)))
+    with pytest.warns(PolicyWarning, match="33 x 33 pixels and were cut to 32 x 32"):
+        scan = scan_from_arrays(odd, original.positions_px)
+    np.testing.assert_array_equal(scan.counts(), original.counts)
 
 
 @pytest.mark.parametrize("center", [(36, 29), None])

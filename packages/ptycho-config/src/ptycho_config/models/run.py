@@ -21,6 +21,7 @@ from ptycho_config.values import (
     PositiveNumber,
     Region,
     ScaleFactors,
+    Voltage,
 )
 
 __all__ = ["RunConfig"]
@@ -38,12 +39,15 @@ class RunConfig(CanonicalConfig):
     output_dir: FilePath = Field(default=Path("reconstruction"), description="directory of the results")
     resume: bool = Field(default=False, description="go on from the result in the output directory")
     start: FilePath | None = Field(
-        default=None, description="result to start from: a reconstruction.npz or its directory"
+        default=None,
+        description="result to start from: a reconstruction.npz or its directory, a product, or a .ptyr",
     )
     probe_file: FilePath | None = Field(
         default=None, description="file with the start probe; the scan's own when not given"
     )
-    probe_refinement: bool = Field(default=True, description="refine the probe together with the object")
+    probe_refinement: bool = Field(
+        default=True, description="refine the probe together with the object; false holds it as it was given"
+    )
     do_stitching: bool = Field(default=False, description="join the patches to one object after training")
     measurement: Literal["auto", "amplitude", "counts"] = Field(
         default="auto", description="what the frames hold: amplitude (root of counts) or counts"
@@ -56,6 +60,9 @@ class RunConfig(CanonicalConfig):
     )
     energy_ev: PositiveNumber | None = Field(
         default=None, description="photon energy in eV; the file's own when not given"
+    )
+    electrons: Voltage | None = Field(
+        default=None, description="electrons, accelerated by this voltage, instead of photons"
     )
     distance_m: PositiveNumber | None = Field(
         default=None, description="sample to detector in m; the file's own when not given"
@@ -98,6 +105,15 @@ class RunConfig(CanonicalConfig):
         default=None, description="pixel (y, x) of the beam, as stored; found when not given"
     )
     rebin: PositiveInteger = Field(default=1, description="so many pixels along either axis become one")
+    dark: FilePath | None = Field(
+        default=None, description="file with a dark frame to subtract, FILE or FILE:KEY"
+    )
+    flat: FilePath | None = Field(
+        default=None, description="file with the response of each pixel to divide by, FILE or FILE:KEY"
+    )
+    counts_per_photon: PositiveNumber | None = Field(
+        default=None, description="what the detector gives for a photon; found where it is plain"
+    )
     bad_pixels: Annotated[Literal["auto", "file", "off"], SWITCH] = Field(
         default="auto",
         description="leave out what is no data: found and the file's mask, only the mask, neither",
@@ -105,7 +121,7 @@ class RunConfig(CanonicalConfig):
     mask: FilePath | None = Field(
         default=None, description="file with the mask of bad pixels, FILE or FILE:KEY; 0 = good"
     )
-    mask_invert: bool = Field(default=False, description="in the mask given, 0 = bad")
+    mask_invert: bool = Field(default=False, description="in the mask given, or in the file's own, 0 = bad")
     bad_frames: Annotated[Literal["auto", "off"], SWITCH] = Field(
         default="auto", description="leave out frames that are empty, far too bright or dark, or not finite"
     )

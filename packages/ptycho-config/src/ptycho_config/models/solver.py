@@ -11,6 +11,7 @@ from ptycho_config.values import (
     SWITCH,
     WHOLE,
     Duration,
+    NonNegativeNumber,
     PositiveInteger,
     PositiveNumber,
     ProperFraction,
@@ -51,7 +52,9 @@ class SolverConfig(CanonicalConfig):
     )
     frames_per_batch: PositiveInteger = Field(default=24, description="frames per step, about")
     object_step: PositiveNumber = Field(default=1.0, description="factor on the object's steps")
-    probe_step: PositiveNumber = Field(default=1.0, description="factor on the probe's steps")
+    probe_step: NonNegativeNumber = Field(
+        default=1.0, description="factor on the probe's steps; 0 holds a known probe"
+    )
     probe_momentum: ProperFraction = Field(default=0.75, description="momentum of the probe, 0 to 1")
     object_floor: PositiveNumber = Field(
         default=0.25, description="share of the brightest coverage added everywhere when dividing by it"

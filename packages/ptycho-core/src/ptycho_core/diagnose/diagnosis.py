@@ -43,6 +43,8 @@ _SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.6, 1.8, 2.0)
 #: Below this overlap neighbours constrain each other too little to tell right from wrong.
 _LEAST_OVERLAP = 0.4
 _FRAMES_FOR_EVIDENCE = 400
+#: A mask that hides more of the detector may be the wrong way round.
+_MANY_BAD = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +147,10 @@ class _Doctor:
     # The questions
 
     def reading(self) -> None:
-        """Is the zero frequency where it was taken to be?"""
+        """Does the mask mark the good pixels, and is the zero frequency where it was taken to be?"""
+        bad = self.scan.bad_pixels
+        if bad is not None and bad.mean() > _MANY_BAD:
+            self._take("mask inverted", [self._but(mask_inverted=True)], needed=_GAIN_OF_READING)
         likeness = probe_speaks_for_other_dc(self.scan)
         if likeness is not None and likeness[1] < likeness[0] - _LIKENESS:
             return  # the probe speaks for the way it was read

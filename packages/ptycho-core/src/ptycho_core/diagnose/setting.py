@@ -26,6 +26,7 @@ class Setting:
     Attributes:
         other_dc: the zero frequency is where it was not taken to be.
         other_measurement: counts are amplitudes, or the other way round.
+        mask_inverted: the mask of bad pixels marks the good ones.
         transposed: y and x of the positions are exchanged.
         scale_y, scale_x: factors on the positions.
         turn_deg: angle by which the positions are turned, from y to x.
@@ -38,6 +39,7 @@ class Setting:
 
     other_dc: bool = False
     other_measurement: bool = False
+    mask_inverted: bool = False
     transposed: bool = False
     scale_y: float = 1.0
     scale_x: float = 1.0
@@ -66,6 +68,8 @@ class Setting:
         if self.changes_positions:
             middle = scan.positions_px.mean(axis=0)
             scan = replace(scan, positions_px=(scan.positions_px - middle) @ self.matrix.T + middle)
+        if self.mask_inverted and scan.bad_pixels is not None:
+            scan = replace(scan, bad_pixels=~scan.bad_pixels)
         if self.other_measurement:
             scan = replace(scan, measurement="amplitude" if scan.measurement == "counts" else "counts")
         if self.other_dc:
@@ -96,6 +100,8 @@ def composed_flags(setting: Setting, scan: Scan, before: dict[str, str]) -> dict
         flags["dc"] = "corner" if scan.dc == "center" else "center"
     if setting.other_measurement:
         flags["measurement"] = "amplitude" if scan.measurement == "counts" else "counts"
+    if setting.mask_inverted:
+        flags["mask_invert"] = "false" if before.get("mask_invert") == "true" else "true"
     if setting.changes_positions:
         flags = _position_flags(setting, flags)
     if setting.probe_modes > 1:

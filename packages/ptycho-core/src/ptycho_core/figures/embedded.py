@@ -23,7 +23,7 @@ from ptycho_core.figures.panels import (
     title,
 )
 from ptycho_core.figures.position_map import draw_corrections
-from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView
+from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView, aspect_of, pixel_of
 
 __all__ = [
     "ObjectPicture",
@@ -73,11 +73,20 @@ def object_pictures(reconstruction: DrawnResult, *, largest_px: int = 4096) -> l
     for name, image in view.images.items():
         low, high = view.limits[name]
         colours = GREYS(np.ma.masked_invalid(np.clip((image - low) / (high - low), 0.0, 1.0)), bytes=True)
-        height, width = (view.shrunk * side for side in image.shape)
+        colours = _rows_stretched(colours, aspect_of(reconstruction))
+        height, width = (view.shrunk * side for side in colours.shape[:2])
         pictures.append(
             ObjectPicture(name, LABELS[name], (low, high), width, height, view.shrunk, _plain_png(colours))
         )
     return pictures
+
+
+def _rows_stretched(colours: np.ndarray, aspect: float) -> np.ndarray:
+    """Repeat or drop rows, so that square pixels show oblong ones as they are."""
+    if aspect == 1:
+        return colours
+    rows = np.arange(max(1, round(len(colours) * aspect))) / aspect
+    return colours[np.minimum(rows.astype(int), len(colours) - 1)]
 
 
 def probe_png(reconstruction: DrawnResult) -> bytes:
@@ -94,10 +103,9 @@ def probe_png(reconstruction: DrawnResult) -> bytes:
         title(axes, f"mode {mode + 1}", f"{share:.1%} of the power")
         amplitude = np.abs(field)
         limits = (0.0, max(float(amplitude.max()), 1e-12))
-        size = reconstruction.pixel_size_m
-        draw_image(axes, amplitude, limits, label="√counts", pixel_size_m=size)
+        draw_image(axes, amplitude, limits, label="√counts", **pixel_of(reconstruction))
         axes = add_axes(figure, left, bottom, 2.45, 2.45)
-        draw_image(axes, colour_wheel(field), None, bar=False)
+        draw_image(axes, colour_wheel(field), None, bar=False, pixel_aspect=aspect_of(reconstruction))
         draw_wheel(axes)
     return page_png(figure)
 

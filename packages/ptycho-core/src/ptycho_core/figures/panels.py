@@ -73,14 +73,16 @@ def draw_image(
     label: str = "",
     colormap: Any = GREYS,
     pixel_size_m: float | None = None,
+    pixel_aspect: float = 1.0,
     bar: bool = True,
     shrunk: int = 1,
 ) -> None:
-    """Show an image with square pixels, a scale bar and, for single-valued images, a colour bar.
+    """Show an image with pixels of their true shape, a scale bar and, for single-valued images, a colour bar.
 
     Args:
         image: (H, W) values, or (H, W, 3) colours for which `limits` is None.
         label: what the colour bar shows, unit included.
+        pixel_size_m: width of a pixel. pixel_aspect: its height over its width.
         shrunk: how many pixels of the canvas, in rows and in columns, one value stands for.
     """
     height, width = (shrunk * side for side in image.shape[:2])
@@ -92,6 +94,7 @@ def draw_image(
         vmax=limits and limits[1],
         interpolation="auto",
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        aspect=pixel_aspect,
     )
     axes.set_xticks([])
     axes.set_yticks([])

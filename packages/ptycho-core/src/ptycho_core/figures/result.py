@@ -28,7 +28,7 @@ from ptycho_core.figures.panels import (
     title,
 )
 from ptycho_core.figures.position_map import POSITIONS_FILE, write_positions
-from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView
+from ptycho_core.figures.view import LABELS, DrawnResult, ObjectView, aspect_of, pixel_of
 
 __all__ = ["FIGURE_FILES", "UNWRAPPED_FILE", "write_figures", "write_overview", "write_unwrapped"]
 
@@ -91,7 +91,7 @@ def write_unwrapped(
     axes = add_axes(figure, 0.3, 0.2, 6.0, 6.0)
     title(axes, "object phase, unwrapped", "linear ramp and offset removed")
     limits = robust_limits(phase_rad[seen])
-    draw_image(axes, image, limits, label="rad", pixel_size_m=reconstruction.pixel_size_m)
+    draw_image(axes, image, limits, label="rad", **pixel_of(reconstruction))
     return write_page(figure, Path(path))
 
 
@@ -108,7 +108,7 @@ def _draw_object(figure: Figure, view: ObjectView, name: str, place: tuple[float
         view.images[name],
         view.limits[name],
         label=LABELS[name],
-        pixel_size_m=view.result.pixel_size_m,
+        **pixel_of(view.result),
         shrunk=view.shrunk,
     )
 
@@ -136,7 +136,7 @@ def _overview(view: ObjectView) -> Figure:
         (0.0, float(view.coverage.max(initial=1e-9))),
         label="light",
         colormap="cividis",
-        pixel_size_m=result.pixel_size_m,
+        **pixel_of(result),
         shrunk=view.shrunk,
     )
     residual = add_axes(figure, 12.5, 0.55, 2.95, 3.0)
@@ -162,9 +162,9 @@ def _draw_probe(figure: Figure, view: ObjectView) -> None:
         (0.0, max(float(np.abs(mosaic).max()), 1e-12)),
         label=unit,
         colormap=GREYS,
-        pixel_size_m=result.pixel_size_m,
+        **pixel_of(result),
     )
     wave = add_axes(figure, 4.35, 0.35, 3.2, 3.2)
     title(wave, "probe, complex", "hue = phase")
-    draw_image(wave, colour_wheel(mosaic), None, bar=False)
+    draw_image(wave, colour_wheel(mosaic), None, bar=False, pixel_aspect=aspect_of(result))
     draw_wheel(wave)

@@ -13,7 +13,7 @@ from ptycho_core.figures.display import covered_box, covered_region, robust_limi
 from ptycho_core.physics.canvas import row_bands
 from ptycho_core.physics.gauge import linear_ramp, phase_ramp, without_mean_phase
 
-__all__ = ["LABELS", "DrawnResult", "ObjectView"]
+__all__ = ["LABELS", "DrawnResult", "ObjectView", "aspect_of", "pixel_of"]
 
 #: What the grey values are.
 LABELS = {"amplitude": "relative amplitude", "phase": "rad"}
@@ -62,6 +62,16 @@ class DrawnResult(Protocol):
     @property
     def dose_carries_image(self) -> bool: ...
     def position_corrections_px(self) -> Float64[np.ndarray, "frame 2"]: ...
+
+
+def aspect_of(result: DrawnResult) -> float:
+    """Return the height of a pixel over its width; a result of another program need not say it."""
+    return float(getattr(result, "pixel_aspect", 1.0))
+
+
+def pixel_of(result: DrawnResult) -> dict[str, Any]:
+    """Return the pixel as `draw_image` takes it."""
+    return {"pixel_size_m": result.pixel_size_m, "pixel_aspect": aspect_of(result)}
 
 
 class ObjectView:
@@ -119,7 +129,9 @@ class ObjectView:
         n, modes = result.frame_px, result.probe.shape[0]
         parts = [f"{result.n_frames} frames of {n} × {n} px", f"{modes} probe mode{'s' if modes > 1 else ''}"]
         if result.pixel_size_m:
-            parts.append(f"pixel {result.pixel_size_m * 1e9:.4g} nm")
+            aspect, width_nm = aspect_of(result), result.pixel_size_m * 1e9
+            high = "" if aspect == 1 else f" wide, {aspect * width_nm:.4g} nm high"
+            parts.append(f"pixel {width_nm:.4g} nm{high}")
         if "solve" in result.timings:
             parts.append(f"solved in {result.timings['solve']:.1f} s")
         if result.interrupted:

@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.values import parse_voltage
 from ptycho_core.files import expanded
+from ptycho_core.io.calibration import calibrate, divide_by_found_gain
 from ptycho_core.io.draft import Draft
 from ptycho_core.io.formats.reading import read_probe
 from ptycho_core.io.frame_values import (
@@ -38,6 +40,7 @@ from ptycho_core.io.geometry import (
     turned_positions,
 )
 from ptycho_core.io.layout import (
+    SMALLEST_FRAME_PX,
     arrange_frames,
     arrange_positions,
     arrange_probe,
@@ -55,7 +58,15 @@ from ptycho_core.io.left_out import (
 )
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
-from ptycho_core.io.units import length_factor, metres_to_pixels, object_pixel_m, on_grid
+from ptycho_core.io.units import (
+    HC_EV_M,
+    electron_wavelength_m,
+    length_factor,
+    metres_to_pixels,
+    object_pixel_m,
+    on_grid,
+    wavelength_m,
+)
 from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
 from ptycho_core.scan.lazy import LazyFrames
@@ -83,6 +94,7 @@ def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
     draft = pair_frames_with_positions(raw, options)
     draft = take_mask(draft)
     draft = choose_frames(draft)
+    draft = calibrate(draft)
     draft = change_geometry(draft)
     require_usable_side(draft.frames.shape, draft.name)
     draft = find_object_pixel(draft)
@@ -92,6 +104,7 @@ def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
     draft = leave_out_bad_pixels(draft)
     draft = leave_out_bad_frames(draft)
     draft = judge_values(draft)
+    draft = divide_by_found_gain(draft)
     draft = find_zero_frequency(draft)
     draft = mark_nan_as_bad(draft)
     draft = warn_of_a_large_mask(draft)
@@ -119,7 +132,41 @@ def prefer_options(raw: RawScan, options: ReadOptions) -> RawScan:
         path = expanded(options.probe_file)
         asked |= {"probe": read_probe(path), "probe_source": "given"}
         asked["notes"] = (*raw.notes, f"The start probe was read from {path.name}.")
-    return replace(raw, **asked)
+    return _as_electrons(replace(raw, **asked), options)
+
+
+#: Photons of ptychography have less; above it, electrons are likelier.
+_LARGEST_PHOTON_EV = 60e3
+
+
+def _as_electrons(raw: RawScan, options: ReadOptions) -> RawScan:
+    """Take the wavelength of electrons where they were asked for; warn where photons look like them."""
+    if options.electrons is None:
+        known = raw.energy_ev is not None and np.isfinite(raw.energy_ev) and not raw.electrons
+        if known and raw.energy_ev is not None and raw.energy_ev > _LARGEST_PHOTON_EV:
+            pixel = wavelength_m(raw.energy_ev) / electron_wavelength_m(raw.energy_ev)
+            warn(
+                f"{raw.name}: the photon energy is {raw.energy_ev / 1e3:.4g} keV. If these are electrons, "
+                f"say `--electrons {raw.energy_ev / 1e3:.4g}kV`; as photons their pixel is {pixel:.3g} times "
+                "too large.",
+                finding="DATA-001",
+            )
+        return raw
+    try:
+        volts = parse_voltage(options.electrons)
+    except ValueError as error:
+        raise ConfigError(f"`electrons` is {options.electrons!r}: {error}.") from None
+    if not isinstance(volts, int | float) or not (np.isfinite(volts) and volts > 0):
+        raise ConfigError(f"`electrons` is {options.electrons!r}. Expected a voltage such as 80kV.")
+    if options.energy_ev is not None:
+        raise ConfigError("`energy_ev` is that of photons and excludes `electrons`. Give one of them.")
+    length_m = float(electron_wavelength_m(float(volts)))
+    energy_ev = HC_EV_M / length_m
+    note = (
+        f"Electrons of {volts / 1e3:.4g} kV have a wavelength of {length_m * 1e12:.4g} pm; the energy is "
+        f"kept as that of photons of the same wavelength, {energy_ev / 1e3:.4g} keV."
+    )
+    return replace(raw, energy_ev=energy_ev, electrons=True, notes=(*raw.notes, note))
 
 
 def _in_the_unit_asked_for(raw: RawScan, unit: str) -> RawScan:
@@ -236,13 +283,16 @@ def warn_of_the_frame_axis(assumed: str, name: str) -> None:
 def change_geometry(draft: Draft) -> Draft:
     """Plan the change of the frames, which happens block by block when they are read.
 
+    Frames of unequal or odd sides are cut to the largest even square around the beam, with a warning.
+
     Raises:
         DataError: the square that was asked for does not fit around the beam.
     """
-    if not draft.options.changes_frames:
-        return draft
     frames, bad, probe = draft.frames, draft.bad_pixels, draft.probe
     full = frames.shape[1:]
+    fitting = full[0] == full[1] and full[0] % 2 == 0
+    if (fitting and not draft.options.changes_frames) or min(full) < SMALLEST_FRAME_PX:
+        return draft
     change, notes = plan(
         draft.options,
         frames,
@@ -251,6 +301,8 @@ def change_geometry(draft: Draft) -> Draft:
         amplitude=_values_are_amplitude(draft),
         name=draft.name,
     )
+    if not fitting and not draft.options.changes_frames:
+        warn_of_the_cut(draft, change)
     draft = draft.with_verified_frames()
     square = full[0] if full[0] == full[1] else None
     draft = _lengths_follow(draft.noting(*notes), change, square)
@@ -262,6 +314,22 @@ def change_geometry(draft: Draft) -> Draft:
         frames=lazily(frames).then(change),
         bad_pixels=None if bad is None else changed_mask(bad, change),
         probe=probe,
+    )
+
+
+def warn_of_the_cut(draft: Draft, change: FrameGeometry) -> None:
+    """Warn that the frames were cut to a square, and how much of the light that cost."""
+    pattern, _ = mean_of_sample(draft.frames, draft.bad_pixels)
+    light = np.square(pattern) if _values_are_amplitude(draft) else pattern
+    rows = slice(change.top, change.top + change.side)
+    columns = slice(change.left, change.left + change.side)
+    lost = 1 - float(light[rows, columns].sum()) / max(float(light.sum()), 1e-30)
+    height, width = pattern.shape
+    warn(
+        f"{draft.name}: the frames are {height} x {width} pixels and were cut to {change.side} x "
+        f"{change.side} around the beam, which loses {100 * lost:.2g} % of the light. `--crop-px` and "
+        "`--beam-center-px` choose otherwise.",
+        finding="DATA-001",
     )
 
 
@@ -290,6 +358,9 @@ def _lengths_follow(draft: Draft, change: FrameGeometry, full_px: int | None) ->
     raw = draft.raw
     if raw.detector_pixel_m is not None:
         raw = replace(raw, detector_pixel_m=raw.detector_pixel_m * change.rebin)
+    if change.transposes and raw.detector_aspect != 1:
+        width = None if raw.detector_pixel_m is None else raw.detector_pixel_m * raw.detector_aspect
+        raw = replace(raw, detector_pixel_m=width, detector_aspect=1 / raw.detector_aspect)
     if raw.ground_truth is not None:
         draft = draft.noting("The true object belongs to the frames as stored and was left out.")
         raw = replace(raw, ground_truth=None)
@@ -307,10 +378,23 @@ def _lengths_follow(draft: Draft, change: FrameGeometry, full_px: int | None) ->
 
 # Units: the pixel of the object, and positions in it
 
+#: Sides of a pixel that differ by less are the same.
+_SQUARE = 1e-3
+
 
 def find_object_pixel(draft: Draft) -> Draft:
-    """Take the object's pixel as it is known, else as energy, distance and detector give it."""
+    """Take the object's pixel as it is known, else as energy, distance and detector give it.
+
+    Oblong pixels of the detector are oblong ones of the object, the other way round.
+    """
     raw = draft.raw
+    if abs(raw.detector_aspect - 1) > _SQUARE:
+        aspect = 1 / raw.detector_aspect
+        draft = draft.noting(
+            f"The detector's pixels are {raw.detector_aspect:.4g} times as high as wide, so the object's are "
+            f"{aspect:.4g} times.",
+            pixel_aspect=aspect,
+        )
     follows = object_pixel_m(
         energy_ev=raw.energy_ev,
         distance_m=raw.distance_m,
@@ -351,7 +435,8 @@ def place_positions(draft: Draft) -> Draft:
             draft = draft.noting(f"The positions span {extent:.3g} and are taken for metres.")
             unit_m = 1.0
     if unit_m is not None:
-        positions = metres_to_pixels(positions, unit_m, pixel_size_m, draft.name)
+        aspect = draft.pixel_aspect
+        positions = metres_to_pixels(positions, unit_m, pixel_size_m, draft.name, pixel_aspect=aspect)
         draft = draft.noting(f"Positions were divided by the object's pixel, {pixel_size_m:.4g} m.")
         scale = unit_m / pixel_size_m if pixel_size_m else 1.0
     else:
@@ -360,7 +445,7 @@ def place_positions(draft: Draft) -> Draft:
     if turn != "as-is":
         positions = turned_positions(positions, turn)
         draft = draft.noting(f"The positions were turned ({turn}).")
-    positions, said = _scaled_and_turned(positions, draft.options)
+    positions, said = _scaled_and_turned(positions, draft.options, draft.pixel_aspect)
     draft = draft.noting(*said)
     if raw.position_convention == "center":
         draft = draft.noting(
@@ -384,9 +469,12 @@ def place_positions(draft: Draft) -> Draft:
 
 
 def _scaled_and_turned(
-    positions: Float64[np.ndarray, "frame 2"], options: ReadOptions
+    positions: Float64[np.ndarray, "frame 2"], options: ReadOptions, pixel_aspect: float
 ) -> tuple[Float64[np.ndarray, "frame 2"], list[str]]:
-    """Scale the positions as asked, then turn them; and what to note of it."""
+    """Scale the positions as asked, then turn them; and what to note of it.
+
+    Angles are those of the stage, so oblong pixels are made square for the turn.
+    """
     said = []
     scale, turn_deg = options.positions_scale, options.positions_turn_deg
     if any(factor != 1 for factor in scale):
@@ -394,7 +482,8 @@ def _scaled_and_turned(
         said.append(f"The positions were scaled by {' and '.join(f'{factor:.4g}' for factor in scale)}.")
     if turn_deg:
         cosine, sine = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
-        positions = positions @ np.array([[cosine, sine], [-sine, cosine]])
+        sides = np.array([pixel_aspect, 1.0])
+        positions = (positions * sides) @ np.array([[cosine, sine], [-sine, cosine]]) / sides
         said.append(f"The positions were turned by {turn_deg:g} degrees.")
     return positions, said
 
@@ -522,8 +611,10 @@ def build_scan(draft: Draft) -> Scan:
         source=raw.source,
         known_sha256=raw.known_sha256,
         pixel_size_m=draft.pixel_size_m,
+        pixel_aspect=draft.pixel_aspect,
         energy_ev=raw.energy_ev,
         distance_m=raw.distance_m,
+        counts_per_photon=draft.counts_per_photon,
         nphotons=raw.nphotons,
         metadata=raw.metadata,
         notes=draft.notes,

@@ -28,8 +28,10 @@ class Draft:
         positions: (M, 2) (y, x), one for each frame; first as stored, then in object pixels.
         frame_axis_was_last: the file had the frame axis last, and a mask for each frame has it there too.
         bad_pixels: (N, N) or (M, N, N), True = bad, zero frequency where it is in `frames`; None = all good.
+        pixel_size_m, pixel_aspect: width of an object pixel, and its height over that.
         probe: None where it has to be estimated.
         position_scale: object pixels in one unit of the positions as stored.
+        counts_per_photon: by which the frames are divided, where they are no photons as stored.
         survey: what the one reading of all frames found.
         frame_numbers: (M,) number of each frame in the file, where some of the file's are left out.
         all_positions: (L, 2) of all frames of the file then; NaN where there is none.
@@ -45,10 +47,12 @@ class Draft:
     bad_pixels: np.ndarray | None = None
     probe: np.ndarray | None = None
     pixel_size_m: float | None = None
+    pixel_aspect: float = 1.0
     position_scale: float = 1.0
     survey: FrameSurvey | None = None
     frame_numbers: Int64[np.ndarray, " frame"] | None = None
     all_positions: Float64[np.ndarray, "all 2"] | None = None
+    counts_per_photon: float | None = None
     dc: Literal["center", "corner"] = "center"
 
     @property

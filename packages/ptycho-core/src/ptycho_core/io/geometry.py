@@ -79,6 +79,11 @@ class FrameGeometry:
     orientation: Orientation
     combine: Literal["sum", "root of squares", "any"]
 
+    @property
+    def transposes(self) -> bool:
+        """Whether rows and columns are exchanged."""
+        return _TURNS[self.orientation][0]
+
     def shape(self, frame_shape: tuple[int, int]) -> tuple[int, int]:
         side = self.side // self.rebin
         return side, side

@@ -137,16 +137,21 @@ def require_usable_side(shape: tuple[int, ...], name: str) -> None:
         side = min(height, width)
         raise DataError(
             f"{name}: the frames are {height} x {width} pixels. Expected square frames; crop them around the "
-            f"beam with `--crop-px {side - side % 2}` or less.",
+            f"beam with `--crop-px {_round_side(side)}` or less.",
             finding="DATA-001",
         )
     if height % 2 or height < SMALLEST_FRAME_PX:
         raise DataError(
             f"{name}: the frames have a side of N = {height} pixels. Expected an even N of at least "
             f"{SMALLEST_FRAME_PX}; crop them around the beam, for instance with `--crop-px "
-            f"{max(SMALLEST_FRAME_PX, height - height % 2)}`.",
+            f"{max(SMALLEST_FRAME_PX, _round_side(height))}`.",
             finding="DATA-001",
         )
+
+
+def _round_side(side: int) -> int:
+    """Return a side that the networks take too, where it is large enough: a multiple of 16."""
+    return side - side % (16 if side >= 32 else 2)
 
 
 def arrange_positions(positions: np.ndarray, name: str) -> Float64[np.ndarray, "frame 2"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.draft import Draft
 from ptycho_core.io.frame_choice import asked_for, far_from_all_others, interpolated
 from ptycho_core.io.frame_values import nan_pixels, warn
@@ -28,6 +28,8 @@ __all__ = [
 
 _MOST_NAMED = 12
 LARGEST_BAD_FRACTION = 0.25
+#: A mask of most pixels that hides more of the light is more likely the other way round.
+MOST_LIGHT_MASKED = 0.6
 
 
 def some_numbers(numbers: np.ndarray) -> str:
@@ -46,11 +48,21 @@ def take_mask(draft: Draft) -> Draft:
 
     Raises:
         DataError: it has another shape, cannot be read, or leaves no pixel.
+        ConfigError: it is to be inverted, and there is none.
     """
     options = draft.options
-    if draft.raw.bad_pixels is not None and options.bad_pixels != "off":
-        draft = _with_mask(draft, np.asarray(draft.raw.bad_pixels))
+    own = draft.raw.bad_pixels if options.bad_pixels != "off" else None
+    if own is not None:
+        own = np.asarray(own)
+        turned = options.mask_invert and options.mask is None
+        draft = _with_mask(draft, own == 0 if turned else own)
+        if turned:
+            draft = draft.noting("The file's own mask was turned round, as asked.")
     if options.mask is None:
+        if options.mask_invert and own is None:
+            raise ConfigError(
+                "`mask_invert` turns a mask round, and there is none. Name one with `--mask FILE`."
+            )
         return draft
     given = mask_asked_for(options.mask, inverted=options.mask_invert)
     draft = _with_mask(draft, given.bad)
@@ -118,10 +130,11 @@ def warn_of_a_large_mask(draft: Draft) -> Draft:
         light = np.nan_to_num(np.asarray(draft.frames[sample], np.float64), posinf=0, neginf=0).clip(0)
     mean = light.mean(axis=0)
     under, beside = float(mean[shared].mean()), float(mean[~shared].mean())
-    inverted = under > 4 * beside
+    covered = float(mean[shared].sum()) / max(float(mean.sum()), 1e-30)
+    inverted = under > 4 * beside or (covered > MOST_LIGHT_MASKED and bad.mean() > 0.5)
     says = (
         f"the masked pixels hold {under:.3g} on average and the others {beside:.3g}, so it looks inverted; "
-        "`--mask-invert true` turns a mask given with `--mask` round, `--bad-pixels off` ignores the file's"
+        "`--mask-invert true` turns it round, `--bad-pixels off` ignores the file's"
         if inverted
         else f"the masked pixels hold {under:.3g} on average and the others {beside:.3g}, so it does not "
         "look inverted"

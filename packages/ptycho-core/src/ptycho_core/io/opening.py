@@ -34,6 +34,7 @@ def open_scan(
     probe_file: str | Path | None = None,
     pixel_size_m: float | None = None,
     energy_ev: float | None = None,
+    electrons: float | str | None = None,
     distance_m: float | None = None,
     detector_pixel_m: float | None = None,
     frames_key: str | None = None,
@@ -50,6 +51,9 @@ def open_scan(
     crop_px: int | None = None,
     beam_center_px: tuple[int, ...] | None = None,
     rebin: int = 1,
+    dark: str | Path | np.ndarray | None = None,
+    flat: str | Path | np.ndarray | None = None,
+    counts_per_photon: float | None = None,
     bad_pixels: Literal["auto", "file", "off"] = "auto",
     mask: str | Path | np.ndarray | None = None,
     mask_invert: bool = False,
@@ -70,6 +74,8 @@ def open_scan(
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
         probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
         pixel_size_m, energy_ev, distance_m, detector_pixel_m: override what the file says.
+        electrons: volts that accelerate electrons, in the place of photons; a number, or text such as
+            "80kV".
         frames_key, positions_key, probe_key: names in the file, before those that its format knows.
             Positions are (y, x) pairs, or two names joined by a comma, that of y first.
         positions_file: where the positions are, if not in `source`: a table, NPY, NPZ, HDF5 or a product.
@@ -83,11 +89,14 @@ def open_scan(
         crop_px: side of the square that is kept around the beam, in pixels as stored.
         beam_center_px: (y, x) pixel of the beam, as stored; found when None.
         rebin: so many pixels along either axis become one.
+        dark: frame to subtract, an array or `FILE[:KEY]`. flat: response of each pixel to divide by.
+        counts_per_photon: what the detector gives for a photon, by which the frames are divided; found from
+            mean and variance, with a warning, where the frames can be no photons.
         bad_pixels: "auto" leaves out what is not data beside the file's own mask; "file" only the mask;
             "off" neither.
         mask: an array or `FILE[:KEY]` (NPY, NPZ, HDF5, CXI, TIFF) that marks bad pixels by any value but 0;
             a key called `mask` in an NPZ marks good ones. It is joined with what else is bad.
-        mask_invert: 0 marks bad pixels there instead.
+        mask_invert: 0 marks bad pixels there instead; without `mask`, in the file's own mask.
         bad_frames: "auto" leaves out frames that are empty, far brighter or darker than all others, not
             finite, or stored twice; "off" keeps them.
         frames: use only these frames of the file, "START:STOP:STEP".
@@ -113,6 +122,7 @@ def open_scan(
         probe_file=probe_file,
         pixel_size_m=pixel_size_m,
         energy_ev=energy_ev,
+        electrons=electrons,
         distance_m=distance_m,
         detector_pixel_m=detector_pixel_m,
         frames_key=frames_key,
@@ -129,6 +139,9 @@ def open_scan(
         crop_px=crop_px,
         beam_center_px=beam_center_px,
         rebin=rebin,
+        dark=dark,
+        flat=flat,
+        counts_per_photon=counts_per_photon,
         bad_pixels=bad_pixels,
         mask=mask,
         mask_invert=mask_invert,
@@ -160,11 +173,21 @@ def read_raw_scan(source: str | Path, options: ReadOptions) -> RawScan:
     raw = as_raster(
         _read_frames_file(source, RequestedKeys.of(options, positions_elsewhere=elsewhere)), options
     )
-    if options.positions_file is None:
+    where = options.positions_file
+    if where is None and raw.positions_px is None and not elsewhere:
+        where = _positions_inside(source)
+    if where is None:
         return raw
     from ptycho_core.io.positions import with_positions
 
-    return with_positions(raw, expanded(options.positions_file), options.positions_key)
+    return with_positions(raw, expanded(where), options.positions_key)
+
+
+def _positions_inside(source: str | Path) -> Path | None:
+    """Return the one file `positions.*` in a directory of frames."""
+    path = expanded(source)
+    found = sorted(path.glob("positions.*")) if path.is_dir() else []
+    return found[0] if len(found) == 1 else None
 
 
 def _read_frames_file(source: str | Path, keys: RequestedKeys) -> RawScan:

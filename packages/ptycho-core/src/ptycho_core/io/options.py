@@ -27,6 +27,7 @@ class ReadOptions:
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
         probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
         pixel_size_m: side of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
+        electrons: volts that accelerate electrons, in the place of photons; a number, or text such as "80kV".
         detector_pixel_m: side of a detector pixel.
         frames_key, positions_key, probe_key: names in the file, before those that its format knows.
             Positions are (y, x) pairs, or two names joined by a comma, that of y first.
@@ -41,11 +42,13 @@ class ReadOptions:
         crop_px: side of the square that is kept around the beam, in pixels as stored.
         beam_center_px: (y, x) pixel of the beam, as stored; found when None.
         rebin: so many pixels along either axis become one.
+        dark: frame to subtract, an array or `FILE[:KEY]`. flat: response of each pixel to divide by.
+        counts_per_photon: what the detector gives for a photon, by which the frames are divided.
         bad_pixels: "auto" leaves out what is not data beside the file's own mask; "file" only the mask;
             "off" neither.
         mask: an array or `FILE[:KEY]` (NPY, NPZ, HDF5, CXI, TIFF) that marks bad pixels by any value but 0;
             a key called `mask` in an NPZ marks good ones. It is joined with what else is bad.
-        mask_invert: 0 marks bad pixels there instead.
+        mask_invert: 0 marks bad pixels there instead; without `mask`, in the file's own mask.
         bad_frames: "auto" leaves out frames that are empty, far brighter or darker than all others, not
             finite, or stored twice; "off" keeps them.
         frames: use only these frames of the file, "START:STOP:STEP".
@@ -59,6 +62,7 @@ class ReadOptions:
     probe_file: str | Path | None = None
     pixel_size_m: float | None = None
     energy_ev: float | None = None
+    electrons: float | str | None = None
     distance_m: float | None = None
     detector_pixel_m: float | None = None
     frames_key: str | None = None
@@ -75,6 +79,9 @@ class ReadOptions:
     crop_px: int | None = None
     beam_center_px: tuple[int, ...] | None = None
     rebin: int = 1
+    dark: str | Path | np.ndarray | None = None
+    flat: str | Path | np.ndarray | None = None
+    counts_per_photon: float | None = None
     bad_pixels: Literal["auto", "file", "off"] = "auto"
     mask: str | Path | np.ndarray | None = None
     mask_invert: bool = False

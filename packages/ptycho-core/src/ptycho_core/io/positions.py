@@ -88,6 +88,7 @@ def _with_product(raw: RawScan, path: Path) -> RawScan:
         position_convention="index",
         probe=product.probe if fits else raw.probe,
         pixel_size_m=product.pixel_size_m or raw.pixel_size_m,
+        detector_aspect=1 / product.pixel_aspect,
         energy_ev=product.energy_ev or raw.energy_ev,
         distance_m=product.distance_m or raw.distance_m,
         notes=(*raw.notes, note),

@@ -1,4 +1,4 @@
-"""The HDF5 product file, by which Ptychodus and others exchange a reconstruction.
+"""The HDF5 product file, by which Ptychodus and others exchange a reconstruction; and PtyPy's `.ptyr`.
 
 Layout, names and units: docs/reference/physics.md, "Product files". Lengths are in metres there: a scan
 coordinate of x px lies at x * pixel size, and the object's attributes `center_x_m`, `center_y_m` say which
@@ -52,6 +52,7 @@ class Product:
     pixel_size_m: float | None
     energy_ev: float | None
     distance_m: float | None
+    pixel_aspect: float = 1.0
 
 
 def write_product(
@@ -65,6 +66,7 @@ def write_product(
     comments: str = "",
     losses: Sequence[float] = (),
     pixel_size_m: float | None = None,
+    pixel_aspect: float = 1.0,
     energy_ev: float | None = None,
     distance_m: float | None = None,
     frame_numbers: Int64[np.ndarray, " frame"] | None = None,
@@ -75,15 +77,16 @@ def write_product(
         positions_px: scan coordinates (y, x) of index N/2 of each probe window.
         origin_px: scan coordinate (y, x) of the centre of object pixel [0, 0].
         pixel_size_m, energy_ev, distance_m: where unknown, 1e-9 m and zeros are written, and `comments` says
-        so.
+        so. pixel_aspect: height of a pixel over its width.
         frame_numbers: number of each position's frame in the scan; 0, 1, ... when None.
 
     Raises:
         OutputError: the file could not be written.
     """
     pixel_m = PLACEHOLDER_PIXEL_M if pixel_size_m is None else pixel_size_m
-    positions_m = positions_px * pixel_m
-    center_m = (origin_px + np.array(obj.shape) / 2) * pixel_m
+    height_m = pixel_m * pixel_aspect
+    positions_m = positions_px * (height_m, pixel_m)
+    center_m = (origin_px + np.array(obj.shape) / 2) * (height_m, pixel_m)
     with atomic_path(path) as temporary, temporary.open("w+b") as room, h5py.File(room, "w") as file:
         reserve(room, probe.nbytes + obj.nbytes + 24 * len(positions_px))
         file.attrs.update(
@@ -103,7 +106,7 @@ def write_product(
         file[PROBE] = probe
         file[OBJECT] = obj
         for key in (PROBE, OBJECT):
-            file[key].attrs.update({"pixel_width_m": pixel_m, "pixel_height_m": pixel_m})
+            file[key].attrs.update({"pixel_width_m": pixel_m, "pixel_height_m": height_m})
         file[OBJECT].attrs.update({"center_y_m": center_m[0], "center_x_m": center_m[1]})
         file[OBJECT_SPACING] = np.zeros(0)
         file[LOSS_VALUES] = np.asarray(losses, dtype=np.float64)
@@ -112,7 +115,7 @@ def write_product(
 
 
 def read_product(path: str | Path) -> Product:
-    """Read a product file, ours or another program's.
+    """Read a product file, ours or another program's, or a result of PtyPy (`.ptyr`).
 
     Only the first coherent probe mode is taken. `x_px = (x_m - center_x_m) / pixel_width_m + W/2` counts from
     the object's edge; the origin is then chosen such that scan coordinates are metres divided by the pixel
@@ -127,18 +130,88 @@ def read_product(path: str | Path) -> Product:
     check_global_heaps(path)
     try:
         with h5py.File(path, "r") as file:
-            return _read(file, path.name)
+            return _read_ptyr(file, path.name) if is_ptyr(file) else _read(file, path.name)
     except DataError:
         raise
     except KeyError as error:
         raise DataError(
-            f"{path.name}: {error.args[0] if error.args else error}. Expected an HDF5 product file with "
-            f"`{OBJECT}`, `{PROBE}`, `{POSITION_X}` and `{POSITION_Y}`."
+            f"{path.name}: {_what_is_missing(path, error)}. Expected an HDF5 product file with `{OBJECT}`, "
+            f"`{PROBE}`, `{POSITION_X}` and `{POSITION_Y}`, and with the attributes of the object "
+            "`pixel_height_m`, `pixel_width_m`, `center_y_m` and `center_x_m`."
         ) from error
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(
             f"{path.name}: cannot be read as an HDF5 product file ({error}). Copy or export it again."
         ) from error
+
+
+_PTYR_OBJECT, _PTYR_PROBE, _PTYR_POSITIONS = "content/obj", "content/probe", "content/positions"
+
+
+def is_ptyr(file: h5py.File) -> bool:
+    """Whether it is a result of PtyPy: storages of an object and of a probe."""
+    return all(isinstance(file.get(key), h5py.Group) for key in (_PTYR_OBJECT, _PTYR_PROBE))
+
+
+def _read_ptyr(file: h5py.File, name: str) -> Product:
+    """Read the first storage of each kind.
+
+    Lengths are metres and keV; `_origin` is where pixel [0, 0] lies, `_psize` the pixel, both (y, x).
+    """
+    obj_at, probe_at = _storage(file, _PTYR_OBJECT, name), _storage(file, _PTYR_PROBE, name)
+    obj, probe = np.asarray(obj_at["data"], np.complex64), np.asarray(probe_at["data"], np.complex64)
+    pixel_m = np.broadcast_to(np.asarray(obj_at["_psize"], np.float64).reshape(-1), 2)
+    origin_m = np.broadcast_to(np.asarray(obj_at["_origin"], np.float64).reshape(-1), 2)
+    if obj.ndim != 3 or len(obj) != 1 or probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
+        raise DataError(
+            f"{name}: object {obj.shape} and probe {probe.shape}. Expected one object (1, H, W) and modes "
+            "(P, N, N)."
+        )
+    if not (np.isfinite(pixel_m).all() and (pixel_m > 0).all()):
+        raise DataError(f"{name}: the object's pixel is {pixel_m[0]:g} x {pixel_m[1]:g} m. Expected a size.")
+    scans = file.get(_PTYR_POSITIONS)
+    found = [np.asarray(one, np.float64) for one in scans.values()] if isinstance(scans, h5py.Group) else []
+    positions_m = np.concatenate([one.reshape(-1, 2) for one in found]) if found else np.zeros((0, 2))
+    energy = obj_at.get("_energy")
+    kev = 0.0 if energy is None else float(np.asarray(energy).reshape(-1)[0])
+    return Product(
+        name=name,
+        comments="a result of PtyPy",
+        obj=obj[0],
+        probe=probe,
+        positions_px=positions_m / pixel_m,
+        origin_px=origin_m / pixel_m,
+        losses=(),
+        pixel_size_m=float(pixel_m[1]),
+        pixel_aspect=float(pixel_m[0] / pixel_m[1]),
+        energy_ev=_positive(1e3 * kev),
+        distance_m=None,
+    )
+
+
+def _storage(file: h5py.File, where: str, name: str) -> h5py.Group:
+    group = file[where]
+    stores = [one for one in group.values() if isinstance(one, h5py.Group) and "data" in one]
+    if not stores:
+        raise DataError(f"{name}: `{where}` holds no storage with `data`. Expected a result of PtyPy.")
+    return stores[0]
+
+
+def _what_is_missing(path: Path, error: KeyError) -> str:
+    """Name what a product needs and this file lacks."""
+    said = str(error.args[0] if error.args else error)
+    try:
+        with h5py.File(path, "r") as file:
+            needed = (OBJECT, PROBE, POSITION_X, POSITION_Y)
+            absent = [f"`{key}`" for key in needed if key not in file]
+            if not absent and OBJECT in file:
+                sides = ("pixel_height_m", "pixel_width_m", "center_y_m", "center_x_m")
+                absent = [
+                    f"the attribute `{key}` of `{OBJECT}`" for key in sides if key not in file[OBJECT].attrs
+                ]
+    except (OSError, RuntimeError, ValueError):
+        return said
+    return f"{', '.join(absent)} is missing" if absent else said
 
 
 def _with_unknowns(
@@ -186,6 +259,7 @@ def _read(file: h5py.File, name: str) -> Product:
         origin_px=center_m / pixel_m - np.array(obj.shape) / 2,
         losses=tuple(float(value) for value in losses),
         pixel_size_m=float(pixel_m[1]) if known else None,
+        pixel_aspect=float(pixel_m[0] / pixel_m[1]),
         energy_ev=_positive(file.attrs.get("probe_energy_eV")),
         distance_m=_positive(file.attrs.get("detector_object_distance_m")),
     )

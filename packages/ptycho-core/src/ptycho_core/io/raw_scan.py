@@ -13,7 +13,20 @@ from ptycho_core.io.npz import Checksum
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.scan.lazy import LazyFrames
 
-__all__ = ["FoundPositions", "RawScan", "RequestedKeys"]
+__all__ = ["INTENSITIES", "FoundPositions", "RawScan", "RequestedKeys", "declared_by_name"]
+
+#: Names of frames that mean intensity, and so counts, whether they are whole numbers or not.
+INTENSITIES = ("dp", "intensities", "intensity", "counts", "ptychogram")
+_AMPLITUDES = ("fmag",)
+
+
+def declared_by_name(key: str) -> tuple[Literal["amplitude", "counts"], str] | None:
+    """Return what the name of the frames says that they are, and why; None where it says nothing."""
+    name = key.rsplit("/", 1)[-1]
+    for names, what in ((INTENSITIES, "counts"), (_AMPLITUDES, "amplitude")):
+        if name.lower() in names:
+            return ("counts" if what == "counts" else "amplitude"), f"the name `{name}` says so"
+    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,7 +39,8 @@ class RawScan:
             `position_unit_m` says so; None where the file has none.
         position_unit_m: metres in the unit of the positions; None: pixels, or not known.
         position_unit_open: nothing says that the positions are pixels; small numbers are then metres.
-        detector_pixel_m: side of a detector pixel.
+        detector_pixel_m: width of a detector pixel. detector_aspect: its height over its width.
+        electrons: the wavelength is that of electrons; `energy_ev` is then of photons with the same.
         format: what kind of file it was, for `ptycho inspect`.
         bad_pixels: True = bad, zero frequency in the same place as in `frames`.
         declared_measurement: what the file says its values are, and why we think so.
@@ -40,6 +54,8 @@ class RawScan:
     position_unit_m: float | None = None
     position_unit_open: bool = True
     detector_pixel_m: float | None = None
+    detector_aspect: float = 1.0
+    electrons: bool = False
     format: str = "NPZ"
     probe: np.ndarray | None = None
     probe_source: Literal["file", "given"] = "file"

@@ -66,7 +66,32 @@ def physical_memory_bytes() -> int | None:
         return None
 
 
+#: Endings of formats that are not read -> what they are, and what to do.
+_ELSEWHERE = {
+    ".mib": ("a Merlin (MIB) file", "hyperspy or rosettasciio"),
+    ".dm3": ("a Gatan DigitalMicrograph file", "hyperspy or rosettasciio"),
+    ".dm4": ("a Gatan DigitalMicrograph file", "hyperspy or rosettasciio"),
+    ".mrc": ("an MRC file", "mrcfile"),
+    ".ser": ("a TIA file", "hyperspy or rosettasciio"),
+    ".edf": ("an ESRF data file (EDF)", "fabio"),
+    ".cbf": ("a crystallographic binary file (CBF)", "fabio"),
+    ".spe": ("a Princeton Instruments file (SPE)", "its own software"),
+}
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".ptyd", ".ptyr", ".mat")
+
+
 def not_an_npz(path: Path, first_bytes: bytes) -> str:
+    """Say what a file of no known format is, and what to type next."""
+    suffix = path.suffix.lower()
+    if suffix in _ELSEWHERE:
+        what, reader = _ELSEWHERE[suffix]
+        return (
+            f"{path.name}: this is {what}, which is not read here. Convert it with {reader} and save the "
+            "frames: `numpy.save('frames.npy', frames)`; then `ptycho reconstruct frames.npy "
+            "--positions-file POSITIONS`, or `--scan-step STEP` for a raster."
+        )
+    if suffix in _HDF5_SUFFIXES and first_bytes[:1] != b"\x80":
+        return f"{path.name}: {_no_hdf5(path, first_bytes)}"
     found = {
         b"": "the file is empty",
         b"\x89HDF\r\n\x1a\n": "this is an HDF5 file",
@@ -77,6 +102,29 @@ def not_an_npz(path: Path, first_bytes: bytes) -> str:
     return (
         f"{path.name}: {found}. Expected an NPZ (`.npz` or `.npz.bz2`) with frames, positions and probe, "
         "made for instance by `numpy.savez(path, diff3d=..., xcoords=..., ycoords=..., probeGuess=...)`."
+    )
+
+
+def _no_hdf5(path: Path, first_bytes: bytes) -> str:
+    """Say what a file with the ending of HDF5 is instead."""
+    if path.suffix.lower() == ".mat" and first_bytes.startswith(b"MATLAB"):
+        return (
+            "this is a MATLAB file of a version before 7.3. Save it again in MATLAB: "
+            f"`save('{path.name}', '-v7.3', ...)`."
+        )
+    if not first_bytes:
+        return "the file is empty. Copy or download it again."
+    with path.open("rb") as file:
+        beginning = file.read(64)
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in beginning):
+        text = one_line(beginning.decode("ascii").splitlines()[0] if beginning.strip() else "", 60)
+        return (
+            f'this is no HDF5 file but text, which begins with "{text}". If these are positions, give the '
+            f"file with the frames and `--positions-file {path.name}`."
+        )
+    return (
+        "this is no HDF5 file; its first bytes are of no known format. Copy or download it again and compare "
+        "the sizes."
     )
 
 

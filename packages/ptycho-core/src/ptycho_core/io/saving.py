@@ -71,6 +71,7 @@ def _metadata(scan: Scan, measurement: str) -> dict[str, Any]:  # Any: the scan'
         "position_convention": "index",
         "nphotons": scan.nphotons,
         "pixel_size_m": scan.pixel_size_m,
+        "pixel_aspect": None if scan.pixel_aspect == 1 else scan.pixel_aspect,
         "energy_ev": scan.energy_ev,
         "distance_m": scan.distance_m,
     }

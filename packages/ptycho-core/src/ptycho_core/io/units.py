@@ -7,6 +7,7 @@ import numpy as np
 from ptycho_config.errors import DataError
 
 __all__ = [
+    "electron_wavelength_m",
     "energy_in_ev",
     "length_factor",
     "metres_to_pixels",
@@ -63,6 +64,15 @@ def wavelength_m(energy_ev: float) -> float:
     return HC_EV_M / energy_ev
 
 
+def electron_wavelength_m(volts: float) -> float:
+    """Return the relativistic wavelength of electrons that a voltage has accelerated.
+
+    h / sqrt(2 m e U (1 + e U / (2 m c^2))), L. de Broglie, Ann. de Physique 10 (1925) 22.
+    """
+    rest_energy_ev = 510998.95
+    return HC_EV_M / np.sqrt(volts * (volts + 2 * rest_energy_ev))
+
+
 def object_pixel_m(
     *, energy_ev: float | None, distance_m: float | None, detector_pixel_m: float | None, frame_px: int
 ) -> float | None:
@@ -73,9 +83,12 @@ def object_pixel_m(
 
 
 def metres_to_pixels(
-    positions: np.ndarray, unit_m: float, pixel_size_m: float | None, name: str
+    positions: np.ndarray, unit_m: float, pixel_size_m: float | None, name: str, *, pixel_aspect: float = 1.0
 ) -> np.ndarray:
     """Turn positions in a unit of `unit_m` metres into object pixels.
+
+    Args:
+        pixel_aspect: height of a pixel over its width, which is `pixel_size_m`.
 
     Raises:
         DataError: the object's pixel is not known.
@@ -87,7 +100,7 @@ def metres_to_pixels(
             "follows: wavelength x distance / (N x detector pixel).",
             finding="DATA-001",
         )
-    return positions * (unit_m / pixel_size_m)
+    return positions * (unit_m / pixel_size_m) / np.array([pixel_aspect, 1.0])
 
 
 #: Positions are whole multiples of 1 / 2^24 px. Far below that lies the rounding of a change of units, which

@@ -22,9 +22,8 @@ from ptycho_core.scan.overlap import overlap_fraction
 
 __all__ = ["make_reconstruction"]
 
-#: The pattern of a raster is known at whole pixels and carried to the probe in between; where that costs
-#: more of
-#: the residual, it stays.
+#: The pattern of a raster is known at whole pixels and carried to the probe in between; where that costs more
+#: of the residual, it stays.
 LATTICE_MAY_COST = 1.02
 
 
@@ -36,6 +35,7 @@ def make_reconstruction(
     origin_px: Float64[np.ndarray, " 2"],
     method: str,
     overwrite_obj: bool = False,
+    probe_is_known: bool = False,
     frames: AmplitudeSource | None = None,
     **record: Any,
 ) -> Reconstruction:
@@ -47,6 +47,7 @@ def make_reconstruction(
         origin_px: scan coordinate (y, x) of canvas pixel [0, 0].
         method: `solver` or `network`.
         overwrite_obj: let the result take the place of `obj`, which spares a copy of the canvas.
+        probe_is_known: nothing that lies as well in the probe is handed over to it.
         frames: the amplitudes of the scan where they are at hand; by default it is read again.
         record: further fields of `Reconstruction`.
     """
@@ -58,11 +59,14 @@ def make_reconstruction(
     on_canvas = scan.positions_px - origin_px
     corners, _ = whole_and_rest(on_canvas - scan.frame_px // 2)
     coverage = coverage_of(probe, corners, obj.shape)
-    flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
+    if probe_is_known:
+        flat, modes = obj if overwrite_obj else obj.copy(), probe
+    else:
+        flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
     source = scan if frames is None else frames
     residual = data_residual(flat, modes, on_canvas, source)
-    lattice = lattice_of(on_canvas)
+    lattice = None if probe_is_known else lattice_of(on_canvas)
     if lattice is not None and record.get("dose_carries_image", True):
         window_px = on_canvas[0] - scan.frame_px // 2
         even, with_pattern = hand_over_lattice(flat, modes, coverage, lattice, window_px)
@@ -82,6 +86,7 @@ def make_reconstruction(
         method=method,
         scan_name=scan.name,
         pixel_size_m=scan.pixel_size_m,
+        pixel_aspect=scan.pixel_aspect,
         energy_ev=scan.energy_ev,
         distance_m=scan.distance_m,
         frame_weight=None

@@ -12,7 +12,7 @@ import tifffile
 from jaxtyping import Complex64, Float32, Float64
 
 from ptycho_core.figures.display import covered_region, phase_without_ramp
-from ptycho_core.figures.view import DrawnResult
+from ptycho_core.figures.view import DrawnResult, aspect_of
 from ptycho_core.files import atomic_path
 
 __all__ = [
@@ -82,10 +82,11 @@ def _tags(result: ExportedResult, unit: str) -> dict[str, Any]:  # Any: tags of 
     pixel_m = result.pixel_size_m
     if pixel_m is None:
         return {"description": f"{said}; pixel size unknown"}
-    tags: dict[str, Any] = {"description": f"{said}; pixel {pixel_m:.6g} m"}
+    high = "" if aspect_of(result) == 1 else f" wide, {pixel_m * aspect_of(result):.6g} m high"
+    tags: dict[str, Any] = {"description": f"{said}; pixel {pixel_m:.6g} m{high}"}
     per_cm = 1 / (_CM_PER_M * pixel_m)
-    if per_cm <= _LARGEST_RESOLUTION:
-        tags |= {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+    if max(per_cm, per_cm / aspect_of(result)) <= _LARGEST_RESOLUTION:
+        tags |= {"resolution": (per_cm, per_cm / aspect_of(result)), "resolutionunit": "CENTIMETER"}
     return tags
 
 
@@ -104,6 +105,7 @@ def write_mat(result: ExportedResult, directory: Path) -> Path:
         "positions_px": result.positions_px,
         "origin_px": result.origin_px[None],
         "pixel_size_m": np.full((1, 1), result.pixel_size_m or np.nan),
+        "pixel_aspect": np.full((1, 1), aspect_of(result)),
         "data_residual": np.full((1, 1), result.data_residual),
     }
     with atomic_path(path) as temporary:

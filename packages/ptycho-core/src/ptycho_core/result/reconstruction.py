@@ -6,6 +6,7 @@ The keys of `reconstruction.npz` are constants here; writers, readers and the do
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
 
 RECONSTRUCTION_FILE = "reconstruction.npz"
 PRODUCT_FILE = "reconstruction.h5"
+#: Results in HDF5, ours and those of other programs.
+PRODUCT_SUFFIXES = (".h5", ".hdf5", ".ptyr")
 METRICS_FILE = "metrics.csv"
 RUN_FILE = "run.json"
 
@@ -72,6 +75,7 @@ class Reconstruction:
 
     Arrays with one value for each frame have M entries, one for each frame of the file, whether it was used
     or not. `positions_given_px` are the positions before their correction, None where nothing was corrected.
+    `pixel_size_m` is the width of a pixel, `pixel_aspect` its height over its width.
     `frame_weight` is None where all frames were used fully, `bad_pixels` where all pixels are good.
     `dose_carries_image` is what was expected before any work; `verdict` is the judgement behind it, and
     `image_reliable` says that it is good.
@@ -99,6 +103,7 @@ class Reconstruction:
     dose_carries_image: bool = True
     verdict: Verdict | None = None
     pixel_size_m: float | None = None
+    pixel_aspect: float = 1.0
     energy_ev: float | None = None
     distance_m: float | None = None
     positions_given_px: Float64[np.ndarray, "frame 2"] | None = None
@@ -190,6 +195,7 @@ class Reconstruction:
             comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}.",
             losses=[row["residual"] for row in self.history],
             pixel_size_m=self.pixel_size_m,
+            pixel_aspect=self.pixel_aspect,
             energy_ev=self.energy_ev,
             distance_m=self.distance_m,
         )
@@ -260,6 +266,7 @@ class Reconstruction:
             "dose_carries_image": self.dose_carries_image,
             "verdict": None if self.verdict is None else self.verdict.record(),
             "pixel_size_m": self.pixel_size_m,
+            "pixel_aspect": self.pixel_aspect,
             "energy_ev": self.energy_ev,
             "distance_m": self.distance_m,
             "position_corrections": self._position_record(),
@@ -298,6 +305,7 @@ class Reconstruction:
             "interrupted": np.asarray(self.interrupted),
             "image_reliable": np.asarray(self.image_reliable),
             "dose_carries_image": np.asarray(self.dose_carries_image),
+            **({} if self.pixel_aspect == 1 else {"pixel_aspect": np.asarray(self.pixel_aspect)}),
             **({} if self.verdict is None else {"verdict": np.asarray(json.dumps(self.verdict.record()))}),
             **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
             **{key: getattr(self, key) for key in OPTIONAL_KEYS if getattr(self, key) is not None},
@@ -314,6 +322,9 @@ class Reconstruction:
     def load(cls, path: str | Path) -> Reconstruction:
         """Read a result back from `reconstruction.npz` or from the directory that holds it.
 
+        A product file, or a result of PtyPy (`.ptyr`), is read too; what such a file does not tell, as the
+        residual, is NaN there.
+
         Raises:
             DataError: there is no such file, or it is not a result of this program; says what is missing.
         """
@@ -325,6 +336,8 @@ class Reconstruction:
                 f"{file}: no such file. Expected a `{RECONSTRUCTION_FILE}` or the directory that holds one; "
                 "`ptycho reconstruct SCAN` writes it."
             )
+        if file.suffix in PRODUCT_SUFFIXES:
+            return cls.of_product(file)
         try:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in archive.files}
@@ -340,6 +353,45 @@ class Reconstruction:
                 "Expected a result written by `ptycho reconstruct`."
             )
         return cls._from_arrays(file, arrays)
+
+    @classmethod
+    def of_product(cls, path: str | Path) -> Reconstruction:
+        """Make a result of a product file or of PtyPy's `.ptyr`.
+
+        Raises:
+            DataError: it is damaged, or not every window lies on its object.
+        """
+        from ptycho_core.io.product import read_product
+        from ptycho_core.physics.canvas import coverage_of
+        from ptycho_core.physics.forward import whole_and_rest
+
+        product = read_product(path)
+        frame_px = product.probe.shape[-1]
+        on_canvas = product.positions_px - product.origin_px
+        corners, _ = whole_and_rest(on_canvas - frame_px // 2)
+        last = np.array(product.obj.shape) - frame_px
+        inside = ((corners >= 0) & (corners <= last)).all(axis=1)
+        if not inside.any():
+            raise DataError(
+                f"{Path(path).name}: no window of {frame_px} pixels lies on its object of "
+                f"{product.obj.shape}. Expected a result with its positions."
+            )
+        return cls(
+            object=product.obj,
+            probe=product.probe,
+            origin_px=product.origin_px,
+            positions_px=product.positions_px,
+            coverage=coverage_of(product.probe, corners[inside], product.obj.shape),
+            residual_per_frame=np.full(len(on_canvas), np.nan, np.float32),
+            data_residual=math.nan,
+            method="of another program",
+            scan_name=product.name,
+            image_reliable=False,
+            pixel_size_m=product.pixel_size_m,
+            pixel_aspect=product.pixel_aspect,
+            energy_ev=product.energy_ev,
+            distance_m=product.distance_m,
+        )
 
     @classmethod
     def _from_arrays(cls, file: Path, arrays: Mapping[str, np.ndarray]) -> Reconstruction:
@@ -376,6 +428,7 @@ class Reconstruction:
             scan_name=str(arrays.get("scan_name", file.stem)),
             history=tuple(history_row(row) for row in history),
             interrupted=bool(arrays.get("interrupted", False)),
+            pixel_aspect=float(arrays.get("pixel_aspect", 1.0)),
             image_reliable=bool(arrays.get("image_reliable", True)),
             dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
             **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},

@@ -108,7 +108,7 @@ def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.nda
     The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m).
     """
     sample = scan.amplitude(slice(None, None, max(1, scan.n_frames // _SAMPLED_FRAMES)))
-    if not whole_counts(sample):
+    if scan.counts_per_photon is None and not whole_counts(sample):
         return None
     signal = signal_pixels(mean, good)
     measured = sample[:, signal].mean(axis=0, dtype=np.float64).sum()

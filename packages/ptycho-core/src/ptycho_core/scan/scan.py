@@ -55,7 +55,10 @@ class Scan:
         ground_truth: (H, W) complex64, pixel [i, j] is scan coordinate (i, j).
         patch_truth: (M, N, N) complex64, the true object patch of every frame.
         source, known_sha256: the file, and its checksum where it is known already.
-        pixel_size_m: side of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
+        pixel_size_m: width of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
+        pixel_aspect: height of an object pixel over its width; 1 unless the detector's pixels are oblong.
+        counts_per_photon: what the detector gives for a photon, by which `frames` are divided already; None
+            where they are taken for photons as they are.
         nphotons: photons per frame that the file declares.
         metadata: the file's own metadata, fit for JSON.
         notes: one sentence for each thing that was decided while it was read, and why.
@@ -79,8 +82,10 @@ class Scan:
     source: Path | None = None
     known_sha256: str | None = None
     pixel_size_m: float | None = None
+    pixel_aspect: float = 1.0
     energy_ev: float | None = None
     distance_m: float | None = None
+    counts_per_photon: float | None = None
     nphotons: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)  # Any: whatever JSON the file's author chose
     notes: tuple[str, ...] = ()

@@ -146,6 +146,8 @@ def _far_from_neighbours(
     stay below, is alone there.
     """
     usable = np.flatnonzero(~taken & (counts > 0))
+    if usable.size < 2:
+        return np.zeros(counts.size, dtype=bool), np.zeros(counts.size, dtype=bool)
     level = np.log(counts[usable])
     k = min(FRAME_NEIGHBOURS + 1, usable.size)
     near = np.asarray(KDTree(positions_px[usable]).query(positions_px[usable], k=k)[1])[:, 1:]

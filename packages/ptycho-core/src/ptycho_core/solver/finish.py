@@ -52,6 +52,7 @@ def finish(
         origin_px=origin_px,
         method="solver",
         overwrite_obj=True,
+        probe_is_known=look.config.probe_step == 0,
         frames=frames.as_measured(),
         positions_given_px=look.positions_given_px,
         frame_intensity=_frame_intensity(parameters, look),

@@ -7,6 +7,7 @@ result (`start_from_result`). All of them return what they found out; `events` o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -208,8 +209,8 @@ def carries_an_image(statistics: ScanStatistics) -> bool:
 
 
 def probe_search_wanted(config: SolverConfig) -> bool:
-    """Return whether a better start probe is to be looked for."""
-    return config.probe_search and config.effort != "fast"
+    """Return whether a better start probe is to be looked for; a known one is held."""
+    return config.probe_search and config.effort != "fast" and config.probe_step > 0
 
 
 def probes_can_be_ranked(statistics: ScanStatistics) -> bool:
@@ -308,6 +309,8 @@ def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Gen
     """Go on from an earlier result, at full resolution; modes that it lacks are seeded."""
     config = look.config
     parameters = _frame_parameters(look, random)
+    if math.isnan(earlier.data_residual):
+        earlier = _in_our_units(earlier, look)
     obj, shift_px = _on_our_canvas(earlier, look.scan, look.margin_px)
     spectra = spectrum_of(earlier.probe).astype(np.complex64)
     if len(spectra) < config.probe_modes:
@@ -319,6 +322,25 @@ def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Gen
         levels=_levels(look, warm_start=True),
         frame_parameters=parameters,
         flat_background=_flat_background(look),
+    )
+
+
+def _in_our_units(foreign: Reconstruction, look: Look) -> Reconstruction:
+    """Scale the probe of another program to the counts, and lay its positions on ours.
+
+    The programs count from other origins; where each frame has its position, the median tells by how much.
+    """
+    scan, spectra = look.scan, spectrum_of(foreign.probe)
+    power = float(np.square(np.abs(spectra), dtype=np.float64).sum())
+    factor = np.sqrt(look.statistics.counts_per_frame / power) if power > 0 else 1.0
+    apart_px = np.zeros(2)
+    theirs = _of_our_frames(foreign.positions_px, scan)
+    if theirs.shape == scan.positions_px.shape:
+        apart_px = np.median(scan.positions_px - theirs, axis=0)
+    return replace(
+        foreign,
+        probe=(foreign.probe * factor).astype(np.complex64),
+        origin_px=foreign.origin_px + apart_px,
     )
 
 

@@ -246,6 +246,8 @@ def _physical(source: Scan | Reconstruction | Product) -> Rows:
         ("distance", source.distance_m, "m"),
     )
     known = [(name, f"{value:.4g} {unit}") for name, value, unit in values if value is not None]
+    if source.pixel_aspect != 1:
+        known.insert(1, ("pixel shape", f"{source.pixel_aspect:.4g} times as high as wide"))
     return known or [("pixel size", "not known")]
 
 

@@ -201,6 +201,13 @@ def _reconstruct(
         solver = solver.model_copy(update={"probe_search": False})
     if run_config.bad_frames == "off" and "leave_out_frames" not in solver.model_fields_set:
         solver = solver.model_copy(update={"leave_out_frames": False})
+    if not run_config.probe_refinement and "probe_step" not in solver.model_fields_set:
+        solver = solver.model_copy(update={"probe_step": 0.0})
+    if solver.probe_step == 0 and scan.probe_source == "estimated":
+        logger.warning(
+            "%s: the file has no probe, so an estimated one is held as it is; name one with `--probe-file`.",
+            scan.name,
+        )
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":

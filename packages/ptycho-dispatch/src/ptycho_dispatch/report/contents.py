@@ -141,7 +141,9 @@ def _headline(result: Reconstruction, record: Mapping[str, Any]) -> Rows:
         ("probe modes", str(len(result.probe))),
     ]
     if result.pixel_size_m:
-        rows.append(("pixel size", f"{result.pixel_size_m * 1e9:.4g} nm"))
+        wide_nm, aspect = result.pixel_size_m * 1e9, result.pixel_aspect
+        high = "" if aspect == 1 else f" wide, {wide_nm * aspect:.4g} nm high"
+        rows.append(("pixel size", f"{wide_nm:.4g} nm{high}"))
     total = _mapping(record.get("timings_s")).get("total")
     if isinstance(total, int | float):
         rows.append(("time", f"{total:.2f} s"))

@@ -63,7 +63,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         bad_pixels=_bad_pixels(file, detector),
         energy_ev=_energy_ev(file, entry),
         distance_m=file.length_m(f"{detector}/distance"),
-        detector_pixel_m=file.length_m(f"{detector}/x_pixel_size", f"{detector}/y_pixel_size"),
+        **file.detector_pixel(f"{detector}/x_pixel_size", f"{detector}/y_pixel_size"),
         declared_dc=_declared_dc(file, frames, key),
         source=file.path,
         notes=tuple(one for one in notes if one),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ptycho_core.io.formats import named
+from ptycho_core.io.formats import fold_slice, named
 from ptycho_core.io.hdf5 import Hdf5
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 
@@ -22,7 +22,7 @@ def matches(file: Hdf5) -> bool:
 
 def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read variables by known or given names, rows and columns put right."""
-    raw = named.read(file, name, keys)
+    raw = (fold_slice if fold_slice.matches(file) else named).read(file, name, keys)
     return replace(
         raw,
         format="MATLAB 7.3",

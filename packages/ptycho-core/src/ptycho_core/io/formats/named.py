@@ -7,14 +7,19 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.hdf5 import Hdf5, unit_of
-from ptycho_core.io.raw_scan import FoundPositions, RawScan, RequestedKeys
+from ptycho_core.io.raw_scan import (
+    INTENSITIES,
+    FoundPositions,
+    RawScan,
+    RequestedKeys,
+    declared_by_name,
+)
 from ptycho_core.io.units import length_factor
 from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["find_frames", "find_positions", "find_probe", "matches", "read"]
 
-FRAMES = ("diff3d", "diffraction", "dp", "data", "frames", "intensities", "exchange/data", "fmag")
-AMPLITUDES = ("fmag",)
+FRAMES = ("diff3d", "diffraction", *INTENSITIES, "data", "frames", "exchange/data", "fmag")
 PAIRS = (
     ("ycoords", "xcoords", None),
     ("probe_position_y_m", "probe_position_x_m", 1.0),
@@ -49,7 +54,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         name=name,
         format="HDF5",
         frames=LazyFrames(file.frames(frames)),
-        declared_measurement=_declared(frames),
+        declared_measurement=declared_by_name(str(frames.name)),
         positions_px=None if positions is None else positions.values,
         position_unit_m=None if positions is None else positions.unit_m,
         position_unit_open=positions is None or positions.open,
@@ -63,12 +68,6 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         source=file.path,
         notes=(f"The frames are `{frames.name}`.", *(() if positions is None else (positions.note,))),
     )
-
-
-def _declared(frames: h5py.Dataset):  # type: ignore[no-untyped-def]
-    if str(frames.name).rsplit("/", 1)[-1] in AMPLITUDES:
-        return "amplitude", "the name of the data set says so"
-    return None
 
 
 def find_frames(file: Hdf5, keys: RequestedKeys, group: str = "") -> h5py.Dataset:
@@ -136,17 +135,29 @@ def _pair(file: Hdf5, y: h5py.Dataset, x: h5py.Dataset, unit_m: float | None) ->
     for item, values in ((y, y_values), (x, x_values)):
         if values.dtype.kind not in "iuf":
             raise DataError(f"{file.path.name}: `{item.name}` is {values.dtype}. Expected real numbers.")
+    unit_m, open_, said = _unit(unit_of(y), unit_m)
+    if _are_axes(file, y_values, x_values):
+        columns, rows = np.meshgrid(x_values, y_values)
+        values = np.stack([rows.reshape(-1), columns.reshape(-1)], axis=1)
+        note = f"`{y.name}` (y) and `{x.name}` (x) are the axes of a raster, {said}."
+        return FoundPositions(values, unit_m, open_, note)
     if y_values.size != x_values.size:
         raise DataError(
             f"{file.path.name}: `{y.name}` {y_values.shape} and `{x.name}` {x_values.shape} differ. Expected "
             "one number per frame in each.",
             finding="DATA-001",
         )
-    unit_m, open_, said = _unit(unit_of(y), unit_m)
     values = np.stack([y_values.reshape(-1), x_values.reshape(-1)], axis=1)
     return FoundPositions(
         values, unit_m, open_, f"The positions are `{y.name}` (y) and `{x.name}` (x), {said}."
     )
+
+
+def _are_axes(file: Hdf5, y: np.ndarray, x: np.ndarray) -> bool:
+    """Whether y and x are the rows and columns of a raster of frames in the file, one value for each."""
+    if y.ndim != 1 or x.ndim != 1 or min(y.size, x.size) < 2:
+        return False
+    return any(item.ndim == 4 and item.shape[:2] == (y.size, x.size) for item in file.datasets().values())
 
 
 def _together(file: Hdf5, item: h5py.Dataset, unit_m: float | None) -> FoundPositions:

@@ -93,7 +93,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         bad_pixels=_bad_pixels(file, items, source.shape),
         energy_ev=_energy_ev(file, items),
         distance_m=file.length_m(*_ending(items, _DISTANCE)),
-        detector_pixel_m=file.length_m(*_ending(items, _PIXEL)),
+        **file.detector_pixel(*(next(iter(_ending(items, (one,))), one) for one in _PIXEL)),
         source=file.path,
         notes=tuple(notes),
     )
@@ -134,7 +134,10 @@ def _positions(
         for key in _ending(items, (y_name,)):
             other = key[: -len(y_name)] + x_name
             y, x = items[key], items.get(other)
-            if x is not None and y.size == x.size and (y.size or 0) >= n_frames > 1:
+            if x is None or n_frames < 2:
+                continue
+            axes = y.ndim == x.ndim == 1 and (y.size or 0) * (x.size or 0) == n_frames
+            if axes or (y.size == x.size and (y.size or 0) >= n_frames):
                 return find_positions(file, RequestedKeys(positions=f"{key},{other}"), "")
     for key in _ending(items, _TOGETHER):
         if items[key].ndim == 2 and n_frames in items[key].shape and 2 in items[key].shape:

@@ -14,7 +14,7 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.frame_values import warn
 from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.raw_scan import RawScan, RequestedKeys
+from ptycho_core.io.raw_scan import INTENSITIES, RawScan, RequestedKeys, declared_by_name
 from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.survey import frame_chunks
@@ -22,7 +22,7 @@ from ptycho_core.scan.survey import frame_chunks
 __all__ = ["find_positions", "find_probe", "read"]
 
 FRAMES = ("diff3d", "diffraction")
-FRAMES_ALSO = "data"
+FRAMES_ALSO = ("data", *INTENSITIES)
 POSITIONS_X, POSITIONS_Y = "xcoords", "ycoords"
 POSITIONS_YX = ("scan", "positions_px")
 PROBE = ("probeGuess", "probe")
@@ -33,8 +33,8 @@ GOOD_PIXELS = "mask"
 METADATA = "_metadata"
 
 KNOWN_NAMES = (
-    "frames `diff3d`, `diffraction` or `data`; positions `xcoords` and `ycoords`, or `scan` as (y, x); probe "
-    "`probeGuess` or `probe`; optional `objectGuess`, `Y`, `label`, `bad_pixels`, `mask`"
+    "frames `diff3d`, `diffraction`, `data` or `intensities`; positions `xcoords` and `ycoords`, or `scan` "
+    "as (y, x); probe `probeGuess` or `probe`; optional `objectGuess`, `Y`, `label`, `bad_pixels`, `mask`"
 )
 
 
@@ -66,12 +66,13 @@ def read(archive: Archive, name: str, keys: RequestedKeys | None = None) -> RawS
         patch_truth=None if patch_key is None else archive.read(patch_key),
         pixel_size_m=_positive(physical, "pixel_size_m"),
         detector_pixel_m=_positive(physical, "detector_pixel_m"),
+        detector_aspect=1 / (_positive(physical, "pixel_aspect") or 1.0),
         energy_ev=_positive(physical, "energy_ev"),
         distance_m=_positive(physical, "distance_m"),
         nphotons=_positive(physical, "nphotons"),
         metadata=metadata,
         source=archive.path,
-        declared_measurement=declared,
+        declared_measurement=declared or declared_by_name(frames_key),
         declared_dc=said_dc if (said_dc := physical.get("dc")) in ("center", "corner") else None,
     )
     _require_equal_aliases(archive, frames_key, raw.frames, name)
@@ -103,7 +104,7 @@ def _missing(archive: Archive, what: str) -> str:
 
 
 def _frames_key(archive: Archive) -> str:
-    key = _first(archive, (*FRAMES, FRAMES_ALSO))
+    key = _first(archive, (*FRAMES, *FRAMES_ALSO))
     if key is None:
         raise DataError(_missing(archive, "the diffraction, `diff3d`,"), finding="DATA-001")
     return key

@@ -58,6 +58,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         probe=product.probe if keys.probe is None else file.read(file.required(keys.probe)),
         bad_pixels=file.array("raw_data/bad_pixels"),
         pixel_size_m=product.pixel_size_m,
+        detector_aspect=1 / product.pixel_aspect,
         energy_ev=product.energy_ev,
         distance_m=product.distance_m,
         source=file.path,

@@ -56,7 +56,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         bad_pixels=_bad_pixels(file, weights),
         energy_ev=_energy_ev(file),
         distance_m=file.length_m(*(f"{group}/distance" for group in _WHERE)),
-        detector_pixel_m=file.length_m(*(f"{group}/psize" for group in _WHERE)),
+        **_detector_pixel(file),
         source=file.path,
         notes=(f"{len(chunks)} chunks; positions are (y, x) in metres, the energy is keV, as PtyPy writes.",),
     )
@@ -82,6 +82,16 @@ def _bad_pixels(file: Hdf5, weights: list[np.ndarray | None]) -> np.ndarray | No
             f"{file.path.name}: some chunks have weights and some have none. Expected all or none."
         )
     return np.concatenate([weight == 0 for weight in weights if weight is not None])
+
+
+def _detector_pixel(file: Hdf5) -> dict[str, float]:
+    """Read `psize`, one length or (y, x), as the fields of `RawScan` have it."""
+    for group in _WHERE:
+        sides = file.array(f"{group}/psize")
+        if sides is not None and sides.size in (1, 2) and sides.dtype.kind in "iuf" and (sides > 0).all():
+            y, x = float(sides.reshape(-1)[0]), float(sides.reshape(-1)[-1])
+            return {"detector_pixel_m": x, "detector_aspect": y / x}
+    return {}
 
 
 def _energy_ev(file: Hdf5) -> float | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptycho_config.errors import DataError
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.io.recognise import first_bytes
@@ -33,11 +34,20 @@ class _Format:
 
 def _hdf5_formats() -> tuple[_Format, ...]:
     """The first that matches reads the file; the last takes any."""
-    from ptycho_core.io.formats import cxi, matlab, named, nexus, ptychodus, ptyd
-
-    return tuple(
-        _Format(module.matches, module.read) for module in (matlab, cxi, ptyd, ptychodus, nexus, named)
+    from ptycho_core.io.formats import (
+        cxi,
+        fold_slice,
+        matlab,
+        named,
+        nexus,
+        ptychodus,
+        ptyd,
+        ptylab,
+        xptycho,
     )
+
+    known = (matlab, cxi, ptyd, ptylab, xptycho, fold_slice, ptychodus, nexus, named)
+    return tuple(_Format(module.matches, module.read) for module in known)
 
 
 def _holds_tiff_files(path: Path) -> bool:
@@ -46,8 +56,14 @@ def _holds_tiff_files(path: Path) -> bool:
     return False
 
 
+def _is_directory(path: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
+
+
 def read_scan_file(path: Path, name: str, keys: RequestedKeys) -> RawScan:
-    """Read a scan from a file of any known format, or from a directory of TIFF files.
+    """Read a scan from a file of any known format, or from a directory of files with frames.
 
     Frames stay in the file where it allows; everything else is read.
 
@@ -58,11 +74,19 @@ def read_scan_file(path: Path, name: str, keys: RequestedKeys) -> RawScan:
         from ptycho_core.io.formats import tiff
 
         return tiff.read(path, name)
+    if _is_directory(path):
+        from ptycho_core.io.formats import directory, zarr_store
+
+        if zarr_store.is_store(path):
+            return zarr_store.read(path, name, keys)
+        if directory.holds_frames(path):
+            return directory.read(path, name, keys)
     start = first_bytes(path)
     if is_hdf5(path):
         from ptycho_core.io.hdf5 import opened, translated
 
         with opened(path) as file, translated(path.name):
+            refuse_result_of_ptypy(file)
             format_ = next(one for one in _hdf5_formats() if one.matches(file))
             return format_.read(file, name, keys)
     if start.startswith(_TIFF):
@@ -84,13 +108,29 @@ def read_probe(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing or damaged, or holds no probe.
     """
-    if path.suffix in (".h5", ".hdf5"):
+    if path.suffix in (".h5", ".hdf5", ".ptyr"):
         from ptycho_core.io.product import read_product
 
         return read_product(path).probe
     from ptycho_core.io.formats import npz
 
     return npz.find_probe(Archive(path))
+
+
+def refuse_result_of_ptypy(file: Hdf5) -> None:
+    """Say what to do with a `.ptyr`, which holds no frames.
+
+    Raises:
+        DataError: it is one.
+    """
+    if file.group("content/obj") is not None and file.group("content/probe") is not None:
+        name = file.path.name
+        raise DataError(
+            f"{name}: this is a result of PtyPy, it holds object, probe and positions but no diffraction. "
+            f"Type `ptycho reconstruct DIFFRACTION.ptyd --start {name}`, or take its probe alone with "
+            f"`--probe-file {name}`.",
+            finding="DATA-001",
+        )
 
 
 def is_hdf5(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
 
-__all__ = ["read"]
+__all__ = ["in_natural_order", "read"]
 
 _BROKEN = (
     OSError,
@@ -39,7 +40,7 @@ def read(path: Path, name: str) -> RawScan:
     """
     files = [path]
     if path.is_dir():
-        files = sorted((f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff")), key=_natural)
+        files = in_natural_order(f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff"))
         if len(files) > _MOST_FILES:
             raise DataError(f"{path.name}: more than {_MOST_FILES} TIFF files. Put them into one HDF5 file.")
     sources = tuple(_source(file) for file in files)
@@ -148,6 +149,11 @@ def _with_tiff(path: Path, work: Any) -> Any:
         ) from error
     finally:
         quiet.setLevel(level)
+
+
+def in_natural_order(files: Iterable[Path]) -> list[Path]:
+    """Sort files so that `frame_2` stands before `frame_10`."""
+    return sorted(files, key=_natural)
 
 
 def _natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:

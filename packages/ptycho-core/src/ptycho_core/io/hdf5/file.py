@@ -157,7 +157,40 @@ class Hdf5:
         )
         shown = ", ".join(text for _, text in arrays[:8]) or "no arrays"
         more = f" and {len(arrays) - 8} more" if len(arrays) > 8 else ""
+        lost = self._lost_links()
+        if lost:
+            where = "; ".join(f"`{one_line(key, 60)}` to `{one_line(link, 80)}`" for key, link in lost[:4])
+            others = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
+            return (
+                f"Links lead nowhere: {where}{others}. Copy the linked files beside {self.path.name}. Found "
+                f"{shown}{more}."
+            )
         return f"Found {shown}{more}. Name them with `--frames-key`, `--positions-key` and `--probe-key`."
+
+    def _lost_links(self) -> list[tuple[str, str]]:
+        """Return links that lead nowhere, and where they should."""
+        lost: list[tuple[str, str]] = []
+        waiting: list[tuple[str, h5py.Group]] = [("", self.file)]
+        n_seen = 0
+        with translated(self.path.name, "its tree"):
+            while waiting and n_seen < MOST_OBJECTS:
+                where, group = waiting.pop(0)
+                for key in group:
+                    n_seen += 1
+                    path = f"{where}/{key}".lstrip("/")
+                    try:
+                        item = group.get(key)
+                    except BROKEN:
+                        item = None
+                    link = self._link(path) if item is None else None
+                    if link is not None:
+                        lost.append((path, link))
+                    hard = isinstance(item, h5py.Group) and isinstance(
+                        group.get(key, getlink=True), h5py.HardLink
+                    )
+                    if hard and path.count("/") < DEEPEST:
+                        waiting.append((path, item))
+        return lost
 
     def read(self, item: h5py.Dataset) -> np.ndarray:
         """Read a whole data set that is no stack of frames; MATLAB's complex numbers become NumPy's.
@@ -200,6 +233,15 @@ class Hdf5:
         if found is None:
             return None
         return _positive(found[0] * (length_factor(found[1]) or 1.0))
+
+    def detector_pixel(self, x_key: str, y_key: str) -> dict[str, float]:
+        """Read width and height of a detector pixel, as the fields of `RawScan` have them.
+
+        One that is there stands for both.
+        """
+        x, y = self.length_m(x_key), self.length_m(y_key)
+        width = x or y
+        return {} if width is None else {"detector_pixel_m": width, "detector_aspect": (y or width) / width}
 
     def energy_ev(self, *keys: str) -> float | None:
         """Read a photon energy in electronvolts."""

@@ -1,0 +1,159 @@
+"""From what a detector gives to photons: dark frame, flat field and gain, applied while frames are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from ptycho_config.errors import ConfigError, DataError
+from ptycho_core.io.draft import Draft
+from ptycho_core.io.frame_values import warn
+from ptycho_core.io.geometry import lazily
+from ptycho_core.io.images import read_image
+from ptycho_core.scan.gain import found_gain
+
+__all__ = ["calibrate", "divide_by_found_gain"]
+
+_DARK_NAMES = ("dark", "dark_field", "darkfield", "background", "data")
+_FLAT_NAMES = ("flat", "flat_field", "flatfield", "gain", "data")
+
+
+@dataclass(frozen=True, eq=False)
+class _Calibration:
+    """Makes photons of what is stored: (value - dark) x factor; marks of an integer type become NaN.
+
+    Attributes:
+        dark: None where nothing is subtracted.
+        factor: one over flat and gain; NaN where the flat field is no number above 0.
+    """
+
+    dark: Float32[np.ndarray, "height width"] | None
+    factor: Float32[np.ndarray, "height width"]
+
+    def shape(self, frame_shape: tuple[int, int]) -> tuple[int, int]:
+        return frame_shape
+
+    def dtype(self, dtype: np.dtype) -> np.dtype:
+        return np.dtype(np.float32)
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        photons = block.astype(np.float32)
+        if block.dtype.kind in "iu":
+            # At the limit of the type, and below zero, an integer is no number of counts.
+            photons[block == np.iinfo(block.dtype).max] = np.nan
+            if block.dtype.kind == "i":
+                photons[block < 0] = np.nan
+        if self.dark is not None:
+            photons -= self.dark
+        photons *= self.factor
+        return np.maximum(photons, 0, out=photons)
+
+
+def calibrate(draft: Draft) -> Draft:
+    """Subtract the dark frame, divide by flat field and gain, as they were asked for.
+
+    Raises:
+        ConfigError: the gain is no possible value, or the frames are amplitudes.
+        DataError: dark frame or flat field cannot be read, or have another shape than the frames.
+    """
+    options, shape = draft.options, draft.frames.shape[1:]
+    gain = options.counts_per_photon
+    if options.dark is None and options.flat is None and gain is None:
+        return draft
+    if gain is not None and not (np.isfinite(gain) and gain > 0):
+        raise ConfigError(f"`counts_per_photon` is {gain!r}. Expected a positive number.")
+    if options.measurement == "amplitude":
+        raise ConfigError(
+            "`dark`, `flat` and `counts_per_photon` are for counts, and `measurement` is amplitude. Leave "
+            "one of them out."
+        )
+    said: list[str] = []
+    dark, factor = None, np.full(shape, 1 / (gain or 1.0), np.float32)
+    if options.dark is not None:
+        dark, where = _image(options.dark, "dark", _DARK_NAMES, shape, draft.name)
+        said.append(f"the dark frame of {where} (mean {float(np.nanmean(dark)):.4g}) was subtracted")
+        factor[~np.isfinite(dark)] = np.nan
+    if options.flat is not None:
+        flat, where = _image(options.flat, "flat", _FLAT_NAMES, shape, draft.name)
+        usable: Bool[np.ndarray, "height width"] = np.isfinite(flat) & (flat > 0)
+        if not usable.any():
+            raise DataError(f"{draft.name}: the flat field of {where} has no value above 0.")
+        # Photons stay photons: the response is relative.
+        level = float(np.median(flat[usable]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = np.where(usable, factor * (level / flat), np.nan).astype(np.float32)
+        said.append(
+            f"the frames were divided by the flat field of {where}, relative to its median {level:.4g}"
+        )
+    if gain is not None:
+        said.append(f"{gain:.4g} counts of the detector are one photon")
+    draft = draft.with_verified_frames()
+    text = "; ".join(said)
+    return draft.noting(
+        f"{text[:1].upper()}{text[1:]}.",
+        raw=replace(draft.raw, declared_measurement=("counts", "they were calibrated")),
+        frames=lazily(draft.frames).then(_Calibration(dark, factor)),
+        counts_per_photon=gain,
+    )
+
+
+#: Frames whose gain is nearer to 1 than this are photons.
+_NEARLY_PHOTONS = 1.3
+
+
+def divide_by_found_gain(draft: Draft) -> Draft:
+    """Divide frames that can be no photons by the gain that mean and variance tell, with a warning."""
+    survey, bad = draft.seen, draft.bad_pixels
+    if draft.counts_per_photon is not None:
+        return draft
+    found = found_gain(survey, bad if bad is None or bad.ndim == 2 else bad.any(axis=0))
+    if found is None or 1 / _NEARLY_PHOTONS < found.counts_per_photon < _NEARLY_PHOTONS:
+        return draft
+    gain = found.counts_per_photon
+    text = f"mean and variance of the dim pixels tell {gain:.3g} counts of the detector for a photon"
+    warn(
+        f"{draft.name}: the frames are no photons: {text} (within {max(100 * found.spread, 1):.0f} %), by "
+        "which they were divided. `--counts-per-photon 1` keeps them as they are.",
+        finding="DATA-001",
+    )
+    factor = np.full(draft.frames.shape[1:], 1 / gain, np.float32)
+    changed = replace(
+        survey,
+        minimum=survey.minimum / gain,
+        maximum=survey.maximum / gain,
+        counts_sum=survey.counts_sum / gain,
+        counts_per_frame=survey.counts_per_frame / gain,
+        pixel_minimum=survey.pixel_minimum / gain,
+        pixel_maximum=survey.pixel_maximum / gain,
+        pixel_sum=survey.pixel_sum / gain,
+        pixel_squares=survey.pixel_squares / gain**2,
+    )
+    return draft.noting(
+        f"{text[:1].upper()}{text[1:]}; the frames were divided by it.",
+        frames=lazily(draft.frames).then(_Calibration(None, factor)),
+        survey=changed,
+        counts_per_photon=gain,
+    )
+
+
+def _image(
+    given: str | Path | np.ndarray, what: str, names: tuple[str, ...], shape: tuple[int, ...], name: str
+) -> tuple[Float32[np.ndarray, "height width"], str]:
+    """Read an image of the detector; the mean where there are several."""
+    if isinstance(given, np.ndarray):
+        values, where = given, "the caller"
+    else:
+        image = read_image(str(given), names, what=what)
+        values, where = image.values, image.source
+    if values.dtype.kind in "biuf" and values.ndim == 3:
+        values = values.mean(axis=0, dtype=np.float64)
+    if values.dtype.kind not in "biuf" or values.shape != shape:
+        raise DataError(
+            f"{name}: the {what} of {where} is {values.dtype} of shape {values.shape}. Expected "
+            f"{shape[0]} x {shape[1]} numbers, laid out as the frames are stored.",
+            finding="DATA-001",
+        )
+    return values.astype(np.float32), where

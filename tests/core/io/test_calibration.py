@@ -1,0 +1,125 @@
+"""Dark frame, flat field and gain: what comes out are photons; and what wavelength electrons have."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptycho_config.errors import ConfigError, DataError, PolicyWarning
+from ptycho_core import open_scan
+from ptycho_core.io.units import electron_wavelength_m, wavelength_m
+from ptycho_core.scan.dose import noise_floor
+from ptycho_core.simulate import simulate_scan
+
+
+@pytest.fixture
+def photons() -> np.ndarray:
+    y, x = np.mgrid[:16, :16] - 8
+    beam = 200 * np.exp(-(y**2 + x**2) / 20)
+    return np.random.default_rng(1).poisson(beam, (25, 16, 16)).astype(np.float32)
+
+
+def written(folder: Path, frames: np.ndarray, **more: Any) -> Path:
+    y, x = np.divmod(np.arange(25), 5) * np.array([[3.0], [3.1]])
+    np.savez(folder / "scan.npz", diff3d=frames, xcoords=x, ycoords=y, **more)
+    return folder / "scan.npz"
+
+
+def test_dark_flat_and_gain_are_taken_off(photons: np.ndarray, tmp_path: Path) -> None:
+    dark = np.linspace(90, 110, 256).reshape(16, 16)
+    flat = np.linspace(0.8, 1.2, 256).reshape(16, 16)
+    path = written(tmp_path, (photons * 12.5 * flat + dark).astype(np.float32))
+    np.save(tmp_path / "dark.npy", np.stack([dark - 1, dark + 1]))
+    np.savez(tmp_path / "flat.npz", flat=7 * flat, other=dark)
+    scan = open_scan(
+        path, dark=tmp_path / "dark.npy", flat=f"{tmp_path}/flat.npz", counts_per_photon=12.5, dc="center"
+    )
+    level = float(np.median(flat))
+    np.testing.assert_allclose(scan.counts() / level, photons, rtol=1e-4, atol=1e-3)
+    assert scan.measurement == "counts"
+    said = " ".join(scan.notes)
+    assert "dark frame of dark.npy" in said
+    assert "flat field of flat.npz:flat" in said
+    assert "12.5 counts of the detector are one photon" in said
+
+
+def test_pixels_that_answer_nothing_or_are_full_are_left_out(photons: np.ndarray, tmp_path: Path) -> None:
+    frames = (photons * 100).astype(np.uint16)
+    frames[:, 2, 3] = 65535
+    flat = np.ones((16, 16))
+    flat[5, 6] = 0
+    scan = open_scan(written(tmp_path, frames), flat=flat, counts_per_photon=100.0, dc="center")
+    assert scan.bad_pixels is not None
+    marked = scan.bad_pixels if scan.bad_pixels.ndim == 2 else scan.bad_pixels.all(axis=0)
+    assert marked[2, 3] and marked[5, 6]
+    assert np.count_nonzero(marked) == 2
+
+
+def test_a_calibration_that_cannot_be_is_refused(photons: np.ndarray, tmp_path: Path) -> None:
+    path = written(tmp_path, photons)
+    with pytest.raises(
+        DataError, match=r"the dark of the caller is float64 of shape \(8, 8\)\. Expected 16 x 16"
+    ):
+        open_scan(path, dark=np.zeros((8, 8)))
+    with pytest.raises(DataError, match="has no value above 0"):
+        open_scan(path, flat=np.zeros((16, 16)))
+    with pytest.raises(ConfigError, match="are for counts, and `measurement` is amplitude"):
+        open_scan(path, counts_per_photon=2.0, measurement="amplitude")
+    with pytest.raises(ConfigError, match="`counts_per_photon` is -1"):
+        open_scan(path, counts_per_photon=-1.0)
+    with pytest.raises(DataError, match=r"no such file\. Expected a flat, `--flat FILE`"):
+        open_scan(path, flat=tmp_path / "none.npy")
+
+
+def test_electrons_have_their_relativistic_wavelength() -> None:
+    # D. B. Williams and C. B. Carter, Transmission Electron Microscopy, table 1.2.
+    for volts, picometres in ((80e3, 4.18), (100e3, 3.70), (200e3, 2.51), (300e3, 1.97)):
+        assert electron_wavelength_m(volts) * 1e12 == pytest.approx(picometres, abs=0.006)
+
+
+@pytest.mark.parametrize("electrons", ["300kV", 300e3, "0.3 MV"])
+def test_electrons_decide_the_pixel(photons: np.ndarray, tmp_path: Path, electrons: Any) -> None:
+    path = written(tmp_path, photons)
+    scan = open_scan(path, electrons=electrons, distance_m=0.5, detector_pixel_m=50e-6)
+    assert scan.pixel_size_m == pytest.approx(1.9687e-12 * 0.5 / (16 * 50e-6), rel=1e-4)
+    assert scan.energy_ev is not None
+    assert wavelength_m(scan.energy_ev) == pytest.approx(electron_wavelength_m(300e3))
+    assert any("Electrons of 300 kV have a wavelength of 1.969 pm" in note for note in scan.notes)
+
+
+def test_photons_that_are_likely_electrons_bring_a_warning(photons: np.ndarray, tmp_path: Path) -> None:
+    path = written(tmp_path, photons)
+    with pytest.warns(
+        PolicyWarning, match=r"say `--electrons 80kV`; as photons their pixel is 3.71 times too"
+    ):
+        open_scan(path, energy_ev=80e3, distance_m=0.5, detector_pixel_m=50e-6)
+    with pytest.raises(ConfigError, match="excludes `electrons`"):
+        open_scan(path, energy_ev=80e3, electrons=80e3)
+    with pytest.raises(ConfigError, match="`electrons` is 'fast': expected a voltage"):
+        open_scan(path, electrons="fast")
+
+
+def test_frames_that_are_no_photons_are_divided_by_what_mean_and_variance_tell(tmp_path: Path) -> None:
+    made = simulate_scan(frames=100, frame_px=64, photons=3e4, seed=2).scan
+    photons = made.counts()
+    y, x = made.positions_px.T
+    for gain, dtype in ((12, np.uint16), (0.02, np.float32)):
+        path = tmp_path / f"{gain}.npz"
+        np.savez(path, diff3d=(photons * gain).astype(dtype), xcoords=x, ycoords=y)
+        with pytest.warns(
+            PolicyWarning, match=r"the frames are no photons: .* counts of the detector for a photon"
+        ):
+            scan = open_scan(path, measurement="counts")
+        assert scan.counts_per_photon == pytest.approx(gain, rel=0.06)
+        assert scan.mean_counts_per_frame() == pytest.approx(made.mean_counts_per_frame(), rel=0.06)
+        assert noise_floor(scan) == pytest.approx(noise_floor(made), rel=0.06)
+        kept = open_scan(path, measurement="counts", counts_per_photon=1.0)
+        assert kept.mean_counts_per_frame() == pytest.approx(gain * made.mean_counts_per_frame(), rel=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.savez(tmp_path / "photons.npz", diff3d=photons, xcoords=x, ycoords=y)
+        assert open_scan(tmp_path / "photons.npz").counts_per_photon is None
