@@ -143,7 +143,10 @@ def test_one_framework_is_loaded_and_never_the_other(trained: dict[str, Run], ba
     assert trained[backend].frameworks == set(CORES[backend][0][1:])
 
 
-@pytest.mark.parametrize(("trainer", "backend"), [("pytorch", "tensorflow"), ("tensorflow", "pytorch")])
+@pytest.mark.parametrize(
+    ("trainer", "backend"),
+    [pytest.param("pytorch", "tensorflow", marks=pytest.mark.slow), ("tensorflow", "pytorch")],
+)
 def test_a_bundle_of_one_core_gives_the_same_object_in_the_other(
     trained: dict[str, Run], scan_file: Path, tmp_path: Path, trainer: str, backend: str
 ) -> None:

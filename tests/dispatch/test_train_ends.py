@@ -36,6 +36,7 @@ def test_what_a_scheduler_ends_keeps_its_network(scan_file: Path, tmp_path: Path
     assert (tmp_path / "out" / "wts.h5.zip").exists()
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_at_once_and_says_no_more_than_that(scan_file: Path, tmp_path: Path) -> None:
     code, _, stderr = ended(scan_file, tmp_path / "out", signal.SIGINT, signal.SIGINT)
     assert code == 130, stderr

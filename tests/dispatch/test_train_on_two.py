@@ -133,6 +133,7 @@ print(f"process {number} wrote {bundles} and names {results['bundle'].name}", fl
 """
 
 
+@pytest.mark.slow
 def test_the_dispatcher_writes_one_bundle_for_both(
     scan_file: Path, tmp_path: Path, alone: dict[str, str]
 ) -> None:

@@ -154,7 +154,10 @@ def test_networks_agree(cores: Any, agree: Any, architecture: str, precision: st
     output_tolerance, loss_tolerance, gradient_tolerance = ALLOWED[precision]
     at_kinks: list[bool] = []
 
-    @settings(max_examples=EXAMPLES[precision], deadline=None, phases=PHASES)
+    # `unet` is the widest by far.
+    examples = EXAMPLES[precision] - (architecture == "unet")
+
+    @settings(max_examples=examples, deadline=None, phases=PHASES)
     @given(models(architecture), st.integers(1, 3), st.integers(0, 2**32 - 1))
     def law(model: ModelConfig, n_modes: int, seed: int) -> None:
         here, there, both = gradients(Pair(model, n_modes, precision, seed), cores)

@@ -424,6 +424,7 @@ def test_a_compiled_network_learns_and_images_the_same(scan: Scan, model: ModelC
 # Silence
 
 
+@pytest.mark.slow
 def test_training_and_imaging_from_python_write_nothing_on_the_screen() -> None:
     code = f"""
 from ptycho_config.execution import TensorFlowExecutionConfig

@@ -47,7 +47,7 @@ def loud(wrapped: PtychoNetwork) -> PtychoNetwork:
 CONFIGURATIONS = [
     {},
     {"input_channels": "amplitude", "overlap_constraint": "none"},
-    {"unet_passes": 2},
+    pytest.param({"unet_passes": 2}, marks=pytest.mark.slow),
     {"gridsize": 2, "overlap_constraint": "group"},
     {"architecture": "cnn", "gridsize": 2},
     {"architecture": "cnn", "gridsize": 2, "object_big": False},

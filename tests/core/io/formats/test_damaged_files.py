@@ -14,7 +14,7 @@ from ptycho_config.errors import DataError
 from ptycho_core import open_scan
 
 #: How often each file is damaged; the slow tests do it more often.
-PLACES = pytest.mark.parametrize("places", [48, pytest.param(200, marks=pytest.mark.slow)])
+PLACES = pytest.mark.parametrize("places", [32, pytest.param(200, marks=pytest.mark.slow)])
 
 
 @pytest.fixture
