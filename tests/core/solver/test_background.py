@@ -14,6 +14,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, solve
 from ptycho_core.kernel import load_kernel
 from ptycho_core.metrics import compare
+from ptycho_core.scan.dose import scan_statistics
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.solver.background import FlatBackground, darkest_counts, likeliest
 from ptycho_core.solver.batches import plan_batches
@@ -163,3 +164,30 @@ def test_an_epoch_that_is_undone_gives_the_background_back(kernel: bool) -> None
     level.restore(before)
     assert flat.counts == pytest.approx(1.0)
     assert level.state().offset == before.offset == pytest.approx(1.01)
+
+
+@pytest.mark.parametrize(("background", "photons", "most_px"), [(0.05, 1e6, 48), (0.3, 1e6, 40)])
+def test_nothing_is_fitted_where_the_background_is_alone(
+    background: float, photons: float, most_px: int
+) -> None:
+    made = simulate_scan(frames=150, frame_px=64, photons=photons, seed=1, background=background)
+    inside, everywhere = (solve(made.scan, SolverConfig(final_size=size), NUMPY) for size in (None, 64))
+    assert inside.history[-1]["size_px"] <= most_px
+    assert any(event.kind == "signal" for event in inside.events)
+    assert not any(event.kind == "signal" for event in everywhere.events)
+    errors = [
+        compare(result, made.obj.astype(np.complex64)).values["object_error"]
+        for result in (inside, everywhere)
+    ]
+    assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize("photons", [1e1, 1e3, 1e5, 1e7])
+@pytest.mark.parametrize("kind", ["polygons", "texture", "discs", "star"])
+def test_speckle_and_dim_frames_are_fitted_everywhere(kind: str, photons: float) -> None:
+    scan = simulate_scan(object_kind=kind, frames=150, frame_px=64, photons=photons, seed=1).scan
+    assert scan_statistics(scan, estimate_background=True).speckled_px == 64
+
+
+def test_the_real_scan_is_fitted_everywhere(siemens_star: Scan) -> None:
+    assert scan_statistics(siemens_star, estimate_background=True).speckled_px == 128

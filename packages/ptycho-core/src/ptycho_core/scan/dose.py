@@ -36,12 +36,15 @@ class ScanStatistics:
     """Mean counts per frame, flat background per pixel, smallest residual that photon noise allows.
 
     `noise_floor` is None where the frames are not photon counts, so that their noise is not known.
+    `speckled_px` is the side of the central square beyond which no frame differs from the mean by more than
+    its noise; the side of the frames where that cannot be told.
     """
 
     counts_per_frame: float
     background: float
     noise_floor: float | None
     coarse_px: int
+    speckled_px: int
 
 
 def central(size_px: int, frame_px: int) -> slice:
@@ -53,10 +56,12 @@ def central(size_px: int, frame_px: int) -> slice:
 def scan_statistics(scan: Scan, *, estimate_background: bool) -> ScanStatistics:
     """Read off the mean pattern what the solver needs to know."""
     mean, good = mean_and_good(scan)
+    floor = _noise_floor(scan, mean, good)
     return ScanStatistics(
         counts_per_frame=scan.mean_counts_per_frame(),
         background=_background(mean, good) if estimate_background else 0.0,
-        noise_floor=_noise_floor(scan, mean, good),
+        noise_floor=floor,
+        speckled_px=scan.frame_px if floor is None else speckled_px(scan, mean, good),
         coarse_px=_coarse_level(np.where(good, np.maximum(mean - _background(mean, good), 0.0), 0.0)),
     )
 
@@ -125,6 +130,52 @@ def _coarse_level(mean: Float64[np.ndarray, "n n"]) -> int:
         if is_smooth(size) and mean[crop, crop].sum() >= _COARSE_ENERGY * total:
             return size
     return frame_px
+
+
+#: Contrast squared of light that interferes; that of a beam without speckle is below it for certain.
+_INCOHERENT = 0.1
+_SPREADS = 3.0
+#: Rings of so many of the frame's side are judged; none as bright as this part of the brightest is left out.
+_RINGS, _DIM = 16, 0.2
+
+
+def speckled_px(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> int:
+    """Side of the central square beyond which the frames hold light that does not interfere, if any.
+
+    Where a coherent wave arrives, the counts of a pixel vary from frame to frame with the sample, by about
+    their mean: (variance - mean) / mean^2 is the contrast squared of the speckle. Where it is 0 for certain,
+    there is background alone (inelastic scattering, dark counts), to which nothing in the sample is to be
+    fitted. J. W. Goodman, Speckle Phenomena in Optics (2007), chapter 4.
+    """
+    n, variance = scan.frame_px, scan.variance_of_counts()
+    if variance is None:
+        return n
+    distance = np.abs(np.arange(n) - n // 2)
+    distance = np.maximum(distance[:, None], distance[None])
+    width = max(1, n // _RINGS)
+    usable = good & (mean > 0)
+    brightest, kept = 0.0, n
+    rings: list[tuple[int, float, bool]] = []
+    for inner in range(0, n // 2, width):
+        ring = usable & (distance >= inner) & (distance < inner + width)
+        if not ring.any():
+            continue
+        power = float(np.square(mean[ring]).sum())
+        contrast = float((variance[ring] - mean[ring]).sum()) / power
+        spread = math.sqrt(float((2 * np.square(mean[ring]) + mean[ring]).sum()) / scan.n_frames) / power
+        blank = contrast < _SPREADS * spread and contrast + _SPREADS * spread < _INCOHERENT
+        level = float(mean[ring].mean())
+        brightest = max(brightest, level)
+        rings.append((inner, level, blank))
+    for inner, level, blank in reversed(rings):
+        if not blank or level > _DIM * brightest:
+            break
+        kept = 2 * inner
+    multiple = 16 if n >= 128 else 8
+    side = multiple * math.ceil(kept / multiple)
+    while side < n and not is_smooth(side):
+        side += multiple
+    return min(side, n)
 
 
 def is_smooth(number: int) -> bool:

@@ -173,6 +173,19 @@ class Scan:
             good_frames += self.good_pixels(chunk).sum(axis=0)
         return total / np.maximum(good_frames, 1)
 
+    def variance_of_counts(self) -> Float64[np.ndarray, "n n"] | None:
+        """Return the variance of every pixel's counts over the frames, DC in the centre.
+
+        None where the frames hold amplitudes, or where pixels are bad in some frames only.
+        """
+        found, n_frames = self._statistics, self.n_frames
+        per_frame = self.bad_pixels is not None and self.bad_pixels.ndim == 3
+        if self.measurement != "counts" or per_frame or n_frames < 2:
+            return None
+        mean = found.pixel_sum / n_frames
+        variance = (found.pixel_squares - n_frames * mean**2) / (n_frames - 1)
+        return np.fft.fftshift(variance) if self.dc == "corner" else variance
+
     def select(self, indices: FrameIndices) -> Scan:
         """Return a scan of some of the frames; evenly spaced ones share memory with this scan.
 

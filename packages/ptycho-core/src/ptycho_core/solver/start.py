@@ -23,7 +23,13 @@ from ptycho_core.physics.lattice import lattice_of
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
-from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, ScanStatistics, mean_and_good, scan_statistics
+from ptycho_core.scan.dose import (
+    HOPELESS_NOISE_FLOOR,
+    ScanStatistics,
+    central,
+    mean_and_good,
+    scan_statistics,
+)
 from ptycho_core.solver.background import FlatBackground, darkest_counts
 from ptycho_core.solver.batches import Batch, plan_batches
 from ptycho_core.solver.frame_parameters import FrameModel, FrameParameters, reach_px
@@ -106,6 +112,13 @@ class Look:
                 "determine it."
             )
             events.append(RunEvent("lattice", text))
+        if self.statistics.speckled_px < self.scan.frame_px and self.config.final_size is None:
+            inside, side = self.statistics.speckled_px, self.scan.frame_px
+            text = (
+                f"Beyond the central {inside} of {side} pixels the frames hold background alone, which does "
+                f"not vary with the sample: nothing is fitted there. `--final-size {side}` fits it."
+            )
+            events.append(RunEvent("signal", text, {"speckled_px": inside}))
         if not self.dose_carries_image:
             side = self.scan.frame_px
             events.append(
@@ -242,6 +255,8 @@ def start_from_scan(
             progress=progress,
         )
     spectra = _start_spectra(searched, scan, statistics.counts_per_frame, config.probe_modes)
+    if statistics.speckled_px < scan.frame_px and config.final_size is None:
+        spectra = _within(spectra, statistics.speckled_px)
     return Start(
         Solution(spectra, np.zeros(2), _no_variations(config, spectra)),
         levels=_levels(look, warm_start=False) if look.dose_carries_image else (),
@@ -325,6 +340,14 @@ def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Gen
     )
 
 
+def _within(spectra: Complex64[np.ndarray, "mode n n"], size_px: int) -> Complex64[np.ndarray, "mode n n"]:
+    """Leave out of the probe what lies beyond the last level, and would never change."""
+    kept = np.zeros_like(spectra)
+    crop = central(size_px, spectra.shape[-1])
+    kept[:, crop, crop] = spectra[:, crop, crop]
+    return kept
+
+
 def _in_our_units(foreign: Reconstruction, look: Look) -> Reconstruction:
     """Scale the probe of another program to the counts, and lay its positions on ours.
 
@@ -350,6 +373,7 @@ def _levels(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
         look.config,
         coarse_px=scan.frame_px if warm_start else look.statistics.coarse_px,
         frame_px=scan.frame_px,
+        speckled_px=look.statistics.speckled_px,
         n_frames=scan.n_frames,
         warm_start=warm_start,
     )
