@@ -109,7 +109,7 @@ def divide_by_found_gain(draft: Draft) -> Draft:
     survey, bad = draft.seen, draft.bad_pixels
     if draft.counts_per_photon is not None:
         return draft
-    found = found_gain(survey, bad if bad is None or bad.ndim == 2 else bad.any(axis=0))
+    found = found_gain(survey, None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.any(axis=0)))
     if found is None or 1 / _NEARLY_PHOTONS < found.counts_per_photon < _NEARLY_PHOTONS:
         return draft
     gain = found.counts_per_photon

@@ -170,7 +170,9 @@ def _read_ptyr(file: h5py.File, name: str) -> Product:
     if not (np.isfinite(pixel_m).all() and (pixel_m > 0).all()):
         raise DataError(f"{name}: the object's pixel is {pixel_m[0]:g} x {pixel_m[1]:g} m. Expected a size.")
     scans = file.get(_PTYR_POSITIONS)
-    found = [np.asarray(one, np.float64) for one in scans.values()] if isinstance(scans, h5py.Group) else []
+    found: list[np.ndarray] = []
+    if isinstance(scans, h5py.Group):
+        found = [np.asarray(one, np.float64) for one in scans.values() if isinstance(one, h5py.Dataset)]
     positions_m = np.concatenate([one.reshape(-1, 2) for one in found]) if found else np.zeros((0, 2))
     energy = obj_at.get("_energy")
     kev = 0.0 if energy is None else float(np.asarray(energy).reshape(-1)[0])
@@ -190,8 +192,9 @@ def _read_ptyr(file: h5py.File, name: str) -> Product:
 
 
 def _storage(file: h5py.File, where: str, name: str) -> h5py.Group:
-    group = file[where]
-    stores = [one for one in group.values() if isinstance(one, h5py.Group) and "data" in one]
+    group = file.get(where)
+    members = list(group.values()) if isinstance(group, h5py.Group) else []
+    stores = [one for one in members if isinstance(one, h5py.Group) and "data" in one]
     if not stores:
         raise DataError(f"{name}: `{where}` holds no storage with `data`. Expected a result of PtyPy.")
     return stores[0]

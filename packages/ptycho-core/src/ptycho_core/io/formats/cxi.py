@@ -47,6 +47,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         (f"{entry}/{one}" for one in _PROBES if file.dataset(f"{entry}/{one}") is not None), None
     )
     version = file.number("cxi_version")
+    pixel_m, aspect = file.detector_pixel(f"{detector}/x_pixel_size", f"{detector}/y_pixel_size")
     notes = [f"The frames are `{key}`.", note]
     if others:
         notes.append(
@@ -63,7 +64,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         bad_pixels=_bad_pixels(file, detector),
         energy_ev=_energy_ev(file, entry),
         distance_m=file.length_m(f"{detector}/distance"),
-        **file.detector_pixel(f"{detector}/x_pixel_size", f"{detector}/y_pixel_size"),
+        detector_pixel_m=pixel_m,
+        detector_aspect=aspect,
         declared_dc=_declared_dc(file, frames, key),
         source=file.path,
         notes=tuple(one for one in notes if one),

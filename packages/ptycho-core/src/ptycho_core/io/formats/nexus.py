@@ -82,6 +82,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         n_now = min(frames.shape[0], len(values))
         frames, values = frames.select(slice(0, n_now)), values[:n_now]
         notes.append(f"The file is still being written; {n_now} frames have their position now.")
+    x_key, y_key = (next(iter(_ending(items, (one,))), one) for one in _PIXEL)
+    pixel_m, aspect = file.detector_pixel(x_key, y_key)
     return RawScan(
         name=name,
         format="NeXus",
@@ -93,7 +95,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         bad_pixels=_bad_pixels(file, items, source.shape),
         energy_ev=_energy_ev(file, items),
         distance_m=file.length_m(*_ending(items, _DISTANCE)),
-        **file.detector_pixel(*(next(iter(_ending(items, (one,))), one) for one in _PIXEL)),
+        detector_pixel_m=pixel_m,
+        detector_aspect=aspect,
         source=file.path,
         notes=tuple(notes),
     )

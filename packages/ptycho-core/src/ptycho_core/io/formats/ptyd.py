@@ -45,6 +45,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         len(positions) != len(sources) or any(one.ndim != 2 or one.shape[1] != 2 for one in positions)
     ):
         raise DataError(f"{file.path.name}: not every chunk has (y, x) positions for its frames.")
+    pixel_m, aspect = _detector_pixel(file)
     return RawScan(
         name=name,
         format="PtyPy .ptyd",
@@ -56,7 +57,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         bad_pixels=_bad_pixels(file, weights),
         energy_ev=_energy_ev(file),
         distance_m=file.length_m(*(f"{group}/distance" for group in _WHERE)),
-        **_detector_pixel(file),
+        detector_pixel_m=pixel_m,
+        detector_aspect=aspect,
         source=file.path,
         notes=(f"{len(chunks)} chunks; positions are (y, x) in metres, the energy is keV, as PtyPy writes.",),
     )
@@ -84,14 +86,14 @@ def _bad_pixels(file: Hdf5, weights: list[np.ndarray | None]) -> np.ndarray | No
     return np.concatenate([weight == 0 for weight in weights if weight is not None])
 
 
-def _detector_pixel(file: Hdf5) -> dict[str, float]:
-    """Read `psize`, one length or (y, x), as the fields of `RawScan` have it."""
+def _detector_pixel(file: Hdf5) -> tuple[float | None, float]:
+    """Read `psize`, one length or (y, x): the width of a detector pixel, and its height over that."""
     for group in _WHERE:
         sides = file.array(f"{group}/psize")
         if sides is not None and sides.size in (1, 2) and sides.dtype.kind in "iuf" and (sides > 0).all():
             y, x = float(sides.reshape(-1)[0]), float(sides.reshape(-1)[-1])
-            return {"detector_pixel_m": x, "detector_aspect": y / x}
-    return {}
+            return x, y / x
+    return None, 1.0
 
 
 def _energy_ev(file: Hdf5) -> float | None:

@@ -63,7 +63,7 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
 def _arrays(path: Path) -> dict[str, Any]:
     """Return every array of the store by its path."""
     try:
-        import zarr
+        import zarr  # pyright: ignore[reportMissingImports] - not a dependency, but of `ptycho-core[zarr]`
     except ImportError:
         raise DataError(
             f"{path.name} is a Zarr store, and the package zarr is not installed. Install it: pip install "

@@ -185,10 +185,8 @@ class Hdf5:
                     link = self._link(path) if item is None else None
                     if link is not None:
                         lost.append((path, link))
-                    hard = isinstance(item, h5py.Group) and isinstance(
-                        group.get(key, getlink=True), h5py.HardLink
-                    )
-                    if hard and path.count("/") < DEEPEST:
+                    hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
+                    if isinstance(item, h5py.Group) and hard and path.count("/") < DEEPEST:
                         waiting.append((path, item))
         return lost
 
@@ -234,14 +232,11 @@ class Hdf5:
             return None
         return _positive(found[0] * (length_factor(found[1]) or 1.0))
 
-    def detector_pixel(self, x_key: str, y_key: str) -> dict[str, float]:
-        """Read width and height of a detector pixel, as the fields of `RawScan` have them.
-
-        One that is there stands for both.
-        """
+    def detector_pixel(self, x_key: str, y_key: str) -> tuple[float | None, float]:
+        """Read a detector pixel's width, and its height over that; one that is there stands for both."""
         x, y = self.length_m(x_key), self.length_m(y_key)
         width = x or y
-        return {} if width is None else {"detector_pixel_m": width, "detector_aspect": (y or width) / width}
+        return width, 1.0 if width is None else (y or width) / width
 
     def energy_ev(self, *keys: str) -> float | None:
         """Read a photon energy in electronvolts."""
