@@ -213,3 +213,14 @@ def test_a_wrong_value_becomes_one_line(wrong: dict[str, object], message: str) 
     with pytest.raises(ValidationError) as caught:
         SolverConfig.model_validate(wrong)
     assert str(config_error(caught.value, model_class=SolverConfig)) == message
+
+
+def test_the_name_that_moved_is_the_new_one_with_a_warning() -> None:
+    from ptycho_config import errors
+
+    with pytest.warns(
+        DeprecationWarning, match=r"`ptycho_config\.errors\.ProbeError`.*`ptycho_config\.errors\.CheckError`"
+    ):
+        assert errors.ProbeError is errors.CheckError
+    with pytest.raises(AttributeError, match=r"module 'ptycho_config\.errors' has no attribute 'Nothing'"):
+        _ = errors.Nothing

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ptycho_config.values import FrameList, FrameRange, Region
+from ptycho_config.values import FrameList, FrameRange, Region, Voltage
 
 RANGES = TypeAdapter(FrameRange)
 LISTS = TypeAdapter(FrameList)
 REGIONS = TypeAdapter(Region)
+VOLTAGES = TypeAdapter(Voltage)
 
 
 def said(kind: TypeAdapter[str], value: object) -> str:
@@ -78,3 +79,30 @@ def test_other_lists_of_frames_are_refused(given: object) -> None:
 
 def test_no_frames_at_all_are_no_list() -> None:
     assert said(LISTS, []) == "String should have at least 1 character"
+
+
+@pytest.mark.parametrize(
+    ("written", "volts"),
+    [
+        ("80kV", 80e3),
+        (" 80 KV ", 80e3),
+        ("0.3MV", 300e3),
+        (".5kv", 500.0),
+        ("200000", 200e3),
+        ("2e5 V", 200e3),
+        ("2E-1mv", 200e3),
+        (1.5e5, 150e3),
+        ("0" * 98 + "5V", 5.0),
+    ],
+)
+def test_a_voltage_has_a_unit_or_is_in_volts(written: object, volts: float) -> None:
+    assert VOLTAGES.validate_python(written) == pytest.approx(volts, rel=1e-12)
+
+
+@pytest.mark.parametrize("written", ["", "fast", "80 kW", "kV", "1.2.3kV", "80kVV", True, "0" * 99 + "5V"])
+def test_what_is_no_voltage_is_refused(written: object) -> None:
+    assert said(VOLTAGES, written) == "Value error, expected a voltage such as 80kV, or a number of volts"
+
+
+def test_a_voltage_is_above_nothing() -> None:
+    assert said(VOLTAGES, "0kV") == "Input should be greater than 0"

@@ -19,6 +19,7 @@ from ptycho_core.diagnose.evidence import TurnEvidence, probe_speaks_for_other_d
 from ptycho_core.diagnose.setting import AS_READ, Setting, composed_flags
 from ptycho_core.diagnose.trials import Trial, Trials
 from ptycho_core.scan import Scan
+from ptycho_core.scan.flicker import flickers
 from ptycho_core.scan.middle import frames_near_the_middle
 from ptycho_core.scan.overlap import overlap_fraction
 
@@ -43,6 +44,7 @@ _SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.6, 1.8, 2.0)
 #: Below this overlap neighbours constrain each other too little to tell right from wrong.
 _LEAST_OVERLAP = 0.4
 _FRAMES_FOR_EVIDENCE = 400
+_FLICKER = "an intensity that varies from frame to frame"
 #: A mask that hides more of the detector may be the wrong way round.
 _MANY_BAD = 0.25
 
@@ -120,6 +122,7 @@ def diagnose(
     doctor = _Doctor(scan, Trials(scan, budget_s, execution, say, should_stop), flags or {})
     for question in (
         doctor.reading,
+        doctor.flicker,
         doctor.turn,
         doctor.scale,
         doctor.turn_again,
@@ -160,6 +163,11 @@ class _Doctor:
         else:
             other = replace(other, probe="estimated")
         self._take("zero frequency elsewhere", [other], needed=_GAIN_OF_READING)
+
+    def flicker(self) -> None:
+        """Does the beam vary from frame to frame? The counts tell; it spoils all that is tried."""
+        if flickers(self.scan.positions_px, self.scan.counts_per_frame()):
+            self._take(_FLICKER, [self._but(frame_intensity=True)], needed=_GAIN_OF_READING)
 
     def turn(self) -> None:
         """How are the positions turned and mirrored against the frames?"""
@@ -224,7 +232,6 @@ class _Doctor:
         for name, settings in (
             ("partial coherence: more probe modes", [self._but(probe_modes=3), self._but(probe_modes=2)]),
             ("an unknown flat background", [self._but(refine_background=True)]),
-            ("an intensity that varies from frame to frame", [self._but(frame_intensity=True)]),
             ("positions that are a little wrong", [self._but(refine_positions=True)]),
         ):
             self._take(name, settings, needed=_GAIN_OF_MODEL)

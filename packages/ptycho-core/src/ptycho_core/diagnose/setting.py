@@ -13,6 +13,7 @@ from ptycho_config.values import Orientation
 from ptycho_core.io.geometry import turned_positions
 from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
+from ptycho_core.scan.flicker import intensity_beside_neighbours
 
 __all__ = ["AS_READ", "Setting", "composed_flags"]
 
@@ -76,12 +77,21 @@ class Setting:
             bad = scan.bad_pixels
             bad = bad if bad is None else np.fft.fftshift(bad, axes=(-2, -1))
             scan = replace(scan, dc="corner" if scan.dc == "center" else "center", bad_pixels=bad)
+        if self.frame_intensity:
+            scan = _evened(scan)
         if self.probe == "conjugate":
             return replace(scan, probe=np.conj(scan.probe))
         estimated = self.probe == "estimated" or scan.probe_source == "estimated"
         if estimated and (self != AS_READ):
             return replace(scan, probe=estimate_probe(scan)[0], probe_source="estimated")
         return scan
+
+
+def _evened(scan: Scan) -> Scan:
+    """Give every frame the intensity of the frames around it, so that its residual is comparable."""
+    beside = intensity_beside_neighbours(scan.positions_px, scan.counts_per_frame())
+    frames = scan.counts() / beside[:, None, None].astype(np.float32)
+    return replace(scan, frames=frames, measurement="counts", dc="center")
 
 
 AS_READ = Setting()

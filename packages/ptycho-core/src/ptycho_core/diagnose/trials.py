@@ -85,7 +85,6 @@ class Trials:
             final_size=max(coarse_px, min(_SIZE_PX, changed.frame_px)),
             probe_modes=setting.probe_modes,
             refine_background=setting.refine_background,
-            frame_intensity=setting.frame_intensity,
             refine_positions=setting.refine_positions,
         )
         result = solve(changed, config, self.execution)

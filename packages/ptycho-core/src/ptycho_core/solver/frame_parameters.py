@@ -167,6 +167,10 @@ class FrameParameters:
         self._free_px = np.zeros((n_frames, 2))
         self._random = np.random.default_rng(n_frames)
 
+    def begin_with_intensity(self, intensity: Float64[np.ndarray, " frame"]) -> None:
+        """Start from these intensities, of mean 1, in the order of the batches."""
+        self.weights[:, 0] = np.sqrt(intensity)
+
     def basis_weights(self, frames: slice, remainders_px: np.ndarray, degree: int) -> np.ndarray:
         """Weights of the basis functions of some frames, those of the variations behind them."""
         base = shift_weights(remainders_px, degree)

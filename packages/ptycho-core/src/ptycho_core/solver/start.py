@@ -30,6 +30,7 @@ from ptycho_core.scan.dose import (
     mean_and_good,
     scan_statistics,
 )
+from ptycho_core.scan.flicker import flickers, intensity_beside_neighbours
 from ptycho_core.solver.background import FlatBackground, darkest_counts
 from ptycho_core.solver.batches import Batch, plan_batches
 from ptycho_core.solver.frame_parameters import FrameModel, FrameParameters, reach_px
@@ -383,7 +384,12 @@ def _frame_parameters(look: Look, random: np.random.Generator) -> FrameParameter
     model = FrameModel.of(look.config)
     if model.empty:
         return None
-    return FrameParameters(model, look.scan.positions_px[look.order], look.order, random)
+    parameters = FrameParameters(model, look.scan.positions_px[look.order], look.order, random)
+    counts = look.scan.counts_per_frame()
+    if model.intensity and flickers(look.scan.positions_px, counts):
+        beside = intensity_beside_neighbours(look.scan.positions_px, counts)
+        parameters.begin_with_intensity(beside[look.order])
+    return parameters
 
 
 def _flat_background(look: Look) -> FlatBackground | None:
