@@ -157,12 +157,13 @@ class _Doctor:
         likeness = probe_speaks_for_other_dc(self.scan)
         if likeness is not None and likeness[1] < likeness[0] - _LIKENESS:
             return  # the probe speaks for the way it was read
-        other = replace(self.best.setting, other_dc=True)
+        other, needed = replace(self.best.setting, other_dc=True), _GAIN_OF_READING
         if likeness is not None and likeness[1] > likeness[0] + _LIKENESS:
-            other = replace(other, probe="as-is")
+            # The probe's own far field is evidence enough; a trial may not speak against it.
+            other, needed = replace(other, probe="as-is"), 0.0
         else:
             other = replace(other, probe="estimated")
-        self._take("zero frequency elsewhere", [other], needed=_GAIN_OF_READING)
+        self._take("zero frequency elsewhere", [other], needed=needed)
 
     def flicker(self) -> None:
         """Does the beam vary from frame to frame? The counts tell; it spoils all that is tried."""
