@@ -21,7 +21,7 @@ def made():
 @pytest.fixture
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less time than the twenty seconds that a user gives: small scans are tried quickly."""
-    monkeypatch.setattr("ptycho_dispatch.second_look.LEAST_BUDGET_S", 8.0)
+    monkeypatch.setattr("ptycho_dispatch.second_look.LEAST_BUDGET_S", 12.0)
 
 
 def diagnosed(ptycho, scan, path: Path, *words: object):
@@ -42,7 +42,7 @@ def test_what_the_file_states_is_not_changed_but_named(
     done = diagnosed(ptycho, turned, tmp_path / "turned.npz")
     assert done.code == 0, done.err
     assert "Verdict: " in done.err
-    assert "trying for up to 8 s" in done.err
+    assert "trying for up to 12 s" in done.err
     *_, advice, line = done.out.splitlines()
     assert "explained better" in advice
     assert line.startswith("ptycho reconstruct ")

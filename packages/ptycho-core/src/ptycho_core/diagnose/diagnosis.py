@@ -28,6 +28,8 @@ __all__ = ["Diagnosis", "Finding", "diagnose"]
 #: A change of how the scan was read has to leave so much less unexplained, as a share; one of the model more.
 _GAIN_OF_READING, _GAIN_OF_MODEL = 0.03, 0.12
 _GAIN_OF_SCALE_IN_NOISE = 0.2
+#: A background that is found takes up what else the model lacks, too.
+_GAIN_OF_BACKGROUND = 0.25
 #: Where more than this stays unexplained in every setting, nothing explains the frames.
 _HOPELESS = 0.93
 #: The probe's transform has to resemble the mean pattern so much more where the zero frequency is.
@@ -235,7 +237,8 @@ class _Doctor:
             ("an unknown flat background", [self._but(refine_background=True)]),
             ("positions that are a little wrong", [self._but(refine_positions=True)]),
         ):
-            self._take(name, settings, needed=_GAIN_OF_MODEL)
+            background = settings[0].refine_background and not self.best.setting.refine_background
+            self._take(name, settings, needed=_GAIN_OF_BACKGROUND if background else _GAIN_OF_MODEL)
 
     def conclusion(self) -> Diagnosis:
         """Sum up."""

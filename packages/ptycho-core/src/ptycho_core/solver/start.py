@@ -171,16 +171,22 @@ class Start:
 
 
 def look_at(
-    scan: Scan, config: SolverConfig, random: np.random.Generator, *, earlier: Reconstruction | None = None
+    scan: Scan,
+    config: SolverConfig,
+    random: np.random.Generator,
+    *,
+    earlier: Reconstruction | None = None,
+    given_px: Float64[np.ndarray, "frame 2"] | None = None,
 ) -> Look:
     """Find out what the scan tells, and in which batches its frames are solved.
 
     Args:
         earlier: a result of this scan to start from; positions that it corrected are taken over.
+        given_px: the positions that the scan came with, where they have been searched since.
     Raises:
         ConfigError: the frames of the earlier result had another size.
     """
-    given_px, corrected = scan.positions_px, False
+    given_px, corrected = scan.positions_px if given_px is None else given_px, False
     if earlier is not None:
         if earlier.frame_px != scan.frame_px:
             raise ConfigError(

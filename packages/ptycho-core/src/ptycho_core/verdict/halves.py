@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Complex64, Float64, Int64
+from jaxtyping import Bool, Complex64, Float64
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
@@ -25,6 +25,7 @@ from ptycho_core.physics.gauge import linear_ramp, phase_ramp
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
+from ptycho_core.scan.split import split_frames
 from ptycho_core.solver import choose_arrays, solve
 
 __all__ = [
@@ -97,29 +98,6 @@ def halves_worth_it(scan: Scan) -> str:
     if overlap < LEAST_OVERLAP:
         return f"the frames of a half overlap by {100 * overlap:.0f} % only"
     return ""
-
-
-def split_frames(
-    positions_px: Float64[np.ndarray, "frame 2"],
-) -> tuple[Int64[np.ndarray, " half"], Int64[np.ndarray, " other_half"]]:
-    """Split frames so that neighbours come into different halves, each of which covers the whole scan.
-
-    The scan is halved along its longer side again and again; the two frames of each last piece part ways.
-    """
-    pieces = [np.arange(len(positions_px))]
-    halves: tuple[list[int], list[int]] = ([], [])
-    while pieces:
-        piece = pieces.pop()
-        if len(piece) <= 2:
-            turn = len(halves[0]) > len(halves[1])  # an odd one out goes to the smaller half
-            for place, frame in enumerate(piece.tolist()):
-                halves[(place + turn) % 2].append(frame)
-            continue
-        spread = np.ptp(positions_px[piece], axis=0)
-        ranked = piece[np.argsort(positions_px[piece, int(np.argmax(spread))], kind="stable")]
-        middle = len(ranked) // 4 * 2 if len(ranked) > 3 else 2
-        pieces += [ranked[:middle], ranked[middle:]]
-    return np.sort(np.array(halves[0])), np.sort(np.array(halves[1]))
 
 
 def agreement_of_halves(
