@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import Scan, open_scan
 from ptycho_core.io import RawScan, ReadOptions
 from ptycho_core.live import Arrival, Intake
@@ -113,6 +113,25 @@ def test_pixels_that_are_nan_in_one_frame_are_bad_in_that_frame() -> None:
     scan = intake.scan()
     assert np.argwhere(~scan.good_pixels()).tolist() == [[3, 4, 7]]
     assert scan.amplitude()[3, 4, 7] == 0
+
+
+def test_oblong_pixels_are_refused_and_not_taken_for_square_ones() -> None:
+    head = RawScan(
+        name="given",
+        frames=np.empty((0, 0, 0)),
+        positions_px=None,
+        position_unit_m=1.0,
+        probe=SCAN.probe,
+        energy_ev=8000.0,
+        distance_m=2.0,
+        detector_pixel_m=75e-6,
+        detector_aspect=0.5,
+    )
+    intake = Intake(Given(head))
+    with pytest.raises(ConfigError, match=r"pixels are 0\.5 times as high as wide, which the live image"):
+        intake.take(
+            [arrival(index, position=SCAN.positions_px[index] * 1e-7) for index in range(30)], last=True
+        )
 
 
 def test_nothing_usable_is_said_in_the_end() -> None:

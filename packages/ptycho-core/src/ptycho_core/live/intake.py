@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.checked_scan import admit, warn_without_overlap
 from ptycho_core.io.frame_values import LARGEST_CANVAS_PX, LARGEST_NAN_FRACTION
 from ptycho_core.io.geometry import turned_positions
@@ -173,6 +173,12 @@ class Intake:
             if last or len(alike) >= 4 * _ENOUGH:
                 raise
             return []
+        if self.head.pixel_aspect != 1:
+            raise ConfigError(
+                f"{self._source.name}: the detector's pixels are {1 / self.head.pixel_aspect:.4g} times as high "
+                "as wide, which the live image does not take. Reconstruct the scan when it is complete: `ptycho "
+                "reconstruct`."
+            )
         self._set_up(self.head, raw)
         self._held = []
         return held
