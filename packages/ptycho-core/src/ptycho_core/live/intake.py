@@ -174,10 +174,10 @@ class Intake:
                 raise
             return []
         if self.head.pixel_aspect != 1:
+            high = f"{1 / self.head.pixel_aspect:.4g} times as high as wide"
             raise ConfigError(
-                f"{self._source.name}: the detector's pixels are {1 / self.head.pixel_aspect:.4g} times as high "
-                "as wide, which the live image does not take. Reconstruct the scan when it is complete: `ptycho "
-                "reconstruct`."
+                f"{self._source.name}: the detector's pixels are {high}, which the live image does not take. "
+                "Reconstruct the scan when it is complete: `ptycho reconstruct`."
             )
         self._set_up(self.head, raw)
         self._held = []
