@@ -50,7 +50,7 @@ def test_what_the_file_states_is_not_changed_but_named(
     assert record(tmp_path)["verdict"]["grade"] != "good"
 
 
-def test_what_was_open_is_taken_by_evidence(ptycho, in_a_hurry: None, tmp_path: Path) -> None:
+def test_what_was_open_is_taken_by_evidence(ptycho, tmp_path: Path) -> None:
     two = simulate_scan(frames=90, frame_px=32, overlap=0.8, photons=1e7, modes=3, seed=3)
     save_scan(two.scan, tmp_path / "modes.npz")
     words = ("--diagnose", "off", "--output-dir", "out", "--arrays", "numpy")
