@@ -123,3 +123,21 @@ def test_frames_that_are_no_photons_are_divided_by_what_mean_and_variance_tell(t
         warnings.simplefilter("error")
         np.savez(tmp_path / "photons.npz", diff3d=photons, xcoords=x, ycoords=y)
         assert open_scan(tmp_path / "photons.npz").counts_per_photon is None
+
+
+def test_full_values_of_single_frames_stay_numbers_when_the_gain_is_found(tmp_path: Path) -> None:
+    made = simulate_scan(frames=100, frame_px=64, photons=3e4, seed=2).scan
+    frames = (made.counts() * 12).astype(np.uint16)
+    frames[3, 32, 32] = frames[40, 30, 31] = 65535
+    y, x = made.positions_px.T
+    np.savez(tmp_path / "scan.npz", diff3d=frames, xcoords=x, ycoords=y)
+    with pytest.warns(PolicyWarning):
+        scan = open_scan(tmp_path / "scan.npz")
+    assert scan.counts_per_photon == pytest.approx(12, rel=0.06)
+    assert np.isfinite(scan.counts()).all()
+
+
+def test_counts_that_are_said_to_be_photons_are_left_as_they_are(photons: np.ndarray, tmp_path: Path) -> None:
+    scan = open_scan(written(tmp_path, photons), counts_per_photon=1.0)
+    assert isinstance(scan.frames, np.memmap)
+    assert scan.counts_per_photon == 1.0

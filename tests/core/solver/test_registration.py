@@ -44,9 +44,8 @@ def test_only_positions_that_are_far_off_are_searched_for(made: SimulatedScan) -
     def solved(part: Scan, config: SolverConfig) -> Reconstruction:
         return solve(part, config, NUMPY)
 
-    assert not positions_are_far_off(made.scan, solved)
-    assert not positions_are_far_off(off_by(made, 1.0), solved)
-    assert not positions_are_far_off(made.scan.select(slice(0, 20)), solved)
+    for scan in (made.scan, off_by(made, 1.0), made.scan.select(slice(0, 20))):
+        assert not positions_are_far_off(scan, solved, probe_modes=1)
 
 
 @pytest.mark.parametrize("moved_px", [(0.0, 0.0), (3.0, -4.0), (-6.0, 2.0)])
@@ -91,5 +90,9 @@ def test_refined_positions_are_taken_where_frames_held_out_say_so(
         assert refined.positions_given_px is not None
         np.testing.assert_array_equal(refined.positions_given_px, scan.positions_px)
     else:
-        assert errors[1] < 1.02 * errors[0]
+        assert errors[1] == errors[0]
         np.testing.assert_array_equal(refined.positions_px, scan.positions_px)
+        # What is kept is what a run without the refinement gives, and the time of both is told.
+        np.testing.assert_array_equal(refined.object, plain.object)
+        assert [row["residual"] for row in refined.history] == [row["residual"] for row in plain.history]
+        assert refined.timings["total"] > refined.timings["held_out"]

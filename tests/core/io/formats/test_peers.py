@@ -156,6 +156,16 @@ def test_zarr_is_read_like_hdf5(original: Any, tmp_path: Path) -> None:
         open_scan(tmp_path / "scan.zarr", pixel_size_m=original.pixel_m)
 
 
+def test_names_of_a_zarr_store_imply_their_unit(original: Any, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed: ptycho-core[zarr]")
+    root = zarr.open_group(tmp_path / "scan.zarr", mode="w")
+    root.create_array("dp", data=original.counts, chunks=(4, 32, 32))
+    for key, values in zip(("ppY", "ppX"), original.positions_m.T, strict=True):
+        root.create_array(key, data=np.ascontiguousarray(values))
+    scan = open_scan(tmp_path / "scan.zarr", pixel_size_m=original.pixel_m)
+    np.testing.assert_allclose(scan.positions_px, original.positions_px, atol=1e-6)
+
+
 def test_a_raster_in_zarr(original: Any, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr", reason="zarr is not installed: ptycho-core[zarr]")
     counts = original.counts.reshape(5, 6, 32, 32)

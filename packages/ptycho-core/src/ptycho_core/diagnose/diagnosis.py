@@ -232,13 +232,12 @@ class _Doctor:
 
     def model(self) -> None:
         """What does the model lack?"""
-        for name, settings in (
-            ("partial coherence: more probe modes", [self._but(probe_modes=3), self._but(probe_modes=2)]),
-            ("an unknown flat background", [self._but(refine_background=True)]),
-            ("positions that are a little wrong", [self._but(refine_positions=True)]),
-        ):
-            background = settings[0].refine_background and not self.best.setting.refine_background
-            self._take(name, settings, needed=_GAIN_OF_BACKGROUND if background else _GAIN_OF_MODEL)
+        modes = [self._but(probe_modes=3), self._but(probe_modes=2)]
+        self._take("partial coherence: more probe modes", modes, needed=_GAIN_OF_MODEL)
+        background = [self._but(refine_background=True)]
+        self._take("an unknown flat background", background, needed=_GAIN_OF_BACKGROUND)
+        positions = [self._but(refine_positions=True)]
+        self._take("positions that are a little wrong", positions, needed=_GAIN_OF_MODEL)
 
     def conclusion(self) -> Diagnosis:
         """Sum up."""

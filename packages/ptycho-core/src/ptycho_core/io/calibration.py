@@ -23,15 +23,18 @@ _FLAT_NAMES = ("flat", "flat_field", "flatfield", "gain", "data")
 
 @dataclass(frozen=True, eq=False)
 class _Calibration:
-    """Makes photons of what is stored: (value - dark) x factor; marks of an integer type become NaN.
+    """Makes photons of what is stored: (value - dark) x factor.
 
     Attributes:
         dark: None where nothing is subtracted.
         factor: one over flat and gain; NaN where the flat field is no number above 0.
+        marks: values that are no counts, the limit of an integer type and what is below zero, become NaN;
+            not for frames that were judged as they are stored.
     """
 
     dark: Float32[np.ndarray, "height width"] | None
-    factor: Float32[np.ndarray, "height width"]
+    factor: Float32[np.ndarray, "height width"] | np.float32
+    marks: bool = False
 
     def shape(self, frame_shape: tuple[int, int]) -> tuple[int, int]:
         return frame_shape
@@ -41,8 +44,7 @@ class _Calibration:
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         photons = block.astype(np.float32)
-        if block.dtype.kind in "iu":
-            # At the limit of the type, and below zero, an integer is no number of counts.
+        if self.marks and block.dtype.kind in "iu":
             photons[block == np.iinfo(block.dtype).max] = np.nan
             if block.dtype.kind == "i":
                 photons[block < 0] = np.nan
@@ -65,6 +67,8 @@ def calibrate(draft: Draft) -> Draft:
         return draft
     if gain is not None and not (np.isfinite(gain) and gain > 0):
         raise ConfigError(f"`counts_per_photon` is {gain!r}. Expected a positive number.")
+    if gain == 1 and options.dark is None and options.flat is None:
+        return draft.noting("The counts were taken for photons, as asked.", counts_per_photon=gain)
     if options.measurement == "amplitude":
         raise ConfigError(
             "`dark`, `flat` and `counts_per_photon` are for counts, and `measurement` is amplitude. Leave "
@@ -95,7 +99,7 @@ def calibrate(draft: Draft) -> Draft:
     return draft.noting(
         f"{text[:1].upper()}{text[1:]}.",
         raw=replace(draft.raw, declared_measurement=("counts", "they were calibrated")),
-        frames=lazily(draft.frames).then(_Calibration(dark, factor)),
+        frames=lazily(draft.frames).then(_Calibration(dark, factor, marks=True)),
         counts_per_photon=gain,
     )
 
@@ -119,22 +123,10 @@ def divide_by_found_gain(draft: Draft) -> Draft:
         "which they were divided. `--counts-per-photon 1` keeps them as they are.",
         finding="DATA-001",
     )
-    factor = np.full(draft.frames.shape[1:], 1 / gain, np.float32)
-    changed = replace(
-        survey,
-        minimum=survey.minimum / gain,
-        maximum=survey.maximum / gain,
-        counts_sum=survey.counts_sum / gain,
-        counts_per_frame=survey.counts_per_frame / gain,
-        pixel_minimum=survey.pixel_minimum / gain,
-        pixel_maximum=survey.pixel_maximum / gain,
-        pixel_sum=survey.pixel_sum / gain,
-        pixel_squares=survey.pixel_squares / gain**2,
-    )
     return draft.noting(
         f"{text[:1].upper()}{text[1:]}; the frames were divided by it.",
-        frames=lazily(draft.frames).then(_Calibration(None, factor)),
-        survey=changed,
+        frames=lazily(draft.frames).then(_Calibration(None, np.float32(1 / gain))),
+        survey=survey.times(1 / gain),
         counts_per_photon=gain,
     )
 

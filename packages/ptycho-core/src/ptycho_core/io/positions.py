@@ -64,13 +64,8 @@ def with_positions(raw: RawScan, path: Path, key: str | None, *, growing: bool =
         found = FoundPositions(np.asarray(mapped(path)), None, True, "")
     else:
         found = _table(path, growing=growing)
-    note = f"The positions were read from {path.name}: {found.note or '(y, x), without a unit.'}"
-    return replace(
-        raw,
-        positions_px=found.values,
-        position_unit_m=found.unit_m,
-        position_unit_open=found.open,
-        notes=(*raw.notes, note),
+    return raw.at(
+        found, f"The positions were read from {path.name}: {found.note or '(y, x), without a unit.'}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +74,20 @@ class RawScan:
     declared_measurement: tuple[Literal["amplitude", "counts"], str] | None = None
     declared_dc: Literal["center", "corner"] | None = None
     checksum: Checksum | None = None
+
+    def at(self, found: FoundPositions, note: str) -> RawScan:
+        """Return the same frames at positions that were found elsewhere.
+
+        Args:
+            note: says where.
+        """
+        return replace(
+            self,
+            positions_px=found.values,
+            position_unit_m=found.unit_m,
+            position_unit_open=found.open,
+            notes=(*self.notes, note),
+        )
 
 
 @dataclass(frozen=True)

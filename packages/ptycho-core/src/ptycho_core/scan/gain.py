@@ -47,8 +47,7 @@ def found_gain(survey: FrameSurvey, bad_pixels: Bool[np.ndarray, "n n"] | None =
     n_frames = survey.counts_per_frame.size
     if survey.measurement != "counts" or n_frames < _FEWEST_FRAMES:
         return None
-    mean = survey.pixel_sum / n_frames
-    variance = (survey.pixel_squares - n_frames * mean**2) / (n_frames - 1)
+    mean, variance = survey.pixel_sum / n_frames, survey.pixel_variance
     usable = (mean > 0) & (variance > 0) & np.isfinite(variance) & (survey.pixel_negatives == 0)
     if bad_pixels is not None:
         usable &= ~bad_pixels

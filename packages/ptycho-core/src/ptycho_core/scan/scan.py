@@ -178,12 +178,10 @@ class Scan:
 
         None where the frames hold amplitudes, or where pixels are bad in some frames only.
         """
-        found, n_frames = self._statistics, self.n_frames
         per_frame = self.bad_pixels is not None and self.bad_pixels.ndim == 3
-        if self.measurement != "counts" or per_frame or n_frames < 2:
+        if self.measurement != "counts" or per_frame or self.n_frames < 2:
             return None
-        mean = found.pixel_sum / n_frames
-        variance = (found.pixel_squares - n_frames * mean**2) / (n_frames - 1)
+        variance = self._statistics.pixel_variance
         return np.fft.fftshift(variance) if self.dc == "corner" else variance
 
     def select(self, indices: FrameIndices) -> Scan:

@@ -7,7 +7,7 @@ chunked reading, in bounded memory. Nothing here knows files or decides what a f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -62,6 +62,27 @@ class FrameSurvey:
     pixel_squares: Float64[np.ndarray, "n n"]
     pixel_negatives: np.ndarray
     pixel_at_limit: np.ndarray
+
+    @property
+    def pixel_variance(self) -> Float64[np.ndarray, "n n"]:
+        """Variance of each pixel's stored values over the frames, of which there are two or more."""
+        n_frames = self.counts_per_frame.size
+        mean = self.pixel_sum / n_frames
+        return (self.pixel_squares - n_frames * mean**2) / (n_frames - 1)
+
+    def times(self, factor: float) -> FrameSurvey:
+        """What the reading of the same counts, each multiplied by a factor, would have found."""
+        linear = (
+            "minimum",
+            "maximum",
+            "counts_sum",
+            "counts_per_frame",
+            "pixel_minimum",
+            "pixel_maximum",
+            "pixel_sum",
+        )
+        changed = {name: getattr(self, name) * factor for name in linear}
+        return replace(self, **changed, pixel_squares=self.pixel_squares * factor**2, integral=False)
 
 
 def frame_chunks(n_frames: int, bytes_per_frame: int) -> Iterator[slice]:

@@ -69,13 +69,15 @@ class HeldOut:
 _FAR_OFF = 1.45
 
 
-def positions_are_far_off(scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction]) -> bool:
+def positions_are_far_off(
+    scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction], *, probe_modes: int
+) -> bool:
     """Whether an image explains frames that it did not see so badly that most positions must be wrong."""
     held = _fifth(scan.n_frames)
     if np.count_nonzero(held) < _FEWEST:
         return False
     scan = replace(scan, frame_numbers=None, all_positions_px=None)
-    config = SolverConfig(effort="fast", probe_modes=len(scan.probe), leave_out_frames=False)
+    config = SolverConfig(effort="fast", probe_modes=probe_modes, leave_out_frames=False)
     image = solve(scan.select(~held), config)
     unseen = _residuals(scan.select(held), image)
     return bool(np.isfinite(unseen).any()) and float(np.nanmedian(unseen)) > _FAR_OFF * image.data_residual

@@ -12,7 +12,7 @@ Source: to try other places, A. M. Maiden et al., Ultramicroscopy 120 (2012) 64,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ from ptycho_core.physics.forward import whole_and_rest
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
+from ptycho_core.scan.split import split_frames
 
 __all__ = ["Registration", "best_moves", "searched_positions"]
 
@@ -37,7 +38,6 @@ _FEWEST_FRAMES = 32
 #: Deviation of the places that are likely, over the median distance of those found so far.
 _LOOSE = 1.2
 _FRAMES_AT_ONCE = 64
-MOST_MODES = 8
 #: In these rounds the frames that are explained worst are looked for far away; another place has to be so
 #: much better.
 _LOST_IN, _WORST_PERCENT, _FOUND = (2, 3, 4), 90.0, 0.9
@@ -51,27 +51,23 @@ class Registration:
     Attributes:
         positions_px: (M, 2), of the frames of the scan. probe: as the last image had it.
         moved_px: (M,) by how much each frame was moved.
-        rounds: searches that were made; with one, the positions are those given.
     """
 
     positions_px: Float64[np.ndarray, "frame 2"]
     probe: Complex64[np.ndarray, "mode n n"]
     moved_px: Float64[np.ndarray, " frame"]
-    rounds: int
 
     def event(self) -> RunEvent:
         """Say how far the frames were from where they were put."""
         text = (
             "Searched the position of every frame in images of the others: moved by "
-            f"{self.moved_px.mean():.2g} px on average, at most {self.moved_px.max():.2g} px, in "
-            f"{self.rounds} rounds."
+            f"{self.moved_px.mean():.2g} px on average, at most {self.moved_px.max():.2g} px."
         )
         return RunEvent("positions", text, {"moved_px": float(self.moved_px.mean())})
 
 
 def searched_positions(
     scan: Scan,
-    halves: Callable[[Float64[np.ndarray, "frame 2"]], Sequence[Int64[np.ndarray, " half"]]],
     solve: Callable[[Scan, SolverConfig], Reconstruction],
     *,
     bound_px: float,
@@ -81,7 +77,6 @@ def searched_positions(
     """Search the position of every frame; None where there are too few, or a stop was asked for.
 
     Args:
-        halves: splits the frames by their positions.
         solve: makes an image, without refining positions.
         bound_px: how far a frame may come from where it was put.
         should_stop: asked after each half.
@@ -90,10 +85,10 @@ def searched_positions(
         return None
     config = SolverConfig(effort="fast", probe_search=False, probe_modes=probe_modes, leave_out_frames=False)
     given_px, positions_px = scan.positions_px, scan.positions_px.copy()
-    done, usual_px = 0, np.inf
-    for reach, step, smoothing in _ROUNDS:
+    usual_px = np.inf
+    for done, (reach, step, smoothing) in enumerate(_ROUNDS):
         moves = np.zeros_like(given_px)
-        parts = halves(positions_px)
+        parts = split_frames(positions_px)
         for ours, others in (parts, parts[::-1]):
             image = solve(scan.moved_to(positions_px).select(ours), config)
             scan = replace(scan, probe=image.probe, probe_source="given")
@@ -117,10 +112,7 @@ def searched_positions(
         farthest = bound_px * (1.0 if done < _LOST_IN[0] else _LOST_REACH)
         positions_px = given_px + moved * np.minimum(1.0, farthest / np.maximum(length, 1e-9))
         usual_px = _LOOSE * float(np.median(np.linalg.norm(positions_px - given_px, axis=1)))
-        done += 1
-    return Registration(
-        positions_px, scan.probe, np.linalg.norm(positions_px - given_px, axis=1), rounds=done
-    )
+    return Registration(positions_px, scan.probe, np.linalg.norm(positions_px - given_px, axis=1))
 
 
 def best_moves(
@@ -153,12 +145,12 @@ def _misfits_at(
     image: Reconstruction,
     offsets: Int64[np.ndarray, "offset 2"],
     smoothing: float,
-    modes: int = 1,
+    modes: int | None = 1,
 ) -> Float32[np.ndarray, "offset frame"]:
     """Misfit of each frame, relative to its amplitude, moved by each offset over the smoothed image.
 
     Args:
-        modes: of the probe, the strongest first, that are looked at.
+        modes: of the probe, the strongest first, that are looked at; all where None.
     """
     reach = int(np.abs(offsets).max())
     real, imaginary = (
@@ -182,12 +174,12 @@ def _misfits_at(
 def _lost_moves(scan: Scan, image: Reconstruction, *, reach: int) -> Float64[np.ndarray, "frame 2"]:
     """Look far away for the frames that are explained worst where they are; the others stay."""
     moves = np.zeros((scan.n_frames, 2))
-    here = _misfits_at(scan, image, np.zeros((1, 2), np.int64), _LOST_SMOOTHING, modes=MOST_MODES)[0]
+    here = _misfits_at(scan, image, np.zeros((1, 2), np.int64), _LOST_SMOOTHING, modes=None)[0]
     lost = np.flatnonzero(here > np.percentile(here, _WORST_PERCENT))
     if not lost.size:
         return moves
     offsets = _places(reach, _LOST_STEP)
-    there = _misfits_at(scan.select(lost), image, offsets, _LOST_SMOOTHING, modes=MOST_MODES)
+    there = _misfits_at(scan.select(lost), image, offsets, _LOST_SMOOTHING, modes=None)
     best = there.argmin(axis=0)
     found = there[best, np.arange(lost.size)] < _FOUND * here[lost]
     moves[lost[found]] = offsets[best[found]]
@@ -202,7 +194,7 @@ def _places(reach: int, step: int) -> Int64[np.ndarray, "offset 2"]:
 def _moved(
     probe: Complex64[np.ndarray, "n n"], rests_px: Float64[np.ndarray, "frame 2"]
 ) -> Complex64[np.ndarray, "frame n n"]:
-    """Move the strongest mode by the sub-pixel part of each position."""
+    """Move a mode by the sub-pixel part of each position."""
     k = scipy.fft.ifftshift(frequencies(len(probe)))
     ramp = np.exp(
         -2j * np.pi * (k[:, None] * rests_px[:, 0, None, None] + k[None] * rests_px[:, 1, None, None])

@@ -83,15 +83,16 @@ def plan_levels(
     frame_px: int,
     n_frames: int,
     warm_start: bool,
-    speckled_px: int | None = None,
+    fitted_px: int | None = None,
 ) -> Sequence[LevelSchedule]:
     """Plan the levels from coarse over one in the middle to full; from a warm start the full one alone.
 
-    Where the frames hold signal within `speckled_px` only, that is as far as the levels go.
-
     Where the coarse level sees the whole frame already, it is run at full size and then refined there.
+
+    Args:
+        fitted_px: side of the last level, where it is known better than by the configuration.
     """
-    final_px = min(config.final_size or speckled_px or frame_px, frame_px)
+    final_px = fitted_px or min(config.final_size or frame_px, frame_px)
     coarse_px = min(coarse_px, final_px)
     middle_px = _middle(coarse_px, final_px)
     coarse_epochs, middle_epochs, full_epochs, least_epochs = _epochs(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,6 @@ from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
-from ptycho_core.scan.split import split_frames
 from ptycho_core.solver.descent import descend
 from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.finish import finish
@@ -78,26 +77,29 @@ def solve(
     monitor.tell(choice.event(), *modes_of_the_scan)
     random = np.random.default_rng(config.seed)
 
-    searched = scan
-    if config.refine_positions and start is None and _far_off(scan, config, execution):
-        found = searched_positions(
-            scan,
-            split_frames,
-            lambda part, how: solve(part, how, execution),
-            bound_px=_SEARCHED * config.position_bound,
-            probe_modes=config.probe_modes,
-            should_stop=monitor.should_stop,
-        )
+    def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
+        return solve(part, how, execution)
+
+    asked, given = config, scan
+    if config.refine_positions and start is None:
+        if positions_are_far_off(scan, image_of, probe_modes=config.probe_modes):
+            found = searched_positions(
+                scan,
+                image_of,
+                bound_px=_SEARCHED * config.position_bound,
+                probe_modes=config.probe_modes,
+                should_stop=monitor.should_stop,
+            )
+            if found is not None:
+                scan = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
+                # What is left is less than a step of the search: few epochs of the descent find it.
+                shorter = {} if config.epochs is not None else {"epochs": _EPOCHS_BEHIND_SEARCH}
+                config = config.model_copy(update={"probe_search": False, **shorter})
+                monitor.tell(found.event())
         monitor.lap("search")
-        if found is not None:
-            searched = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
-            # What is left is less than a step of the search: few epochs of the descent find it.
-            shorter = {} if config.epochs is not None else {"epochs": _EPOCHS_BEHIND_SEARCH}
-            config = config.model_copy(update={"probe_search": False, **shorter})
-            monitor.tell(found.event())
 
     with arrays.limits():
-        look = look_at(searched, config, random, earlier=start, given_px=scan.positions_px)
+        look = look_at(scan, config, random, earlier=start, given_px=given.positions_px)
         monitor.tell(*look.events())
 
         frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
@@ -145,37 +147,29 @@ def solve(
     monitor.timings["total"] = monitor.elapsed_s
     result = replace(result, timings=dict(monitor.timings), interrupted=monitor.interrupted)
     if config.refine_positions and start is None and begun.levels and not monitor.interrupted:
-        return _with_positions_borne_out(scan, result, config, execution)
+        without = asked.model_copy(update={"refine_positions": False})
+        return _borne_out(given, result, image_of, lambda: solve(given, without, execution, callbacks))
     return result
 
 
-def _far_off(scan: Scan, config: SolverConfig, execution: SolverExecutionConfig) -> bool:
-    """Whether the positions are too wrong for the descent to find."""
-    modes = SolverConfig(probe_modes=config.probe_modes)
-    return positions_are_far_off(
-        scan,
-        lambda part, how: solve(part, how.model_copy(update={"probe_modes": modes.probe_modes}), execution),
-    )
-
-
-def _with_positions_borne_out(
-    scan: Scan, result: Reconstruction, config: SolverConfig, execution: SolverExecutionConfig
+def _borne_out(
+    scan: Scan,
+    result: Reconstruction,
+    image_of: Callable[[Scan, SolverConfig], Reconstruction],
+    at_those_given: Callable[[], Reconstruction],
 ) -> Reconstruction:
-    """Keep refined positions where frames held out say that they are better; else solve with those given."""
+    """Keep refined positions where frames held out say that they are better; else solve at those given."""
     began = time.perf_counter()
     refined_px = (
         result.positions_px if scan.frame_numbers is None else result.positions_px[scan.frame_numbers]
     )
-    found = frames_held_out(scan, result, refined_px, lambda part, how: solve(part, how, execution))
+    found = frames_held_out(scan, result, refined_px, image_of)
     if found is None:
         return result
-    if not found.accepted:
-        held = solve(scan, config.model_copy(update={"refine_positions": False}), execution)
-        result = replace(held, provenance=result.provenance, history=result.history + held.history)
-    timings = dict(result.timings)
+    kept = result if found.accepted else replace(at_those_given(), provenance=result.provenance)
     spent = time.perf_counter() - began
-    timings |= {"held_out": spent, "total": timings.get("total", 0.0) + (spent if found.accepted else 0.0)}
-    return replace(result, events=(*result.events, found.event()), timings=timings)
+    timings = {**kept.timings, "held_out": spent, "total": result.timings["total"] + spent}
+    return replace(kept, events=(*kept.events, found.event()), timings=timings)
 
 
 def _with_modes_of(

@@ -87,6 +87,11 @@ class Look:
     positions_given_px: Float64[np.ndarray, "frame 2"] | None
     positions_of_earlier_result: bool
 
+    @property
+    def fitted_px(self) -> int:
+        """Side of the central square of a frame that is fitted."""
+        return min(self.config.final_size or self.statistics.speckled_px, self.scan.frame_px)
+
     def events(self) -> list[RunEvent]:
         """Say what the scan tells, and what to do where there are too few photons."""
         counts, floor = self.statistics.counts_per_frame, self.statistics.noise_floor
@@ -113,15 +118,14 @@ class Look:
                 "determine it."
             )
             events.append(RunEvent("lattice", text))
-        if self.statistics.speckled_px < self.scan.frame_px and self.config.final_size is None:
-            inside, side = self.statistics.speckled_px, self.scan.frame_px
+        inside, side = self.fitted_px, self.scan.frame_px
+        if inside < side and self.config.final_size is None:
             text = (
                 f"Beyond the central {inside} of {side} pixels the frames hold background alone, which does "
                 f"not vary with the sample: nothing is fitted there. `--final-size {side}` fits it."
             )
             events.append(RunEvent("signal", text, {"speckled_px": inside}))
         if not self.dose_carries_image:
-            side = self.scan.frame_px
             events.append(
                 RunEvent(
                     "dose",
@@ -262,8 +266,8 @@ def start_from_scan(
             progress=progress,
         )
     spectra = _start_spectra(searched, scan, statistics.counts_per_frame, config.probe_modes)
-    if statistics.speckled_px < scan.frame_px and config.final_size is None:
-        spectra = _within(spectra, statistics.speckled_px)
+    if look.fitted_px < scan.frame_px and config.final_size is None:
+        spectra = _within(spectra, look.fitted_px)
     return Start(
         Solution(spectra, np.zeros(2), _no_variations(config, spectra)),
         levels=_levels(look, warm_start=False) if look.dose_carries_image else (),
@@ -380,7 +384,7 @@ def _levels(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
         look.config,
         coarse_px=scan.frame_px if warm_start else look.statistics.coarse_px,
         frame_px=scan.frame_px,
-        speckled_px=look.statistics.speckled_px,
+        fitted_px=look.fitted_px,
         n_frames=scan.n_frames,
         warm_start=warm_start,
     )

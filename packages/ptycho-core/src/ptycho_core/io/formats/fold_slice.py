@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ptycho_core.io.formats import named
 from ptycho_core.io.hdf5 import Hdf5, opened, translated
-from ptycho_core.io.raw_scan import FoundPositions, RawScan, RequestedKeys
+from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.io.units import HC_EV_M
 
 __all__ = ["matches", "read"]
@@ -45,8 +45,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
                 positions = named.find_positions(other, RequestedKeys(positions=keys.positions), "")
             wavelength, pixel = wavelength or other.number("lambda"), pixel or other.number("dx", "dx_spec")
             distance_m = distance_m or other.length_m("z")
-    if positions is not None:
-        raw = _with_positions(raw, positions, where)
+    if positions is not None and where is not None:
+        raw = raw.at(positions, f"From {where.name}: {positions.note}")
     length_m = 1.0
     notes: tuple[str, ...] = ()
     if wavelength is not None and wavelength[1] is None and wavelength[0] > _LARGEST_WAVELENGTH_M:
@@ -63,17 +63,6 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         pixel_size_m=raw.pixel_size_m if pixel is None or pixel[0] <= 0 else pixel[0] * length_m,
         electrons=length_m != 1.0,
         notes=(*raw.notes, *notes),
-    )
-
-
-def _with_positions(raw: RawScan, positions: FoundPositions, where: Path | None) -> RawScan:
-    note = f"From {where.name}: {positions.note}" if where else positions.note
-    return replace(
-        raw,
-        positions_px=positions.values,
-        position_unit_m=positions.unit_m,
-        position_unit_open=positions.open,
-        notes=(*raw.notes, note),
     )
 
 

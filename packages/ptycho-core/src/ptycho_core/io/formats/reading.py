@@ -123,7 +123,9 @@ def refuse_result_of_ptypy(file: Hdf5) -> None:
     Raises:
         DataError: it is one.
     """
-    if file.group("content/obj") is not None and file.group("content/probe") is not None:
+    from ptycho_core.io.product import is_ptyr
+
+    if is_ptyr(file.file):
         name = file.path.name
         raise DataError(
             f"{name}: this is a result of PtyPy, it holds object, probe and positions but no diffraction. "

@@ -30,8 +30,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read the group; the probe, where the file holds a sample too, is only taken when it is named."""
     group = file.group(_GROUP)
     wavelength = _length(group, "wavelength")
-    chosen = RequestedKeys(positions=keys.positions or f"{_GROUP}/positions")
-    positions = find_positions(file, chosen, "")
+    key = keys.positions or f"{_GROUP}/positions"
+    positions = None if keys.positions_elsewhere else find_positions(file, RequestedKeys(positions=key), "")
     return RawScan(
         name=name,
         format="xptycho",
@@ -45,7 +45,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         detector_pixel_m=_length(group, "detector_pitch"),
         declared_measurement=("counts", "xptycho stores intensities"),
         source=file.path,
-        notes=("The positions are `scan/positions`, (y, x) in metres.",),
+        notes=() if positions is None else (f"The positions are `{key}`, (y, x) in metres.",),
     )
 
 

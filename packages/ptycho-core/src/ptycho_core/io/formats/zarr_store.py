@@ -140,27 +140,23 @@ def _positions(
     """Return the positions, metres in their unit, and what was assumed."""
     if keys.positions_elsewhere:
         return None, None, ()
+    implied_m: float | None = None
     if keys.positions is not None:
         parts = [part.strip() for part in keys.positions.split(",") if part.strip()]
     else:
-        pair = next(
-            (
-                (y, x)
-                for y_name, x_name, _ in PAIRS
-                if (y := _one(arrays, (y_name,))) and (x := _one(arrays, (x_name,)))
-            ),
-            None,
-        )
+        pairs = ((_one(arrays, (y,)), _one(arrays, (x,)), unit_m) for y, x, unit_m in PAIRS)
+        y_key, x_key, implied_m = next((pair for pair in pairs if pair[0] and pair[1]), (None, None, None))
         together = _one(arrays, tuple(name for name, _ in TOGETHER))
-        parts = list(pair) if pair else [together] if together else []
+        parts = [key for key in (y_key, x_key) if key] or ([together] if together else [])
     if not parts:
         return None, None, ()
     values = [_whole(arrays, part, path) for part in parts]
     unit = dict(_named(arrays, parts[0], path).attrs).get("units")
-    unit_m = length_factor(unit) if isinstance(unit, str) else None
+    unit_m = length_factor(unit) if isinstance(unit, str) else implied_m
     shown = ", ".join(f"`{part}`" for part in parts)
+    said = unit or ("metres" if implied_m else "pixels")
     positions = values[0] if len(values) == 1 else np.stack([one.reshape(-1) for one in values[:2]], axis=1)
-    return positions, unit_m, (f"The positions are {shown}, taken for (y, x), in {unit or 'pixels'}.",)
+    return positions, unit_m, (f"The positions are {shown}, taken for (y, x), in {said}.",)
 
 
 @dataclass(frozen=True, eq=False)

@@ -114,7 +114,12 @@ class Hdf5:
         Raises:
             DataError: there are too many.
         """
+        return self._walk()[0]
+
+    def _walk(self) -> tuple[dict[str, h5py.Dataset], list[tuple[str, str]]]:
+        """Return every data set by its path, each once; and links that lead nowhere, with their targets."""
         found: dict[str, h5py.Dataset] = {}
+        lost: list[tuple[str, str]] = []
         seen: set[tuple[int, int]] = set()
         waiting: list[tuple[str, h5py.Group, int]] = [("", self.file, 0)]
         n_links = 0
@@ -128,36 +133,38 @@ class Hdf5:
                             f"{self.path.name}: it holds more than {MOST_OBJECTS} objects. Name the data set "
                             "with `--frames-key`."
                         )
+                    path = f"{where}/{key}".lstrip("/")
                     try:
                         item = group.get(key)
                     except BROKEN:
-                        continue
+                        item = None
                     if not isinstance(item, h5py.Group | h5py.Dataset):
+                        link = self._link(path) if item is None else None
+                        lost += [(path, link)] if link is not None else []
                         continue
                     info = h5py.h5o.get_info(item.id)
                     if (info.fileno, info.addr) in seen:
                         continue
                     seen.add((info.fileno, info.addr))
-                    path = f"{where}/{key}".lstrip("/")
                     if isinstance(item, h5py.Dataset):
                         found[path] = item
                     elif depth < DEEPEST:
                         waiting.append((path, item, depth + 1))
-        return found
+        return found, lost
 
     def listing(self) -> str:
         """Say what is in the file, the larger data sets first, and how to name them."""
+        found, lost = self._walk()
         arrays = sorted(
             (
                 (item.size or 0, f"`{one_line(key, 60)}` {item.shape}")
-                for key, item in self.datasets().items()
+                for key, item in found.items()
                 if item.shape
             ),
             reverse=True,
         )
         shown = ", ".join(text for _, text in arrays[:8]) or "no arrays"
         more = f" and {len(arrays) - 8} more" if len(arrays) > 8 else ""
-        lost = self._lost_links()
         if lost:
             where = "; ".join(f"`{one_line(key, 60)}` to `{one_line(link, 80)}`" for key, link in lost[:4])
             others = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
@@ -166,29 +173,6 @@ class Hdf5:
                 f"{shown}{more}."
             )
         return f"Found {shown}{more}. Name them with `--frames-key`, `--positions-key` and `--probe-key`."
-
-    def _lost_links(self) -> list[tuple[str, str]]:
-        """Return links that lead nowhere, and where they should."""
-        lost: list[tuple[str, str]] = []
-        waiting: list[tuple[str, h5py.Group]] = [("", self.file)]
-        n_seen = 0
-        with translated(self.path.name, "its tree"):
-            while waiting and n_seen < MOST_OBJECTS:
-                where, group = waiting.pop(0)
-                for key in group:
-                    n_seen += 1
-                    path = f"{where}/{key}".lstrip("/")
-                    try:
-                        item = group.get(key)
-                    except BROKEN:
-                        item = None
-                    link = self._link(path) if item is None else None
-                    if link is not None:
-                        lost.append((path, link))
-                    hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
-                    if isinstance(item, h5py.Group) and hard and path.count("/") < DEEPEST:
-                        waiting.append((path, item))
-        return lost
 
     def read(self, item: h5py.Dataset) -> np.ndarray:
         """Read a whole data set that is no stack of frames; MATLAB's complex numbers become NumPy's.
