@@ -148,11 +148,27 @@ def distances(both: dict[str, tuple[np.ndarray, np.ndarray]], *, least: float) -
     }
 
 
+def check_rounding(single: dict[str, Any], double: dict[str, Any]) -> None:
+    """Where float32 keeps two cores apart, both must be off the float64 gradient alike.
+
+    Rounding that the network magnifies spoils both, of which one may be lucky; a core that computes in fewer
+    digits than it says (in half precision, say) is off alone.
+    """
+    whole = np.sqrt(sum(float((one**2).sum()) for one, _ in double.values()))
+    off = [
+        np.sqrt(sum(float(((single[name][core] - double[name][core]) ** 2).sum()) for name in double)) / whole
+        for core in (0, 1)
+    ]
+    assert max(off) <= 30 * max(min(off), 1e-5), (
+        f"float32 is off by {off[0]:.2g} in PyTorch, {off[1]:.2g} in TensorFlow"
+    )
+
+
 @each_architecture
 @each_precision
 def test_networks_agree(cores: Any, agree: Any, architecture: str, precision: str) -> None:
     output_tolerance, loss_tolerance, gradient_tolerance = ALLOWED[precision]
-    at_kinks: list[bool] = []
+    told_in_double: list[bool] = []
 
     # `unet` is the widest by far.
     examples = EXAMPLES[precision] - (architecture == "unet")
@@ -170,16 +186,19 @@ def test_networks_agree(cores: Any, agree: Any, architecture: str, precision: st
         ):
             agree(f"{what} of {architecture}", tolerance, other, one)
         apart = distances(both, least=1.0 if precision == "float32" else 1e-4)
-        # The derivative of ReLU jumps at 0. Where rounding puts a unit on the other side, no two ways to
-        # compute it agree in float32; then the same example must in float64, where rounding is too small.
-        kink = architecture == "cnn" and precision == "float32" and max(apart.values()) > gradient_tolerance
-        at_kinks.append(kink)
-        if kink:
-            _, _, both = gradients(Pair(model, n_modes, "float64", seed), cores)
-            apart = distances(both, least=1e-4)
+        # The derivative of ReLU jumps at 0, where rounding decides the side. And where a gradient is a small
+        # rest of large terms, what is left of its digits depends on their order, which a library chooses by
+        # the processor. No two ways to compute it agree in float32 then; the same example must in float64.
+        in_double = precision == "float32" and max(apart.values()) > gradient_tolerance
+        told_in_double.append(in_double)
+        if in_double:
+            _, _, exact = gradients(Pair(model, n_modes, "float64", seed), cores)
+            if architecture != "cnn":  # one core may stand on the right side of a jump, the other not
+                check_rounding(both, exact)
+            both, apart = exact, distances(exact, least=1e-4)
         for name, distance in apart.items():
             like = both[name][0]
             agree.within(f"gradients of {architecture}", ALLOWED[like.dtype.name][-1], like, distance, 1.0)
 
     law()
-    assert sum(at_kinks) <= len(at_kinks) / 2, "what happens in most examples is no accident of rounding"
+    assert sum(told_in_double) <= len(told_in_double) / 2, "what happens in most examples is no accident"
