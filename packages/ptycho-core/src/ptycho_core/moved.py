@@ -32,7 +32,7 @@ MOVED: Moved = {
         "ptycho_core.scan.overlap",
         "ptycho_core.io.checked_scan",
     ),
-    "ptycho_core.io.regridding": ("ptycho_core.io.checked_scan",),
+    "ptycho_core.io.regridding": ("ptycho_core.io.cut_frames",),
     "ptycho_core.io.shadow": ("ptycho_core.scan.estimated_probe",),
     "ptycho_core.io.start_probe": ("ptycho_core.scan.estimated_probe",),
     "ptycho_core.io.values": ("ptycho_core.io.frame_values",),

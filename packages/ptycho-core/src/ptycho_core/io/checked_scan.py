@@ -10,37 +10,27 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.values import parse_voltage
 from ptycho_core.files import expanded
 from ptycho_core.io.calibration import calibrate, divide_by_found_gain
+from ptycho_core.io.cut_frames import change_geometry
 from ptycho_core.io.draft import Draft
 from ptycho_core.io.formats.reading import read_probe
 from ptycho_core.io.frame_values import (
-    LARGEST_EXTENT_IN_METRES,
     contiguous,
     measurement_reason,
     require_sound_frames,
-    require_sound_positions,
     sound_probe,
     usable_patch_truth,
     usable_truth,
     warn,
 )
 from ptycho_core.io.geometry import (
-    FrameGeometry,
-    changed_mask,
-    changed_probe,
-    lazily,
-    mean_of_sample,
-    plan,
     require_possible_geometry,
-    turned_positions,
 )
 from ptycho_core.io.layout import (
-    SMALLEST_FRAME_PX,
     arrange_frames,
     arrange_positions,
     arrange_probe,
@@ -51,20 +41,17 @@ from ptycho_core.io.left_out import (
     choose_frames,
     leave_out_bad_frames,
     leave_out_bad_pixels,
-    leave_out_lonely_frames,
     mark_nan_as_bad,
     take_mask,
     warn_of_a_large_mask,
 )
 from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.place_positions import find_object_pixel, place_positions
 from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.units import (
     HC_EV_M,
     electron_wavelength_m,
     length_factor,
-    metres_to_pixels,
-    object_pixel_m,
-    on_grid,
     wavelength_m,
 )
 from ptycho_core.scan import Scan
@@ -275,217 +262,6 @@ def drop_surplus_frames(draft: Draft, *, n_positions: int) -> Draft:
 def warn_of_the_frame_axis(assumed: str, name: str) -> None:
     """Announce which axis was taken for the frame axis (FORMAT-001)."""
     warn(f"{name}: {assumed}. Store them as (frames, N, N) to have it in writing.", finding="FORMAT-001")
-
-
-# Geometry: crop, rebin, turn; mask, probe, lengths and positions follow
-
-
-def change_geometry(draft: Draft) -> Draft:
-    """Plan the change of the frames, which happens block by block when they are read.
-
-    Frames of unequal or odd sides are cut to the largest even square around the beam, with a warning.
-
-    Raises:
-        DataError: the square that was asked for does not fit around the beam.
-    """
-    frames, bad, probe = draft.frames, draft.bad_pixels, draft.probe
-    full = frames.shape[1:]
-    fitting = full[0] == full[1] and full[0] % 2 == 0
-    if (fitting and not draft.options.changes_frames) or min(full) < SMALLEST_FRAME_PX:
-        return draft
-    change, notes = plan(
-        draft.options,
-        frames,
-        bad,
-        shifted=_dc_is_in_the_corner(draft),
-        amplitude=_values_are_amplitude(draft),
-        name=draft.name,
-    )
-    if not fitting and not draft.options.changes_frames:
-        warn_of_the_cut(draft, change)
-    draft = draft.with_verified_frames()
-    square = full[0] if full[0] == full[1] else None
-    draft = _lengths_follow(draft.noting(*notes), change, square)
-    if probe is not None and square is not None:
-        probe = changed_probe(arrange_probe(probe, probe.shape[-1], draft.name), change, full_px=square)
-    return replace(
-        draft,
-        raw=replace(draft.raw, declared_dc="center", patch_truth=None),
-        frames=lazily(frames).then(change),
-        bad_pixels=None if bad is None else changed_mask(bad, change),
-        probe=probe,
-    )
-
-
-def warn_of_the_cut(draft: Draft, change: FrameGeometry) -> None:
-    """Warn that the frames were cut to a square, and how much of the light that cost."""
-    pattern, _ = mean_of_sample(draft.frames, draft.bad_pixels)
-    light = np.square(pattern) if _values_are_amplitude(draft) else pattern
-    rows = slice(change.top, change.top + change.side)
-    columns = slice(change.left, change.left + change.side)
-    lost = 1 - float(light[rows, columns].sum()) / max(float(light.sum()), 1e-30)
-    height, width = pattern.shape
-    warn(
-        f"{draft.name}: the frames are {height} x {width} pixels and were cut to {change.side} x "
-        f"{change.side} around the beam, which loses {100 * lost:.2g} % of the light. `--crop-px` and "
-        "`--beam-center-px` choose otherwise.",
-        finding="DATA-001",
-    )
-
-
-def _dc_is_in_the_corner(draft: Draft) -> bool:
-    """Whether the zero frequency has to go to the centre before anything is cut off."""
-    pattern, _ = mean_of_sample(draft.frames, draft.bad_pixels)
-    place = draft.options.dc if draft.options.dc != "auto" else draft.raw.declared_dc
-    if place is None and pattern.shape[0] == pattern.shape[1]:
-        place, _ = find_dc(pattern)
-    return place == "corner"
-
-
-def _values_are_amplitude(draft: Draft) -> bool:
-    """Whether a bin is the root of a sum of squares; where nothing says so, some frames tell."""
-    asked, declared, frames = draft.options.measurement, draft.declared_measurement, draft.frames
-    if asked == "auto" and declared is None and frames.dtype.kind == "f" and draft.options.rebin > 1:
-        sample = slice(0, min(len(frames), 8))
-        bad = draft.bad_pixels
-        bad = bad[sample] if bad is not None and bad.ndim == 3 else bad
-        return survey_frames(frames[sample], bad_pixels=bad).measurement == "amplitude"
-    return asked == "amplitude" or (declared is not None and declared[0] == "amplitude")
-
-
-def _lengths_follow(draft: Draft, change: FrameGeometry, full_px: int | None) -> Draft:
-    """Let positions in pixels, the pixel of the object and that of the detector follow a crop and a bin."""
-    raw = draft.raw
-    if raw.detector_pixel_m is not None:
-        raw = replace(raw, detector_pixel_m=raw.detector_pixel_m * change.rebin)
-    if change.transposes and raw.detector_aspect != 1:
-        width = None if raw.detector_pixel_m is None else raw.detector_pixel_m * raw.detector_aspect
-        raw = replace(raw, detector_pixel_m=width, detector_aspect=1 / raw.detector_aspect)
-    if raw.ground_truth is not None:
-        draft = draft.noting("The true object belongs to the frames as stored and was left out.")
-        raw = replace(raw, ground_truth=None)
-    if full_px is None or change.side == full_px:
-        return replace(draft, raw=raw)
-    factor = change.side / full_px
-    if raw.pixel_size_m is not None and draft.options.pixel_size_m is None:
-        raw = replace(raw, pixel_size_m=raw.pixel_size_m / factor)
-    return draft.noting(
-        f"Fewer frequencies are kept, so a pixel of the object is {1 / factor:.4g} times as large.",
-        raw=raw,
-        position_scale=factor,
-    )
-
-
-# Units: the pixel of the object, and positions in it
-
-#: Sides of a pixel that differ by less are the same.
-_SQUARE = 1e-3
-
-
-def find_object_pixel(draft: Draft) -> Draft:
-    """Take the object's pixel as it is known, else as energy, distance and detector give it.
-
-    Oblong pixels of the detector are oblong ones of the object, the other way round.
-    """
-    raw = draft.raw
-    if abs(raw.detector_aspect - 1) > _SQUARE:
-        aspect = 1 / raw.detector_aspect
-        draft = draft.noting(
-            f"The detector's pixels are {raw.detector_aspect:.4g} times as high as wide, so the object's are "
-            f"{aspect:.4g} times.",
-            pixel_aspect=aspect,
-        )
-    follows = object_pixel_m(
-        energy_ev=raw.energy_ev,
-        distance_m=raw.distance_m,
-        detector_pixel_m=raw.detector_pixel_m,
-        frame_px=draft.frame_px,
-    )
-    known = raw.pixel_size_m
-    if follows is None:
-        return replace(draft, pixel_size_m=known)
-    if known is None:
-        return draft.noting(
-            f"A pixel of the object is {follows:.4g} m, "
-            f"wavelength x distance / ({draft.frame_px} x detector pixel).",
-            pixel_size_m=follows,
-        )
-    if abs(follows / known - 1) > 0.01:
-        warn(
-            f"{draft.name}: the object's pixel is said to be {known:.4g} m, while energy, distance and "
-            f"detector pixel give {follows:.4g} m. The first is used.",
-            finding="DATA-001",
-        )
-    return replace(draft, pixel_size_m=known)
-
-
-def place_positions(draft: Draft) -> Draft:
-    """Bring the positions to object pixels in the index convention, turned as asked, on a fine grid.
-
-    Raises:
-        DataError: they are lengths and the object's pixel is not known, or no positions of a scan.
-    """
-    raw, pixel_size_m = draft.raw, draft.pixel_size_m
-    used = draft.frame_numbers
-    positions = draft.positions if draft.all_positions is None else draft.all_positions
-    unit_m, scale = raw.position_unit_m, draft.position_scale
-    if unit_m is None and raw.position_unit_open and pixel_size_m is not None and len(draft.positions) > 1:
-        extent = float(np.max(np.ptp(draft.positions, axis=0)))
-        if 0 < extent < LARGEST_EXTENT_IN_METRES:
-            draft = draft.noting(f"The positions span {extent:.3g} and are taken for metres.")
-            unit_m = 1.0
-    if unit_m is not None:
-        aspect = draft.pixel_aspect
-        positions = metres_to_pixels(positions, unit_m, pixel_size_m, draft.name, pixel_aspect=aspect)
-        draft = draft.noting(f"Positions were divided by the object's pixel, {pixel_size_m:.4g} m.")
-        scale = unit_m / pixel_size_m if pixel_size_m else 1.0
-    else:
-        positions = positions * scale
-    turn = draft.options.positions_orientation
-    if turn != "as-is":
-        positions = turned_positions(positions, turn)
-        draft = draft.noting(f"The positions were turned ({turn}).")
-    positions, said = _scaled_and_turned(positions, draft.options, draft.pixel_aspect)
-    draft = draft.noting(*said)
-    if raw.position_convention == "center":
-        draft = draft.noting(
-            "Positions counted pixel centres; half a pixel was added so that index N/2 sits on them."
-        )
-    half = 0.5 if raw.position_convention == "center" else 0.0
-    draft = replace(
-        draft,
-        positions=positions if used is None else positions[used],
-        all_positions=None if used is None else positions,
-        position_scale=scale,
-    )
-    draft = leave_out_lonely_frames(draft)
-    require_sound_positions(draft.positions, draft.frame_px, draft.name)
-    everywhere = draft.all_positions
-    return replace(
-        draft,
-        positions=on_grid(draft.positions + half),
-        all_positions=None if everywhere is None else on_grid(everywhere + half),
-    )
-
-
-def _scaled_and_turned(
-    positions: Float64[np.ndarray, "frame 2"], options: ReadOptions, pixel_aspect: float
-) -> tuple[Float64[np.ndarray, "frame 2"], list[str]]:
-    """Scale the positions as asked, then turn them; and what to note of it.
-
-    Angles are those of the stage, so oblong pixels are made square for the turn.
-    """
-    said = []
-    scale, turn_deg = options.positions_scale, options.positions_turn_deg
-    if any(factor != 1 for factor in scale):
-        positions = positions * np.asarray(scale)
-        said.append(f"The positions were scaled by {' and '.join(f'{factor:.4g}' for factor in scale)}.")
-    if turn_deg:
-        cosine, sine = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
-        sides = np.array([pixel_aspect, 1.0])
-        positions = (positions * sides) @ np.array([[cosine, sine], [-sine, cosine]]) / sides
-        said.append(f"The positions were turned by {turn_deg:g} degrees.")
-    return positions, said
 
 
 # Values: the probe that was given, the frames, their zero frequency, their bad pixels
