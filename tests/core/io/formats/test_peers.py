@@ -98,6 +98,62 @@ def test_oblong_detector_pixels_are_oblong_object_pixels(original: Any, tmp_path
     np.testing.assert_allclose(product.positions_px, scan.positions_px)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "rows_first"), [(0, 1, True), (37, 1, False), (-120, -1, True)]
+)
+def test_basis_vectors_turn_the_sample_s_translation_to_the_detector(
+    original: Any, tmp_path: Path, writers: Any, degrees: float, mirrored: int, rows_first: bool
+) -> None:
+    """The detector turned about the beam, and seen from behind: the positions on it are the same."""
+    path = writers["cxi"](tmp_path, original).path
+    plain = open_scan(shutil.copy(path, tmp_path / "plain.cxi"))
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    # A step to the next row, then to the next column; as (x, y, z) along the beam.
+    directions = np.array([[sine, -cosine, 0.0], [-cosine, -sine, 0.0]]) * [[1], [mirrored]]
+    with h5py.File(path, "a") as f:
+        translation = f["entry_1/sample_1/geometry_1/translation"]
+        rows_m, columns_m = translation[:, 1], translation[:, 0]
+        translation[...] = -np.outer(rows_m, directions[0]) - np.outer(columns_m, directions[1])
+        steps = directions * np.array([[50e-6], [75e-6]])
+        f["entry_1/instrument_1/detector_2/basis_vectors"] = steps if rows_first else steps.T
+    scan = open_scan(path)
+    assert scan.pixel_size_m == pytest.approx(plain.pixel_size_m)
+    assert scan.pixel_aspect == pytest.approx(1.5)
+    np.testing.assert_allclose(scan.positions_px[:, 0], plain.positions_px[:, 0] / 1.5, atol=1e-6)
+    np.testing.assert_allclose(scan.positions_px[:, 1], plain.positions_px[:, 1], atol=1e-6)
+    assert any("turned to the axes of the detector" in note for note in scan.notes)
+
+
+def test_a_usual_detector_reads_alike_with_basis_vectors_and_without(
+    original: Any, tmp_path: Path, writers: Any
+) -> None:
+    path = writers["cxi"](tmp_path, original).path
+    plain = open_scan(shutil.copy(path, tmp_path / "plain.cxi"))
+    with h5py.File(path, "a") as f:
+        f["entry_1/instrument_1/detector_2/basis_vectors"] = [[0, -75e-6, 0], [-75e-6, 0, 0]]
+    np.testing.assert_array_equal(open_scan(path).positions_px, plain.positions_px)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "said"),
+    [
+        ([[0, -75e-6, 0], [-75e-6, 5e-6, 0]], "rows and columns meet at 86.2 degrees"),
+        ([[0, -75e-6, 0], [-50e-6, 0, 50e-6]], "tilted against the beam by 45 degrees"),
+        ([[0, 0, 0], [-75e-6, 0, 0]], "zero or not finite"),
+        ([[0, np.nan, 0], [-75e-6, 0, 0]], "zero or not finite"),
+        ([0.0, 75e-6], r"shape \(2,\).*\(2, 3\) or \(3, 2\)"),
+    ],
+)
+def test_basis_vectors_that_are_no_plane_of_pixels_are_refused(
+    original: Any, tmp_path: Path, writers: Any, vectors: Any, said: str
+) -> None:
+    path = writers["cxi"](tmp_path, original).path
+    with h5py.File(path, "a") as f:
+        f["entry_1/instrument_1/detector_2/basis_vectors"] = np.asarray(vectors)
+    with pytest.raises(DataError, match=said):
+        open_scan(path)
+
+
 def test_a_raster_by_its_two_axes(original: Any, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "axes.h5", "w") as f:
         f["entry/data/data"] = original.counts.reshape(5, 6, *original.counts.shape[1:])

@@ -3,12 +3,19 @@
 Entries are numbered (`entry_1`), and so are the detectors of an instrument. Lengths are metres, energies
 joules. A mask is a word of flags for each pixel. `translation` is (M, 3), x, y and z; it is read as the place
 of the probe in the sample's frame, with the axes of the detector, which is how Ptychodus writes it.
+
+Where a detector has `basis_vectors`, they say what its axes are: the steps in the laboratory, in metres, from
+a pixel to the next row and to the next column, where z runs along the beam and y up. `translation` is then
+that of the sample in the laboratory, so the probe moves the other way over the sample (F. R. N. C. Maia,
+Nature Methods 9 (2012) 854, and the format's description, "Raster orientation"). The rows of a usual detector
+run down and its columns to -x, for which both readings agree.
 """
 
 from __future__ import annotations
 
 import h5py
 import numpy as np
+from jaxtyping import Float64
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import find_positions
@@ -22,6 +29,8 @@ __all__ = ["matches", "read"]
 # Invalid, saturated, hot, dead, shadowed, to be ignored, bad, missing; the other flags say nothing bad.
 _BAD_FLAGS = 0x2DF
 _MOST = 16  # entries, detectors
+_LARGEST_TILT_DEG = 10.0  # beyond it, equal pixels are no equal steps of the frequency
+_LARGEST_SKEW_DEG = 0.5
 _TRANSLATIONS = ("sample_1/geometry_1/translation", "sample_1/geometry/translation", "data_1/translation")
 _PROBES = ("instrument_1/source_1/illumination", "data_1/probe", "sample_1/probe")
 
@@ -42,12 +51,16 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     detector = key.rsplit("/", 1)[0]
     if file.group(f"{detector}/") is None or file.dataset(f"{detector}/distance") is None:
         detector = f"{entry}/instrument_1/detector_1"
-    positions, unit_m, note = _positions(file, entry, detector, keys)
+    basis = _basis_vectors(file, detector, name)
+    positions, unit_m, note = _positions(file, entry, detector, keys, basis)
     probe_key = keys.probe or next(
         (f"{entry}/{one}" for one in _PROBES if file.dataset(f"{entry}/{one}") is not None), None
     )
     version = file.number("cxi_version")
     pixel_m, aspect = file.detector_pixel(f"{detector}/x_pixel_size", f"{detector}/y_pixel_size")
+    if basis is not None:
+        height_m, pixel_m = (float(step) for step in np.linalg.norm(basis, axis=1))
+        aspect = height_m / pixel_m
     notes = [f"The frames are `{key}`.", note]
     if others:
         notes.append(
@@ -107,8 +120,53 @@ def _is_near_field(file: Hdf5, where: str) -> bool:
     return any("near" in text.lower() for text in said)
 
 
+def _basis_vectors(file: Hdf5, detector: str, name: str) -> Float64[np.ndarray, "axis 2"] | None:
+    """Read what a step to the next row and to the next column is in (x, y), in metres.
+
+    Raises:
+        DataError: they are no two vectors, not perpendicular to each other, or far from perpendicular to the
+            beam.
+    """
+    key = f"{detector}/basis_vectors"
+    values = file.array(key)
+    if values is None:
+        return None
+    if values.shape not in ((2, 3), (3, 2)) or values.dtype.kind not in "iuf":
+        raise DataError(
+            f"{name}: `{key}` has shape {values.shape} and type {values.dtype}. Expected two vectors of x, "
+            "y, z in metres, as (2, 3) or (3, 2).",
+            finding="DATA-001",
+        )
+    rows = np.asarray(values if values.shape == (2, 3) else values.T, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1)
+    if not (np.isfinite(rows).all() and lengths.min() > 0):
+        raise DataError(f"{name}: `{key}` has a vector that is zero or not finite.", finding="DATA-001")
+    directions = rows / lengths[:, np.newaxis]
+    tilt = float(np.abs(directions[:, 2]).max())
+    if tilt > np.sin(np.radians(_LARGEST_TILT_DEG)):
+        raise DataError(
+            f"{name}: by `{key}` the detector is tilted against the beam by "
+            f"{np.degrees(np.arcsin(tilt)):.3g} degrees. Expected at most {_LARGEST_TILT_DEG:g}; resample "
+            "the frames to a plane perpendicular to the beam.",
+            finding="DATA-001",
+        )
+    across = directions[:, :2] / np.linalg.norm(directions[:, :2], axis=1)[:, np.newaxis]
+    skew = abs(float(across[0] @ across[1]))
+    if skew > np.sin(np.radians(_LARGEST_SKEW_DEG)):
+        raise DataError(
+            f"{name}: by `{key}` rows and columns meet at {np.degrees(np.arccos(skew)):.3g} degrees. "
+            "Expected perpendicular ones; resample the frames to perpendicular axes.",
+            finding="DATA-001",
+        )
+    return rows[:, :2]
+
+
 def _positions(
-    file: Hdf5, entry: str, detector: str, keys: RequestedKeys
+    file: Hdf5,
+    entry: str,
+    detector: str,
+    keys: RequestedKeys,
+    basis: Float64[np.ndarray, "axis 2"] | None,
 ) -> tuple[np.ndarray | None, float | None, str]:
     if keys.positions is not None:
         named = find_positions(file, keys, "")
@@ -126,6 +184,13 @@ def _positions(
                 f"{file.path.name}: `{key}` has shape {values.shape}. Expected (frames, 3), in metres.",
                 finding="DATA-001",
             )
+        if basis is not None:
+            directions = basis / np.linalg.norm(basis, axis=1)[:, np.newaxis]
+            note = (
+                f"The positions are `{key}`, the sample's in the laboratory, turned to the axes of the "
+                "detector by its `basis_vectors`; the probe moves the other way."
+            )
+            return -(values[:, :2] @ directions.T), 1.0, note
         note = f"The positions are `{key}`, (x, y, z) in metres, with the axes of the detector (assumed)."
         return np.stack([values[:, 1], values[:, 0]], axis=1), 1.0, note
     return None, None, ""
