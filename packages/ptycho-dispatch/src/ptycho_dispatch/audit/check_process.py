@@ -6,6 +6,7 @@ stderr.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> int:
     from ptycho_config import hardware
     from ptycho_config.naming import ENV_PREFIX
 
+    gc.set_threshold(50_000, 20, 100)  # as in `ptycho` itself: frameworks load faster
     for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
         del os.environ[name]  # settings of this shell would change what is probed
     answer = arguments == ["yes"]
