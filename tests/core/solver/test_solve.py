@@ -258,9 +258,11 @@ def test_what_is_saved_is_what_is_loaded(make_scan: MakeScan, tmp_path) -> None:
 
 
 def test_a_time_budget_ends_the_run_with_a_full_result(make_scan: MakeScan) -> None:
-    result = solve(make_scan().scan, SolverConfig(effort="thorough", max_time=0.05), NUMPY)
+    scan = make_scan().scan
+    whole = solve(scan, SolverConfig(effort="thorough"), NUMPY)
+    result = solve(scan, SolverConfig(effort="thorough", max_time=0.001), NUMPY)
     assert np.isfinite(result.object).all()
-    assert len(result.history) < 20
+    assert len(result.history) < len(whole.history)
 
 
 def test_a_diverging_run_steps_back_and_says_so(make_scan: MakeScan) -> None:
