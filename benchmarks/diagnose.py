@@ -32,6 +32,7 @@ DC, MODES, BACKGROUND = (
     "partial coherence: more probe modes",
     "an unknown flat background",
 )
+MEASURED = "counts taken for amplitudes"
 FLICKER, OFF = "an intensity that varies from frame to frame", "positions that are a little wrong"
 NUMPY = SolverExecutionConfig(arrays="numpy")
 SIMULATED = {
@@ -57,7 +58,7 @@ FAULTS = (
     ("transposed", TURNED),
     ("mirrored", TURNED),
     ("turned 23", TURNED),
-    ("turned 90", TURNED),
+    ("as amplitude", MEASURED),
     ("scaled 0.7", SCALED),
     ("scaled 1.4", SCALED),
     ("stretched 1.3", SCALED),
@@ -91,6 +92,8 @@ def faulty(scan: Scan, fault: str) -> Scan:
     middle = scan.positions_px.mean(axis=0)
     away = scan.positions_px - middle
     word, _, number = fault.partition(" ")
+    if fault == "as amplitude":
+        return replace(scan, measurement="amplitude")
     if fault == "other dc":
         return replace(scan, dc="corner" if scan.dc == "center" else "center")
     if word == "transposed":

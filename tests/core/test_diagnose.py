@@ -14,7 +14,12 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core import Scan
 from ptycho_core.diagnose import Diagnosis, Setting, diagnose
-from ptycho_core.diagnose.evidence import probe_speaks_for_other_dc, turn_by_centre_of_mass
+from ptycho_core.diagnose.evidence import (
+    follows_the_positions,
+    probe_speaks_for_other_dc,
+    turn_by_centre_of_mass,
+    values_speak_for_other_measurement,
+)
 from ptycho_core.diagnose.setting import composed_flags
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
@@ -147,3 +152,60 @@ def read(raw: RawScan, flags: dict) -> Scan:
         else:
             options[name] = float(value) if name == "positions_turn_deg" else value
     return admit(raw, ReadOptions(measurement="counts", dc="center", **options))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.02, 12.0])
+@pytest.mark.parametrize("measurement", ["counts", "amplitude"])
+def test_the_values_tell_counts_from_amplitudes(scan: Scan, measurement: str, scale: float) -> None:
+    counts = scan.counts()
+    values = (counts if measurement == "counts" else np.sqrt(counts)) * np.float32(scale)
+    right = replace(scan, frames=values, measurement=measurement, dc="center")
+    other = "amplitude" if measurement == "counts" else "counts"
+    assert not values_speak_for_other_measurement(right)
+    assert values_speak_for_other_measurement(replace(right, measurement=other))
+
+
+def test_values_that_were_smoothed_tell_nothing(scan: Scan) -> None:
+    counts = scan.counts() + np.float32(0.3) * np.random.default_rng(1).random(scan.frames.shape, np.float32)
+    for measurement in ("counts", "amplitude"):
+        told = replace(scan, frames=counts, measurement=measurement, dc="center")
+        assert not values_speak_for_other_measurement(told)
+
+
+def test_counts_taken_for_amplitudes_are_named(scan: Scan) -> None:
+    asked = iter([False] * 2 + [True] * 1000)
+    found = diagnose(
+        replace(scan, measurement="amplitude"),
+        budget_s=LONG,
+        execution=NUMPY,
+        should_stop=lambda: next(asked),
+    )
+    assert names(found) == ["counts taken for amplitudes"]
+    assert found.flags == {"measurement": "counts"}
+
+
+@pytest.fixture(scope="module")
+def shadows(simulated) -> Scan:
+    """Frames of the near field: a wide beam and a short way to the detector."""
+    made = simulated(frames=60, frame_px=32, photons=1e6, seed=2, object_kind="polygons", start_kind="true")
+    scan, n = made.scan, 32
+    at, frequency = np.arange(n) - n // 2, np.fft.fftfreq(n)
+    beam = np.exp(-(at[:, None] ** 2 + at**2) / (2 * 12**2))
+    way = np.exp(-5j * np.pi * (frequency[:, None] ** 2 + frequency**2))
+    wide = np.pad(made.obj, n, constant_values=1)
+    corner = np.round(scan.positions_px - scan.positions_px.min(axis=0)).astype(int) + n // 2
+    waves = np.stack([wide[y : y + n, x : x + n] * beam for y, x in corner])
+    light = np.abs(np.fft.ifft2(np.fft.fft2(waves) * way)) ** 2
+    counts = np.random.default_rng(3).poisson(light * (1e6 / light.sum(axis=(1, 2)).mean()))
+    return replace(scan, frames=counts.astype(np.float32), measurement="counts", dc="center")
+
+
+def test_a_near_field_moves_with_the_positions_and_a_far_field_does_not(scan: Scan, shadows: Scan) -> None:
+    assert follows_the_positions(shadows) > 0.95
+    assert follows_the_positions(scan) < 0.8
+
+
+def test_a_near_field_is_said_to_be_one(shadows: Scan) -> None:
+    asked = iter([False, *[True] * 1000])
+    found = diagnose(shadows, budget_s=LONG, execution=NUMPY, should_stop=lambda: next(asked))
+    assert any("near field" in remark for remark in found.remarks)

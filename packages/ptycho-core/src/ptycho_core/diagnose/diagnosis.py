@@ -15,7 +15,13 @@ import numpy as np
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.diagnose.evidence import TurnEvidence, probe_speaks_for_other_dc, turn_by_centre_of_mass
+from ptycho_core.diagnose.evidence import (
+    TurnEvidence,
+    follows_the_positions,
+    probe_speaks_for_other_dc,
+    turn_by_centre_of_mass,
+    values_speak_for_other_measurement,
+)
 from ptycho_core.diagnose.setting import AS_READ, Setting, composed_flags
 from ptycho_core.diagnose.trials import Trial, Trials
 from ptycho_core.scan import Scan
@@ -46,6 +52,9 @@ _SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.6, 1.8, 2.0)
 #: Below this overlap neighbours constrain each other too little to tell right from wrong.
 _LEAST_OVERLAP = 0.4
 _FRAMES_FOR_EVIDENCE = 400
+#: So well the frames of a near field follow the positions; the shadows in the far field of a defocused beam
+#: do too, but are explained, so that less than the second number is left.
+_IMAGE_MOVES, _POORLY_EXPLAINED = 0.9, 0.45
 _FLICKER = "an intensity that varies from frame to frame"
 #: A mask that hides more of the detector may be the wrong way round.
 _MANY_BAD = 0.25
@@ -123,6 +132,7 @@ def diagnose(
     """
     doctor = _Doctor(scan, Trials(scan, budget_s, execution, say, should_stop), flags or {})
     for question in (
+        doctor.measurement,
         doctor.reading,
         doctor.flicker,
         doctor.turn,
@@ -150,6 +160,26 @@ class _Doctor:
         self.remarks: list[str] = []
 
     # The questions
+
+    def measurement(self) -> None:
+        """Were counts taken for amplitudes, or amplitudes for counts?
+
+        The values tell, and no trial: how much of them stays unexplained depends on what they are.
+        """
+        if not values_speak_for_other_measurement(self.trials.part):
+            return
+        before, other = self.best, self.trials(self._but(other_measurement=True))
+        if other is None:
+            return
+        counts = self.scan.measurement == "amplitude"
+        name = "counts taken for amplitudes" if counts else "amplitudes taken for counts"
+        self.best = other
+        self.findings.append(
+            Finding(name, before.unexplained, other.unexplained, "certain", self._flags(other.setting))
+        )
+        self.remarks.append(
+            "The values are whole numbers." if counts else "The squares of the values are whole numbers."
+        )
 
     def reading(self) -> None:
         """Does the mask mark the good pixels, and is the zero frequency where it was taken to be?"""
@@ -243,6 +273,12 @@ class _Doctor:
         """Sum up."""
         if not self.trials.time_left:
             self.remarks.append("The time was over before everything was tried; `--budget` gives more.")
+        follows = follows_the_positions(self.best.setting.applied(self.trials.part))
+        if follows > _IMAGE_MOVES and self.best.unexplained > _POORLY_EXPLAINED:
+            self.remarks.append(
+                "What is in the frames moves with the positions, as a shadow or a hologram does: they seem "
+                "to be of the near field, which is not reconstructed here."
+            )
         if self.best.setting.turn_deg % 360 or self.best.setting.transposed:
             self.remarks.append(
                 "The same positions turned by half a turn explain the frames as well, with the image turned "

@@ -1,4 +1,5 @@
-"""What frames tell without a reconstruction: how positions are turned, and where the zero frequency is.
+"""What frames tell without a reconstruction: how positions are turned, where the zero frequency is, whether
+they are diffraction patterns at all.
 
 The frames' centres of mass are, up to a factor, the gradient of the phase of the object where the beam is, so
 along the way from one position to the next they add up to a potential. They do so only when the positions are
@@ -21,7 +22,13 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import mean_and_good, signal_pixels
 from ptycho_core.scan.zero_frequency import probe_likeness
 
-__all__ = ["TurnEvidence", "probe_speaks_for_other_dc", "turn_by_centre_of_mass"]
+__all__ = [
+    "TurnEvidence",
+    "follows_the_positions",
+    "probe_speaks_for_other_dc",
+    "turn_by_centre_of_mass",
+    "values_speak_for_other_measurement",
+]
 
 _NEIGHBOURS = 6
 _FEWEST_FRAMES = 12
@@ -118,3 +125,67 @@ def probe_speaks_for_other_dc(scan: Scan) -> tuple[float, float] | None:
         return None
     good = scan.good_pixels([0])[0] if scan.bad_pixels is not None and scan.bad_pixels.ndim == 3 else None
     return probe_likeness(scan.probe, scan.mean_pattern(), scan.good_pixels() if good is None else good)
+
+
+def follows_the_positions(scan: Scan, *, pairs_at_most: int = 80) -> float:
+    """Tell how well what is in the frames moves as the positions do, 0 to 1.
+
+    Far from the sample a pattern stays where it is, and its speckles change, while the sample moves. An image
+    of the near field, a shadow or a hologram, moves with the sample. So the shift at which two neighbouring
+    frames are most alike is compared with the step between them, by a linear map.
+
+    Returns:
+        The share of the shifts' variance that the steps explain; 0 where the frames hardly shift.
+    """
+    from scipy import fft
+    from scipy.spatial import cKDTree
+
+    if scan.n_frames < _FEWEST_FRAMES:
+        return 0.0
+    found = cKDTree(scan.positions_px).query(scan.positions_px, k=3)
+    nearest = np.asarray(found[1])
+    first = np.repeat(np.arange(scan.n_frames), 2)
+    pairs = np.unique(np.sort(np.stack([first, nearest[:, 1:].ravel()], axis=1), axis=1), axis=0)
+    pairs = pairs[:: max(1, len(pairs) // pairs_at_most)]
+    # What all frames share, the beam, moves with none of them.
+    still = np.sqrt(np.maximum(scan.mean_pattern(), 0))
+    n = scan.frame_px
+    shifts = np.zeros((len(pairs), 2))
+    for row, (here, there) in enumerate(pairs):
+        one, other = (scan.amplitude(slice(int(k), int(k) + 1))[0] - still for k in (here, there))
+        alike = fft.irfft2(np.conj(fft.rfft2(one)) * fft.rfft2(other), s=(n, n))
+        peak = np.array(np.unravel_index(int(np.argmax(alike)), alike.shape))
+        shifts[row] = (peak + n // 2) % n - n // 2
+    steps = scan.positions_px[pairs[:, 1]] - scan.positions_px[pairs[:, 0]]
+    whole = float(np.square(shifts).sum())
+    if whole < len(pairs):  # less than a pixel each
+        return 0.0
+    left = shifts - steps @ np.linalg.lstsq(steps, shifts, rcond=None)[0]
+    return 1 - float(np.square(left).sum()) / whole
+
+
+def values_speak_for_other_measurement(scan: Scan, *, frames_at_most: int = 8) -> bool:
+    """Tell whether counts were taken for amplitudes, or amplitudes for counts.
+
+    Counts are whole multiples of the smallest, whatever they were scaled by; amplitudes are roots, of which
+    the squares are.
+    """
+    chosen = np.unique(np.linspace(0, scan.n_frames - 1, min(scan.n_frames, frames_at_most)).astype(int))
+    good = scan.good_pixels()
+    values = np.asarray(scan.frames[chosen], dtype=np.float64)
+    if scan.dc == "corner":
+        values = np.fft.fftshift(values, axes=(1, 2))
+    values = values[:, good] if good.ndim == 2 else values[good[chosen]]
+    values = values[np.isfinite(values) & (values > 0)]
+    if values.size == 0:
+        return False
+    counts = _are_whole(values / values.min())
+    if scan.measurement == "amplitude":
+        return counts
+    return not counts and _are_whole(np.square(values / values.min()))
+
+
+def _are_whole(values: Float64[np.ndarray, " value"]) -> bool:
+    """Whether values are whole numbers, of several sizes, up to what single precision rounds."""
+    nearest = np.round(values)
+    return float(nearest.max()) > 1 and bool(np.all(np.abs(values - nearest) <= 1e-4 + 1e-6 * values))

@@ -15,7 +15,7 @@ needed does not grow with a scan that lies on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -224,14 +224,21 @@ class PredictedAmplitude:
         corner, rest = self.corner[chunk], self.rest[chunk]
         patches = self.windows[corner[:, 0], corner[:, 1]]
         if self.subpixel == "object_bilinear":
-            return _modulus([mode * _interpolated(patches, rest) for mode in self.probe])
+            return _modulus(mode * _interpolated(patches, rest) for mode in self.probe)
         along_y = np.exp(-2j * np.pi * self.frequency * rest[:, :1])[:, :, None]
         along_x = np.exp(-2j * np.pi * self.frequency * rest[:, 1:])[:, None, :]
-        ramps = along_y * along_x
-        return _modulus([self._shifted(mode, ramps) * patches for mode in self.spectrum])
+        return _modulus(_exit_wave(mode, along_y, along_x, patches) for mode in self.spectrum)
 
-    def _shifted(self, spectrum: np.ndarray, ramps: np.ndarray) -> Complex64[np.ndarray, "frame n n"]:
-        return scipy.fft.ifft2(spectrum * ramps, overwrite_x=True)
+
+def _exit_wave(
+    spectrum: np.ndarray, along_y: np.ndarray, along_x: np.ndarray, patches: np.ndarray
+) -> Complex64[np.ndarray, "frame n n"]:
+    """Shift a probe mode by ramps on its spectrum and multiply it with the patches, all in one array."""
+    wave = spectrum * along_y
+    wave *= along_x
+    wave = scipy.fft.ifft2(wave, overwrite_x=True)
+    wave *= patches
+    return wave
 
 
 def _interpolated(patches: np.ndarray, rest: np.ndarray) -> np.ndarray:
@@ -241,13 +248,13 @@ def _interpolated(patches: np.ndarray, rest: np.ndarray) -> np.ndarray:
     return (1 - fx) * rows[:, :, :-1] + fx * rows[:, :, 1:]
 
 
-def _modulus(exit_waves: list[np.ndarray]) -> Float32[np.ndarray, "frame n n"]:
+def _modulus(exit_waves: Iterable[np.ndarray]) -> Float32[np.ndarray, "frame n n"]:
     """Amplitude on the detector of incoherent exit waves."""
     intensity: np.ndarray | None = None
     for exit_wave in exit_waves:
         wave = scipy.fft.fft2(exit_wave, norm="ortho", overwrite_x=True)
         part = np.square(wave.real)
-        part += np.square(wave.imag)
+        part += np.square(wave.imag, out=wave.imag)
         intensity = part if intensity is None else np.add(intensity, part, out=intensity)
     if intensity is None:
         raise DataError("the probe has no mode; pass an array of shape (N, N) or (P, N, N)")
