@@ -78,11 +78,26 @@ def test_the_step_is_that_of_the_formulas(
         largest_batch=n_frames,
         threads=threads,
     )
+    whole_mask = np.ones((side, side)) if good is None else good[frames] if good.ndim == 3 else good
+    of_the_first = reference_step(
+        amplitude=amplitude[frames][:1],
+        good=whole_mask[:1] if whole_mask.ndim == 3 else whole_mask,
+        filters=filters,
+        shift_weights=weights[frames][:1],
+        corners=corners[frames][:1],
+        offset=0.02,
+        floor=0.25,
+        steps=Steps(0.0, 0.0, 0.0, 0.0),
+        **{name: values.copy() for name, values in expected.items()},
+    )
     misfit = fused(frames, window, steps, **state)
+    assert fused.frame_misfit[before] == pytest.approx(of_the_first, rel=1e-5)
+    assert fused.frame_misfit.sum(dtype=np.float64) == pytest.approx(misfit, rel=1e-5)
+    assert not fused.frame_misfit[:before].any()
     outside = {name: expected[name].copy() for name in ("obj", "object_velocity")}
     expected_misfit = reference_step(
         amplitude=amplitude[frames],
-        good=np.ones((side, side)) if good is None else good[frames] if good.ndim == 3 else good,
+        good=whole_mask,
         filters=filters,
         shift_weights=weights[frames],
         corners=corners[frames],

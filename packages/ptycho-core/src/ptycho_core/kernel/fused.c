@@ -31,6 +31,7 @@ typedef struct {
     float *object_gradient;      /* (largest batch, 2, n, n) planes */
     float *scratch;              /* (threads, ptycho_scratch_floats) */
     int64_t scratch_floats;
+    float *frame_misfit;         /* (frames,): what `explain` found for each frame when it was last seen */
 } Problem;
 
 /* Mirrored by `_Batch` in step.py. */
@@ -61,7 +62,7 @@ static const Field LAYOUT[] = {
     FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, object),
     FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
     FIELD(Problem, basis_gradient), FIELD(Problem, light), FIELD(Problem, coverage), FIELD(Problem, object_gradient),
-    FIELD(Problem, scratch), FIELD(Problem, scratch_floats),
+    FIELD(Problem, scratch), FIELD(Problem, scratch_floats), FIELD(Problem, frame_misfit),
     WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, row_start),
     FIELD(Batch, row_stop), FIELD(Batch, column_start), FIELD(Batch, column_stop), FIELD(Batch, object_step),
     FIELD(Batch, probe_step), FIELD(Batch, object_momentum), FIELD(Batch, probe_momentum), FIELD(Batch, object_floor),
@@ -308,7 +309,10 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         for (int f = 0; f < count; f++) {
             const int32_t *corner = batch->corners + 2 * (block + f);
             const float *patch = p->object + 2 * ((size_t)corner[0] * p->canvas_width + corner[1]);
-            misfit += explain(p, room, patch, f, batch->first_frame + block + f, p->object_gradient + (block + f) * plane);
+            const int64_t frame = batch->first_frame + block + f;
+            const double found = explain(p, room, patch, f, frame, p->object_gradient + (block + f) * plane);
+            p->frame_misfit[frame] = (float)found;
+            misfit += found;
         }
         if (batch->probe_step != 0)
             for (int m = 0; m < p->n_modes; m++) project(p, room, m, weights, count, gradient);

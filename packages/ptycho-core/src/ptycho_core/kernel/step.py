@@ -52,6 +52,7 @@ class _Problem(ctypes.Structure):
         ("object_gradient", ctypes.c_void_p),
         ("scratch", ctypes.c_void_p),
         ("scratch_floats", ctypes.c_int64),
+        ("frame_misfit", ctypes.c_void_p),
     )
 
 
@@ -118,7 +119,11 @@ class Steps:
 
 
 class FusedStep:
-    """The step of one level: what stays the same from batch to batch, and the room it works in."""
+    """The step of one level: what stays the same from batch to batch, and the room it works in.
+
+    Attributes:
+        frame_misfit: (frames,) float32, the amplitude misfit of each frame when it was last seen.
+    """
 
     def __init__(
         self,
@@ -149,6 +154,7 @@ class FusedStep:
         self._object_floor = object_floor
         self._largest_batch = largest_batch
         self._corners = np.ascontiguousarray(corners, np.int32)
+        self.frame_misfit = np.zeros(len(amplitude), np.float32)
         size = amplitude.shape[-1]
         angles = -2 * np.pi * np.arange(size) / size
         table = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
@@ -170,6 +176,7 @@ class FusedStep:
             frame_stride=amplitude.strides[0] // amplitude.itemsize,
             row_stride=amplitude.strides[1] // amplitude.itemsize,
             good=None if good is None else _address(good),
+            frame_misfit=_address(self.frame_misfit),
         )
         # What C reads by address must live as long as this object.
         self._kept = [table, filters, shift_weights, amplitude, good]

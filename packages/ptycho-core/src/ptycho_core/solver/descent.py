@@ -59,12 +59,14 @@ def descend(
         progress.level_begins(schedule)
         pace = run_level(level, schedule, pace, solution, random, progress)
         solution = _recentred(level.solution(solution), centre_px)
+        judged = judge_frames and schedule is start.levels[0] and len(start.levels) > 1
+        on_the_way = level.frame_residual() if judged else None
         del level  # with its velocities, before the next one is made
         progress.level_ends(schedule)
         if pace.stopped:
             break
-        if judge_frames and schedule is start.levels[0] and len(start.levels) > 1:
-            outlying = outlying_frames(solution, schedule, look, frames)
+        if judged:
+            outlying = outlying_frames(solution, schedule, look, frames, on_the_way)
             if outlying.size:
                 return solution, outlying
     return solution, np.zeros(0, np.int64)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from jaxtyping import Float32
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import FusedStep, Steps
@@ -121,6 +122,7 @@ class Level:
             amplitude = np.sqrt(np.square(amplitude) + np.float32(_ANSCOMBE))
             self._softening += _ANSCOMBE
             offset += _ANSCOMBE
+        self._amplitude = amplitude  # bad pixels are 0
         self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
         counts = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts_per_frame = counts_per_frame or float(counts.mean(dtype=np.float64))
@@ -284,6 +286,17 @@ class Level:
         patches = self._xp.cut(canvas, corners[chunk], self.size_px)
         weights, with_overlaps = self._windows.weights[part], self._parameters is not None
         return self._misfit.gradients(part, patches, basis, weights, with_overlaps=with_overlaps)
+
+    def frame_residual(self) -> Float32[np.ndarray, " frame"] | None:
+        """Return R of each frame when the compiled step last saw it; None where there is no such step.
+
+        It was measured before the move of the frame's batch, and so costs nothing.
+        """
+        if self._fused is None:
+            return None
+        measured = self._amplitude.sum(axis=(1, 2))
+        found = np.full(len(measured), np.nan, np.float32)
+        return np.divide(self._fused.frame_misfit, measured, out=found, where=measured > 0)
 
     def settle(self, modulus_limit: float) -> None:
         """Give the probe the power of the measured counts, the object the inverse, and clamp its modulus.

@@ -7,7 +7,7 @@ badly; what is left out then is said, and the levels begin again without it.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Complex64, Float32, Int64
 
 from ptycho_core.physics.residual import data_residual
 from ptycho_core.scan.dose import central
@@ -22,6 +22,8 @@ __all__ = ["outlying_frames"]
 FEWEST_FRAMES = 16
 #: A frame is left out whose residual is so many times the median, and as many spreads above it.
 OUTLYING_FACTOR = 2.0
+#: Where no frame had this on the way, when the step last saw it, none can be found to stand out.
+SUSPICIOUS_FACTOR = 1.5
 OUTLYING_SPREADS = 10.0
 #: Where more stand out, it is the solution that is wrong.
 LARGEST_OUTLYING_FRACTION = 0.15
@@ -30,28 +32,25 @@ LARGEST_MEDIAN = 0.4
 
 
 def outlying_frames(
-    solution: Solution, schedule: LevelSchedule, look: Look, frames: OrderedFrames
+    solution: Solution,
+    schedule: LevelSchedule,
+    look: Look,
+    frames: OrderedFrames,
+    on_the_way: Float32[np.ndarray, " frame"] | None = None,
 ) -> Int64[np.ndarray, " outlying"]:
     """Return the numbers in the scan of frames whose residual stands far outside of all others', increasing.
 
     Args:
         solution: as it is at the end of a level. schedule: of that level.
         frames: in the order of their batches.
+        on_the_way: R of each frame when the step last saw it, where that is known.
     """
     none = np.zeros(0, np.int64)
     if len(frames) < FEWEST_FRAMES or solution.object is None:
         return none
-    size_px = schedule.size_px
-    crop = central(size_px, frames.frame_px)
-    corners = (frames.positions_px - frames.least_px + solution.shift_px) * solution.scale + look.margin_px
-    amplitude, good = frames.seen_at(size_px)
-    residual = data_residual(
-        solution.object,
-        probe_of(solution.spectra[:, crop, crop]),
-        corners + size_px // 2,
-        lambda chosen: amplitude[chosen],
-        good_pixels=None if good is None else good > 0,
-    ).per_frame
+    if on_the_way is not None and _nothing_stands_out(on_the_way):
+        return none
+    residual = _residual(solution, solution.object, schedule.size_px, look, frames)
     known = residual[np.isfinite(residual)]
     if known.size < FEWEST_FRAMES:
         return none
@@ -62,3 +61,28 @@ def outlying_frames(
     if median > LARGEST_MEDIAN or far.mean() > LARGEST_OUTLYING_FRACTION:
         return none
     return np.sort(look.order[far])
+
+
+def _nothing_stands_out(residual: Float32[np.ndarray, " frame"]) -> bool:
+    known = residual[np.isfinite(residual)]
+    return known.size > 0 and float(known.max()) < SUSPICIOUS_FACTOR * float(np.median(known))
+
+
+def _residual(
+    solution: Solution,
+    obj: Complex64[np.ndarray, "h w"],
+    size_px: int,
+    look: Look,
+    frames: OrderedFrames,
+) -> Float32[np.ndarray, " frame"]:
+    """Compute R of each frame at the resolution of a level."""
+    crop = central(size_px, frames.frame_px)
+    corners = (frames.positions_px - frames.least_px + solution.shift_px) * solution.scale + look.margin_px
+    amplitude, good = frames.seen_at(size_px)
+    return data_residual(
+        obj,
+        probe_of(solution.spectra[:, crop, crop]),
+        corners + size_px // 2,
+        lambda chosen: amplitude[chosen],
+        good_pixels=None if good is None else good > 0,
+    ).per_frame
