@@ -73,6 +73,7 @@ BENCHMARKS = {
     "curves": "all",
     "positions": "base",
     "diagnose": "base",
+    "others": "base",
     "live": "base",
     "formats": "base",
     "gpu": "torch",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from ptycho_config.execution import SolverExecutionConfig
@@ -39,13 +40,19 @@ def versions() -> dict[str, str]:
 
 @cache
 def _installed() -> tuple[tuple[str, str], ...]:
-    """Package and version, read once in a process: eleven files of metadata take a hundredth of a second."""
+    """Package and version, read once in a process.
+
+    Of the metadata the one line is looked for: to parse the whole, with everybody's README, takes a hundredth
+    of a second.
+    """
     found = []
     for package in _PACKAGES:
         try:
-            found.append((package, version(package)))
+            installed = distribution(package)
         except PackageNotFoundError:
             continue
+        line = re.search(r"^Version: *(\S+)", installed.read_text("METADATA") or "", re.MULTILINE)
+        found.append((package, line[1] if line else installed.version))
     return tuple(found)
 
 
