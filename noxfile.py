@@ -202,7 +202,10 @@ def tests_slow(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Branch coverage of the suite, the processes that tests start included; writes what is not reached."""
+    """Branch coverage of the suite, the processes that tests start included; writes what is not reached.
+
+    Tests that limit the size of files fail here, since what coverage writes meets the limit too.
+    """
     install_client(session)
     install(session, "all", *TEST_TOOLS, *CLIENT_NEEDS, "coverage>=7.10")
     use_data_beside(session)
