@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, get_args
 
-import jaxtyping
 import pytest
 from hypothesis import Phase, settings
 
@@ -45,7 +44,6 @@ gc.set_threshold(50_000, 20, 100)
 # Types are checked while tests run, and the shapes of arrays. For these the hook of jaxtyping has every
 # function remember, call by call, how long each named axis is. Where no annotation names an array that is for
 # nothing: beartype alone checks such a function at a small part of the cost, which was a third of the tests'.
-_with_shapes = jaxtyping.jaxtyped
 
 
 def _checked(target: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
@@ -84,7 +82,12 @@ def _is_array(hint: Any) -> bool:
     return whose.partition(".")[0] == "jaxtyping" or any(map(_is_array, get_args(hint)))
 
 
-jaxtyping.jaxtyped = _checked
+try:
+    import jaxtyping
+except ImportError:  # ptycho-config is tested alone, which knows no array
+    pass
+else:
+    _with_shapes, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _checked
 
 # A program in the background of a script is started deaf to Ctrl-C, and so is all that it starts. What comes
 # of a run that is interrupted could not be seen then: the signal would never arrive.
