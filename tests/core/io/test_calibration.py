@@ -141,3 +141,14 @@ def test_counts_that_are_said_to_be_photons_are_left_as_they_are(photons: np.nda
     scan = open_scan(written(tmp_path, photons), counts_per_photon=1.0)
     assert isinstance(scan.frames, np.memmap)
     assert scan.counts_per_photon == 1.0
+
+
+@pytest.mark.parametrize("seed", [2, 11, 15])
+def test_photons_stay_photons_where_the_sample_moves_much_light_about(seed: int) -> None:
+    """A narrow pattern of smooth discs: its dim pixels vary three times as much as photons alone would."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scan = simulate_scan(
+            object_kind="discs", probe_kind="gaussian", frames=150, frame_px=64, photons=1e6, seed=seed
+        ).scan
+    assert scan.counts_per_photon is None

@@ -116,6 +116,12 @@ def divide_by_found_gain(draft: Draft) -> Draft:
     found = found_gain(survey, None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.any(axis=0)))
     if found is None or 1 / _NEARLY_PHOTONS < found.counts_per_photon < _NEARLY_PHOTONS:
         return draft
+    if (
+        found.counts_per_photon > 1
+        and survey.integral
+        and _counted_one_by_one(draft, found.counts_per_photon)
+    ):
+        return draft  # a sample that moves much light about varies more than photons do
     gain = found.counts_per_photon
     text = f"mean and variance of the dim pixels tell {gain:.3g} counts of the detector for a photon"
     warn(
@@ -129,6 +135,29 @@ def divide_by_found_gain(draft: Draft) -> Draft:
         survey=survey.times(1 / gain),
         counts_per_photon=gain,
     )
+
+
+#: The dimmest pixels and the frames that are looked at, and the values above 0 that are needed to tell.
+_DIMMEST, _LOOKED_AT, _FEWEST_VALUES = 500, 32, 100
+
+
+def _counted_one_by_one(draft: Draft, gain: float) -> bool:
+    """Whether the dimmest pixels hold 1 more often than 2, 2 more often than 3, and so on beyond the gain.
+
+    Where a photon gives several counts there is a gap below it, or a valley where the detector has noise.
+    """
+    mean = draft.seen.pixel_sum / draft.seen.counts_per_frame.size
+    dim = (mean > 0) & (mean < min(gain, 2.0))
+    if dim.sum() > _DIMMEST:
+        dim &= mean <= np.partition(mean[dim], _DIMMEST)[_DIMMEST]
+    chosen = np.unique(np.linspace(0, len(draft.frames) - 1, _LOOKED_AT).astype(int))
+    values = np.concatenate([np.asarray(draft.frames[int(number)])[dim] for number in chosen])
+    values = values[np.isfinite(values) & (values > 0)]
+    most = int(np.ceil(gain)) + 1
+    seen = np.array([np.count_nonzero(values == value) for value in range(1, most + 1)])
+    # A number of n scatters by its root.
+    falls = seen[1:] <= seen[:-1] + 2 * np.sqrt(seen[:-1] + 1)
+    return values.size >= _FEWEST_VALUES and bool(falls.all())
 
 
 def _image(
