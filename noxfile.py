@@ -23,15 +23,7 @@ EXTRA = {"base": (), "torch": ("ptycho-core-torch",), "tf": ("ptycho-core-tf",)}
 EXTRA["all"] = (*EXTRA["torch"], *EXTRA["tf"], "ptychopinn")
 CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,tensorflow"}
 #: What our packages import as.
-OURS = (
-    "ptycho_config",
-    "ptycho_core",
-    "ptycho_core_torch",
-    "ptycho_core_tf",
-    "ptycho_dispatch",
-    "ptycho",
-    "ptycho_torch",
-)
+OURS = sorted(path.name for path in ROOT.glob("packages/*/src/*") if path.name.isidentifier())
 #: What builds our packages.
 BUILDER = "hatchling>=1.26"
 TEST_TOOLS = (
@@ -220,7 +212,7 @@ def coverage(session: nox.Session) -> None:
         "parallel = true\n"
         'patch = ["subprocess"]\n'
         f"data_file = '{place / 'data'}'\n"
-        f"source_pkgs = {list(OURS)}\n"
+        f"source_pkgs = {OURS}\n"
         "[tool.coverage.report]\n"
         'exclude_also = ["if TYPE_CHECKING:", "@overload"]\n',
         encoding="utf-8",

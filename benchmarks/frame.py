@@ -31,6 +31,7 @@ __all__ = [
     "figures",
     "finish",
     "host",
+    "interpreter_against",
     "keep",
     "markdown_table",
     "opening",
@@ -132,6 +133,17 @@ def run_child(
     return done.stdout
 
 
+def interpreter_against(arguments: argparse.Namespace) -> str:
+    """Return the interpreter with the packages of the commit that was asked for, or end where it is missing."""
+    commit, python = arguments.against, arguments.against_python
+    if not python or not Path(python).exists():
+        raise SystemExit(
+            f"the interpreter with the packages of {commit} is missing: run `nox -s bench -- ... --against "
+            f"{commit}`, which makes it, or give --against-python"
+        )
+    return python
+
+
 def against(arguments: argparse.Namespace, timed: Mapping[str, Callable[[str], float]]) -> dict[str, Any]:
     """Take turns with another commit: each method with this environment and with that one, round by round.
 
@@ -141,12 +153,7 @@ def against(arguments: argparse.Namespace, timed: Mapping[str, Callable[[str], f
         The commit and, for each method, the median of the rounds' ratios (below 1: now is less), their range,
         and both medians.
     """
-    commit, python = arguments.against, arguments.against_python
-    if not python or not Path(python).exists():
-        raise SystemExit(
-            f"the interpreter with the packages of {commit} is missing: run `nox -s bench -- ... --against "
-            f"{commit}`, which makes it, or give --against-python"
-        )
+    commit, python = arguments.against, interpreter_against(arguments)
     places = {"now": sys.executable, commit: python}
     methods = {
         (name, place): (lambda call=call, python=python: call(python))

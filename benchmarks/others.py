@@ -167,11 +167,7 @@ def main() -> None:
     arguments = parser.parse_args()
     places = {"now": sys.executable}
     if arguments.against:
-        if not Path(arguments.against_python).is_file():
-            raise SystemExit(
-                f"no interpreter has the packages of {arguments.against}: type the command above"
-            )
-        places = {f"at {arguments.against}": arguments.against_python, **places}
+        places = {f"at {arguments.against}": frame.interpreter_against(arguments), **places}
     found: dict[str, dict[str, Outcome]] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

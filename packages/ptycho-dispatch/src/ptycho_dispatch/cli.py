@@ -14,7 +14,7 @@ from importlib.metadata import version
 from ptycho_config.commandline import FlagHelp, FlagParser
 from ptycho_config.errors import ConfigError, exit_code
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "collect_less_often", "main"]
 
 #: Command -> (module that has `add_arguments` and `run`, one line of help).
 COMMANDS = {
@@ -34,6 +34,15 @@ COMMANDS = {
 }
 
 
+def collect_less_often() -> None:
+    """Let Python look seldom for what nothing refers to, in a process of our own.
+
+    A framework is a million objects that stay to the end; looking through them as often as Python does by
+    default is a good part of the time in which it is loaded.
+    """
+    gc.set_threshold(50_000, 20, 100)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -41,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words behind `ptycho`; those of this process when None.
     """
     if arguments is None:
-        # A framework is a million objects that stay to the end; looking through them as often as Python does
-        # by default takes a fifth of the time in which it is loaded.
-        gc.set_threshold(50_000, 20, 100)
+        collect_less_often()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

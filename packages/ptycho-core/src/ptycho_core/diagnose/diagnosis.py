@@ -175,10 +175,10 @@ class _Doctor:
         name = "counts taken for amplitudes" if counts else "amplitudes taken for counts"
         self.best = other
         self.findings.append(
-            Finding(name, before.unexplained, other.unexplained, "certain", self._flags(other.setting))
+            Finding(name, before.unexplained, other.unexplained, "likely", self._flags(other.setting))
         )
         self.remarks.append(
-            "The values are whole numbers." if counts else "The squares of the values are whole numbers."
+            f"{'The values' if counts else 'The squares of the values'} are whole multiples of the smallest."
         )
 
     def reading(self) -> None:
@@ -273,8 +273,8 @@ class _Doctor:
         """Sum up."""
         if not self.trials.time_left:
             self.remarks.append("The time was over before everything was tried; `--budget` gives more.")
-        follows = follows_the_positions(self.best.setting.applied(self.trials.part))
-        if follows > _IMAGE_MOVES and self.best.unexplained > _POORLY_EXPLAINED:
+        best = self.best.setting.applied(self.trials.part)
+        if self.best.unexplained > _POORLY_EXPLAINED and follows_the_positions(best) > _IMAGE_MOVES:
             self.remarks.append(
                 "What is in the frames moves with the positions, as a shadow or a hologram does: they seem "
                 "to be of the near field, which is not reconstructed here."

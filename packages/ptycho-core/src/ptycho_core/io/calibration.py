@@ -137,8 +137,9 @@ def divide_by_found_gain(draft: Draft) -> Draft:
     )
 
 
-#: The dimmest pixels and the frames that are looked at, and the values above 0 that are needed to tell.
-_DIMMEST, _LOOKED_AT, _FEWEST_VALUES = 500, 32, 100
+#: The dimmest pixels and the frames that are looked at, and the values above 0 that are needed to tell, of
+#: which so large a part has to be 1.
+_DIMMEST, _LOOKED_AT, _FEWEST_VALUES, _SINGLE = 500, 32, 100, 0.2
 
 
 def _counted_one_by_one(draft: Draft, gain: float) -> bool:
@@ -154,10 +155,11 @@ def _counted_one_by_one(draft: Draft, gain: float) -> bool:
     values = np.concatenate([np.asarray(draft.frames[int(number)])[dim] for number in chosen])
     values = values[np.isfinite(values) & (values > 0)]
     most = int(np.ceil(gain)) + 1
-    seen = np.array([np.count_nonzero(values == value) for value in range(1, most + 1)])
-    # A number of n scatters by its root.
+    seen = np.bincount(values[values <= most].astype(np.int64), minlength=most + 1)[1:]
+    # A number of n scatters by its root; few values over many numbers would fall by that alone.
     falls = seen[1:] <= seen[:-1] + 2 * np.sqrt(seen[:-1] + 1)
-    return values.size >= _FEWEST_VALUES and bool(falls.all())
+    enough = values.size >= _FEWEST_VALUES and seen[0] > _SINGLE * values.size
+    return bool(enough and falls.all())
 
 
 def _image(

@@ -122,8 +122,8 @@ class Level:
             amplitude = np.sqrt(np.square(amplitude) + np.float32(_ANSCOMBE))
             self._softening += _ANSCOMBE
             offset += _ANSCOMBE
-        self._amplitude = amplitude  # bad pixels are 0
-        self.total_amplitude = float(np.sum(amplitude, dtype=np.float64))
+        self._measured = amplitude.sum(axis=(1, 2), dtype=np.float64)  # bad pixels are 0
+        self.total_amplitude = float(self._measured.sum())
         counts = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts_per_frame = counts_per_frame or float(counts.mean(dtype=np.float64))
         self._misfit = AmplitudeMisfit(arrays, amplitude, good, offset=offset)
@@ -294,9 +294,10 @@ class Level:
         """
         if self._fused is None:
             return None
-        measured = self._amplitude.sum(axis=(1, 2))
-        found = np.full(len(measured), np.nan, np.float32)
-        return np.divide(self._fused.frame_misfit, measured, out=found, where=measured > 0)
+        found = np.full(len(self._measured), np.nan, np.float32)
+        seen = self._measured > 0
+        found[seen] = self._fused.frame_misfit[seen] / self._measured[seen]
+        return found
 
     def settle(self, modulus_limit: float) -> None:
         """Give the probe the power of the measured counts, the object the inverse, and clamp its modulus.

@@ -22,9 +22,9 @@ __all__ = ["outlying_frames"]
 FEWEST_FRAMES = 16
 #: A frame is left out whose residual is so many times the median, and as many spreads above it.
 OUTLYING_FACTOR = 2.0
-#: Where no frame had this on the way, when the step last saw it, none can be found to stand out.
-SUSPICIOUS_FACTOR = 1.5
 OUTLYING_SPREADS = 10.0
+#: Where no frame had so many times the median when the step last saw it, none is looked for.
+SUSPICIOUS_FACTOR = 1.5
 #: Where more stand out, it is the solution that is wrong.
 LARGEST_OUTLYING_FRACTION = 0.15
 #: A residual of which half is noise or a wrong model tells no frame from another.

@@ -6,7 +6,6 @@ stderr.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -21,8 +20,9 @@ def main(arguments: list[str]) -> int:
     """Give the hardware's answer, run the checks, and report each as soon as it is done."""
     from ptycho_config import hardware
     from ptycho_config.naming import ENV_PREFIX
+    from ptycho_dispatch.cli import collect_less_often
 
-    gc.set_threshold(50_000, 20, 100)  # as in `ptycho` itself: frameworks load faster
+    collect_less_often()
     for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
         del os.environ[name]  # settings of this shell would change what is probed
     answer = arguments == ["yes"]
