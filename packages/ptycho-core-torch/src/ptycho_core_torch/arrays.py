@@ -146,6 +146,37 @@ class TorchArrays:
         total = float(misfit.abs().sum(dtype=torch.float64))
         return misfit.div_(modulus), total
 
+    def count_correction(
+        self,
+        intensity: torch.Tensor,
+        amplitude: torch.Tensor,
+        offset: float,
+        softening: float,
+        weight: torch.Tensor | None,
+        *,
+        roots: bool,
+    ) -> tuple[torch.Tensor, float]:
+        if self._host is not None:
+            bright = None if weight is None else weight.numpy()
+            correction, deviance = self._host.count_correction(
+                intensity.numpy(), amplitude.numpy(), offset, softening, bright, roots=roots
+            )
+            return torch.from_numpy(correction), deviance
+        expected = intensity.add_(offset)
+        counts = amplitude.square().add_(softening)
+        ratio = counts / expected
+        if roots:
+            ratio.sqrt_().sub_(1)
+            deviances = ratio.square().mul_(expected).mul_(2)
+            ratio.mul_(2)
+        else:
+            deviances = ratio.log().mul_(counts).add_(expected).sub_(counts)
+            ratio.sub_(1)
+        if weight is not None:
+            deviances.mul_(weight)
+            ratio.mul_(weight)
+        return ratio, float(deviances.sum(dtype=torch.float64))
+
     def scale(self, waves: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         return waves.mul_(factor)
 

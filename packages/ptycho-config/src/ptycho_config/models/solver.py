@@ -73,6 +73,14 @@ class SolverConfig(CanonicalConfig):
     leave_out_frames: bool = Field(
         default=True, description="leave out frames that the first level explains far worse than all others"
     )
+    prior: Literal["auto", "none", "tv", "huber", "log"] = Field(
+        default="auto",
+        description="what is expected of the object: smooth but for edges (tv, huber, log); auto chooses, by "
+        "photons held out where they are few",
+    )
+    prior_strength: PositiveNumber | None = Field(
+        default=None, description="strength of the prior in counts; chosen when not given"
+    )
     max_time: Duration | None = Field(
         default=None, description="stop after this wall-clock time: 90s, 3m, 1h or seconds"
     )

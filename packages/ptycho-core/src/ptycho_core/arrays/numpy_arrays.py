@@ -120,6 +120,37 @@ class NumpyArrays:
         np.divide(misfit, modulus, out=modulus)
         return modulus, float(np.abs(misfit, out=misfit).sum())
 
+    def count_correction(
+        self,
+        intensity: np.ndarray,
+        amplitude: np.ndarray,
+        offset: float,
+        softening: float,
+        weight: np.ndarray | None,
+        *,
+        roots: bool,
+    ) -> tuple[np.ndarray, float]:
+        intensity += np.float32(offset)
+        counts = np.square(amplitude)
+        counts += np.float32(softening)
+        ratio = counts / intensity
+        if roots:
+            np.sqrt(ratio, out=ratio)
+            ratio -= 1
+            deviance = 2 * np.square(ratio)
+            deviance *= intensity
+            ratio *= 2
+        else:
+            deviance = np.log(ratio)
+            deviance *= counts
+            deviance += intensity
+            deviance -= counts
+            ratio -= 1
+        if weight is not None:
+            deviance *= weight
+            ratio *= weight
+        return ratio, float(deviance.sum(dtype=np.float64))
+
     def scale(self, waves: np.ndarray, factor: np.ndarray) -> np.ndarray:
         waves *= factor
         return waves

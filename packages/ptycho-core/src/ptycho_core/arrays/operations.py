@@ -106,6 +106,25 @@ class Arrays(Protocol):
         """
         ...
 
+    def count_correction(
+        self,
+        intensity: Array,
+        amplitude: Array,
+        offset: float,
+        softening: float,
+        weight: Array | None,
+        *,
+        roots: bool,
+    ) -> tuple[Array, float]:
+        """Return `weight * (t / l - 1)` and the sum of the deviances of Poisson counts.
+
+        t is `amplitude ** 2 + softening`, l is `intensity + offset`. May overwrite `intensity`.
+
+        Args:
+            roots: instead `weight * 2 (sqrt(t / l) - 1)` and the sum of `2 (sqrt(t) - sqrt(l)) ** 2`.
+        """
+        ...
+
     def scale(self, waves: Array, factor: Array) -> Array:
         """Multiply complex waves by a real factor in place and return them."""
         ...

@@ -5,6 +5,6 @@ hand and kept in the user's cache; elsewhere the solver computes with its array 
 """
 
 from ptycho_core.kernel.build import Kernel, load_kernel
-from ptycho_core.kernel.step import FusedStep, Steps
+from ptycho_core.kernel.step import FusedStep, Misfit, Steps, proximal_step
 
-__all__ = ["FusedStep", "Kernel", "Steps", "load_kernel"]
+__all__ = ["FusedStep", "Kernel", "Misfit", "Steps", "load_kernel", "proximal_step"]

@@ -32,7 +32,7 @@ from ptycho_core.kernel.step import layout_difference
 
 __all__ = ["Kernel", "load_kernel"]
 
-_SOURCES = ("fused.c", "fft.h", "vector.h", "threads.h")
+_SOURCES = ("fused.c", "fft.h", "proximal.h", "vector.h", "threads.h")
 _FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
     *("-shared", "-fPIC", "-pthread"),
@@ -173,6 +173,8 @@ def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.ptycho_step.restype = ctypes.c_double
     library.ptycho_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ptycho_proximal.restype = None
+    library.ptycho_proximal.argtypes = [ctypes.c_void_p]
     library.ptycho_scratch_floats.restype = ctypes.c_int64
     library.ptycho_scratch_floats.argtypes = [ctypes.c_int32, ctypes.c_int32, ctypes.c_int64]
     library.ptycho_vector_width.restype = ctypes.c_int32

@@ -4,11 +4,16 @@
  * Complex arrays that Python shares are interleaved (complex64); what lies between them is held in planes, the real
  * parts of n x n pixels and then the imaginary parts. All memory comes from Python. */
 #include "fft.h"
+#include "proximal.h"
 #include "threads.h"
 
 #include <stddef.h>
 
 enum { BLOCK = 4, MOST_MODES = 16 };
+
+/* What is summed up: |sqrt(l) - A|; the deviance of Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where
+ * both are close, and takes it less ill where they are not. */
+enum { MODULI, POISSON, ROOTS };
 
 /* Mirrored by `_Problem` in step.py. */
 typedef struct {
@@ -16,6 +21,8 @@ typedef struct {
     int32_t n_modes, n_basis, n_threads;
     int32_t good_kind;           /* 0 all pixels are good, 1 one mask for all frames, 2 one for each */
     float offset;                /* background and softening, counts per pixel */
+    int32_t misfit;              /* MODULI, POISSON or ROOTS, see there */
+    float softening;             /* counts added to those measured, a part of `offset`; not for MODULI */
     const float *filters;        /* (K, n, n) complex */
     const float *shift_weights;  /* (frames, K) */
     const float *amplitude;      /* (frames, n, n), perhaps the middle of larger frames: */
@@ -41,6 +48,7 @@ typedef struct {
     const int32_t *corners; /* (frames, 2): row and column on the canvas */
     int32_t row_start, row_stop, column_start, column_stop; /* the window of the canvas that the batch may change */
     float object_step, probe_step, object_momentum, probe_momentum, object_floor;
+    int32_t gradient_only; /* nothing moves: what would move it is added to the velocities, undivided */
 } Batch;
 
 /* Where the fields of the structs that step.py mirrors lie. Python compares all of it with its mirrors before it passes
@@ -57,7 +65,8 @@ static const Field LAYOUT[] = {
     WHOLE(Plan), FIELD(Plan, size), FIELD(Plan, n_passes), FIELD(Plan, radices), FIELD(Plan, cosines),
     FIELD(Plan, sines),
     WHOLE(Problem), FIELD(Problem, plan), FIELD(Problem, n_modes), FIELD(Problem, n_basis), FIELD(Problem, n_threads),
-    FIELD(Problem, good_kind), FIELD(Problem, offset), FIELD(Problem, filters), FIELD(Problem, shift_weights),
+    FIELD(Problem, good_kind), FIELD(Problem, offset), FIELD(Problem, misfit), FIELD(Problem, softening),
+    FIELD(Problem, filters), FIELD(Problem, shift_weights),
     FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good),
     FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, object),
     FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
@@ -66,6 +75,10 @@ static const Field LAYOUT[] = {
     WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, row_start),
     FIELD(Batch, row_stop), FIELD(Batch, column_start), FIELD(Batch, column_stop), FIELD(Batch, object_step),
     FIELD(Batch, probe_step), FIELD(Batch, object_momentum), FIELD(Batch, probe_momentum), FIELD(Batch, object_floor),
+    FIELD(Batch, gradient_only),
+    WHOLE(Proximal), FIELD(Proximal, rows), FIELD(Proximal, columns), FIELD(Proximal, iterations),
+    FIELD(Proximal, n_threads), FIELD(Proximal, smooth), FIELD(Proximal, weight), FIELD(Proximal, strength),
+    FIELD(Proximal, target), FIELD(Proximal, image), FIELD(Proximal, dual), FIELD(Proximal, ahead),
     {NULL, 0, 0},
 };
 
@@ -208,7 +221,28 @@ static void project(const Problem *p, Room *room, int mode, const float *const *
     }
 }
 
-/* Predict a frame, compare it with the measured amplitude, pull the misfit back to object and probes. */
+/* What a vector of pixels is off by, and the factor on their waves that leads towards what was measured. */
+INLINE vec compare_amplitudes(vec intensity, vec measured, vec *factor) {
+    const vec root = reciprocal_root(intensity);
+    *factor = measured * root - 1.0f;
+    return magnitude(measured - intensity * root);
+}
+
+/* Deviance l - t + t log(t / l) of t measured and l expected counts. */
+INLINE vec compare_counts(vec expected, vec amplitude, float softening, vec *factor) {
+    const vec counts = amplitude * amplitude + softening, ratio = counts / expected;
+    *factor = ratio - 1.0f;
+    return expected - counts + counts * natural_log(ratio);
+}
+
+INLINE vec compare_roots(vec expected, vec amplitude, float softening, vec *factor) {
+    const vec counts = amplitude * amplitude + softening, root = counts * reciprocal_root(counts);
+    const vec ratio = root * reciprocal_root(expected), apart = root - expected * reciprocal_root(expected);
+    *factor = 2.0f * (ratio - 1.0f);
+    return 2.0f * apart * apart;
+}
+
+/* Predict a frame, compare it with what was measured, pull the misfit back to object and probes. */
 static double explain(const Problem *p, Room *room, const float *patch, int slot, int64_t frame, float *pulled) {
     const int n = p->plan.size, modes = p->n_modes;
     const size_t pixels = pixels_of(p), plane = 2 * pixels, width = 2 * (size_t)p->canvas_width;
@@ -252,12 +286,17 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
                 intensity += a * a + b * b;
             }
             intensity = intensity * power + p->offset;
-            const vec root = reciprocal_root(intensity), measured = room->measured[row];
-            vec difference = measured - intensity * root, factor = measured * root - 1.0f;
+            vec factor, difference;
+            if (p->misfit == POISSON)
+                difference = compare_counts(intensity, room->measured[row], p->softening, &factor);
+            else if (p->misfit == ROOTS)
+                difference = compare_roots(intensity, room->measured[row], p->softening, &factor);
+            else
+                difference = compare_amplitudes(intensity, room->measured[row], &factor);
             if (good) {
                 difference *= room->weight[row], factor *= room->weight[row];
             }
-            strip += magnitude(difference);
+            strip += difference;
             factor *= power;
             for (int m = 0; m < modes; m++) room->columns[m].re[row] *= factor, room->columns[m].im[row] *= factor;
         }
@@ -371,6 +410,11 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
             }
         }
         float *object = p->object + 2 * line, *velocity = p->object_velocity + 2 * line;
+        if (batch->gradient_only) {
+            for (int c = batch->column_start; c < batch->column_stop; c++)
+                velocity[2 * c] += re[c], velocity[2 * c + 1] += im[c];
+            continue;
+        }
         const float *coverage = p->coverage + (size_t)(row - batch->row_start) * p->canvas_width;
         int c = batch->column_start;
         for (; c + WIDTH <= batch->column_stop; c += WIDTH) {
@@ -418,6 +462,10 @@ static void move_probe(const Problem *p, const Batch *batch, int32_t thread) {
             for (int k = 0; k < p->n_basis; k++)
                 gr += load(gradient + k * plane + q), gi += load(gradient + k * plane + pixels + q);
             load_complex(velocity + 2 * q, &vr, &vi), load_complex(spectrum + 2 * q, &sr, &si);
+            if (batch->gradient_only) {
+                store_complex(velocity + 2 * q, vr + gr / (float)p->plan.size, vi + gi / (float)p->plan.size);
+                continue;
+            }
             vr = momentum * vr + step * gr, vi = momentum * vi + step * gi;
             store_complex(velocity + 2 * q, vr, vi), store_complex(spectrum + 2 * q, sr + vr, si + vi);
         }
@@ -435,7 +483,7 @@ static void work(void *argument, int32_t thread) {
     if (atomic_load(&task->go) < 0) return;
     for (int index; (index = atomic_fetch_add(&task->next_filter, 1)) <= n_filters;) {
         if (index == n_filters) {
-            make_light(p, &room);
+            if (!batch->gradient_only) make_light(p, &room);
         } else {
             const float *filter = p->filters + (index % p->n_basis) * plane;
             make_basis(p, &room, p->spectrum + (index / p->n_basis) * plane, filter, p->basis + index * plane);
@@ -443,7 +491,7 @@ static void work(void *argument, int32_t thread) {
     }
     wait_for_all(&task->barrier);
     task->misfit[thread] = explain_frames(p, batch, &room, thread);
-    task->peak[thread] = cover(p, batch, thread);
+    if (!batch->gradient_only) task->peak[thread] = cover(p, batch, thread);
     wait_for_all(&task->barrier);
     float peak = 0;
     for (int k = 0; k < p->n_threads; k++) peak = task->peak[k] > peak ? task->peak[k] : peak;
@@ -454,7 +502,7 @@ static void work(void *argument, int32_t thread) {
     move_probe(p, batch, thread);
 }
 
-/* Move object and probe; the answer is the sum of the amplitude misfits before the move. */
+/* Move object and probe, or add up their gradients; the answer is the sum of the misfits before the move. */
 double ptycho_step(const Problem *problem, const Batch *batch) {
     Problem p = *problem;
     Task task;

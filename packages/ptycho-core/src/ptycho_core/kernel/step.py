@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
-__all__ = ["FusedStep", "Steps", "layout_difference", "radices_of"]
+__all__ = ["FusedStep", "Misfit", "Steps", "layout_difference", "proximal_step", "radices_of"]
+
+#: Of l expected and t measured counts: |sqrt(l) - sqrt(t)|, of whose square the gradient is taken; the deviance of
+#: Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where both are close and bears outliers better.
+Misfit = Literal["moduli", "poisson", "roots"]
+_MISFITS: tuple[Misfit, ...] = get_args(Misfit)
 
 _MOST_PASSES = 12
 _MOST_THREADS = 64
@@ -34,6 +40,8 @@ class _Problem(ctypes.Structure):
         ("n_threads", ctypes.c_int32),
         ("good_kind", ctypes.c_int32),
         ("offset", ctypes.c_float),
+        ("misfit", ctypes.c_int32),
+        ("softening", ctypes.c_float),
         ("filters", ctypes.c_void_p),
         ("shift_weights", ctypes.c_void_p),
         ("amplitude", ctypes.c_void_p),
@@ -70,6 +78,23 @@ class _Batch(ctypes.Structure):
         ("object_momentum", ctypes.c_float),
         ("probe_momentum", ctypes.c_float),
         ("object_floor", ctypes.c_float),
+        ("gradient_only", ctypes.c_int32),
+    )
+
+
+class _Proximal(ctypes.Structure):
+    _fields_ = (
+        ("rows", ctypes.c_int32),
+        ("columns", ctypes.c_int32),
+        ("iterations", ctypes.c_int32),
+        ("n_threads", ctypes.c_int32),
+        ("smooth", ctypes.c_float),
+        ("weight", ctypes.c_void_p),
+        ("strength", ctypes.c_void_p),
+        ("target", ctypes.c_void_p),
+        ("image", ctypes.c_void_p),
+        ("dual", ctypes.c_void_p),
+        ("ahead", ctypes.c_void_p),
     )
 
 
@@ -92,7 +117,7 @@ def layout_difference(library: ctypes.CDLL) -> str | None:
             break
         compiled[field.name.decode()] = (field.offset, field.size)
     mirrored: dict[str, tuple[int, int]] = {}
-    for mirror in (_Plan, _Problem, _Batch):
+    for mirror in (_Plan, _Problem, _Batch, _Proximal):
         struct = mirror.__name__.removeprefix("_")
         mirrored[struct] = (0, ctypes.sizeof(mirror))
         for name, *_ in mirror._fields_:
@@ -138,6 +163,8 @@ class FusedStep:
         object_floor: float,
         largest_batch: int,
         threads: int,
+        misfit: Misfit = "moduli",
+        softening: float = 0.0,
     ) -> None:
         """Take the level's data; nothing is copied but the corners.
 
@@ -148,6 +175,8 @@ class FusedStep:
             shift_weights: (frames, K) float32.
             corners: (frames, 2) row and column of each window on the canvas.
             offset: counts per pixel added to every prediction.
+            misfit: what is summed up and made small; `moduli` alone may be used to move.
+            softening: counts added to those measured, a part of the offset; not for `moduli`.
         """
         self._library = library
         self._threads = max(1, min(threads, _MOST_THREADS))
@@ -170,6 +199,8 @@ class FusedStep:
             n_basis=len(filters),
             good_kind=0 if good is None else good.ndim - 1,
             offset=offset,
+            misfit=_MISFITS.index(misfit),
+            softening=softening,
             filters=_address(filters),
             shift_weights=_address(shift_weights),
             amplitude=_address(amplitude),
@@ -218,6 +249,44 @@ class FusedStep:
         Returns:
             The sum of the amplitude misfits before the move.
         """
+        return self._run(frames, window, steps, spectrum, spectrum_velocity, obj, object_velocity)
+
+    def gradient(
+        self,
+        frames: slice,
+        window: tuple[slice, slice],
+        *,
+        spectrum: np.ndarray,
+        obj: np.ndarray,
+        to_spectrum: np.ndarray | None,
+        to_object: np.ndarray,
+    ) -> float:
+        """Add up where object and probe of some frames should go; nothing moves, nothing is divided.
+
+        Args:
+            window: the rows and columns of the canvas that hold the frames of the batch.
+            spectrum: (P, n, n) complex64. obj: the canvas, complex64.
+            to_spectrum: (P, n, n) complex64, added to; None where the probe is held.
+            to_object: (H, W) complex64, added to.
+        Returns:
+            The sum of the misfits.
+        """
+        still = Steps(1.0, 0.0 if to_spectrum is None else 1.0, 0.0, 0.0)
+        probe_sum = spectrum if to_spectrum is None else to_spectrum
+        return self._run(frames, window, still, spectrum, probe_sum, obj, to_object, gradient_only=True)
+
+    def _run(
+        self,
+        frames: slice,
+        window: tuple[slice, slice],
+        steps: Steps,
+        spectrum: np.ndarray,
+        spectrum_velocity: np.ndarray,
+        obj: np.ndarray,
+        object_velocity: np.ndarray,
+        *,
+        gradient_only: bool = False,
+    ) -> float:
         problem, n_frames = self._problem, frames.stop - frames.start
         pixels = n_frames * len(spectrum) * problem.plan.size**2
         threads = max(1, min(self._threads, n_frames // 2, pixels // _PIXELS_WORTH_A_THREAD))
@@ -238,6 +307,7 @@ class FusedStep:
             object_momentum=steps.object_momentum,
             probe_momentum=steps.probe_momentum,
             object_floor=self._object_floor,
+            gradient_only=gradient_only,
         )
         return float(self._library.ptycho_step(ctypes.byref(problem), ctypes.byref(batch)))
 
@@ -266,6 +336,43 @@ class FusedStep:
             room = _aligned(count)
             self._room.append(room)
             setattr(problem, name, _address(room))
+
+
+def proximal_step(
+    library: ctypes.CDLL,
+    *,
+    target: np.ndarray,
+    weight: np.ndarray,
+    strength: np.ndarray,
+    smooth: float,
+    image: np.ndarray,
+    dual: np.ndarray,
+    iterations: int,
+    threads: int,
+) -> None:
+    """Go some iterations towards the least of sum w |x - z|^2 + sum s phi(|grad x|), in place.
+
+    Args:
+        target: z, (H, W) complex64. weight: w, (H, W) float32. strength: s, (H, W) float32, above 0.
+        smooth: phi is the modulus; below this, the parabola that continues it.
+        image: x, (H, W) complex64, changed. dual: (2, H, W) complex64, changed.
+    """
+    rows, columns = image.shape
+    ahead = np.empty_like(image)
+    problem = _Proximal(
+        rows=rows,
+        columns=columns,
+        iterations=iterations,
+        n_threads=max(1, min(threads, _MOST_THREADS, rows, image.size // _PIXELS_WORTH_A_THREAD)),
+        smooth=smooth,
+        weight=_address(weight),
+        strength=_address(strength),
+        target=_address(target),
+        image=_address(image),
+        dual=_address(dual),
+        ahead=_address(ahead),
+    )
+    library.ptycho_proximal(ctypes.byref(problem))
 
 
 def radices_of(size: int) -> list[int]:

@@ -93,6 +93,22 @@ INLINE vec reciprocal_root(vec a) {
     return r * (1.5f - 0.5f * a * r * r);
 }
 
+/* Natural logarithm of positive normal numbers, good to some units in the last place: the exponent, and of the
+ * mantissa m, brought between 1/sqrt(2) and sqrt(2), the series of 2 artanh((m - 1) / (m + 1)). */
+INLINE vec natural_log(vec a) {
+    const int_vec bits = (int_vec)a - 0x3f3504f3, exponent = bits >> 23;
+    const vec m = (vec)((bits & 0x007fffff) + 0x3f3504f3);
+    const vec s = (m - 1.0f) / (m + 1.0f), t = s * s;
+    const vec series = s * (2.0f + t * (0.66666667f + t * (0.4f + t * (0.28571429f + t * 0.22222222f))));
+#if defined(__clang__) || __GNUC__ >= 9
+    return __builtin_convertvector(exponent, vec) * 0.69314718f + series;
+#else
+    vec whole;
+    for (int lane = 0; lane < WIDTH; lane++) whole[lane] = (float)exponent[lane];
+    return whole * 0.69314718f + series;
+#endif
+}
+
 /* Transpose WIDTH vectors: interleaving rows i and i + WIDTH/2, once for every bit of the index. */
 INLINE void transpose(vec *a) {
     vec t[WIDTH];

@@ -15,7 +15,7 @@ import scipy.sparse
 from jaxtyping import Complex64, Float32, Float64
 from scipy import ndimage
 
-__all__ = ["coverage_of", "frequencies", "on_whole_pixels", "paste", "resample_object", "row_bands"]
+__all__ = ["coverage_of", "frequencies", "light_on", "on_whole_pixels", "paste", "resample_object", "row_bands"]
 
 #: Pixels of a band. Most canvases are a single one; a complex128 temporary of it takes 32 MiB.
 _BAND_PIXELS = 1 << 21
@@ -117,18 +117,30 @@ def coverage_of(
     shape: tuple[int, int],
 ) -> Float32[np.ndarray, "rows columns"]:
     """Light that each canvas pixel got, from whole-pixel windows, relative to the largest."""
-    light = np.square(np.abs(probe), dtype=np.float64).sum(axis=0)
+    covered = light_on(corners, np.square(np.abs(probe), dtype=np.float64).sum(axis=0), shape)
+    return np.divide(covered, covered.max(), out=covered)
+
+
+def light_on(
+    corners: np.ndarray, light: np.ndarray, shape: tuple[int, int], *, weight: np.ndarray | None = None
+) -> Float32[np.ndarray, "rows columns"]:
+    """Sum the light (n, n) of windows at whole pixels on a canvas.
+
+    Args:
+        corners: (m, 2), top-left pixel (y, x) of each window. weight: (m,) of each window; 1 by default.
+    """
     size = light.shape[-1]
-    by_row = corners[np.argsort(corners[:, 0], kind="stable")]
+    order = np.argsort(corners[:, 0], kind="stable")
+    by_row, weights = corners[order], np.ones(len(order)) if weight is None else weight[order]
     covered = np.empty(shape, np.float32)
     for band in row_bands(shape):
         # Windows that reach into the band begin in it, or fewer rows than a window above it.
         above = band.start - size + 1
         first, last = np.searchsorted(by_row[:, 0], (above, band.stop))
         hits = np.zeros((band.stop - above, shape[1] - size + 1))
-        np.add.at(hits, (by_row[first:last, 0] - above, by_row[first:last, 1]), 1.0)
+        np.add.at(hits, (by_row[first:last, 0] - above, by_row[first:last, 1]), weights[first:last])
         covered[band] = _light(hits, light)[size - 1 : len(hits)]
-    return np.divide(covered, covered.max(), out=covered)
+    return covered
 
 
 def _light(hits: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from ptycho_core.cores import usable_cores
+from ptycho_core.held_out import hold_out_photons
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central
@@ -111,6 +112,40 @@ class OrderedFrames:
             order=self._order,
             in_file=self.in_file,
         )
+
+    def split_photons(self, random: np.random.Generator) -> tuple[OrderedFrames, OrderedFrames]:
+        """Return the same frames twice: with the photons that are kept, and with those that are held out."""
+        shape = self._amplitude.shape
+        (kept, in_file), (held, _) = room_for(shape), room_for(shape)
+        hold_out_photons(self._amplitude, random, kept=kept, held=held)
+        return tuple(
+            OrderedFrames(
+                amplitude,
+                self._good,
+                self.positions_px,
+                least_px=self.least_px,
+                order=self._order,
+                in_file=in_file,
+            )
+            for amplitude in (kept, held)
+        )
+
+    def near(self, middle_px: Float64[np.ndarray, " 2"], count: int) -> OrderedFrames:
+        """Return copies of so many frames, those nearest to a place of the scan; their canvas is their own."""
+        distance = np.square(self.positions_px - middle_px).sum(axis=1)
+        rows = np.sort(np.argsort(distance, kind="stable")[:count])
+        good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
+        return OrderedFrames(self._amplitude[rows], good, self.positions_px[rows])
+
+    def mean_pattern(self, size_px: int) -> Float64[np.ndarray, "n n"]:
+        """Return the mean counts of the central frequencies, centred."""
+        crop = central(size_px, self.frame_px)
+        total = np.zeros((size_px, size_px))
+        step = max(1, _READ_PIXELS // size_px**2)
+        for first in range(0, len(self), step):
+            part = self._amplitude[first : first + step, crop, crop]
+            total += np.einsum("fij,fij->ij", part, part, dtype=np.float64)
+        return total / len(self)
 
     def select(self, numbers: Int64[np.ndarray, " chosen"]) -> OrderedFrames:
         """Return copies of some frames, in this order, without reading them again.

@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from ptycho_core.arrays import Array, Arrays
-from ptycho_core.kernel import FusedStep, Steps
+from ptycho_core.kernel import FusedStep, Misfit, Steps
+from ptycho_core.physics.canvas import light_on
 from ptycho_core.scan.dose import central
 from ptycho_core.solver.background import FlatBackground
 from ptycho_core.solver.batches import Batch
@@ -32,7 +33,7 @@ from ptycho_core.solver.shifts import DEGREE, shift_filters
 from ptycho_core.solver.state import ObjectState, ProbeState, Solution
 from ptycho_core.solver.windows import MARGIN_PX, Windows
 
-__all__ = ["OBJECT_LIMIT", "Level", "LevelState"]
+__all__ = ["OBJECT_LIMIT", "FullGradient", "Level", "LevelState"]
 
 #: The square root of Poisson counts is too small on the mean where they are few; with this added it is not.
 #: A bias there makes the object look smoother, and a smoother object is a stretched scan.
@@ -61,6 +62,19 @@ class LevelState:
     offset: float
 
 
+@dataclass(frozen=True, eq=False)
+class FullGradient:
+    """The misfit of all frames of a level and the way down, on the device.
+
+    Attributes:
+        to_object: (H, W) complex. to_spectrum: (P, n, n) complex, None where the probe is held.
+    """
+
+    misfit: float
+    to_object: Array
+    to_spectrum: Array | None
+
+
 class Level:
     """The problem at one resolution, and the present state of its solution."""
 
@@ -82,6 +96,8 @@ class Level:
         shape: tuple[int, int] | None = None,
         counts_per_frame: float | None = None,
         flat: FlatBackground | None = None,
+        misfit: Misfit = "moduli",
+        count_softening: float = 0.0,
     ) -> None:
         """Take what the level sees of the frames.
 
@@ -97,6 +113,9 @@ class Level:
             shape: of the canvas, where it is larger than these frames need.
             counts_per_frame: that the probe has to have; the mean of these frames by default.
             flat: a background to find on the way, in place of `background`; it is changed by `settle`.
+            misfit: what is summed up and made small; with another than `moduli` nothing can be moved, there is
+                `gradient` alone, and the parameters of the frames are held.
+            count_softening: counts added to those measured and to those expected; not for `moduli`.
         """
         self.size_px = size_px
         self.batches = batches
@@ -118,6 +137,9 @@ class Level:
         self._batch_windows = [self._windows.of(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
         offset = softening + (background if flat is None else flat.counts)
+        self._kind, self.count_softening = misfit, count_softening
+        if misfit != "moduli":
+            offset += count_softening - softening
         if stabilised:
             amplitude = np.sqrt(np.square(amplitude) + np.float32(_ANSCOMBE))
             self._softening += _ANSCOMBE
@@ -126,7 +148,9 @@ class Level:
         self.total_amplitude = float(self._measured.sum())
         counts = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts_per_frame = counts_per_frame or float(counts.mean(dtype=np.float64))
-        self._misfit = AmplitudeMisfit(arrays, amplitude, good, offset=offset)
+        self._misfit = AmplitudeMisfit(
+            arrays, amplitude, good, offset=offset, kind=misfit, softening=count_softening
+        )
         self._fused = self._fuse(amplitude, good)
         self._frame_updates = None
         if parameters is not None:
@@ -137,8 +161,13 @@ class Level:
     def _fuse(self, amplitude: np.ndarray, good: np.ndarray | None) -> FusedStep | None:
         """Return the compiled step where the arrays bring one and it knows this size."""
         library = self._xp.kernel
-        if library is None or self._parameters is not None or not FusedStep.fits(self.size_px):
+        if library is None or not FusedStep.fits(self.size_px):
             return None
+        if self._parameters is not None:
+            # The compiled code follows held frames, but neither moves them nor adds OPR modes.
+            held = self._kind != "moduli" and not self._parameters.model.variations
+            if not held:
+                return None
         return FusedStep(
             library,
             amplitude=amplitude,
@@ -150,6 +179,8 @@ class Level:
             object_floor=self._object_floor,
             largest_batch=max(batch.frames.stop - batch.frames.start for batch in self.batches),
             threads=self._xp.threads,
+            misfit=self._kind,
+            softening=self.count_softening,
         )
 
     @property
@@ -286,6 +317,53 @@ class Level:
         patches = self._xp.cut(canvas, corners[chunk], self.size_px)
         weights, with_overlaps = self._windows.weights[part], self._parameters is not None
         return self._misfit.gradients(part, patches, basis, weights, with_overlaps=with_overlaps)
+
+    def gradient(self, obj: Array, spectrum: Array, *, with_probe: bool) -> FullGradient:
+        """Return the misfit of all frames, and the way down, for an object (H, W) and spectra (P, n, n).
+
+        Nothing is moved, and the way down is divided by nothing; the parameters of the frames are held.
+        """
+        xp = self._xp
+        to_object = xp.zeros(self.shape, complex_values=True)
+        to_spectrum = xp.zeros(tuple(spectrum.shape), complex_values=True) if with_probe else None
+        misfit = 0.0
+        if self._fused is not None:
+            for batch, window in zip(self.batches, self._batch_windows, strict=True):
+                misfit += self._fused.gradient(
+                    batch.frames,
+                    window,
+                    spectrum=xp.host_view(spectrum),
+                    obj=xp.host_view(obj),
+                    to_spectrum=None if to_spectrum is None else xp.host_view(to_spectrum),
+                    to_object=xp.host_view(to_object),
+                )
+            return FullGradient(misfit, to_object, to_spectrum)
+        self._probe.spectrum = spectrum
+        basis = self._probe.basis()
+        pixels = spectrum.shape[0] * self.size_px**2
+        for batch, window in zip(self.batches, self._batch_windows, strict=True):
+            corners = self._windows.corners[batch.frames] - (window[0].start, window[1].start)
+            work = partial(self._gradients, batch.frames.start, obj[window], corners, basis)
+            start = 0
+            for part in xp.map_chunks(work, len(corners), pixels):
+                stop = start + len(part.object_gradient)
+                xp.add_patches(to_object[window], corners[start:stop], part.object_gradient)
+                start, misfit = stop, misfit + part.misfit
+                if to_spectrum is not None:
+                    to_spectrum += self._probe.pulled_back(part.basis_gradient)
+        return FullGradient(misfit, to_object, to_spectrum)
+
+    def coverage(self, spectrum: Array) -> Array:
+        """Return the light (H, W) that a probe with spectra (P, n, n) puts on each pixel of the canvas.
+
+        Each frame's light lies at its whole pixel, with the frame's intensity.
+        """
+        xp = self._xp
+        light = xp.to_numpy(xp.intensity(xp.ifft2(xp.copy(spectrum))[:, None])[0])
+        weight = None
+        if self._parameters is not None and self._parameters.model.intensity:
+            weight = np.square(self._parameters.weights[:, 0])
+        return xp.asarray(light_on(self._windows.corners, light, self.shape, weight=weight))
 
     def frame_residual(self) -> Float32[np.ndarray, " frame"] | None:
         """Return R of each frame when the compiled step last saw it; None where there is no such step.

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_core.arrays import Array, Arrays
+from ptycho_core.kernel import Misfit
 
 __all__ = ["AmplitudeMisfit", "Gradients"]
 
@@ -47,10 +48,21 @@ class AmplitudeMisfit:
     """
 
     def __init__(
-        self, arrays: Arrays, amplitude: np.ndarray, good: np.ndarray | None, *, offset: float
+        self,
+        arrays: Arrays,
+        amplitude: np.ndarray,
+        good: np.ndarray | None,
+        *,
+        offset: float,
+        kind: Misfit = "moduli",
+        softening: float = 0.0,
     ) -> None:
-        """Take amplitudes (m, n, n) and weights (n, n) or (m, n, n), None where all pixels are good."""
-        self._xp, self.offset = arrays, offset
+        """Take amplitudes (m, n, n) and weights (n, n) or (m, n, n), None where all pixels are good.
+
+        Args:
+            kind: what is summed up, see `Misfit`. softening: counts added to those measured; not for `moduli`.
+        """
+        self._xp, self.offset, self._kind, self._softening = arrays, offset, kind, softening
         self._amplitude = arrays.asarray(amplitude)
         self._good = None if good is None else arrays.asarray(good)
 
@@ -73,9 +85,7 @@ class AmplitudeMisfit:
             probe, patch = probes[:, block], patches[block]
             waves = xp.fft2(probe * patch[None])
             measured = slice(frames.start + block.start, frames.start + block.stop)
-            correction, block_misfit = xp.modulus_correction(
-                xp.intensity(waves), self._amplitude[measured], self.offset, self._good_of(measured)
-            )
+            correction, block_misfit = self._compare(xp.intensity(waves), measured)
             misfit += block_misfit
             exit_change = xp.ifft2(xp.scale(waves, correction))
             pulled_to_object = probe.conj() * exit_change
@@ -86,6 +96,14 @@ class AmplitudeMisfit:
             patches[block] = pulled_to_object[0] if len(probes) == 1 else pulled_to_object.sum(0)
         all_overlaps = np.concatenate(overlaps) if overlaps else None
         return Gradients(patches, xp.project(weights, probes), misfit, all_overlaps)
+
+    def _compare(self, intensity: Array, measured: slice) -> tuple[Array, float]:
+        amplitude, good = self._amplitude[measured], self._good_of(measured)
+        if self._kind == "moduli":
+            return self._xp.modulus_correction(intensity, amplitude, self.offset, good)
+        return self._xp.count_correction(
+            intensity, amplitude, self.offset, self._softening, good, roots=self._kind == "roots"
+        )
 
     def misfits(
         self, frames: Any, canvas: Array, corners: np.ndarray, basis: Array, weights: Array

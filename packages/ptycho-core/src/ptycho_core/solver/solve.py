@@ -20,7 +20,9 @@ from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.held_out import frames_held_out, positions_are_far_off
 from ptycho_core.solver.monitor import Monitor
+from ptycho_core.solver.most_probable import with_prior
 from ptycho_core.solver.registration import searched_positions
+from ptycho_core.solver.selection import chosen_by_held_out_photons, photons_are_few
 from ptycho_core.solver.start import (
     begin_again,
     leave_out,
@@ -100,7 +102,9 @@ def solve(
 
     with arrays.limits():
         look = look_at(scan, config, random, earlier=start, given_px=given.positions_px)
-        monitor.tell(*look.events())
+        wanted = _prior_wanted(config)
+        few = wanted and photons_are_few(look)
+        monitor.tell(*look.events(to_be_tried=few))
 
         frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
         monitor.lap("read")
@@ -124,21 +128,55 @@ def solve(
                 resolved=choice.record(),
             )
 
+        split, descended = (frames.split_photons(random) if few else None), bool(begun.levels)
         solution = begun.solution
         if begun.levels:
             monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
             judge = config.leave_out_frames and start is None and begun.frame_parameters is None
-            solution, outlying = descend(begun, look, frames, arrays, random, monitor, judge_frames=judge)
+            fitted = frames if split is None else split[0]
+            solution, outlying = descend(begun, look, fitted, arrays, random, monitor, judge_frames=judge)
             if outlying.size:
                 look, told = leave_out(outlying, look, random)
                 monitor.tell(told)
                 frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
+                split = frames.split_photons(random) if few else None
+                fitted = frames if split is None else split[0]
                 begun = begin_again(begun, solution, look)
                 solution = begun.solution
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-                solution, _ = descend(begun, look, frames, arrays, random, monitor)
+                solution, _ = descend(begun, look, fitted, arrays, random, monitor)
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
+        if wanted and not monitor.interrupted:
+            flat = begun.flat_background
+            background = look.statistics.background if flat is None else flat.counts
+            if split is not None:
+                chosen = chosen_by_held_out_photons(
+                    solution if descended else None,
+                    begun.solution,
+                    begun.frame_parameters,
+                    look,
+                    frames,
+                    split,
+                    arrays,
+                    background=background,
+                    should_stop=monitor.should_stop,
+                )
+                solution, told = chosen.solution, chosen.event
+                look = replace(look, dose_carries_image=chosen.carries_an_image)
+            elif descended:
+                solution, told = with_prior(
+                    solution,
+                    begun.frame_parameters,
+                    look,
+                    frames,
+                    arrays,
+                    background=background,
+                    should_stop=monitor.should_stop,
+                )
+            if split is not None or descended:
+                monitor.tell(told)
+                monitor.lap("prior")
 
     monitor.timings["solve"] = monitor.elapsed_s
     monitor.lap("other")
@@ -150,6 +188,10 @@ def solve(
         without = asked.model_copy(update={"refine_positions": False})
         return _borne_out(given, result, image_of, lambda: solve(given, without, execution, callbacks))
     return result
+
+
+def _prior_wanted(config: SolverConfig) -> bool:
+    return config.prior not in ("auto", "none") or (config.prior == "auto" and config.effort != "fast")
 
 
 def _borne_out(

@@ -92,8 +92,12 @@ class Look:
         """Side of the central square of a frame that is fitted."""
         return min(self.config.final_size or self.statistics.speckled_px, self.scan.frame_px)
 
-    def events(self) -> list[RunEvent]:
-        """Say what the scan tells, and what to do where there are too few photons."""
+    def events(self, *, to_be_tried: bool = False) -> list[RunEvent]:
+        """Say what the scan tells, and what to do where there are too few photons.
+
+        Args:
+            to_be_tried: however few the photons are, an image is looked for.
+        """
         counts, floor = self.statistics.counts_per_frame, self.statistics.noise_floor
         events: list[RunEvent] = []
         if self.positions_of_earlier_result:
@@ -125,7 +129,7 @@ class Look:
                 f"not vary with the sample: nothing is fitted there. `--final-size {side}` fits it."
             )
             events.append(RunEvent("signal", text, {"speckled_px": inside}))
-        if not self.dose_carries_image:
+        if not self.dose_carries_image and not to_be_tried:
             events.append(
                 RunEvent(
                     "dose",

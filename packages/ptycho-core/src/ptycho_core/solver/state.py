@@ -114,6 +114,11 @@ class ProbeState:
         """Sum over the modes of the probe's squared modulus, unshifted: (n, n)."""
         return self._xp.intensity(self._xp.ifft2(self._xp.copy(self.spectrum))[:, None])[0]
 
+    def pulled_back(self, gradient: Array) -> Array:
+        """Return the way down of the spectra (P, n, n), of that of the basis functions; variations apart."""
+        gradient = gradient[:, : self._filters.shape[0]]
+        return (self._filters.conj()[None] * self._xp.fft2(gradient)).sum(1)
+
     def move(self, gradients: list[Array], n_frames: int, steps: Steps) -> None:
         """Move down the gradients by the basis functions, one of each chunk of a batch, with momentum."""
         if not steps.probe_step:
@@ -127,10 +132,8 @@ class ProbeState:
             places = slice((part + 1) * n_basis, (part + 2) * n_basis)
             pulled_back = (self._filters.conj()[None] * xp.fft2(gradient[:, places])).sum(1)
             self.variations[:, part] += pulled_back * (steps.probe_step / n_frames)
-        gradient = gradient[:, :n_basis]
-        pulled_back = (self._filters.conj()[None] * xp.fft2(gradient)).sum(1)
         self.velocity *= steps.probe_momentum
-        self.velocity += pulled_back * (steps.probe_step / n_frames)
+        self.velocity += self.pulled_back(gradient) * (steps.probe_step / n_frames)
         self.spectrum += self.velocity
 
 

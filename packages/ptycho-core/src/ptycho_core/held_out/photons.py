@@ -1,0 +1,48 @@
+"""Set a share of the photons of every pixel aside."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32
+
+__all__ = ["SHARE", "hold_out_photons"]
+
+#: Part of the photons that is held out.
+SHARE = 0.1
+#: Frames are split in runs of about so many pixels, so that what lies between takes little room.
+_PIXELS = 1 << 20
+
+
+def hold_out_photons(
+    amplitude: Float32[np.ndarray, "frame n n"],
+    random: np.random.Generator,
+    *,
+    share: float = SHARE,
+    kept: Float32[np.ndarray, "frame n n"] | None = None,
+    held: Float32[np.ndarray, "frame n n"] | None = None,
+) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "frame n n"]]:
+    """Return the amplitudes of the photons that are kept and of those that are held out.
+
+    Each photon is held out with the chance `share`, whatever becomes of the others, so both parts are Poisson counts
+    and independent where the counts are. Counts that are not whole (frames divided by a gain) are first rounded up or
+    down at random, with the chances that leave their mean: this adds a variance of a quarter of a count at most.
+
+    Args:
+        amplitude: square roots of photon counts.
+        kept, held: arrays to write into; made where not given.
+    """
+    kept = np.empty_like(amplitude) if kept is None else kept
+    held = np.empty_like(amplitude) if held is None else held
+    step = max(1, _PIXELS // max(1, amplitude.shape[1] * amplitude.shape[2]))
+    for first in range(0, len(amplitude), step):
+        part = slice(first, first + step)
+        counts = np.square(amplitude[part], dtype=np.float64)
+        near = np.rint(counts)
+        fractions = np.abs(counts - near) > 1e-2 + 1e-5 * counts
+        if fractions.any():
+            near[fractions] = np.floor(counts[fractions] + random.random(int(np.count_nonzero(fractions))))
+        whole = near.astype(np.int64)
+        chosen = random.binomial(whole, share)
+        np.sqrt(chosen, out=held[part], casting="same_kind")
+        np.sqrt(whole - chosen, out=kept[part], casting="same_kind")
+    return kept, held

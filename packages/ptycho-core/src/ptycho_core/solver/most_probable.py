@@ -1,0 +1,218 @@
+"""From the image that explains the frames to the one that is most probable: likelihood and prior together.
+
+Where photons are many, a rule sets the prior's strength, by the noise that the image leaves unexplained
+(`with_prior`). Where they are few, photons that had no part in any fit choose (`selection.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ptycho_core.arrays import Array, Arrays
+from ptycho_core.kernel import Misfit
+from ptycho_core.result.history import RunEvent
+from ptycho_core.scan.dose import central
+from ptycho_core.solver.batches import Batch, cut_evenly
+from ptycho_core.solver.frame_parameters import FrameParameters
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.level import Level
+from ptycho_core.solver.posterior import Posterior, softening_of
+from ptycho_core.solver.prior import Prior, Shape
+from ptycho_core.solver.start import Look
+from ptycho_core.solver.state import Solution
+
+__all__ = ["Objective", "photons_per_pixel", "with_prior"]
+
+#: Strength of the prior in units of the noise of a pixel: sqrt(photons of a pixel times their dispersion).
+_STRENGTH, _STRONGEST = 0.5, 80.0
+#: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do most.
+_PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 7e7, 8, 40
+_THOROUGH_STEPS = 60
+#: An image that the prior makes no smoother than this was smoother than the prior can tell.
+_SMOOTHER = 0.995
+#: Pixels with more than this part of the most light are judged.
+_ILLUMINATED = 0.1
+_FRAMES_PER_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A posterior on some frames, and how to bring its state back into a solution.
+
+    Attributes:
+        posterior: starts at the solution.
+        level: the frames.
+        solution: that it starts from.
+    """
+
+    posterior: Posterior
+    level: Level
+    solution: Solution
+    arrays: Arrays
+
+    @classmethod
+    def on(
+        cls,
+        frames: OrderedFrames,
+        solution: Solution,
+        look: Look,
+        arrays: Arrays,
+        *,
+        misfit: Misfit,
+        background: float,
+        parameters: FrameParameters | None = None,
+        softening: float | None = None,
+    ) -> Objective:
+        """Put frames on the canvas of the last level, with object and probe of a solution.
+
+        Args:
+            background: flat counts per pixel added to every prediction.
+            parameters: of the frames, which are held.
+            softening: counts per pixel added on both sides; by default as the frames' counts ask for.
+        """
+        size_px, frame_px = look.fitted_px, look.scan.frame_px
+        if parameters is not None:
+            parameters.hold_positions()
+            if not parameters.model.changes_the_probe:
+                frames, parameters = frames.moved_by(parameters.correction_px), None
+        mean_pattern = frames.mean_pattern(size_px)
+        level = Level(
+            frames,
+            arrays,
+            batches=_large_batches([batch.cell for batch in look.batches]),
+            size_px=size_px,
+            background=background,
+            softening=0.0,
+            object_floor=look.config.object_floor,
+            shift_px=solution.shift_px,
+            parameters=parameters,
+            margin_px=look.margin_px,
+            misfit=misfit,
+            count_softening=softening_of(float(mean_pattern.mean())) if softening is None else softening,
+        )
+        crop = central(size_px, frame_px)
+        spectra = np.ascontiguousarray(solution.spectra[:, crop, crop])
+        obj = solution.object_on(level.shape, scale=level.scale, margin_px=look.margin_px)
+        level.start(spectra, obj, solution.variations[:, :, crop, crop])
+        return cls(_posterior(level, len(frames), mean_pattern, arrays), level, solution, arrays)
+
+    @classmethod
+    def apart(
+        cls, frames: OrderedFrames, look: Look, arrays: Arrays, spectrum: Array, *, background: float
+    ) -> Objective:
+        """Put some frames on a canvas of their own, with spectra (P, n, n) and a transparent object."""
+        mean_pattern = frames.mean_pattern(look.fitted_px)
+        level = Level(
+            frames,
+            arrays,
+            batches=_large_batches([slice(0, len(frames))]),
+            size_px=look.fitted_px,
+            background=background,
+            softening=0.0,
+            object_floor=look.config.object_floor,
+            misfit="poisson",
+            count_softening=softening_of(float(mean_pattern.mean())),
+        )
+        level.start(arrays.to_numpy(spectrum))
+        nothing = Solution(arrays.to_numpy(spectrum), np.zeros(2), np.zeros((0, 0, 0, 0), np.complex64))
+        return cls(_posterior(level, len(frames), mean_pattern, arrays), level, nothing, arrays)
+
+    def reached(self) -> Solution:
+        """Return the solution with object and probe as they are now."""
+        before, level, xp = self.solution, self.level, self.arrays
+        spectra = before.spectra.copy()
+        crop = central(level.size_px, spectra.shape[-1])
+        spectra[:, crop, crop] = xp.to_numpy(self.posterior.spectrum)
+        return replace(
+            before, spectra=spectra, object=xp.to_numpy(self.posterior.object), scale=level.scale
+        )
+
+
+def photons_per_pixel(posterior: Posterior, arrays: Arrays) -> float:
+    """Return the mean photons that fall on a pixel of the object, over those that are illuminated."""
+    light = arrays.to_numpy(posterior.light)
+    return float(light[light > _ILLUMINATED * light.max()].mean(dtype=np.float64))
+
+
+def with_prior(
+    solution: Solution,
+    parameters: FrameParameters | None,
+    look: Look,
+    frames: OrderedFrames,
+    arrays: Arrays,
+    *,
+    background: float,
+    should_stop: Callable[[], bool],
+) -> tuple[Solution, RunEvent]:
+    """Take the prior into account where photons are many; say what became of it.
+
+    The likelihood is that of the square roots, which is Poisson's where model and counts agree, and bears it better
+    where a beam is not quite what the model says. The noise is taken as large as what the image does not explain.
+    """
+    config = look.config
+    objective = Objective.on(
+        frames, solution, look, arrays, misfit="roots", background=background, parameters=parameters
+    )
+    posterior = objective.posterior
+    photons = photons_per_pixel(posterior, arrays)
+    dispersion = max(1.0, posterior.misfit() / posterior.expected_misfit())
+    shape: Shape = "log" if config.prior in ("auto", "none") else config.prior
+    strength = config.prior_strength or min(_STRENGTH * math.sqrt(photons * dispersion), _STRONGEST)
+    prior = Prior(shape, strength)
+    pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
+    steps = min(max(_FEWEST_STEPS, math.ceil(_PIXELS_COMPARED / pixels)), _MOST_STEPS)
+    if config.effort == "thorough":
+        steps = _THOROUGH_STEPS
+    before = _roughness(posterior, arrays)
+    freedom = "free" if config.probe_step else "held"
+    posterior.improve(prior, iterations=steps, probe=freedom, should_stop=should_stop)
+    ratio = _roughness(posterior, arrays) / max(before, 1e-12)
+    taken = ratio <= _SMOOTHER or config.prior != "auto"
+    data: dict[str, Any] = {
+        "shape": shape,
+        "strength": strength,
+        "photons_per_pixel": photons,
+        "dispersion": dispersion,
+        "steps": steps,
+        "roughness_ratio": ratio,
+        "taken": taken,
+    }
+    said = f"Prior `{shape}` with a strength of {strength:.3g}, {steps} steps"
+    if taken:
+        text = f"{said}: the sum of the object's gradients falls to {100 * ratio:.0f} %."
+        return objective.reached(), RunEvent("prior", text, data)
+    text = f"{said}: not taken, the object is smoother without it. `--prior {shape}` takes it."
+    return solution, RunEvent("prior", text, data)
+
+
+def _roughness(posterior: Posterior, arrays: Arrays) -> float:
+    """Sum of the moduli of the object's gradients, where it is illuminated."""
+    light = arrays.to_numpy(posterior.light)
+    where = (light > _ILLUMINATED * light.max()).astype(np.float32)
+    return Prior("tv", 1.0).energy(posterior.object, arrays.asarray(where))
+
+
+def _posterior(level: Level, n_frames: int, mean_pattern: np.ndarray, arrays: Arrays) -> Posterior:
+    return Posterior(
+        level,
+        arrays,
+        spectrum=level.spectrum,
+        obj=level.object,
+        n_frames=n_frames,
+        counts_per_frame=float(mean_pattern.sum()),
+        mean_pattern=mean_pattern,
+    )
+
+
+def _large_batches(cells: Sequence[slice]) -> list[Batch]:
+    """Cut each cell of the scan into batches of about `_FRAMES_PER_BATCH` frames."""
+    return [
+        Batch(frames, slice(start, stop))
+        for start, stop in sorted({(cell.start, cell.stop) for cell in cells})
+        for frames in cut_evenly(slice(start, stop), max(1, round((stop - start) / _FRAMES_PER_BATCH)))
+    ]

@@ -1,0 +1,272 @@
+"""The most probable object: Poisson likelihood times prior, all frames at once.
+
+    minimise  sum deviance(counts + c, I + c) + prior(O)     I: predicted counts, c: a softening
+
+c on both sides leaves the likelihood's minimum where it is and bounds the gradient where few photons are. Each step
+follows the gradient of the likelihood divided by the light of each pixel, and then takes the proximal step of the
+prior, with the momentum of A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183, 10.1137/080716542, which is
+dropped where it leads uphill (B. O'Donoghue and E. Candes, Found. Comput. Math. 15 (2015) 715,
+10.1007/s10208-013-9150-3). A step that raises the objective is undone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Complex64, Float64
+from scipy import ndimage
+
+from ptycho_core.arrays import Array, Arrays
+from ptycho_core.physics.canvas import frequencies
+from ptycho_core.solver.level import FullGradient, Level
+from ptycho_core.solver.prior import Prior
+from ptycho_core.solver.proximal import proximal_image
+
+__all__ = ["Posterior", "PosteriorState", "ProbeFreedom", "softening_of"]
+
+ProbeFreedom = Literal["held", "phases", "free"]
+
+#: Curvature of the deviance along a wave, in units of the light; it grows after a step that was undone.
+_CURVATURE, _GROWTH, _DECAY = 2.0, 1.3, 0.97
+#: Part of the most light that is added everywhere.
+_FLOOR = 2e-3
+#: Iterations after which strengths that follow the edges are worked out anew.
+_RENEWAL = 6
+_PROBE_STEP, _PHASE_STEP, _PROBE_MOMENTUM, _LARGEST_PHASE = 1.0, 0.15, 0.7, 0.3
+#: The free probe moves where the mean pattern, smoothed, has more than about this part of its peak.
+_DIM = 0.05
+
+
+def softening_of(mean_counts: float) -> float:
+    """Return the counts per pixel that are added to both sides, for a mean of counts per pixel."""
+    return max(min(0.3 * mean_counts, 0.5), 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorState:
+    """Object (H, W), dual variable (2, H, W) of the prior and spectra (P, n, n), on the device."""
+
+    object: Array
+    dual: Array
+    spectrum: Array
+
+
+class Posterior:
+    """The objective of one set of frames, and the present state.
+
+    Attributes:
+        object: (H, W) complex64. spectrum: (P, n, n) complex64, centred spectra of the probe's modes.
+    """
+
+    def __init__(
+        self,
+        level: Level,
+        arrays: Arrays,
+        *,
+        spectrum: Array,
+        obj: Array,
+        n_frames: int,
+        counts_per_frame: float,
+        mean_pattern: Float64[np.ndarray, "n n"],
+    ) -> None:
+        """Take frames, whose misfit is the deviance of counts, and what to start from.
+
+        Args:
+            mean_pattern: mean counts of the frames, centred; a free probe keeps to where it is bright.
+        """
+        self._level, self._xp = level, arrays
+        self._n_frames, self.counts_per_frame = n_frames, counts_per_frame
+        self._mean_pattern = mean_pattern
+        self.object = obj
+        self._dual = arrays.zeros((2, *obj.shape), complex_values=True)
+        self._set_probe(spectrum)
+
+    def state(self) -> PosteriorState:
+        """Return the present state; nothing in it is changed later."""
+        return PosteriorState(self.object, self._xp.copy(self._dual), self.spectrum)
+
+    def restore(self, state: PosteriorState) -> None:
+        """Go back to a state, or on from one of other frames."""
+        self.object, self._dual = state.object, self._xp.copy(state.dual)
+        if state.spectrum is not self.spectrum:
+            self._set_probe(state.spectrum)
+
+    def begin(self, obj: Array, spectrum: Array) -> None:
+        """Start anew from an object (H, W) and spectra (P, n, n)."""
+        self.object, self._dual = obj, self._xp.zeros((2, *obj.shape), complex_values=True)
+        self._set_probe(spectrum)
+
+    def go_on_with(self, state: PosteriorState) -> None:
+        """Go on from the object of a state of other frames, with the present probe."""
+        self.object, self._dual = state.object, self._xp.copy(state.dual)
+
+    def _set_probe(self, spectrum: Array) -> None:
+        self.spectrum = spectrum
+        self._light = self._level.coverage(spectrum)
+        self._metric = self._light + _FLOOR * self._xp.peak(self._light)
+
+    @property
+    def light(self) -> Array:
+        """Counts that fall on each pixel of the canvas, (H, W)."""
+        return self._light
+
+    def misfit(self) -> float:
+        """Return the misfit of the present state."""
+        return self._level.gradient(self.object, self.spectrum, with_probe=False).misfit
+
+    def expected_misfit(self) -> float:
+        """Return about the misfit that photon noise alone would leave, for the likelihood of the roots."""
+        mean = self._mean_pattern
+        return self._n_frames * float((0.5 * mean / (mean + self._level.count_softening)).sum())
+
+    def improve(
+        self,
+        prior: Prior,
+        *,
+        iterations: int,
+        probe: ProbeFreedom = "held",
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Go so many steps towards the most probable object.
+
+        Args:
+            probe: held; or its spectrum's phase moves along smooth polynomials; or all of it moves.
+        """
+        xp = self._xp
+        mover = None if probe == "held" else _ProbeMover(xp, probe, self.spectrum, self._mean_pattern)
+        image = self.object
+        ahead, momentum, curvature = image, 1.0, _CURVATURE
+        best, good = math.inf, (image, xp.copy(self._dual))
+        tolerance = 2 * math.sqrt(self._n_frames * self.counts_per_frame)
+        strengths: Array = None
+        for iteration in range(iterations):
+            if should_stop():
+                break
+            if strengths is None or (prior.follows_edges and iteration % _RENEWAL == 0):
+                strengths, best = xp.asarray(prior.strengths(xp.to_numpy(image))), math.inf
+            seen = self._level.gradient(ahead, self.spectrum, with_probe=mover is not None)
+            value = seen.misfit + prior.energy(ahead, strengths)
+            if not value <= best + tolerance:
+                image, dual = good
+                self._dual, ahead, momentum = xp.copy(dual), image, 1.0
+                curvature *= _GROWTH
+                if mover is not None:
+                    mover.rest()
+                seen = self._level.gradient(ahead, self.spectrum, with_probe=mover is not None)
+                value = seen.misfit + prior.energy(ahead, strengths)
+            curvature = max(_CURVATURE, curvature * _DECAY)
+            if value < best:
+                best, good = value, (image, xp.copy(self._dual))
+            moved = self._step(image, ahead, seen, prior, strengths, curvature)
+            uphill = float(xp.total((ahead - moved) * (moved - image).conj() * self._metric).real) > 0
+            if uphill:
+                momentum = 1.0
+            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = moved + (moved - image) * ((momentum - 1) / following)
+            image, momentum = moved, following
+            if mover is not None and seen.to_spectrum is not None:
+                self._set_probe(
+                    mover.moved(self.spectrum, seen.to_spectrum, self._n_frames, self.counts_per_frame)
+                )
+        self.object = image
+
+    def _step(
+        self,
+        image: Array,
+        ahead: Array,
+        seen: FullGradient,
+        prior: Prior,
+        strengths: Array,
+        curvature: float,
+    ) -> Array:
+        """Return the object after a step of likelihood, pull and proximal step from `ahead`."""
+        xp = self._xp
+        weight = self._metric * curvature
+        target = ahead * weight + seen.to_object
+        modulus = abs(ahead)
+        mean = float(xp.total(modulus * self._light).real) / float(xp.total(self._light).real)
+        target += ahead * (prior.pull * mean / (modulus + 1e-3))
+        weight = weight + prior.pull
+        target = target / weight
+        return proximal_image(
+            xp,
+            target=target,
+            weight=weight,
+            strength=strengths,
+            bend=prior.bend,
+            image=image,
+            dual=self._dual,
+        )
+
+    def misfit_of(self, level: Level, *, counts_ratio: float) -> float:
+        """Return the deviance of other frames, whose counts are so many times those of ours."""
+        spectrum = self.spectrum * math.sqrt(counts_ratio)
+        return level.gradient(self.object, spectrum, with_probe=False).misfit
+
+
+class _ProbeMover:
+    """Moves the probe's spectra down the gradient, with momentum; its power is that of the counts."""
+
+    def __init__(
+        self, arrays: Arrays, freedom: ProbeFreedom, spectrum: Array, mean_pattern: np.ndarray
+    ) -> None:
+        self._xp, self._freedom = arrays, freedom
+        if freedom == "phases":
+            power = np.square(np.abs(arrays.to_numpy(spectrum)), dtype=np.float64).sum(axis=0)
+            self._phases = smooth_phases(power)
+        else:
+            smooth = ndimage.gaussian_filter(mean_pattern, 1.0, mode="wrap")
+            self._where = arrays.asarray((smooth / (smooth + _DIM * smooth.max())).astype(np.float32))
+        self.rest()
+
+    def rest(self) -> None:
+        self._velocity: Array = 0.0
+
+    def moved(self, spectrum: Array, way_down: Array, n_frames: int, counts_per_frame: float) -> Array:
+        """Return the spectra (P, n, n) after a step."""
+        xp = self._xp
+        if self._freedom == "free":
+            self._velocity = self._velocity * _PROBE_MOMENTUM + way_down * self._where * (_PROBE_STEP / n_frames)
+            moved = spectrum + self._velocity
+        else:
+            now, way = xp.to_numpy(spectrum), xp.to_numpy(way_down)
+            slope = np.tensordot(self._phases, (now.conj() * way).imag.sum(axis=0), axes=2)
+            power = np.square(np.abs(now)).sum(axis=0)
+            bend = n_frames * np.tensordot(np.square(self._phases), power, axes=2)
+            change = 2 * _PHASE_STEP * slope / bend
+            change *= min(1.0, _LARGEST_PHASE / max(float(np.abs(change).max()), 1e-9))
+            self._velocity = self._velocity * _PROBE_MOMENTUM + change
+            turned = now * np.exp(1j * np.tensordot(self._velocity, self._phases, axes=1))
+            moved = xp.asarray(turned.astype(np.complex64))
+        power = float(xp.total(xp.intensity(moved[:, None])).real)
+        return moved * math.sqrt(counts_per_frame / power)
+
+
+#: Highest degree of the polynomials, and where they end to grow, in widths of the spectrum.
+_DEGREE, _SATURATION = 4, 2.5
+
+
+def smooth_phases(power: Float64[np.ndarray, "n n"]) -> Float64[np.ndarray, "phase n n"]:
+    """Return polynomials of degree 2 to 4 of the frequency, orthonormal where a spectrum has its power.
+
+    Degrees 0 and 1 would change nothing but the phase of the object and its place.
+    """
+    weight = power / power.sum()
+    y, x = np.broadcast_arrays(frequencies(len(power))[:, None], frequencies(len(power))[None])
+    y, x = y - (weight * y).sum(), x - (weight * x).sum()
+    width = math.sqrt(float((weight * (y**2 + x**2)).sum()))
+    distance = np.hypot(y, x) / width
+    bounded = np.minimum(1, _SATURATION / np.maximum(distance, 1e-9)) / width
+    y, x = y * bounded, x * bounded
+    found: list[np.ndarray] = []
+    for degree in range(_DEGREE + 1):
+        for power_of_y in range(degree + 1):
+            shape = y**power_of_y * x ** (degree - power_of_y)
+            for earlier in found:
+                shape = shape - (weight * shape * earlier).sum() * earlier
+            found.append(shape / np.sqrt((weight * shape**2).sum()))
+    return np.array(found[3:])

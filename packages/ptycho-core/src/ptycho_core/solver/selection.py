@@ -1,0 +1,380 @@
+"""Where photons are few: which start, which probe and which prior, as photons say that had no part in any fit.
+
+A share of the photons of every pixel is held out (`ptycho_core.held_out`). Every state on the way is judged by how
+likely it makes them: the start (the solver's image, or none with a probe whose modulus is that of the mean pattern),
+the freedom of the probe, the shape of the prior and its strength. The image is the mean of the best tries, each gone
+on with all photons, with the weights of a posterior probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Complex64, Float64
+from scipy import ndimage
+
+from ptycho_core.arrays import Array, Arrays
+from ptycho_core.held_out import SHARE
+from ptycho_core.physics.canvas import frequencies, light_on
+from ptycho_core.physics.forward import whole_and_rest
+from ptycho_core.result.history import RunEvent
+from ptycho_core.scan.dose import central
+from ptycho_core.solver.frame_parameters import FrameParameters
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.level import Level
+from ptycho_core.solver.most_probable import Objective, photons_per_pixel
+from ptycho_core.solver.posterior import Posterior, PosteriorState, ProbeFreedom
+from ptycho_core.solver.prior import SHAPES, Prior, Shape
+from ptycho_core.solver.start import Look
+from ptycho_core.solver.state import Solution
+
+__all__ = ["Chosen", "chosen_by_held_out_photons", "photons_are_few"]
+
+#: Below so many photons for each illuminated pixel of the object, held-out photons decide.
+_FEW = 400.0
+#: Above so many pixels of all frames this takes too long.
+_MOST_PIXELS = 6e7
+#: Where the noise floor of R exceeds this, starts without an image are tried as well.
+_UNCERTAIN_FLOOR = 0.15
+#: Strength of the prior in units of the noise of a pixel, the root of its photons; and what is tried beside it.
+_STRENGTH, _STRONGEST, _LADDER = 0.7, 80.0, 1.5
+#: Steps: a start to be ranked, one without an image, one more stage, a try, a try with all photons.
+_RANKING, _FROM_NOTHING, _STAGE, _TRY, _WITH_ALL = 10, 40, 20, 30, 30
+_FREE_ROUNDS = 3
+#: A step on the ladder has to make the held-out photons likelier by so much; tries this near are averaged.
+_LEAST_GAIN, _NEAR, _MOST_AVERAGED = 3.0, 5.0, 4
+#: Defocus tried on the mean pattern's modulus, and half-way beside the best of them; in units as in `probe_search`.
+_DEFOCUS, _BESIDE = (0.0, -1.2, 1.2, -2.4, 2.4, -4.0, 4.0), 0.6
+_RANKED_FRAMES = 100
+#: Photons held out, relative to those kept.
+_RATIO = SHARE / (1 - SHARE)
+
+
+def photons_are_few(look: Look) -> bool:
+    """Return whether held-out photons are to decide: the frames are counts, and there are few for each pixel."""
+    scan, statistics = look.scan, look.statistics
+    if statistics.noise_floor is None or scan.n_frames * look.fitted_px**2 > _MOST_PIXELS:
+        return False
+    on_canvas = scan.positions_px - scan.positions_px.min(axis=0)
+    corners, _ = whole_and_rest(on_canvas)
+    probe = np.square(np.abs(scan.probe), dtype=np.float64).sum(axis=0)
+    probe *= statistics.counts_per_frame / probe.sum()
+    last = corners.max(axis=0) + scan.frame_px
+    light = light_on(corners, probe, (int(last[0]), int(last[1])))
+    return float(light[light > 0.1 * light.max()].mean()) < _FEW
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What held-out photons chose.
+
+    Attributes:
+        carries_an_image: they are likelier under the image than under a transparent object.
+    """
+
+    solution: Solution
+    carries_an_image: bool
+    event: RunEvent
+
+
+@dataclass(frozen=True, eq=False)
+class _Try:
+    """A state and how unlikely it makes the held-out photons."""
+
+    misfit: float
+    state: PosteriorState
+    prior: Prior
+    start: str
+
+
+def chosen_by_held_out_photons(
+    solution: Solution | None,
+    start: Solution,
+    parameters: FrameParameters | None,
+    look: Look,
+    frames: OrderedFrames,
+    parts: tuple[OrderedFrames, OrderedFrames],
+    arrays: Arrays,
+    *,
+    background: float,
+    should_stop: Callable[[], bool],
+) -> Chosen:
+    """Find the most probable image of few photons.
+
+    Args:
+        solution: of the kept photons; None where there was no descent. start: what it began with.
+        frames: with all photons. parts: those that are kept, and those held out.
+    """
+    selection = _Selection(solution or start, look, parts, arrays, parameters, background, should_stop)
+    transparent = selection.judge_transparent(start)
+    if solution is not None:
+        selection.from_solver()
+    if solution is None or (look.statistics.noise_floor or 0.0) > _UNCERTAIN_FLOOR:
+        selection.from_nothing(start)
+    freedom = selection.free_the_probe()
+    tries = selection.tries()
+    best = tries[0]
+    carries = best.misfit < transparent - _LEAST_GAIN
+    data = {
+        "held_out_misfit": best.misfit,
+        "held_out_misfit_transparent": transparent,
+        "start": best.start,
+        "shape": best.prior.shape,
+        "strength": best.prior.strength,
+        "probe": freedom,
+        "photons_per_pixel": selection.photons,
+        "averaged": len(tries),
+    }
+    if not carries:
+        text = (
+            f"{look.statistics.counts_per_frame:.3g} counts per frame carry no image: photons held out are as "
+            "likely under a transparent object as under the best image found. The object is left transparent. "
+            "Measure longer, or bin the detector."
+        )
+        return Chosen(start, carries_an_image=False, event=RunEvent("dose", text, data))
+    found = selection.with_all_photons(tries, frames, freedom)
+    probe = {"held": "held", "free": "refined"}[freedom]
+    text = (
+        f"Chosen by {100 * SHARE:.0f} % of the photons, held out: start from {best.start}, probe {probe}, prior "
+        f"`{best.prior.shape}` with a strength of {best.prior.strength:.3g}; the mean of {len(tries)} "
+        f"{'try' if len(tries) == 1 else 'tries'} is taken."
+    )
+    return Chosen(found, carries_an_image=True, event=RunEvent("prior", text, data))
+
+
+class _Selection:
+    """The tries so far, and the best state among them."""
+
+    def __init__(
+        self,
+        solution: Solution,
+        look: Look,
+        parts: tuple[OrderedFrames, OrderedFrames],
+        arrays: Arrays,
+        parameters: FrameParameters | None,
+        background: float,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._look, self._arrays, self._parameters = look, arrays, parameters
+        self._background, self._should_stop = background, should_stop
+        self._solution, (self._kept, self._held) = solution, parts
+        objective = Objective.on(
+            self._kept,
+            solution,
+            look,
+            arrays,
+            misfit="poisson",
+            background=(1 - SHARE) * background,
+            parameters=parameters,
+        )
+        self._posterior = posterior = objective.posterior
+        self._judge = self._level_of_held(self._held, parameters)
+        self.photons = photons_per_pixel(posterior, arrays)
+        strength = look.config.prior_strength or min(_STRENGTH * math.sqrt(self.photons), _STRONGEST)
+        asked = look.config.prior
+        self._shapes: tuple[Shape, ...] = SHAPES if asked in ("auto", "none") else (asked,)
+        self._prior = Prior(self._shapes[0], strength)
+        self._best: _Try | None = None
+
+    def _level_of_held(self, held: OrderedFrames, parameters: FrameParameters | None) -> Level:
+        mean = float(held.mean_pattern(self._look.fitted_px).mean())
+        return Objective.on(
+            held,
+            self._solution,
+            self._look,
+            self._arrays,
+            misfit="poisson",
+            background=SHARE * self._background,
+            parameters=parameters,
+            softening=max(0.02 * mean, 1e-9),
+        ).level
+
+    def _misfit(self, posterior: Posterior) -> float:
+        return posterior.misfit_of(self._judge, counts_ratio=_RATIO)
+
+    def _offer(self, prior: Prior, start: str) -> bool:
+        """Keep the present state if it is the best so far."""
+        misfit = self._misfit(self._posterior)
+        better = math.isfinite(misfit) and (self._best is None or misfit < self._best.misfit)
+        if better:
+            self._best = _Try(misfit, self._posterior.state(), prior, start)
+        return better
+
+    def _improve(self, prior: Prior, steps: int, probe: ProbeFreedom = "held") -> None:
+        self._posterior.improve(prior, iterations=steps, probe=probe, should_stop=self._should_stop)
+
+    @property
+    def best(self) -> _Try:
+        """The best state so far."""
+        assert self._best is not None
+        return self._best
+
+    def judge_transparent(self, start: Solution) -> float:
+        """Return the misfit of the held-out photons under no object at all."""
+        state = self._posterior.state()
+        self._posterior.begin(self._flat(), self._spectrum_of(start.spectra))
+        misfit = self._misfit(self._posterior)
+        self._posterior.restore(state)
+        return misfit
+
+    def from_solver(self) -> None:
+        """Start from the image of the descent."""
+        first = self._prior
+        self._offer(first, "the solver's image")
+        self._improve(first, _STAGE)
+        self._offer(first, "the solver's image")
+
+    def from_nothing(self, start: Solution) -> None:
+        """Start from a transparent object with the probe that explains held-out photons best."""
+        given = self._spectrum_of(start.spectra)
+        spectrum, named = (given, "the given probe")
+        if self._may_move_probe() and len(start.spectra) == 1 and self._parameters is None:
+            spectrum, named = self._ranked_probe(given)
+        smooth = Prior("huber" if "huber" in self._shapes else self._shapes[0], self._prior.strength)
+        self._posterior.begin(self._flat(), spectrum)
+        self._improve(smooth, _FROM_NOTHING)
+        text = f"no image, with {named}"
+        self._offer(smooth, text)
+        self._improve(self._prior, _STAGE)
+        self._offer(self._prior, text)
+        if spectrum is not given:
+            self._improve(self._prior, _STAGE, "phases")
+            self._offer(self._prior, text)
+
+    def _ranked_probe(self, given: Array) -> tuple[Array, str]:
+        """Try the given probe, and its phase with the modulus of the mean pattern and some defocus."""
+        xp, n = self._arrays, self._look.fitted_px
+        middle = np.median(self._kept.positions_px, axis=0)
+        posterior, judge = self._small_problem(middle, given)
+        mean = ndimage.gaussian_filter(self._kept.mean_pattern(n), 0.7, mode="wrap")
+        given_here = xp.to_numpy(given)[0]
+        k = frequencies(n)
+        k_squared = k[:, None] ** 2 + k**2
+        power = np.square(np.abs(given_here), dtype=np.float64)
+        spread = float((power * k_squared).sum() / power.sum())
+
+        def made(defocus: float) -> Array:
+            phase = np.angle(given_here) + defocus * k_squared / spread
+            return self._scaled((np.sqrt(mean) * np.exp(1j * phase))[None].astype(np.complex64))
+
+        def score(spectrum: Array) -> float:
+            posterior.begin(xp.asarray(np.ones(tuple(posterior.object.shape), np.complex64)), spectrum)
+            posterior.improve(self._prior, iterations=_RANKING, should_stop=self._should_stop)
+            return posterior.misfit_of(judge, counts_ratio=_RATIO)
+
+        as_given = score(given)
+        scores: dict[float, float] = {defocus: score(made(defocus)) for defocus in _DEFOCUS}
+        best = min(scores, key=scores.__getitem__)
+        if not scores[best] < as_given:
+            return given, "the given probe"
+        for beside in (best - _BESIDE, best + _BESIDE):
+            scores[beside] = score(made(beside))
+        best = min(scores, key=scores.__getitem__)
+        return made(best), f"the mean pattern's modulus and a defocus of {best:+.1f}"
+
+    def _small_problem(self, middle_px: Float64[np.ndarray, " 2"], spectrum: Array) -> tuple[Posterior, Level]:
+        """Return a posterior and a judge of the frames near a place."""
+        near, held = (part.near(middle_px, _RANKED_FRAMES) for part in (self._kept, self._held))
+        posterior, judge = (
+            Objective.apart(part, self._look, self._arrays, spectrum, background=share * self._background)
+            for part, share in ((near, 1 - SHARE), (held, SHARE))
+        )
+        return posterior.posterior, judge.level
+
+    def free_the_probe(self) -> ProbeFreedom:
+        """Let the probe move as long as the held-out photons ask for it; go on from the best state."""
+        freedom: ProbeFreedom = "held"
+        self._posterior.restore(self.best.state)
+        if self._may_move_probe():
+            for _ in range(_FREE_ROUNDS):
+                self._improve(self._prior, _STAGE, "free")
+                if not self._offer(self._prior, self.best.start):
+                    break
+                freedom = "free"
+        return freedom
+
+    def _may_move_probe(self) -> bool:
+        return self._look.config.probe_step > 0
+
+    def tries(self) -> list[_Try]:
+        """Try shapes, then strengths, from the best state; return the best tries, the best one first."""
+        base, found = self.best, list(self._shape_tries())
+        if self._look.config.prior_strength is None:
+            for factor in (_LADDER, 1 / _LADDER):
+                leader = min(found, key=lambda one: one.misfit)
+                while not self._should_stop() and leader.prior.strength < 2 * _STRONGEST:
+                    further = self._tried(leader.prior.times(factor), leader.state, base.start)
+                    found.append(further)
+                    if not further.misfit < leader.misfit - _LEAST_GAIN:
+                        break
+                    leader = further
+        found.sort(key=lambda one: one.misfit)
+        return [one for one in found if one.misfit < found[0].misfit + _NEAR][:_MOST_AVERAGED]
+
+    def _shape_tries(self) -> Iterator[_Try]:
+        base = self.best
+        for shape in self._shapes:
+            yield self._tried(Prior(shape, self._prior.strength), base.state, base.start)
+
+    def _tried(self, prior: Prior, state: PosteriorState, start: str) -> _Try:
+        self._posterior.restore(state)
+        self._improve(prior, _TRY)
+        misfit = self._misfit(self._posterior)
+        return _Try(misfit if math.isfinite(misfit) else math.inf, self._posterior.state(), prior, start)
+
+    def with_all_photons(
+        self, tries: list[_Try], frames: OrderedFrames, freedom: ProbeFreedom
+    ) -> Solution:
+        """Go on from each try with all photons, and return the mean of the images, the likelier the more."""
+        xp = self._arrays
+        objective = Objective.on(
+            frames,
+            self._solution,
+            self._look,
+            xp,
+            misfit="poisson",
+            background=self._background,
+            parameters=self._parameters,
+        )
+        posterior = objective.posterior
+        spectrum = tries[0].state.spectrum * math.sqrt(1 / (1 - SHARE))
+        posterior.begin(tries[0].state.object, spectrum)
+        if freedom == "free":
+            posterior.improve(
+                tries[0].prior, iterations=_STAGE, probe="free", should_stop=self._should_stop
+            )
+        weights = np.exp([tries[0].misfit - one.misfit for one in tries])
+        weights /= weights.sum()
+        mean: Array = None
+        first: Array = None
+        for weight, one in zip(weights.tolist(), tries, strict=True):
+            posterior.go_on_with(one.state)
+            posterior.improve(one.prior, iterations=_WITH_ALL, should_stop=self._should_stop)
+            image = posterior.object
+            if first is None:
+                first, mean = image, image * weight
+                continue
+            # The images may differ by a complex factor.
+            light = posterior.light
+            across = complex(xp.total(image.conj() * first * light))
+            image = image * (across / float(xp.total(abs(image) ** 2 * light).real))
+            mean = mean + image * weight
+        posterior.begin(mean, posterior.spectrum)
+        return objective.reached()
+
+    def _flat(self) -> Array:
+        shape = tuple(self._posterior.object.shape)
+        return self._arrays.asarray(np.ones(shape, np.complex64))
+
+    def _spectrum_of(self, spectra: Complex64[np.ndarray, "mode n n"]) -> Array:
+        crop = central(self._look.fitted_px, spectra.shape[-1])
+        return self._scaled(np.ascontiguousarray(spectra[:, crop, crop]))
+
+    def _scaled(self, spectra: Complex64[np.ndarray, "mode n n"]) -> Array:
+        """Give spectra the power of the photons that are kept."""
+        power = float(np.square(np.abs(spectra), dtype=np.float64).sum())
+        factor = math.sqrt(self._posterior.counts_per_frame / power)
+        return self._arrays.asarray((spectra * factor).astype(np.complex64))
