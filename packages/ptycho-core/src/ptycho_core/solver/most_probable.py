@@ -29,10 +29,9 @@ from ptycho_core.solver.state import Solution
 __all__ = ["Objective", "photons_per_pixel", "with_prior"]
 
 #: Strength of the prior in units of the noise of a pixel: sqrt(photons of a pixel times their dispersion).
-_STRENGTH, _STRONGEST = 0.5, 80.0
+_STRENGTH, _STRONGEST = 0.5, 120.0
 #: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do most.
-_PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 7e7, 8, 40
-_THOROUGH_STEPS = 60
+_PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 1e8, 8, 200
 #: An image that the prior makes no smoother than this was smoother than the prior can tell.
 _SMOOTHER = 0.995
 #: Pixels with more than this part of the most light are judged.
@@ -167,7 +166,7 @@ def with_prior(
     pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
     steps = min(max(_FEWEST_STEPS, math.ceil(_PIXELS_COMPARED / pixels)), _MOST_STEPS)
     if config.effort == "thorough":
-        steps = _THOROUGH_STEPS
+        steps = _MOST_STEPS
     before = _roughness(posterior, arrays)
     freedom = "free" if config.probe_step else "held"
     posterior.improve(prior, iterations=steps, probe=freedom, should_stop=should_stop)

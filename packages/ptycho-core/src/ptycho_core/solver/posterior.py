@@ -36,7 +36,7 @@ _CURVATURE, _GROWTH, _DECAY = 2.0, 1.3, 0.97
 _FLOOR = 2e-3
 #: Iterations after which strengths that follow the edges are worked out anew.
 _RENEWAL = 6
-_PROBE_STEP, _PHASE_STEP, _PROBE_MOMENTUM, _LARGEST_PHASE = 1.0, 0.15, 0.7, 0.3
+_PROBE_STEP, _PHASE_STEP, _PROBE_MOMENTUM, _LARGEST_PHASE = 1.0, .5, 0.7, 0.3
 #: The free probe moves where the mean pattern, smoothed, has more than about this part of its peak.
 _DIM = 0.05
 

@@ -28,13 +28,14 @@ from ptycho_core.solver.level import Level
 from ptycho_core.solver.most_probable import Objective, photons_per_pixel
 from ptycho_core.solver.posterior import Posterior, PosteriorState, ProbeFreedom
 from ptycho_core.solver.prior import SHAPES, Prior, Shape
+from ptycho_core.solver.spectra import spectrum_of
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 
 __all__ = ["Chosen", "chosen_by_held_out_photons", "photons_are_few"]
 
 #: Below so many photons for each illuminated pixel of the object, held-out photons decide.
-_FEW = 400.0
+_FEW = 1200.0
 #: Above so many pixels of all frames this takes too long.
 _MOST_PIXELS = 6e7
 #: Where the noise floor of R exceeds this, starts without an image are tried as well.
@@ -42,7 +43,7 @@ _UNCERTAIN_FLOOR = 0.15
 #: Strength of the prior in units of the noise of a pixel, the root of its photons; and what is tried beside it.
 _STRENGTH, _STRONGEST, _LADDER = 0.7, 80.0, 1.5
 #: Steps: a start to be ranked, one without an image, one more stage, a try, a try with all photons.
-_RANKING, _FROM_NOTHING, _STAGE, _TRY, _WITH_ALL = 10, 40, 20, 30, 30
+_RANKING, _FROM_NOTHING, _PHASES, _STAGE, _TRY, _WITH_ALL = 10, 40, 40, 20, 30, 30
 _FREE_ROUNDS = 3
 #: A step on the ladder has to make the held-out photons likelier by so much; tries this near are averaged.
 _LEAST_GAIN, _NEAR, _MOST_AVERAGED = 3.0, 5.0, 4
@@ -88,6 +89,7 @@ class _Try:
     state: PosteriorState
     prior: Prior
     start: str
+    probe: ProbeFreedom
 
 
 def chosen_by_held_out_photons(
@@ -114,7 +116,7 @@ def chosen_by_held_out_photons(
         selection.from_solver()
     if solution is None or (look.statistics.noise_floor or 0.0) > _UNCERTAIN_FLOOR:
         selection.from_nothing(start)
-    freedom = selection.free_the_probe()
+    selection.free_the_probe()
     tries = selection.tries()
     best = tries[0]
     carries = best.misfit < transparent - _LEAST_GAIN
@@ -124,7 +126,7 @@ def chosen_by_held_out_photons(
         "start": best.start,
         "shape": best.prior.shape,
         "strength": best.prior.strength,
-        "probe": freedom,
+        "probe": best.probe,
         "photons_per_pixel": selection.photons,
         "averaged": len(tries),
     }
@@ -135,8 +137,8 @@ def chosen_by_held_out_photons(
             "Measure longer, or bin the detector."
         )
         return Chosen(start, carries_an_image=False, event=RunEvent("dose", text, data))
-    found = selection.with_all_photons(tries, frames, freedom)
-    probe = {"held": "held", "free": "refined"}[freedom]
+    found = selection.with_all_photons(tries, frames)
+    probe = {"held": "held", "phases": "refined in its phases", "free": "refined"}[best.probe]
     text = (
         f"Chosen by {100 * SHARE:.0f} % of the photons, held out: start from {best.start}, probe {probe}, prior "
         f"`{best.prior.shape}` with a strength of {best.prior.strength:.3g}; the mean of {len(tries)} "
@@ -195,12 +197,16 @@ class _Selection:
     def _misfit(self, posterior: Posterior) -> float:
         return posterior.misfit_of(self._judge, counts_ratio=_RATIO)
 
-    def _offer(self, prior: Prior, start: str) -> bool:
-        """Keep the present state if it is the best so far."""
+    def _offer(self, prior: Prior, start: str, probe: ProbeFreedom = "held") -> bool:
+        """Keep the present state if it is the best so far.
+
+        Args:
+            probe: how freely it has moved.
+        """
         misfit = self._misfit(self._posterior)
         better = math.isfinite(misfit) and (self._best is None or misfit < self._best.misfit)
         if better:
-            self._best = _Try(misfit, self._posterior.state(), prior, start)
+            self._best = _Try(misfit, self._posterior.state(), prior, start, probe)
         return better
 
     def _improve(self, prior: Prior, steps: int, probe: ProbeFreedom = "held") -> None:
@@ -226,11 +232,14 @@ class _Selection:
         self._offer(first, "the solver's image")
         self._improve(first, _STAGE)
         self._offer(first, "the solver's image")
+        if self._may_move_probe():
+            self._improve(first, _STAGE, "free")
+            self._offer(first, "the solver's image", "free")
 
     def from_nothing(self, start: Solution) -> None:
         """Start from a transparent object with the probe that explains held-out photons best."""
         given = self._spectrum_of(start.spectra)
-        spectrum, named = (given, "the given probe")
+        spectrum, named = given, "the probe given"
         if self._may_move_probe() and len(start.spectra) == 1 and self._parameters is None:
             spectrum, named = self._ranked_probe(given)
         smooth = Prior("huber" if "huber" in self._shapes else self._shapes[0], self._prior.strength)
@@ -240,17 +249,21 @@ class _Selection:
         self._offer(smooth, text)
         self._improve(self._prior, _STAGE)
         self._offer(self._prior, text)
-        if spectrum is not given:
-            self._improve(self._prior, _STAGE, "phases")
-            self._offer(self._prior, text)
+        if self._may_move_probe():
+            self._improve(self._prior, _PHASES, "phases")
+            self._offer(self._prior, text, "phases")
+            self._improve(self._prior, _STAGE, "free")
+            self._offer(self._prior, text, "free")
 
     def _ranked_probe(self, given: Array) -> tuple[Array, str]:
-        """Try the given probe, and its phase with the modulus of the mean pattern and some defocus."""
+        """Try the probe of the solver's start, that of the scan, and its phase with the modulus of the mean
+        pattern and some defocus."""
         xp, n = self._arrays, self._look.fitted_px
         middle = np.median(self._kept.positions_px, axis=0)
         posterior, judge = self._small_problem(middle, given)
         mean = ndimage.gaussian_filter(self._kept.mean_pattern(n), 0.7, mode="wrap")
-        given_here = xp.to_numpy(given)[0]
+        scans_own = self._spectrum_of(spectrum_of(self._look.scan.probe[:1]))
+        given_here = xp.to_numpy(scans_own)[0]
         k = frequencies(n)
         k_squared = k[:, None] ** 2 + k**2
         power = np.square(np.abs(given_here), dtype=np.float64)
@@ -265,11 +278,13 @@ class _Selection:
             posterior.improve(self._prior, iterations=_RANKING, should_stop=self._should_stop)
             return posterior.misfit_of(judge, counts_ratio=_RATIO)
 
-        as_given = score(given)
+        named = {"the probe of the solver's start": given, "the scan's probe": scans_own}
+        as_given = {name: score(probe) for name, probe in named.items()}
+        favourite = min(as_given, key=as_given.__getitem__)
         scores: dict[float, float] = {defocus: score(made(defocus)) for defocus in _DEFOCUS}
         best = min(scores, key=scores.__getitem__)
-        if not scores[best] < as_given:
-            return given, "the given probe"
+        if not scores[best] < as_given[favourite]:
+            return named[favourite], favourite
         for beside in (best - _BESIDE, best + _BESIDE):
             scores[beside] = score(made(beside))
         best = min(scores, key=scores.__getitem__)
@@ -284,17 +299,14 @@ class _Selection:
         )
         return posterior.posterior, judge.level
 
-    def free_the_probe(self) -> ProbeFreedom:
+    def free_the_probe(self) -> None:
         """Let the probe move as long as the held-out photons ask for it; go on from the best state."""
-        freedom: ProbeFreedom = "held"
         self._posterior.restore(self.best.state)
         if self._may_move_probe():
             for _ in range(_FREE_ROUNDS):
                 self._improve(self._prior, _STAGE, "free")
-                if not self._offer(self._prior, self.best.start):
+                if not self._offer(self._prior, self.best.start, "free"):
                     break
-                freedom = "free"
-        return freedom
 
     def _may_move_probe(self) -> bool:
         return self._look.config.probe_step > 0
@@ -306,7 +318,7 @@ class _Selection:
             for factor in (_LADDER, 1 / _LADDER):
                 leader = min(found, key=lambda one: one.misfit)
                 while not self._should_stop() and leader.prior.strength < 2 * _STRONGEST:
-                    further = self._tried(leader.prior.times(factor), leader.state, base.start)
+                    further = self._tried(leader.prior.times(factor), leader.state, base)
                     found.append(further)
                     if not further.misfit < leader.misfit - _LEAST_GAIN:
                         break
@@ -317,17 +329,16 @@ class _Selection:
     def _shape_tries(self) -> Iterator[_Try]:
         base = self.best
         for shape in self._shapes:
-            yield self._tried(Prior(shape, self._prior.strength), base.state, base.start)
+            yield self._tried(Prior(shape, self._prior.strength), base.state, base)
 
-    def _tried(self, prior: Prior, state: PosteriorState, start: str) -> _Try:
+    def _tried(self, prior: Prior, state: PosteriorState, base: _Try) -> _Try:
         self._posterior.restore(state)
         self._improve(prior, _TRY)
         misfit = self._misfit(self._posterior)
-        return _Try(misfit if math.isfinite(misfit) else math.inf, self._posterior.state(), prior, start)
+        misfit = misfit if math.isfinite(misfit) else math.inf
+        return _Try(misfit, self._posterior.state(), prior, base.start, base.probe)
 
-    def with_all_photons(
-        self, tries: list[_Try], frames: OrderedFrames, freedom: ProbeFreedom
-    ) -> Solution:
+    def with_all_photons(self, tries: list[_Try], frames: OrderedFrames) -> Solution:
         """Go on from each try with all photons, and return the mean of the images, the likelier the more."""
         xp = self._arrays
         objective = Objective.on(
@@ -342,7 +353,7 @@ class _Selection:
         posterior = objective.posterior
         spectrum = tries[0].state.spectrum * math.sqrt(1 / (1 - SHARE))
         posterior.begin(tries[0].state.object, spectrum)
-        if freedom == "free":
+        if tries[0].probe == "free":
             posterior.improve(
                 tries[0].prior, iterations=_STAGE, probe="free", should_stop=self._should_stop
             )
