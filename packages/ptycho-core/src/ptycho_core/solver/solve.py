@@ -34,7 +34,8 @@ __all__ = ["solve"]
 
 #: Places up to so many times the bound of a position are searched before anything else.
 _SEARCHED = 2.4
-_EPOCHS_BEHIND_SEARCH = 45
+#: Where the search found the scan strained, the descent has to look for that too, for so many epochs.
+_EPOCHS_OF_A_STRAINED_SCAN = 45
 #: As many as the configuration allows.
 MOST_MODES = 8
 
@@ -80,26 +81,28 @@ def solve(
     def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
         return solve(part, how, execution)
 
-    asked, given = config, scan
+    asked, given, near = config, scan, False
     if config.refine_positions and start is None:
         if positions_are_far_off(scan, image_of, probe_modes=config.probe_modes):
             found = searched_positions(
                 scan,
                 image_of,
                 bound_px=_SEARCHED * config.position_bound,
-                probe_modes=config.probe_modes,
                 should_stop=monitor.should_stop,
+                threads=execution.threads,
             )
             if found is not None:
                 scan = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
-                # What is left is less than a step of the search: few epochs of the descent find it.
-                shorter = {} if config.epochs is not None else {"epochs": _EPOCHS_BEHIND_SEARCH}
-                config = config.model_copy(update={"probe_search": False, **shorter})
+                config, near = config.model_copy(update={"probe_search": False}), not found.strained
+                if found.strained and config.epochs is None:
+                    config = config.model_copy(update={"epochs": _EPOCHS_OF_A_STRAINED_SCAN})
                 monitor.tell(found.event())
         monitor.lap("search")
 
     with arrays.limits():
-        look = look_at(scan, config, random, earlier=start, given_px=given.positions_px)
+        look = look_at(
+            scan, config, random, earlier=start, given_px=given.positions_px, positions_are_near=near
+        )
         monitor.tell(*look.events())
 
         frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
