@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptycho_config.errors import PolicyWarning
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
 from ptycho_core.metrics import compare
 from ptycho_core.scan.split import split_frames
 from ptycho_core.simulate import SimulatedScan, simulate_scan
-from ptycho_core.solver.held_out import positions_are_far_off
 from ptycho_core.solver.common_strain import without_chance_strain
+from ptycho_core.solver.held_out import positions_are_far_off
 from ptycho_core.solver.places import misfits_at, places_within
 from ptycho_core.solver.registration import best_moves, moves_of_lost_frames
 from ptycho_core.solver.schedule import plan_levels
@@ -183,7 +184,8 @@ def test_near_positions_take_fewer_epochs_and_as_many_as_asked_for() -> None:
 
 @pytest.mark.slow
 def test_independent_errors_of_a_real_scan_are_found(labyrinth: Path) -> None:
-    true = open_scan(labyrinth, dc="corner")
+    with pytest.warns(PolicyWarning, match="dark amid light"):
+        true = open_scan(labyrinth, dc="corner")
     with np.load(labyrinth) as file:
         given = file["scan_given"].astype(np.float64)
     result = solve(true.moved_to(given), SolverConfig(refine_positions=True))

@@ -1,12 +1,13 @@
 """What the moves of all frames have in common: is the scan stretched, turned or sheared, or is it chance?
 
-Errors that are independent from frame to frame average out, so the positions given say how large the scan is and
-how it is turned: of M errors of deviation s, each number of a strain is off by about s / sqrt(M) over the spread
-of the positions. An image says less: a strain of the whole scan can hardly be told from a defocus of the probe.
-So what the moves have in common is kept only where it is more than such errors come to by chance.
+Errors that are independent from frame to frame average out, so the positions given say how large the scan
+is and how it is turned: of M errors of deviation s, each number of a strain is off by about s / sqrt(M) over the
+spread of the positions. An image says less: a strain of the whole scan can hardly be told from a defocus of
+the probe. So what the moves have in common is kept only where it is more than chance.
 
-Under the hypothesis of independent normal errors the sum of squares of the strained part, over the variance, has a
-chi-square distribution of four degrees of freedom. Source: H. Scheffe, The Analysis of Variance (1959), chapter 2.
+Where errors are independent and normal, the sum of squares of the strained part over their variance has a
+chi-square distribution of four degrees of freedom. Source: H. Scheffé, The Analysis of Variance (1959),
+chapter 2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Other places for frames: how badly an image explains each frame where it is moved to.
 
-A place costs one transform of every frame, so it is made a small one. Every second row and column of a pattern
-is the transform of the exit wave folded in half along both axes,
+A place costs one transform of every frame, so it is made a small one. Every second row and column of a
+pattern is the transform of the exit wave folded in half along both axes,
 
     (F_N psi)[2u] ~ (F_(N/2) psi_folded)[u]    with psi_folded[r] = psi[r] + psi[r + N/2],
 
