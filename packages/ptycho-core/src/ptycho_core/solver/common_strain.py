@@ -1,9 +1,9 @@
 """What the moves of all frames have in common: is the scan stretched, turned or sheared, or is it chance?
 
 Errors that are independent from frame to frame average out, so the positions given say how large the scan
-is and how it is turned: of M errors of deviation s, each number of a strain is off by about s / sqrt(M) over the
-spread of the positions. An image says less: a strain of the whole scan can hardly be told from a defocus of
-the probe. So what the moves have in common is kept only where it is more than chance.
+is and how it is turned: of M errors of deviation s, each number of a strain is off by about s / sqrt(M) over
+the spread of the positions. An image says less: it can hardly tell a strain of the scan from a defocus of the
+probe. So what the moves have in common is kept only where it is more than chance.
 
 Where errors are independent and normal, the sum of squares of the strained part over their variance has a
 chi-square distribution of four degrees of freedom. Source: H. Scheffé, The Analysis of Variance (1959),
