@@ -29,7 +29,7 @@ from ptycho_core.scan.split import split_frames
 from ptycho_core.solver.common_strain import without_chance_strain
 from ptycho_core.solver.places import misfits_at, places_within
 
-__all__ = ["Registration", "best_moves", "moves_of_lost_frames", "searched_positions"]
+__all__ = ["Registration", "best_moves", "moves_of_lost_frames", "search_is_worth_it", "searched_positions"]
 
 #: Reach and step of each search and the smoothing of its image, in pixels of the object.
 _ROUNDS = ((16, 4, 3.0), (12, 3, 3.0), (8, 2, 2.0), (6, 2, 1.5), (4, 1, 1.0), (3, 1, 0.75))
@@ -42,6 +42,11 @@ _LOOSE = 1.2
 #: and worse than the median by this factor. Another place has to be so much better.
 _LOST_IN, _WORST_PERCENT, _LOST, _FOUND = (1, 2, 3), 90.0, 1.15, 0.9
 _LOST_REACH, _LOST_STEP, _LOST_SMOOTHING = 1.5, 4, 2.0
+#: A search is worth it where a round of it moves half of the frames by so many pixels, and images at the new
+#: places explain the frames that they did not see so much better. Where images are too poor to tell places
+#: apart, frames move as far and nothing is gained.
+_TRIED, _FAR_PX, _GAIN = (12, 3, 3.0), 3.0, 0.9
+_NOWHERE = np.zeros((1, 2), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +74,50 @@ class Registration:
         return RunEvent("positions", text, {"moved_px": float(self.moved_px.mean())})
 
 
+def search_is_worth_it(
+    scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction], *, threads: int | None = None
+) -> bool:
+    """Whether the first moves of a search are long, and frames that an image did not see say they are right.
+
+    Args:
+        solve: makes an image, without refining positions.
+        threads: as many as there are cores by default.
+    """
+    if scan.n_frames < _FEWEST_FRAMES:
+        return False
+    config, given_px = _image_config(), scan.positions_px
+    moves, before, after = np.zeros_like(given_px), np.zeros(scan.n_frames), np.zeros(scan.n_frames)
+    parts = split_frames(given_px)
+    reach, step, smoothing = _TRIED
+    for ours, others in (parts, parts[::-1]):
+        image = solve(scan.select(ours), config)
+        scan = replace(scan, probe=image.probe, probe_source="given")
+        rest = scan.select(others)
+        found = best_moves(
+            rest,
+            image,
+            reach=reach,
+            step=step,
+            smoothing=smoothing,
+            away_px=np.zeros((len(others), 2)),
+            usual_px=np.inf,
+            threads=threads,
+        )
+        moves[others] = found - np.median(found, axis=0)
+        if np.median(np.linalg.norm(moves[others], axis=1)) < _FAR_PX:
+            return False
+        before[others] = misfits_at(rest, image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+    moved = scan.moved_to(given_px + moves)
+    for ours, others in (parts, parts[::-1]):
+        image = solve(moved.select(ours), config)
+        after[others] = misfits_at(moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+    return float(np.median(after)) <= _GAIN * float(np.median(before))
+
+
+def _image_config() -> SolverConfig:
+    return SolverConfig(effort="fast", probe_search=False, probe_modes=1, leave_out_frames=False)
+
+
 def searched_positions(
     scan: Scan,
     solve: Callable[[Scan, SolverConfig], Reconstruction],
@@ -87,7 +136,7 @@ def searched_positions(
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return None
-    config = SolverConfig(effort="fast", probe_search=False, probe_modes=1, leave_out_frames=False)
+    config = _image_config()
     given_px, positions_px = scan.positions_px, scan.positions_px.copy()
     far_px, usual_px, strained = int(_LOST_REACH * bound_px), np.inf, False
     for done, (reach, step, smoothing) in enumerate(_ROUNDS):
@@ -171,8 +220,7 @@ def moves_of_lost_frames(
         By how much to move each frame from where it is now; 0 for all that are not lost, or not found.
     """
     moves = np.zeros_like(away_px)
-    nowhere = np.zeros((1, 2), np.int64)
-    here = misfits_at(scan, image, nowhere, smoothing=_LOST_SMOOTHING, threads=threads)[0]
+    here = misfits_at(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads)[0]
     lost = np.flatnonzero(here > max(np.percentile(here, _WORST_PERCENT), _LOST * np.median(here)))
     if not lost.size:
         return moves

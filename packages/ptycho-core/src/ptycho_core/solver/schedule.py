@@ -26,7 +26,7 @@ _COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
 _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: What the levels take where positions are refined.
 _REFINING_EPOCHS, _REFINING_PATIENCE, _REFINING_PROGRESS = 60, 10, 0.002
-#: Epochs of each of the two, where a search has found the positions to a few pixels.
+#: Epochs of the full one behind a search that found the positions to a few pixels; the coarse one takes as long.
 _NEAR_EPOCHS = 10
 #: Part of a time budget that may be used when a level ends.
 _COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
@@ -131,7 +131,7 @@ def plan_levels(
             config,
             coarse,
             full,
-            usual_epochs=_NEAR_EPOCHS if positions_are_near else _REFINING_EPOCHS,
+            usual_epochs=_near_epochs(coarse_px, final_px) if positions_are_near else (_REFINING_EPOCHS,) * 2,
             polish_epochs=middle_epochs,
         )
         return levels[1:] if warm_start else levels
@@ -152,26 +152,31 @@ def _levels_with_positions(
     coarse: LevelSchedule,
     full: LevelSchedule,
     *,
-    usual_epochs: int,
+    usual_epochs: tuple[int, int],
     polish_epochs: int,
 ) -> Sequence[LevelSchedule]:
     """Plan the levels where frames may move: coarse, full, and full again with the frames where they came to.
 
     Positions settle more slowly than the image: as long as it moves at all, they move too.
     """
-    factor = 1.0 if config.epochs is None else config.epochs / (2 * usual_epochs + polish_epochs)
-    epochs = max(1, round(factor * usual_epochs))
+    factor = 1.0 if config.epochs is None else config.epochs / (sum(usual_epochs) + polish_epochs)
+    coarse_epochs, full_epochs = (max(1, round(factor * usual)) for usual in usual_epochs)
     share = _MIDDLE_TIME
     coarse = replace(
         coarse,
-        epochs=epochs,
+        epochs=coarse_epochs,
         patience=_REFINING_PATIENCE,
         progress=_REFINING_PROGRESS,
         refines_positions=True,
     )
-    refining = replace(full, epochs=epochs, refines_positions=True, time_share=share)
+    refining = replace(full, epochs=full_epochs, refines_positions=True, time_share=share)
     polish = replace(full, epochs=max(1, round(factor * polish_epochs)))
     return [coarse, refining, polish]
+
+
+def _near_epochs(coarse_px: int, final_px: int) -> tuple[int, int]:
+    """Epochs of the coarse and of the full level where positions are near: about as long at either."""
+    return min(round(_NEAR_EPOCHS * (final_px / coarse_px) ** 2), _REFINING_EPOCHS), _NEAR_EPOCHS
 
 
 def _epochs(config: SolverConfig) -> tuple[int, int, int, int]:

@@ -20,7 +20,7 @@ from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.held_out import frames_held_out, positions_are_far_off
 from ptycho_core.solver.monitor import Monitor
-from ptycho_core.solver.registration import searched_positions
+from ptycho_core.solver.registration import search_is_worth_it, searched_positions
 from ptycho_core.solver.start import (
     begin_again,
     leave_out,
@@ -83,7 +83,8 @@ def solve(
 
     asked, given, near = config, scan, False
     if config.refine_positions and start is None:
-        if positions_are_far_off(scan, image_of, probe_modes=config.probe_modes):
+        far_off = positions_are_far_off(scan, image_of, probe_modes=config.probe_modes)
+        if far_off or search_is_worth_it(scan, image_of, threads=execution.threads):
             found = searched_positions(
                 scan,
                 image_of,
