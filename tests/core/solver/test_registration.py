@@ -19,7 +19,12 @@ from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.solver.common_strain import without_chance_strain
 from ptycho_core.solver.held_out import positions_are_far_off
 from ptycho_core.solver.places import misfits_at, places_within
-from ptycho_core.solver.registration import best_moves, moves_of_lost_frames
+from ptycho_core.solver.registration import (
+    best_moves,
+    moves_of_lost_frames,
+    search_is_worth_it,
+    searched_positions,
+)
 from ptycho_core.solver.schedule import plan_levels
 
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=1)
@@ -172,12 +177,60 @@ def test_frames_that_do_not_move_have_no_strain() -> None:
     assert not moves.any()
 
 
+@pytest.fixture(scope="module")
+def dense() -> SimulatedScan:
+    return simulate_scan(object_kind="texture", frames=200, frame_px=64, photons=1e6, overlap=0.8, seed=1)
+
+
+def image_of(part: Scan, config: SolverConfig) -> Reconstruction:
+    return solve(part, config, NUMPY)
+
+
+def test_a_search_is_worth_it_where_most_frames_are_far_off(dense: SimulatedScan) -> None:
+    assert search_is_worth_it(off_by(dense, 4.0), image_of, threads=1)
+    assert not search_is_worth_it(dense.scan, image_of, threads=1)
+    assert not search_is_worth_it(off_by(dense, 0.5), image_of, threads=1)
+    assert not search_is_worth_it(off_by(dense, 4.0).select(slice(0, 20)), image_of, threads=1)
+
+
+def test_a_search_is_not_worth_it_where_images_tell_no_places_apart() -> None:
+    """Few frames that overlap little, a poor start probe: frames move far, and nothing is gained."""
+    poor = simulate_scan(object_kind="discs", frames=60, frame_px=64, photons=1e6, overlap=0.6, seed=3)
+    for jitter_px in (0.0, 4.0):
+        assert not search_is_worth_it(off_by(poor, jitter_px), image_of, threads=1)
+
+
+def test_frames_are_found_again_and_a_stop_ends_the_search(dense: SimulatedScan) -> None:
+    scan = off_by(dense, 4.0)
+    found = searched_positions(scan, image_of, bound_px=24.0, should_stop=lambda: False, threads=1)
+    assert found is not None
+    away = found.positions_px - dense.scan.positions_px
+    assert np.sqrt(np.square(away - away.mean(axis=0)).sum(axis=1).mean()) < 2
+    np.testing.assert_allclose(
+        found.moved_px, np.linalg.norm(found.positions_px - scan.positions_px, axis=1), atol=1e-9
+    )
+    assert found.probe.shape == (1, 64, 64)
+    assert searched_positions(scan, image_of, bound_px=24.0, should_stop=lambda: True, threads=1) is None
+
+
+@pytest.mark.slow
+def test_what_was_searched_for_is_refined_and_taken(dense: SimulatedScan) -> None:
+    scan = off_by(dense, 4.0)
+    result = solve(scan, SolverConfig(refine_positions=True), NUMPY)
+    away = result.positions_px - dense.scan.positions_px
+    assert np.sqrt(np.square(away - away.mean(axis=0)).sum(axis=1).mean()) < 0.6
+    assert any("Searched the position" in event.message for event in result.events)
+    assert result.positions_given_px is not None
+    np.testing.assert_array_equal(result.positions_given_px, scan.positions_px)
+
+
 def test_near_positions_take_fewer_epochs_and_as_many_as_asked_for() -> None:
     plan = {"coarse_px": 64, "frame_px": 128, "n_frames": 400, "warm_start": False}
     config = SolverConfig(refine_positions=True)
     usual, near = (plan_levels(config, **plan, positions_are_near=on) for on in (False, True))
     assert [level.refines_positions for level in near] == [level.refines_positions for level in usual]
     assert all(a.epochs < b.epochs for a, b in zip(near[:2], usual[:2], strict=True))
+    assert near[0].epochs > near[1].epochs  # the coarse level is the cheaper one
     asked = plan_levels(SolverConfig(refine_positions=True, epochs=64), **plan, positions_are_near=True)
     assert sum(level.epochs for level in asked) == pytest.approx(64, abs=2)
 

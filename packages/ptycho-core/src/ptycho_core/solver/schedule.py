@@ -26,7 +26,8 @@ _COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
 _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: What the levels take where positions are refined.
 _REFINING_EPOCHS, _REFINING_PATIENCE, _REFINING_PROGRESS = 60, 10, 0.002
-#: Epochs of the full one behind a search that found the positions to a few pixels; the coarse one takes as long.
+#: Epochs of the full one behind a search that found the positions to a few pixels; the coarse one takes about
+#: as long.
 _NEAR_EPOCHS = 10
 #: Part of a time budget that may be used when a level ends.
 _COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
