@@ -132,7 +132,7 @@ def plan_levels(
             config,
             coarse,
             full,
-            usual_epochs=_near_epochs(coarse_px, final_px) if positions_are_near else (_REFINING_EPOCHS,) * 2,
+            usual_epochs=_refining_epochs(coarse_px, final_px, positions_are_near=positions_are_near),
             polish_epochs=middle_epochs,
         )
         return levels[1:] if warm_start else levels
@@ -175,8 +175,10 @@ def _levels_with_positions(
     return [coarse, refining, polish]
 
 
-def _near_epochs(coarse_px: int, final_px: int) -> tuple[int, int]:
-    """Epochs of the coarse and of the full level where positions are near: about as long at either."""
+def _refining_epochs(coarse_px: int, final_px: int, *, positions_are_near: bool) -> tuple[int, int]:
+    """Epochs of the coarse and of the full level; where positions are near, about as long at either."""
+    if not positions_are_near:
+        return _REFINING_EPOCHS, _REFINING_EPOCHS
     return min(round(_NEAR_EPOCHS * (final_px / coarse_px) ** 2), _REFINING_EPOCHS), _NEAR_EPOCHS
 
 
