@@ -19,7 +19,7 @@ from ptycho_core.arrays import NumpyArrays
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.simulate.scan import expected_intensity
-from ptycho_core.solver.frame_parameters import FrameModel, FrameParameters
+from ptycho_core.solver.frame_parameters import BatchMeasurement, FrameModel, FrameParameters
 from ptycho_core.solver.frame_updates import better_places
 from ptycho_core.solver.shifts import shift_slopes, shift_weights
 
@@ -68,6 +68,31 @@ def test_no_frame_leaves_its_bound() -> None:
     parameters = FrameParameters(FrameModel(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4), random)
     parameters.relocate(np.arange(4), np.full((4, 2), 3.0))
     assert np.linalg.norm(parameters.correction_px, axis=1) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("common_moves", [True, False])
+def test_frames_move_together_first_and_not_at_all_behind_a_search(common_moves: bool) -> None:
+    random = np.random.default_rng(3)
+    positions = random.uniform(0, 99, (6, 2))
+    model = FrameModel(position_bound_px=5.0, common_moves=common_moves)
+    parameters = FrameParameters(model, positions, np.arange(6), random)
+    measured = BatchMeasurement(
+        remainders_px=np.zeros((6, 2)),
+        overlaps=random.normal(size=(6, 10)),
+        curvature=np.tile(np.eye(2), (6, 1, 1)),
+        counts=np.ones(6),
+        variation_power=np.zeros(0),
+    )
+    linear, due = [], []
+    for _ in range(8):
+        parameters.update(slice(0, 6), measured, scale=1.0, degree=3, step=1.0)
+        parameters.end_epoch()
+        due.append(parameters.strain_is_due)
+        # A drift is linear in time: then second differences are 0.
+        linear.append(np.abs(np.diff(parameters.correction_px, 2, axis=0)).max() < 1e-12)
+    assert np.abs(parameters.correction_px).max() > 0
+    assert all(linear) == common_moves
+    assert any(due) == common_moves
 
 
 @example(1.2, 3, 0)  # no step of the search is within this bound

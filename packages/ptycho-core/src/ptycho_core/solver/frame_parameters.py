@@ -7,6 +7,7 @@ product of matrices a batch and no further transform.
 Position refinement: a frame moves by a Newton step, slope over curvature (`frame_updates`), with momentum.
 First all frames drift together, linearly in time; then each one moves by itself, within a bound. At the full
 level the whole scan is stretched, turned and sheared as well; the bound is about where that puts a frame.
+Where a search has found the frames and saw nothing of the kind, each moves by itself only.
 
 Frame intensity: a factor on the probe's amplitude in each frame, of mean square 1 over the scan.
 
@@ -59,6 +60,7 @@ class FrameModel:
 
     Attributes:
         position_bound_px: how far a frame may move by itself; None: positions are kept.
+        common_moves: all frames together may drift, and be stretched, turned and sheared.
         intensity: each frame has an intensity.
         variations: number of OPR modes, which each frame adds to the probe with its weights.
     """
@@ -66,14 +68,16 @@ class FrameModel:
     position_bound_px: float | None = None
     intensity: bool = False
     variations: int = 0
+    common_moves: bool = True
 
     @classmethod
-    def of(cls, config: SolverConfig) -> FrameModel:
+    def of(cls, config: SolverConfig, *, common_moves: bool = True) -> FrameModel:
         """Read the model off the configuration."""
         return cls(
             position_bound_px=config.position_bound if config.refine_positions else None,
             intensity=config.frame_intensity,
             variations=config.probe_variations,
+            common_moves=common_moves,
         )
 
     @property
@@ -202,7 +206,7 @@ class FrameParameters:
         slope = np.einsum("amk,mk->ma", along, measured.overlaps)
         curvature = measured.curvature * scale**2
         self._slope[frames], self._curvature[frames] = slope, curvature
-        if self._epoch < _WAIT_EPOCHS + _AFFINE_EPOCHS:
+        if self._epoch < _WAIT_EPOCHS + self._drift_epochs:
             return
         floor = _TINY + 1e-3 * np.trace(curvature, axis1=1, axis2=2)
         damped = curvature + floor[:, None, None] * np.eye(2)
@@ -243,18 +247,24 @@ class FrameParameters:
         self._epoch += 1
         if self.model.intensity:
             self.weights /= np.sqrt(np.square(self.weights[:, 0]).mean())
-        if self.positions_move and _WAIT_EPOCHS < self._epoch <= _WAIT_EPOCHS + _AFFINE_EPOCHS:
+        if self.positions_move and _WAIT_EPOCHS < self._epoch <= _WAIT_EPOCHS + self._drift_epochs:
             self._drift()
 
     @property
     def strain_is_due(self) -> bool:
         """Whether the strain of the scan is to be fitted now, at the full level."""
-        return self.positions_move and self._epoch > _WAIT_EPOCHS and self._epoch % _STRAIN_EVERY == 0
+        moves = self.positions_move and self.model.common_moves
+        return moves and self._epoch > _WAIT_EPOCHS and self._epoch % _STRAIN_EVERY == 0
 
     @property
     def search_is_due(self) -> bool:
         """Whether lost frames are to be looked for now, at a coarse level."""
         return self.positions_move and self._epoch in _SEARCH_EPOCHS
+
+    @property
+    def _drift_epochs(self) -> int:
+        """For so many epochs all frames drift together before each one moves by itself."""
+        return _AFFINE_EPOCHS if self.model.common_moves else 0
 
     def _drift(self) -> None:
         """Move all frames by a drift linear in time."""

@@ -6,6 +6,9 @@ an image; the frames of the other half are moved over it, and take the place tha
 blur the image, so it is smoothed as far as they reach, and ever less as they shrink. A place far from where a
 frame was put is the less likely the farther it is, by what most frames were found to be off.
 
+The images have one probe mode, however many the result will have: with more of them an image explains frames
+at wrong places nearly as well as at the right ones.
+
 Source: to try other places, A. M. Maiden et al., Ultramicroscopy 120 (2012) 64,
 10.1016/j.ultramic.2012.06.001, there at random and in the image of all frames; halves and smoothing are ours.
 """
@@ -16,32 +19,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.fft
-from jaxtyping import Complex64, Float32, Float64, Int64
-from scipy import ndimage
+from jaxtyping import Complex64, Float64
 
 from ptycho_config.models import SolverConfig
-from ptycho_core.physics.canvas import frequencies
-from ptycho_core.physics.forward import whole_and_rest
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.split import split_frames
+from ptycho_core.solver.common_strain import without_chance_strain
+from ptycho_core.solver.places import misfits_at, places_within
 
-__all__ = ["Registration", "best_moves", "searched_positions"]
+__all__ = ["Registration", "best_moves", "moves_of_lost_frames", "search_is_worth_it", "searched_positions"]
 
 #: Reach and step of each search and the smoothing of its image, in pixels of the object.
-_ROUNDS = ((16, 4, 3.0), (16, 4, 3.0), (12, 3, 3.0), (8, 2, 2.0), (6, 2, 1.5), (4, 1, 1.0))
+_ROUNDS = ((16, 4, 3.0), (12, 3, 3.0), (8, 2, 2.0), (6, 2, 1.5), (4, 1, 1.0), (3, 1, 0.75))
 #: Places are weighed by their misfit, over so many of its spreads.
 _SHARP = 0.15
 _FEWEST_FRAMES = 32
 #: Deviation of the places that are likely, over the median distance of those found so far.
 _LOOSE = 1.2
-_FRAMES_AT_ONCE = 64
-#: In these rounds the frames that are explained worst are looked for far away; another place has to be so
-#: much better.
-_LOST_IN, _WORST_PERCENT, _FOUND = (2, 3, 4), 90.0, 0.9
+#: In these rounds the frames that are explained worst are looked for far away: no more than a tenth of all,
+#: and worse than the median by this factor. Another place has to be so much better.
+_LOST_IN, _WORST_PERCENT, _LOST, _FOUND = (1, 2, 3), 90.0, 1.15, 0.9
 _LOST_REACH, _LOST_STEP, _LOST_SMOOTHING = 1.5, 4, 2.0
+#: A search is worth it where a round of it moves half of the frames by so many pixels, and images at the new
+#: places explain the frames that they did not see so much better. Where images are too poor to tell places
+#: apart, frames move as far and nothing is gained.
+_TRIED, _FAR_PX, _GAIN = (12, 3, 3.0), 3.0, 0.9
+_NOWHERE = np.zeros((1, 2), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +54,16 @@ class Registration:
     """What the search found.
 
     Attributes:
-        positions_px: (M, 2), of the frames of the scan. probe: as the last image had it.
+        positions_px: (M, 2) float64 (y, x), of the frames of the scan.
+        probe: (1, N, N), as the last image had it.
         moved_px: (M,) by how much each frame was moved.
+        strained: the frames have moved together as well, by a stretch, turn or shear beyond chance.
     """
 
     positions_px: Float64[np.ndarray, "frame 2"]
     probe: Complex64[np.ndarray, "mode n n"]
     moved_px: Float64[np.ndarray, " frame"]
+    strained: bool
 
     def event(self) -> RunEvent:
         """Say how far the frames were from where they were put."""
@@ -66,13 +74,57 @@ class Registration:
         return RunEvent("positions", text, {"moved_px": float(self.moved_px.mean())})
 
 
+def search_is_worth_it(
+    scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction], *, threads: int | None = None
+) -> bool:
+    """Whether the first moves of a search are long, and frames that an image did not see say they are right.
+
+    Args:
+        solve: makes an image, without refining positions.
+        threads: as many as there are cores by default.
+    """
+    if scan.n_frames < _FEWEST_FRAMES:
+        return False
+    config, given_px = _image_config(), scan.positions_px
+    moves, before, after = np.zeros_like(given_px), np.zeros(scan.n_frames), np.zeros(scan.n_frames)
+    parts = split_frames(given_px)
+    reach, step, smoothing = _TRIED
+    for ours, others in (parts, parts[::-1]):
+        image = solve(scan.select(ours), config)
+        scan = replace(scan, probe=image.probe, probe_source="given")
+        rest = scan.select(others)
+        found = best_moves(
+            rest,
+            image,
+            reach=reach,
+            step=step,
+            smoothing=smoothing,
+            away_px=np.zeros((len(others), 2)),
+            usual_px=np.inf,
+            threads=threads,
+        )
+        moves[others] = found - np.median(found, axis=0)
+        if np.median(np.linalg.norm(moves[others], axis=1)) < _FAR_PX:
+            return False
+        before[others] = misfits_at(rest, image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+    moved = scan.moved_to(given_px + moves)
+    for ours, others in (parts, parts[::-1]):
+        image = solve(moved.select(ours), config)
+        after[others] = misfits_at(moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+    return float(np.median(after)) <= _GAIN * float(np.median(before))
+
+
+def _image_config() -> SolverConfig:
+    return SolverConfig(effort="fast", probe_search=False, probe_modes=1, leave_out_frames=False)
+
+
 def searched_positions(
     scan: Scan,
     solve: Callable[[Scan, SolverConfig], Reconstruction],
     *,
     bound_px: float,
-    probe_modes: int,
     should_stop: Callable[[], bool],
+    threads: int | None = None,
 ) -> Registration | None:
     """Search the position of every frame; None where there are too few, or a stop was asked for.
 
@@ -80,12 +132,13 @@ def searched_positions(
         solve: makes an image, without refining positions.
         bound_px: how far a frame may come from where it was put.
         should_stop: asked after each half.
+        threads: as many as there are cores by default.
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return None
-    config = SolverConfig(effort="fast", probe_search=False, probe_modes=probe_modes, leave_out_frames=False)
+    config = _image_config()
     given_px, positions_px = scan.positions_px, scan.positions_px.copy()
-    usual_px = np.inf
+    far_px, usual_px, strained = int(_LOST_REACH * bound_px), np.inf, False
     for done, (reach, step, smoothing) in enumerate(_ROUNDS):
         moves = np.zeros_like(given_px)
         parts = split_frames(positions_px)
@@ -93,9 +146,13 @@ def searched_positions(
             image = solve(scan.moved_to(positions_px).select(ours), config)
             scan = replace(scan, probe=image.probe, probe_source="given")
             if done in _LOST_IN:
-                far = int(_LOST_REACH * bound_px)
-                placed = scan.moved_to(positions_px).select(others)
-                positions_px[others] += _lost_moves(placed, image, reach=far)
+                positions_px[others] += moves_of_lost_frames(
+                    scan.moved_to(positions_px).select(others),
+                    image,
+                    away_px=(positions_px - given_px)[others],
+                    reach=far_px,
+                    threads=threads,
+                )
             moves[others] = best_moves(
                 scan.moved_to(positions_px).select(others),
                 image,
@@ -104,15 +161,18 @@ def searched_positions(
                 smoothing=smoothing,
                 away_px=(positions_px - given_px)[others],
                 usual_px=usual_px,
+                threads=threads,
             )
             if should_stop():
                 return None
         moved = positions_px + moves - np.median(moves, axis=0) - given_px
+        moved, strained = without_chance_strain(moved, given_px)
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         farthest = bound_px * (1.0 if done < _LOST_IN[0] else _LOST_REACH)
         positions_px = given_px + moved * np.minimum(1.0, farthest / np.maximum(length, 1e-9))
         usual_px = _LOOSE * float(np.median(np.linalg.norm(positions_px - given_px, axis=1)))
-    return Registration(positions_px, scan.probe, np.linalg.norm(positions_px - given_px, axis=1))
+    moved_px = np.linalg.norm(positions_px - given_px, axis=1)
+    return Registration(positions_px, scan.probe, moved_px, strained)
 
 
 def best_moves(
@@ -124,14 +184,15 @@ def best_moves(
     smoothing: float,
     away_px: Float64[np.ndarray, "frame 2"],
     usual_px: float,
+    threads: int | None = None,
 ) -> Float64[np.ndarray, "frame 2"]:
     """Move each frame over an image that it had no part in; return where it is explained best.
 
     Args:
         away_px: by how much it was moved so far. usual_px: deviation of such moves along each axis.
     """
-    offsets = _places(reach, step)
-    misfits = _misfits_at(scan, image, offsets, smoothing)
+    offsets = places_within(reach, step)
+    misfits = misfits_at(scan, image, offsets, smoothing=smoothing, threads=threads)
     relative = misfits / np.median(misfits, axis=0)
     spread = np.maximum(relative.std(axis=0), 1e-9)
     away = np.square(away_px[None] + offsets[:, None]).sum(axis=2) / (2 * usual_px**2)
@@ -140,89 +201,33 @@ def best_moves(
     return np.einsum("of,oa->fa", weights / weights.sum(axis=0), offsets.astype(np.float64))
 
 
-def _misfits_at(
+def moves_of_lost_frames(
     scan: Scan,
     image: Reconstruction,
-    offsets: Int64[np.ndarray, "offset 2"],
-    smoothing: float,
-    modes: int | None = 1,
-) -> Float32[np.ndarray, "offset frame"]:
-    """Misfit of each frame, relative to its amplitude, moved by each offset over the smoothed image.
+    *,
+    away_px: Float64[np.ndarray, "frame 2"],
+    reach: int,
+    threads: int | None = None,
+) -> Float64[np.ndarray, "frame 2"]:
+    """Look for the frames that are explained worst, all around where they were put at first.
+
+    Not around where they are now: whoever was led astray is as far from its place again.
 
     Args:
-        modes: of the probe, the strongest first, that are looked at; all where None.
+        away_px: by how much each frame was moved so far. reach: how far to look, in whole pixels.
+
+    Returns:
+        By how much to move each frame from where it is now; 0 for all that are not lost, or not found.
     """
-    reach = int(np.abs(offsets).max())
-    real, imaginary = (
-        ndimage.gaussian_filter(part, smoothing) for part in (np.real(image.object), np.imag(image.object))
-    )
-    smooth = real + 1j * imaginary
-    n = scan.frame_px
-    room = reach + 2
-    obj = np.pad(smooth.astype(np.complex64), room, constant_values=1)
-    corners, rests = whole_and_rest(scan.positions_px - image.origin_px - n // 2)
-    misfits = np.empty((len(offsets), scan.n_frames), np.float32)
-    for first in range(0, scan.n_frames, _FRAMES_AT_ONCE):
-        part = slice(first, first + _FRAMES_AT_ONCE)
-        amplitude = scipy.fft.ifftshift(scan.amplitude(part), axes=(1, 2))
-        good = scipy.fft.ifftshift(scan.good_pixels(part), axes=(-2, -1))
-        probes = np.stack([_moved(mode, rests[part]) for mode in image.probe[:modes]])
-        misfits[:, part] = _misfits(obj, probes, corners[part] + room, offsets, amplitude, good)
-    return misfits
-
-
-def _lost_moves(scan: Scan, image: Reconstruction, *, reach: int) -> Float64[np.ndarray, "frame 2"]:
-    """Look far away for the frames that are explained worst where they are; the others stay."""
-    moves = np.zeros((scan.n_frames, 2))
-    here = _misfits_at(scan, image, np.zeros((1, 2), np.int64), _LOST_SMOOTHING, modes=None)[0]
-    lost = np.flatnonzero(here > np.percentile(here, _WORST_PERCENT))
+    moves = np.zeros_like(away_px)
+    here = misfits_at(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads)[0]
+    lost = np.flatnonzero(here > max(np.percentile(here, _WORST_PERCENT), _LOST * np.median(here)))
     if not lost.size:
         return moves
-    offsets = _places(reach, _LOST_STEP)
-    there = _misfits_at(scan.select(lost), image, offsets, _LOST_SMOOTHING, modes=None)
+    offsets = places_within(reach, _LOST_STEP)
+    put = scan.moved_to(scan.positions_px - away_px).select(lost)
+    there = misfits_at(put, image, offsets, smoothing=_LOST_SMOOTHING, threads=threads)
     best = there.argmin(axis=0)
     found = there[best, np.arange(lost.size)] < _FOUND * here[lost]
-    moves[lost[found]] = offsets[best[found]]
+    moves[lost[found]] = offsets[best[found]] - away_px[lost[found]]
     return moves
-
-
-def _places(reach: int, step: int) -> Int64[np.ndarray, "offset 2"]:
-    along = np.arange(-reach, reach + 1, step)
-    return np.array([(y, x) for y in along for x in along if np.hypot(y, x) <= reach + 0.1], np.int64)
-
-
-def _moved(
-    probe: Complex64[np.ndarray, "n n"], rests_px: Float64[np.ndarray, "frame 2"]
-) -> Complex64[np.ndarray, "frame n n"]:
-    """Move a mode by the sub-pixel part of each position."""
-    k = scipy.fft.ifftshift(frequencies(len(probe)))
-    ramp = np.exp(
-        -2j * np.pi * (k[:, None] * rests_px[:, 0, None, None] + k[None] * rests_px[:, 1, None, None])
-    )
-    return scipy.fft.ifft2(scipy.fft.fft2(probe) * ramp).astype(np.complex64)
-
-
-def _misfits(
-    obj: Complex64[np.ndarray, "height width"],
-    probes: Complex64[np.ndarray, "mode frame n n"],
-    corners: Int64[np.ndarray, "frame 2"],
-    offsets: Int64[np.ndarray, "offset 2"],
-    amplitude: Float32[np.ndarray, "frame n n"],
-    good: np.ndarray,
-) -> Float32[np.ndarray, "offset frame"]:
-    """Amplitude misfit of each frame at each offset, each at its best scale; zero frequency in the corner."""
-    n = amplitude.shape[-1]
-    windows = np.lib.stride_tricks.sliding_window_view(obj, (n, n))
-    last = np.array(obj.shape) - n
-    found = np.empty((len(offsets), len(corners)), np.float32)
-    amplitude = amplitude * good
-    total = np.maximum(amplitude.sum(axis=(1, 2)), 1e-30)
-    for row, offset in enumerate(offsets):
-        at = np.clip(corners + offset, 0, last)
-        waves = scipy.fft.fft2(probes * windows[at[:, 0], at[:, 1]], norm="ortho")
-        modulus = np.sqrt(np.square(np.abs(waves)).sum(axis=0)) * good
-        scale = np.einsum("fij,fij->f", modulus, amplitude) / np.maximum(
-            np.einsum("fij,fij->f", modulus, modulus), 1e-30
-        )
-        found[row] = np.abs(scale[:, None, None] * modulus - amplitude).sum(axis=(1, 2)) / total
-    return found

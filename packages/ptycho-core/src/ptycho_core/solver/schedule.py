@@ -26,6 +26,9 @@ _COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
 _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: What the levels take where positions are refined.
 _REFINING_EPOCHS, _REFINING_PATIENCE, _REFINING_PROGRESS = 60, 10, 0.002
+#: Epochs of the full one behind a search that found the positions to a few pixels; the coarse one takes about
+#: as long.
+_NEAR_EPOCHS = 10
 #: Part of a time budget that may be used when a level ends.
 _COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
 #: Part of the last level's epochs over which the steps fall to zero.
@@ -84,6 +87,7 @@ def plan_levels(
     n_frames: int,
     warm_start: bool,
     fitted_px: int | None = None,
+    positions_are_near: bool = False,
 ) -> Sequence[LevelSchedule]:
     """Plan the levels from coarse over one in the middle to full; from a warm start the full one alone.
 
@@ -91,6 +95,7 @@ def plan_levels(
 
     Args:
         fitted_px: side of the last level, where it is known better than by the configuration.
+        positions_are_near: they were searched for, and few epochs find the rest.
     """
     final_px = fitted_px or min(config.final_size or frame_px, frame_px)
     coarse_px = min(coarse_px, final_px)
@@ -123,9 +128,14 @@ def plan_levels(
     )
     full = LevelSchedule(size_px=final_px, epochs=full_epochs, last=True, **fine)
     if config.refine_positions:
-        return _levels_with_positions(
-            config, coarse, full, polish_epochs=middle_epochs, warm_start=warm_start
+        levels = _levels_with_positions(
+            config,
+            coarse,
+            full,
+            usual_epochs=_refining_epochs(coarse_px, final_px, positions_are_near=positions_are_near),
+            polish_epochs=middle_epochs,
         )
+        return levels[1:] if warm_start else levels
     if warm_start:
         return [replace(full, epochs=config.epochs or middle_epochs)]
     worthwhile = math.ceil(_PIXELS_COMPARED / (n_frames * final_px**2))
@@ -139,25 +149,37 @@ def plan_levels(
 
 
 def _levels_with_positions(
-    config: SolverConfig, coarse: LevelSchedule, full: LevelSchedule, *, polish_epochs: int, warm_start: bool
+    config: SolverConfig,
+    coarse: LevelSchedule,
+    full: LevelSchedule,
+    *,
+    usual_epochs: tuple[int, int],
+    polish_epochs: int,
 ) -> Sequence[LevelSchedule]:
     """Plan the levels where frames may move: coarse, full, and full again with the frames where they came to.
 
     Positions settle more slowly than the image: as long as it moves at all, they move too.
     """
-    factor = 1.0 if config.epochs is None else config.epochs / (2 * _REFINING_EPOCHS + polish_epochs)
-    epochs = max(1, round(factor * _REFINING_EPOCHS))
+    factor = 1.0 if config.epochs is None else config.epochs / (sum(usual_epochs) + polish_epochs)
+    coarse_epochs, full_epochs = (max(1, round(factor * usual)) for usual in usual_epochs)
     share = _MIDDLE_TIME
     coarse = replace(
         coarse,
-        epochs=epochs,
+        epochs=coarse_epochs,
         patience=_REFINING_PATIENCE,
         progress=_REFINING_PROGRESS,
         refines_positions=True,
     )
-    refining = replace(full, epochs=epochs, refines_positions=True, time_share=share)
+    refining = replace(full, epochs=full_epochs, refines_positions=True, time_share=share)
     polish = replace(full, epochs=max(1, round(factor * polish_epochs)))
-    return [refining, polish] if warm_start else [coarse, refining, polish]
+    return [coarse, refining, polish]
+
+
+def _refining_epochs(coarse_px: int, final_px: int, *, positions_are_near: bool) -> tuple[int, int]:
+    """Epochs of the coarse and of the full level; where positions are near, about as long at either."""
+    if not positions_are_near:
+        return _REFINING_EPOCHS, _REFINING_EPOCHS
+    return min(round(_NEAR_EPOCHS * (final_px / coarse_px) ** 2), _REFINING_EPOCHS), _NEAR_EPOCHS
 
 
 def _epochs(config: SolverConfig) -> tuple[int, int, int, int]:

@@ -21,7 +21,7 @@ from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.held_out import frames_held_out, positions_are_far_off
 from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.most_probable import with_prior
-from ptycho_core.solver.registration import searched_positions
+from ptycho_core.solver.registration import search_is_worth_it, searched_positions
 from ptycho_core.solver.selection import chosen_by_held_out_photons, photons_are_few
 from ptycho_core.solver.start import (
     begin_again,
@@ -36,7 +36,8 @@ __all__ = ["solve"]
 
 #: Places up to so many times the bound of a position are searched before anything else.
 _SEARCHED = 2.4
-_EPOCHS_BEHIND_SEARCH = 45
+#: Where the search found the scan strained, the descent has to look for that too, for so many epochs.
+_EPOCHS_OF_A_STRAINED_SCAN = 45
 #: As many as the configuration allows.
 MOST_MODES = 8
 
@@ -82,26 +83,29 @@ def solve(
     def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
         return solve(part, how, execution)
 
-    asked, given = config, scan
+    asked, given, near = config, scan, False
     if config.refine_positions and start is None:
-        if positions_are_far_off(scan, image_of, probe_modes=config.probe_modes):
+        far_off = positions_are_far_off(scan, image_of, probe_modes=config.probe_modes)
+        if far_off or search_is_worth_it(scan, image_of, threads=execution.threads):
             found = searched_positions(
                 scan,
                 image_of,
                 bound_px=_SEARCHED * config.position_bound,
-                probe_modes=config.probe_modes,
                 should_stop=monitor.should_stop,
+                threads=execution.threads,
             )
             if found is not None:
                 scan = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
-                # What is left is less than a step of the search: few epochs of the descent find it.
-                shorter = {} if config.epochs is not None else {"epochs": _EPOCHS_BEHIND_SEARCH}
-                config = config.model_copy(update={"probe_search": False, **shorter})
+                config, near = config.model_copy(update={"probe_search": False}), not found.strained
+                if found.strained and config.epochs is None:
+                    config = config.model_copy(update={"epochs": _EPOCHS_OF_A_STRAINED_SCAN})
                 monitor.tell(found.event())
         monitor.lap("search")
 
     with arrays.limits():
-        look = look_at(scan, config, random, earlier=start, given_px=given.positions_px)
+        look = look_at(
+            scan, config, random, earlier=start, given_px=given.positions_px, positions_are_near=near
+        )
         wanted = _prior_wanted(config)
         few = wanted and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))

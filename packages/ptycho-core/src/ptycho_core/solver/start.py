@@ -74,6 +74,7 @@ class Look:
         dose_carries_image: the photons can carry an image; where not, the object is left transparent.
         softening: counts per pixel that keep the square root smooth at zero.
         margin_px: canvas pixels around the windows of all frames.
+        positions_are_near: a search has found the positions to a few pixels, and no strain.
     """
 
     scan: Scan
@@ -86,6 +87,7 @@ class Look:
     margin_px: int
     positions_given_px: Float64[np.ndarray, "frame 2"] | None
     positions_of_earlier_result: bool
+    positions_are_near: bool = False
 
     @property
     def fitted_px(self) -> int:
@@ -185,12 +187,14 @@ def look_at(
     *,
     earlier: Reconstruction | None = None,
     given_px: Float64[np.ndarray, "frame 2"] | None = None,
+    positions_are_near: bool = False,
 ) -> Look:
     """Find out what the scan tells, and in which batches its frames are solved.
 
     Args:
         earlier: a result of this scan to start from; positions that it corrected are taken over.
         given_px: the positions that the scan came with, where they have been searched since.
+        positions_are_near: the search found them to a few pixels, and no strain.
     Raises:
         ConfigError: the frames of the earlier result had another size.
     """
@@ -223,6 +227,7 @@ def look_at(
         margin_px=MARGIN_PX + reach,
         positions_given_px=given_px if config.refine_positions or corrected else None,
         positions_of_earlier_result=corrected,
+        positions_are_near=positions_are_near,
     )
 
 
@@ -391,11 +396,12 @@ def _levels(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
         fitted_px=look.fitted_px,
         n_frames=scan.n_frames,
         warm_start=warm_start,
+        positions_are_near=look.positions_are_near,
     )
 
 
 def _frame_parameters(look: Look, random: np.random.Generator) -> FrameParameters | None:
-    model = FrameModel.of(look.config)
+    model = FrameModel.of(look.config, common_moves=not look.positions_are_near)
     if model.empty:
         return None
     parameters = FrameParameters(model, look.scan.positions_px[look.order], look.order, random)
