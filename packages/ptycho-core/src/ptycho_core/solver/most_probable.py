@@ -74,7 +74,7 @@ class Objective:
             parameters: of the frames, which are held.
             softening: counts per pixel added on both sides; by default as the frames' counts ask for.
         """
-        size_px, frame_px = look.fitted_px, look.scan.frame_px
+        size_px, frame_px = look.with_prior_px, look.scan.frame_px
         if parameters is not None:
             parameters.hold_positions()
             if not parameters.model.changes_the_probe:
@@ -105,12 +105,12 @@ class Objective:
         cls, frames: OrderedFrames, look: Look, arrays: Arrays, spectrum: Array, *, background: float
     ) -> Objective:
         """Put some frames on a canvas of their own, with spectra (P, n, n) and a transparent object."""
-        mean_pattern = frames.mean_pattern(look.fitted_px)
+        mean_pattern = frames.mean_pattern(look.with_prior_px)
         level = Level(
             frames,
             arrays,
             batches=_large_batches([slice(0, len(frames))]),
-            size_px=look.fitted_px,
+            size_px=look.with_prior_px,
             background=background,
             softening=0.0,
             object_floor=look.config.object_floor,

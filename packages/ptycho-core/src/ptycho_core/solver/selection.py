@@ -57,7 +57,7 @@ _RATIO = SHARE / (1 - SHARE)
 def photons_are_few(look: Look) -> bool:
     """Return whether held-out photons are to decide: the frames are counts, and there are few for each pixel."""
     scan, statistics = look.scan, look.statistics
-    if statistics.noise_floor is None or scan.n_frames * look.fitted_px**2 > _MOST_PIXELS:
+    if statistics.noise_floor is None or scan.n_frames * look.with_prior_px**2 > _MOST_PIXELS:
         return False
     on_canvas = scan.positions_px - scan.positions_px.min(axis=0)
     corners, _ = whole_and_rest(on_canvas)
@@ -182,7 +182,7 @@ class _Selection:
         self._best: _Try | None = None
 
     def _level_of_held(self, held: OrderedFrames, parameters: FrameParameters | None) -> Level:
-        mean = float(held.mean_pattern(self._look.fitted_px).mean())
+        mean = float(held.mean_pattern(self._look.with_prior_px).mean())
         return Objective.on(
             held,
             self._solution,
@@ -258,7 +258,7 @@ class _Selection:
     def _ranked_probe(self, given: Array) -> tuple[Array, str]:
         """Try the probe of the solver's start, that of the scan, and its phase with the modulus of the mean
         pattern and some defocus."""
-        xp, n = self._arrays, self._look.fitted_px
+        xp, n = self._arrays, self._look.with_prior_px
         middle = np.median(self._kept.positions_px, axis=0)
         posterior, judge = self._small_problem(middle, given)
         mean = ndimage.gaussian_filter(self._kept.mean_pattern(n), 0.7, mode="wrap")
@@ -381,7 +381,7 @@ class _Selection:
         return self._arrays.asarray(np.ones(shape, np.complex64))
 
     def _spectrum_of(self, spectra: Complex64[np.ndarray, "mode n n"]) -> Array:
-        crop = central(self._look.fitted_px, spectra.shape[-1])
+        crop = central(self._look.with_prior_px, spectra.shape[-1])
         return self._scaled(np.ascontiguousarray(spectra[:, crop, crop]))
 
     def _scaled(self, spectra: Complex64[np.ndarray, "mode n n"]) -> Array:

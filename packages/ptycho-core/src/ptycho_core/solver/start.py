@@ -94,6 +94,12 @@ class Look:
         """Side of the central square of a frame that is fitted."""
         return min(self.config.final_size or self.statistics.speckled_px, self.scan.frame_px)
 
+    @property
+    def with_prior_px(self) -> int:
+        """Side of the central square that is fitted together with a prior, which keeps the noise beyond the
+        signal from the object."""
+        return min(self.config.final_size or self.scan.frame_px, self.scan.frame_px)
+
     def events(self, *, to_be_tried: bool = False) -> list[RunEvent]:
         """Say what the scan tells, and what to do where there are too few photons.
 
