@@ -131,6 +131,33 @@ PAPERS: Mapping[str, Paper] = {
             doi="10.1016/j.ultramic.2012.06.001",
         ),
         Paper(
+            key="rudin1992",
+            authors="L. I. Rudin, S. Osher and E. Fatemi",
+            title="Nonlinear total variation based noise removal algorithms",
+            venue="Physica D 60",
+            page="259",
+            year=1992,
+            doi="10.1016/0167-2789(92)90242-F",
+        ),
+        Paper(
+            key="beck2009",
+            authors="A. Beck and M. Teboulle",
+            title="A fast iterative shrinkage-thresholding algorithm for linear inverse problems",
+            venue="SIAM Journal on Imaging Sciences 2",
+            page="183",
+            year=2009,
+            doi="10.1137/080716542",
+        ),
+        Paper(
+            key="chambolle2011",
+            authors="A. Chambolle and T. Pock",
+            title="A first-order primal-dual algorithm for convex problems with applications to imaging",
+            venue="Journal of Mathematical Imaging and Vision 40",
+            page="120",
+            year=2011,
+            doi="10.1007/s10851-010-0251-1",
+        ),
+        Paper(
             key="cherukara2020",
             authors=(
                 "M. J. Cherukara, T. Zhou, Y. Nashed, P. Enfedaque, A. Hexemer, R. J. Harder and M. V. Holt"
@@ -193,6 +220,7 @@ PAPERS: Mapping[str, Paper] = {
 """All papers by their keys, in the order in which they are listed."""
 
 _SOLVER = ("maiden2009", "thibault2012", "maiden2017", "odstrcil2018")
+_PRIOR = ("rudin1992", "beck2009", "chambolle2011")
 _MODES = ("thibault2013",)
 _VARIATIONS = ("odstrcil2016",)
 _POSITIONS = ("guizar-sicairos2008", "maiden2012")
@@ -225,6 +253,8 @@ def papers_behind(
     if solver is not None:
         keys.update(_SOLVER)
         probe_modes = max(probe_modes, solver.probe_modes)
+        if solver.uses_prior:
+            keys.update(_PRIOR)
         if solver.probe_variations:
             keys.update(_VARIATIONS)
         if solver.refine_positions:

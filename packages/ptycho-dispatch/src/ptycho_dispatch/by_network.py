@@ -1,7 +1,6 @@
 """Reconstruct by a network that learns the scan itself, alone or with the solver after it.
 
-`chosen_method` says which method `auto` means for a scan; the evidence is in docs/benchmarks/curves.md. A
-network is only as good as its probe, which the solver refines before training where nothing better is
+`choose_method` says which method `auto` means for a scan. A network is only as good as its probe, which the solver refines before training where nothing better is
 known.
 """
 
@@ -113,20 +112,17 @@ def _timed(result: Reconstruction, began: float) -> Reconstruction:
     return replace(result, timings=dict(result.timings) | {"total": time.perf_counter() - began})
 
 
-logger = logging.getLogger("ptycho")
-#: From this noise floor of R on, a network trained on the scan gave the solver a better start than none.
+#: From this noise floor of R on photons are few, and a network is what a user might think of.
 _DIM_FLOOR = 0.23
 
 
-def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver", "both"]:
-    """Choose the solver, or where photons are few a network before it; says which and why.
+def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver"]:
+    """Choose the solver, which with its prior is ahead of a network at every dose measured; say so.
 
     Args:
-        backend: core of the network.
         goes_on: there is a result to start from.
     """
-    from ptycho_core.backend import require_backend
-    from ptycho_core.solver import HOPELESS_NOISE_FLOOR, noise_floor
+    from ptycho_core.solver import noise_floor
 
     if goes_on:
         logger.info("Method: solver (`auto`): it goes on from a result.")
@@ -135,19 +131,13 @@ def choose_method(scan: Scan, *, backend: str, goes_on: bool) -> Literal["solver
     if floor is None or floor < _DIM_FLOOR:
         logger.info("Method: solver (`auto`): with so many photons it is faster and sharper than a network.")
         return "solver"
-    if floor >= HOPELESS_NOISE_FLOOR:
-        logger.info("Method: solver (`auto`): from this scan alone, a network sees no more than it.")
-        return "solver"
-    why = f"the noise floor of R is {floor:.2f}"
-    try:
-        require_backend(backend)
-    except BackendUnavailableError as missing:
-        logger.warning(
-            "Method: solver (`auto`): %s, where a network before it gives a better image. %s", why, missing
-        )
-        return "solver"
-    logger.info("Method: network, then solver (`auto`): %s, and the solver alone loses its way.", why)
-    return "both"
+    logger.info(
+        "Method: solver (`auto`): photons are few (noise floor of R %.2f), and photons held out choose its "
+        "prior. `--method both` trains a network first, for about %.0f s.",
+        floor,
+        _TRAINING_S,
+    )
+    return "solver"
 
 
 logger = logging.getLogger("ptycho")

@@ -85,3 +85,8 @@ class SolverConfig(CanonicalConfig):
         default=None, description="stop after this wall-clock time: 90s, 3m, 1h or seconds"
     )
     seed: Seed = Field(default=0, description="seed of everything random")
+
+    @property
+    def uses_prior(self) -> bool:
+        """Whether a prior is taken into account after the levels; the least effort goes without, unless it is named."""
+        return self.prior in ("tv", "huber", "log") or (self.prior == "auto" and self.effort != "fast")

@@ -10,9 +10,9 @@ import ctypes
 
 import numpy as np
 
-from ptycho_core.kernel.step import FusedStep, Steps
+from ptycho_core.kernel.step import FusedStep, Misfit, Steps, proximal_step
 
-__all__ = ["largest_error", "reference_step"]
+__all__ = ["largest_error", "reference_gradient", "reference_proximal", "reference_step"]
 
 _STEPS = Steps(object_step=0.7, probe_step=0.9, object_momentum=0.8, probe_momentum=0.6)
 #: Sides whose radices are 4 and 8; 3, 4; and 4, 5.
@@ -23,9 +23,8 @@ _FLOOR = 0.25
 
 def largest_error(library: ctypes.CDLL) -> float:
     """Return the largest relative difference from NumPy over some small steps; NaN where there is one."""
-    return float(
-        np.max([_error_of(library, side, n_modes=1 + index % 2) for index, side in enumerate(_SIDES)])
-    )
+    errors = [_error_of(library, side, n_modes=1 + index % 2) for index, side in enumerate(_SIDES)]
+    return float(np.max([*errors, _error_of_gradient(library), _error_of_proximal(library)]))
 
 
 def _error_of(library: ctypes.CDLL, side: int, *, n_modes: int) -> float:
@@ -55,6 +54,128 @@ def _error_of(library: ctypes.CDLL, side: int, *, n_modes: int) -> float:
     errors = [abs(misfit / expected_misfit - 1)]
     errors += [np.abs(state[k] - expected[k]).max() / np.abs(expected[k]).max() for k in state]
     return float(np.max(errors))
+
+
+def _error_of_gradient(library: ctypes.CDLL) -> float:
+    """Compare misfit and gradients of counts; two of three threads have no frame of their own."""
+    side, n_frames, canvas = 32, 5, (41, 53)
+    random = np.random.default_rng(1)
+    given = {
+        "amplitude": np.sqrt(random.poisson(2.0, (n_frames, side, side))).astype(np.float32),
+        "good": (random.uniform(size=(n_frames, side, side)) > 0.1).astype(np.float32),
+        "filters": _complex(random, (3, side, side)),
+        "shift_weights": random.normal(size=(n_frames, 3)).astype(np.float32),
+        "corners": random.integers(0, (10, 22), (n_frames, 2)),
+    }
+    state = {"spectrum": _complex(random, (2, side, side)), "obj": _complex(random, canvas)}
+    window, errors = (slice(0, canvas[0]), slice(0, canvas[1])), []
+    kinds: tuple[Misfit, ...] = ("poisson", "roots")
+    for misfit in kinds:
+        fused = FusedStep(
+            library,
+            **given,
+            offset=_OFFSET + 0.3,
+            object_floor=_FLOOR,
+            largest_batch=n_frames,
+            threads=3,
+            misfit=misfit,
+            softening=0.3,
+        )
+        to_spectrum, to_object = (np.zeros_like(state[name]) for name in ("spectrum", "obj"))
+        value = fused.gradient(
+            slice(0, n_frames), window, **state, to_spectrum=to_spectrum, to_object=to_object
+        )
+        expected = reference_gradient(**given, offset=_OFFSET + 0.3, softening=0.3, misfit=misfit, **state)
+        errors += [abs(value / expected[0] - 1)]
+        errors += [
+            np.abs(found - right).max() / np.abs(right).max()
+            for found, right in zip((to_spectrum, to_object), expected[1:], strict=True)
+        ]
+    return float(np.max(errors))
+
+
+def reference_gradient(
+    *,
+    amplitude: np.ndarray,
+    good: np.ndarray,
+    filters: np.ndarray,
+    shift_weights: np.ndarray,
+    corners: np.ndarray,
+    offset: float,
+    softening: float,
+    misfit: Misfit,
+    spectrum: np.ndarray,
+    obj: np.ndarray,
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the misfit of counts and the way down of the spectra (P, n, n) and the canvas, in float64."""
+    side = amplitude.shape[-1]
+    windows = [np.s_[y : y + side, x : x + side] for y, x in corners.tolist()]
+    patches = np.stack([obj[window] for window in windows]).astype(np.complex128)
+    basis = np.fft.ifft2(spectrum[:, None] * filters, norm="ortho")
+    probes = np.einsum("fk,mkyx->mfyx", shift_weights, basis)
+    waves = np.fft.fft2(probes * patches, norm="ortho")
+    expected = np.square(np.abs(waves)).sum(axis=0) + offset
+    counts = np.square(amplitude.astype(np.float64)) + softening
+    if misfit == "poisson":
+        off, factor = expected - counts + counts * np.log(counts / expected), counts / expected - 1
+    else:
+        root = np.sqrt(counts / expected)
+        off, factor = 2 * expected * np.square(root - 1), 2 * (root - 1)
+    changes = np.fft.ifft2(waves * (good * factor), norm="ortho")
+    to_probe = np.einsum("fk,mfyx->mkyx", shift_weights, patches.conj() * changes)
+    to_object = np.zeros(obj.shape, complex)
+    for window, pulled in zip(windows, (probes.conj() * changes).sum(axis=0), strict=True):
+        to_object[window] += pulled
+    return (
+        float((good * off).sum()),
+        (filters.conj() * np.fft.fft2(to_probe, norm="ortho")).sum(axis=1),
+        to_object,
+    )
+
+
+def _error_of_proximal(library: ctypes.CDLL) -> float:
+    random = np.random.default_rng(2)
+    rows, columns = 19, 45
+    given = {
+        "target": _complex(random, (rows, columns)),
+        "weight": random.uniform(0.5, 4, (rows, columns)).astype(np.float32),
+        "strength": random.uniform(0.1, 2, (rows, columns)).astype(np.float32),
+        "smooth": 0.1,
+    }
+    image, dual = _complex(random, (rows, columns)), np.zeros((2, rows, columns), np.complex64)
+    expected = reference_proximal(**given, image=image, dual=dual, iterations=7)
+    proximal_step(library, **given, image=image, dual=dual, iterations=7, threads=2)
+    return max(float(np.abs(found - right).max()) for found, right in zip((image, dual), expected, strict=True))
+
+
+def reference_proximal(
+    *,
+    target: np.ndarray,
+    weight: np.ndarray,
+    strength: np.ndarray,
+    smooth: float,
+    image: np.ndarray,
+    dual: np.ndarray,
+    iterations: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return image (H, W) and dual variable (2, H, W) after some iterations, in float64."""
+    image, dual, weight = image.astype(complex), dual.astype(complex), weight.astype(np.float64)
+    least = weight.copy()
+    least[:-1] = np.minimum(least[:-1], weight[1:])
+    least[:, :-1] = np.minimum(least[:, :-1], weight[:, 1:])
+    climb, ahead = least / 4, image
+    for _ in range(iterations):
+        gradient = np.zeros_like(dual)
+        gradient[0, :-1], gradient[1, :, :-1] = np.diff(ahead, axis=0), np.diff(ahead, axis=1)
+        dual = (dual + climb * gradient) / (1 + climb * smooth / strength)
+        modulus = np.sqrt(np.square(np.abs(dual)).sum(axis=0))
+        dual = dual * strength / np.maximum(modulus, strength)
+        sources = dual[0] + dual[1]
+        sources[1:] -= dual[0, :-1]
+        sources[:, 1:] -= dual[1, :, :-1]
+        moved = (image + sources / (2 * weight) + target) / 2
+        ahead, image = 2 * moved - image, moved
+    return image, dual
 
 
 def reference_step(

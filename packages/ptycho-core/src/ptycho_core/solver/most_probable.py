@@ -118,7 +118,9 @@ class Objective:
             count_softening=softening_of(float(mean_pattern.mean())),
         )
         level.start(arrays.to_numpy(spectrum))
-        nothing = Solution(arrays.to_numpy(spectrum), np.zeros(2), np.zeros((0, 0, 0, 0), np.complex64))
+        spectra = arrays.to_numpy(spectrum)
+        no_variations = np.zeros((len(spectra), 0, *spectra.shape[1:]), np.complex64)
+        nothing = Solution(spectra, np.zeros(2), no_variations)
         return cls(_posterior(level, len(frames), mean_pattern, arrays), level, nothing, arrays)
 
     def reached(self) -> Solution:

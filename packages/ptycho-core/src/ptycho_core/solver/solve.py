@@ -106,8 +106,7 @@ def solve(
         look = look_at(
             scan, config, random, earlier=start, given_px=given.positions_px, positions_are_near=near
         )
-        wanted = _prior_wanted(config)
-        few = wanted and photons_are_few(look)
+        few = config.uses_prior and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))
 
         frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
@@ -151,7 +150,7 @@ def solve(
                 solution, _ = descend(begun, look, fitted, arrays, random, monitor)
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
-        if wanted and not monitor.interrupted:
+        if config.uses_prior and not monitor.interrupted:
             flat = begun.flat_background
             background = look.statistics.background if flat is None else flat.counts
             if split is not None:
@@ -192,10 +191,6 @@ def solve(
         without = asked.model_copy(update={"refine_positions": False})
         return _borne_out(given, result, image_of, lambda: solve(given, without, execution, callbacks))
     return result
-
-
-def _prior_wanted(config: SolverConfig) -> bool:
-    return config.prior not in ("auto", "none") or (config.prior == "auto" and config.effort != "fast")
 
 
 def _borne_out(

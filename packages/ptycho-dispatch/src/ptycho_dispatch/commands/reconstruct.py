@@ -211,7 +211,7 @@ def _reconstruct(
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":
-        method = choose_method(scan, backend=run_config.backend, goes_on=start is not None)
+        method = choose_method(scan, goes_on=start is not None)
     bar, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:

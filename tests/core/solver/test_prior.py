@@ -1,0 +1,282 @@
+"""Likelihood and prior together: the proximal step, the gradient of all frames, and what they do to an image."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import solve
+from ptycho_core.arrays import NumpyArrays
+from ptycho_core.kernel import Misfit, load_kernel
+from ptycho_core.kernel.check import reference_proximal
+from ptycho_core.metrics import compare
+from ptycho_core.physics.canvas import row_bands
+from ptycho_core.simulate import SimulatedScan, simulate_scan
+from ptycho_core.solver import proximal
+from ptycho_core.solver.batches import Batch
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.level import Level
+from ptycho_core.solver.posterior import smooth_phases
+from ptycho_core.solver.prior import SHAPES, Prior, Shape
+from ptycho_core.solver.spectra import spectrum_of
+
+NUMPY = SolverExecutionConfig(arrays="numpy")
+MISFITS: tuple[Misfit, ...] = ("poisson", "roots")
+with_and_without_kernel = pytest.mark.parametrize(
+    "compiled",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
+        ),
+    ],
+)
+
+
+def arrays_of(*, compiled: bool) -> NumpyArrays:
+    arrays = NumpyArrays(threads=2)
+    arrays.kernel = load_kernel().library if compiled else None
+    return arrays
+
+
+def complex_values(random: np.random.Generator, *shape: int) -> np.ndarray:
+    return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+
+
+def problem(seed: int, rows: int, columns: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {
+        "target": complex_values(random, rows, columns),
+        "weight": random.uniform(0.2, 9, (rows, columns)).astype(np.float32),
+        "strength": random.uniform(0.05, 4, (rows, columns)).astype(np.float32),
+        "image": complex_values(random, rows, columns),
+    }
+
+
+@with_and_without_kernel
+@given(
+    seed=st.integers(0, 99),
+    rows=st.integers(2, 40),
+    columns=st.integers(2, 70),
+    bend=st.sampled_from([0.0, 0.1]),
+    n=st.integers(1, 12),
+)
+def test_the_proximal_step_is_that_of_the_formulas(
+    compiled: bool, seed: int, rows: int, columns: int, bend: float, n: int
+) -> None:
+    given_ = problem(seed, rows, columns)
+    dual = np.zeros((2, rows, columns), np.complex64)
+    expected = reference_proximal(**given_, smooth=bend, dual=dual, iterations=n)
+    found = proximal.proximal_image(
+        arrays_of(compiled=compiled), **given_, bend=bend, dual=dual, iterations=n
+    )
+    assert np.abs(found - expected[0]).max() < 2e-5
+    assert np.abs(dual - expected[1]).max() < 2e-5
+
+
+@with_and_without_kernel
+@pytest.mark.parametrize("rows", [40, 90, 91])
+def test_a_large_canvas_in_bands_is_the_same_to_the_bit(
+    compiled: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_, arrays = problem(3, rows, 30), arrays_of(compiled=compiled)
+    duals = [np.zeros((2, rows, 30), np.complex64) for _ in range(2)]
+    whole = proximal.proximal_image(arrays, **given_, bend=0.1, dual=duals[0], iterations=5)
+    monkeypatch.setattr(proximal, "row_bands", partial(row_bands, pixels=12 * 30))
+    again = proximal.proximal_image(arrays, **given_, bend=0.1, dual=duals[1], iterations=5)
+    assert len(list(row_bands((rows, 30), multiple=6, pixels=12 * 30))) > 2
+    assert np.array_equal(whole, again)
+    assert np.array_equal(*duals)
+
+
+def test_the_proximal_step_goes_to_the_minimum() -> None:
+    given_ = problem(1, 24, 24)
+    strength = given_["strength"] = np.full((24, 24), 1.5, np.float32)
+    prior = Prior("tv", 1.0)
+
+    def objective(image: np.ndarray) -> float:
+        apart = given_["weight"] * np.square(np.abs(image - given_["target"]))
+        return float(apart.sum()) + prior.energy(image, strength)
+
+    dual = np.zeros((2, 24, 24), np.complex64)
+    found = proximal.proximal_image(
+        arrays_of(compiled=False), **given_, bend=0.0, dual=dual, iterations=3000
+    )
+    least, random = objective(found), np.random.default_rng(0)
+    assert least < objective(given_["target"])
+    for _ in range(20):
+        assert objective(found + 1e-2 * complex_values(random, 24, 24)) > least
+
+
+@given(seed=st.integers(0, 99), factor=st.floats(0.1, 10))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_prior_is_zero_for_a_flat_object_and_grows_with_its_strength(
+    shape: Shape, seed: int, factor: float
+) -> None:
+    obj = complex_values(np.random.default_rng(seed), 20, 17)
+    prior = Prior(shape, 2.0)
+    strengths = prior.strengths(obj)
+    assert prior.energy(np.full_like(obj, 1j), strengths) == 0
+    energy = prior.energy(obj, strengths)
+    assert energy > 0
+    assert prior.times(factor).energy(obj, prior.times(factor).strengths(obj)) == pytest.approx(
+        factor * energy, rel=1e-3
+    )
+    assert Prior("huber", 1.0).energy(obj, strengths) <= Prior("tv", 1.0).energy(obj, strengths)
+
+
+def level_of(made: SimulatedScan, *, compiled: bool, misfit: Misfit) -> tuple[Level, np.ndarray, np.ndarray]:
+    scan = made.scan
+    frames = OrderedFrames.read(scan, np.arange(scan.n_frames))
+    whole = slice(0, scan.n_frames)
+    batches = [Batch(slice(0, 7), whole), Batch(slice(7, scan.n_frames), whole)]
+    level = Level(
+        frames,
+        arrays_of(compiled=compiled),
+        batches=batches,
+        size_px=scan.frame_px,
+        background=0.1,
+        softening=0.0,
+        object_floor=0.25,
+        misfit=misfit,
+        count_softening=0.2,
+    )
+    spectrum = np.stack([spectrum_of(made.probe[0]), 0.3 * spectrum_of(np.roll(made.probe[0], 3))])
+    level.start(spectrum.astype(np.complex64))
+    random = np.random.default_rng(0)
+    return level, 1 + 0.1 * complex_values(random, *level.shape), spectrum.astype(np.complex64)
+
+
+@with_and_without_kernel
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_the_gradient_is_the_slope_of_the_misfit(compiled: bool, misfit: Misfit) -> None:
+    made = simulate_scan(frames=12, frame_px=32, photons=3e4, seed=2)
+    level, obj, spectrum = level_of(made, compiled=compiled, misfit=misfit)
+    seen = level.gradient(obj, spectrum, with_probe=True)
+    assert seen.to_spectrum is not None
+    random, step = np.random.default_rng(1), 3e-3
+    for name, way_down, values in (("obj", seen.to_object, obj), ("spectrum", seen.to_spectrum, spectrum)):
+        along = complex_values(random, *values.shape)
+        along *= np.abs(values).mean() if name == "spectrum" else 1
+        ends = []
+        for sign in (-1, 1):
+            at = {"obj": obj, "spectrum": spectrum} | {name: (values + sign * step * along).astype(np.complex64)}
+            ends.append(level.gradient(**at, with_probe=False).misfit)
+        slope = (ends[1] - ends[0]) / (2 * step)
+        assert -2 * np.vdot(way_down, along).real == pytest.approx(slope, rel=0.02)
+
+
+@pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_the_compiled_gradient_is_that_of_the_arrays(misfit: Misfit) -> None:
+    made = simulate_scan(frames=12, frame_px=32, photons=3e4, seed=2, bad_pixel_fraction=0.03)
+    found = []
+    for compiled in (False, True):
+        level, obj, spectrum = level_of(made, compiled=compiled, misfit=misfit)
+        found.append(level.gradient(obj, spectrum, with_probe=True))
+    one, other = found
+    assert one.misfit == pytest.approx(other.misfit, rel=1e-5)
+    for name in ("to_object", "to_spectrum"):
+        first, second = getattr(one, name), getattr(other, name)
+        assert np.abs(first - second).max() < 1e-4 * np.abs(first).max()
+
+
+def test_the_phases_that_a_probe_may_take_are_orthonormal_where_its_light_is() -> None:
+    probe = simulate_scan(frames=4, frame_px=32, seed=0).probe
+    power = np.square(np.abs(spectrum_of(probe[0])), dtype=np.float64)
+    phases, weight = smooth_phases(power), power / power.sum()
+    products = np.einsum("iyx,jyx,yx->ij", phases, phases, weight)
+    assert phases.shape == (12, 32, 32)
+    assert np.allclose(products, np.eye(12), atol=1e-6)
+    tilts = np.einsum("iyx,kyx,yx->ik", phases, np.mgrid[:32, :32].astype(float), weight)
+    assert np.abs(tilts).max() < 1e-6
+
+
+# What it does to images
+
+
+def error_of(made: SimulatedScan, **settings: object) -> tuple[float, dict[str, object]]:
+    result = solve(made.scan, SolverConfig(**settings), NUMPY)
+    told = [event for event in result.events if event.kind == "prior"]
+    value = compare(result, made.obj.astype(np.complex64)).values["object_error"]
+    return value, dict(told[0].data) if told else {}
+
+
+def test_many_photons_give_a_sharper_image_with_the_prior() -> None:
+    made = simulate_scan(frames=80, frame_px=48, photons=1e6, seed=0)
+    without, nothing = error_of(made, prior="none")
+    with_it, told = error_of(made)
+    assert not nothing and told["taken"]
+    assert with_it < 0.75 * without
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("photons", "least"), [(1e3, 0.36), (1e4, 0.17)])
+def test_few_photons_give_an_image_by_those_held_out(photons: float, least: float) -> None:
+    made = simulate_scan(frames=150, frame_px=64, photons=photons, seed=0)
+    assert error_of(made)[0] < least
+
+
+def test_held_out_photons_choose_where_photons_are_few() -> None:
+    made = simulate_scan(frames=60, frame_px=32, photons=2e3, seed=0)
+    without, _ = error_of(made, prior="none")
+    with_it, told = error_of(made)
+    assert {"start", "shape", "strength", "probe", "held_out_misfit"} <= told.keys()
+    assert with_it < 0.8 * without
+
+
+def test_a_smooth_object_is_kept_as_it_was() -> None:
+    made = simulate_scan(object_kind="gradient", frames=80, frame_px=48, photons=1e6, seed=0)
+    results = [solve(made.scan, SolverConfig(prior=prior), NUMPY) for prior in ("none", "auto")]
+    told = next(event for event in results[1].events if event.kind == "prior")
+    assert not told.data["taken"] and "not taken" in told.message
+    assert np.array_equal(results[0].object, results[1].object)
+
+
+def test_photons_that_carry_no_image_are_said_to() -> None:
+    made = simulate_scan(frames=60, frame_px=32, photons=3.0, seed=0)
+    result = solve(made.scan, SolverConfig(), NUMPY)
+    assert not result.dose_carries_image
+    assert np.array_equal(result.object, np.ones_like(result.object))
+    assert any(event.kind == "dose" and "carry no image" in event.message for event in result.events)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"probe_modes": 2},
+        {"frame_intensity": True},
+        {"probe_variations": 1},
+        {"refine_positions": True, "epochs": 6},
+        {"refine_background": True},
+        {"probe_step": 0.0},
+        {"prior": "huber", "prior_strength": 3.0},
+        {"final_size": 24},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("photons", [3e3, 1e6], ids=["few", "many"])
+def test_the_prior_goes_with_every_option(settings: dict[str, object], photons: float) -> None:
+    made = simulate_scan(frames=40, frame_px=32, photons=photons, seed=1)
+    result = solve(made.scan, SolverConfig(**settings), NUMPY)
+    assert np.isfinite(result.object).all() and np.isfinite(result.probe).all()
+    assert any(event.kind in ("prior", "dose") for event in result.events)
+    if settings.get("probe_step") == 0.0:
+        held = result.probe[0] / np.linalg.norm(result.probe[0])
+        given_probe = made.scan.probe[0] / np.linalg.norm(made.scan.probe[0])
+        assert abs(np.vdot(held, given_probe)) > 0.9999
+
+
+@pytest.mark.parametrize("photons", [3e3, 1e6], ids=["few", "many"])
+def test_a_time_budget_ends_the_prior_too(photons: float) -> None:
+    made = simulate_scan(frames=40, frame_px=32, photons=photons, seed=1)
+    whole = solve(made.scan, SolverConfig(), NUMPY)
+    assert whole.timings["prior"] > 0 and not whole.interrupted
+    hurried = solve(made.scan, SolverConfig(max_time=1e-3), NUMPY)
+    assert hurried.interrupted and np.isfinite(hurried.object).all()
