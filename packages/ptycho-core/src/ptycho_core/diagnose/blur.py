@@ -2,7 +2,7 @@
 
 A blur cannot be seen in the frames alone: it only washes out speckle. So the frames are sharpened, a short
 reconstruction is made of them, and what that predicts is blurred again and held against what was measured. The
-prediction then says how to sharpen better, and the same is done once more. The blur with which least stays
+prediction then says how to sharpen better, and the same is done twice more. The blur with which least stays
 unexplained is the answer, if that is much less than without any.
 
 Source of the sharpening: W. H. Richardson, J. Opt. Soc. Am. 62 (1972) 55, 10.1364/JOSA.62.000055; L. B. Lucy,
@@ -27,7 +27,7 @@ __all__ = ["Blur", "find_blur"]
 _BLURS_PX = (0.5, 0.75, 1.0, 1.5, 2.0)
 #: Less than this gain with the first of them, and no other is tried.
 _WORTH_ANOTHER = 0.92
-_ROUNDS = 15
+_ROUNDS, _RECONSTRUCTIONS = 15, 3
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,9 @@ def _left_with(scan: Scan, sigma_px: float, reconstruct: Callable[[Scan], Recons
     sharp = blurred(counts, sigma_px) / reach
     for _ in range(_ROUNDS):
         sharp = _sharper(sharp, counts, good, reach, sigma_px)
-    result = reconstruct(replace(scan, frames=sharp, measurement="counts", dc="center"))
-    said = predicted_counts(scan, result, blur_px=sigma_px)
-    whole = predicted_counts(scan, result)
-    whole *= np.float32(said.sum(dtype=np.float64) / max(float(blurred(whole, sigma_px).sum(dtype=np.float64)), 1e-30))
-    sharp = _sharper(whole, counts, good, reach, sigma_px)
+    for _ in range(_RECONSTRUCTIONS - 1):
+        result = reconstruct(replace(scan, frames=sharp, measurement="counts", dc="center"))
+        sharp = _sharper(predicted_counts(scan, result), counts, good, reach, sigma_px)
     result = reconstruct(replace(scan, frames=sharp, measurement="counts", dc="center"))
     return left_beyond_noise(scan, predicted_counts(scan, result, blur_px=sigma_px))
 

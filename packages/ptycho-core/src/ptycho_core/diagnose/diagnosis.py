@@ -65,7 +65,7 @@ _GAIN_OF_START = 0.25
 #: So much of what is left beyond the noise a blur may leave; below the second number, nobody asks for more.
 _GAIN_OF_BLUR, _LITTLE_LEFT = 0.7, 0.035
 #: It is one number, where modes are many: then it may leave so much more than they do.
-_AS_GOOD = 1.1
+_AS_GOOD = 1.25
 #: Two slices apart leave less than this of what two in contact do. Without thickness: .93 to 1.06.
 _GAIN_OF_SLICES = 0.93
 _MODES = "partial coherence: more probe modes"
