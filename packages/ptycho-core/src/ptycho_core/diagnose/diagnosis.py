@@ -181,6 +181,7 @@ class _Doctor:
         self.findings: list[Finding] = []
         self.remarks: list[str] = []
         self.blurred_px: float | None = None
+        self.too_thick = False
 
     # The questions
 
@@ -340,6 +341,7 @@ class _Doctor:
         ]
         if found is None or found.gain > min([_GAIN_OF_SLICES, *of_the_model]):
             return
+        self.too_thick = True
         apart = f"{found.distance_px2:.0f} px² / wavelength"
         if self.scan.pixel_size_m and self.scan.energy_ev:
             length = found.distance_px2 * self.scan.pixel_size_m**2 / wavelength_m(self.scan.energy_ev)
@@ -356,7 +358,8 @@ class _Doctor:
         if not self.trials.time_left:
             self.remarks.append("The time was over before everything was tried; `--budget` gives more.")
         best = self.best.setting.applied(self.trials.part)
-        if self.best.unexplained > _POORLY_EXPLAINED and follows_the_positions(best) > _IMAGE_MOVES:
+        poorly = self.best.unexplained > _POORLY_EXPLAINED and not self.too_thick
+        if poorly and follows_the_positions(best) > _IMAGE_MOVES:
             self.remarks.append(
                 "What is in the frames moves with the positions, as a shadow or a hologram does: they seem "
                 "to be of the near field, which is not reconstructed here."
