@@ -230,9 +230,11 @@ def main() -> None:
         if case.truth is not None:
             error = compare(result, case.truth.astype(np.complex64)).values["object_error"]
         ok = named.startswith(case.kind) if case.kind else not found.findings
+        said = [finding.name for finding in found.findings] + list(found.remarks)
         if case.kind in (BLURRED, THICK, START):
-            said = [finding.name for finding in found.findings] + list(found.remarks)
             ok = any(case.kind in words for words in said)
+        elif not case.kind:
+            ok = ok and not any(THICK in words for words in said)
         grade = "" if result.verdict is None else result.verdict.grade
         flags = " ".join(f"{key}={value}" for key, value in found.flags.items())
         rows.append([case.name, case.kind or "none", named, flags, "yes" if ok else "no", grade,

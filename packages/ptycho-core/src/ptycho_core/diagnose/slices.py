@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex64, Float32, Float64
+from jaxtyping import Complex64, Float32
 
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.result.reconstruction import Reconstruction
