@@ -1,9 +1,9 @@
 """Whether the frames are blurred, as by a detector whose light or charge spreads to the pixels beside.
 
 A blur cannot be seen in the frames alone: it only washes out speckle. So the frames are sharpened, a short
-reconstruction is made of them, and what that predicts is blurred again and held against what was measured. The
-prediction then says how to sharpen better, and the same is done twice more. The blur with which least stays
-unexplained is the answer, if that is much less than without any.
+reconstruction is made of them, and what that predicts is blurred again and held against what was measured.
+The prediction then says how to sharpen better, and the same is done twice more. The blur with which least
+stays unexplained is the answer, if that is much less than without any.
 
 Source of the sharpening: W. H. Richardson, J. Opt. Soc. Am. 62 (1972) 55, 10.1364/JOSA.62.000055; L. B. Lucy,
 Astron. J. 79 (1974) 745, 10.1086/111605.

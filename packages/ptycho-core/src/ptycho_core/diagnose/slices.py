@@ -1,8 +1,8 @@
 """Whether two thin slices explain the frames better than one: then the sample is too thick for one.
 
-A wave that has passed the first slice spreads before it meets the second; one object cannot say that, and the wider
-an angle the worse. Two slices are fitted twice, once in contact, where they are one slice, and once apart. Both fits
-have the same unknowns and the same steps, so that what the distance gains is the thickness.
+A wave that has passed the first slice spreads before it meets the second; one object cannot say that, and
+the wider an angle the worse. Two slices are fitted twice, once in contact, where they are one slice, and once
+apart. Both fits have the same unknowns and the same steps, so that what the distance gains is the thickness.
 
 Source of the model: A. M. Maiden, M. J. Humphry and J. M. Rodenburg, J. Opt. Soc. Am. A 29 (2012) 1606,
 10.1364/JOSAA.29.001606.

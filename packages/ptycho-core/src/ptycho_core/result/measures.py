@@ -68,7 +68,8 @@ def measure(
     floor = 0.0
     if whole_counts(amplitude):
         counts = np.square(fit.scale * predicted[weight])
-        floor = float(noise_of_amplitude(counts).sum(dtype=np.float64)) / float(amplitude[weight].sum(dtype=np.float64))
+        noise = float(noise_of_amplitude(counts).sum(dtype=np.float64))
+        floor = noise / float(amplitude[weight].sum(dtype=np.float64))
         measures["noise_floor"] = floor
         measures["over_noise"] = fit.residual / max(floor, 1e-9)
     measures["unexplained"] = (fit.residual - floor) / max(measures["mean_residual"] - floor, 1e-3)
