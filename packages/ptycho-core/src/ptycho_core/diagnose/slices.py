@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex64, Float32
+from jaxtyping import Complex64
 
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.result.reconstruction import Reconstruction
@@ -163,5 +163,5 @@ class _Fit:
         return canvas
 
 
-def _cornered(frames: Float32[np.ndarray, "*frame n n"]) -> np.ndarray:
+def _cornered(frames: np.ndarray) -> np.ndarray:
     return scipy.fft.ifftshift(frames, axes=(-2, -1))
