@@ -137,6 +137,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "resume": (False, "true or false"),
         "start": (None, "a path, or none"),
         "probe_file": (None, "a path, or none"),
+        "probe_start": ("given", "'given', 'estimated' or 'conjugate'"),
         "probe_refinement": (True, "true or false"),
         "do_stitching": (False, "true or false"),
         "measurement": ("auto", "'auto', 'amplitude' or 'counts'"),

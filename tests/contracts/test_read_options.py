@@ -40,6 +40,7 @@ def test_the_configuration_hands_over_what_it_was_told() -> None:
         "measurement": "counts",
         "dc": "corner",
         "probe_file": "probe.npz",
+        "probe_start": "conjugate",
         "pixel_size_m": 8e-9,
         "energy_ev": 8000.0,
         "electrons": 80e3,

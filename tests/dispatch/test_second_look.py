@@ -90,3 +90,26 @@ def test_several_scans_go_on_past_one_that_fails(ptycho, made, tmp_path: Path) -
     table = done.out.splitlines()[-3:]
     assert ["failed" in table[0], "failed" in table[1], "done in" in table[2]] == [True, True, True]
     assert "no such file" in table[1]
+
+
+def without_a_word(scan, frames: np.ndarray, path: Path, key: str = "diff3d") -> Path:
+    """A file that says nothing of its values but their name."""
+    y, x = scan.positions_px.T
+    np.savez(path, **{key: frames, "xcoords": x, "ycoords": y, "probeGuess": scan.probe[0]})
+    return path
+
+
+def test_counts_that_look_like_amplitudes_are_taken_for_counts(
+    ptycho, made, in_a_hurry: None, tmp_path: Path
+) -> None:
+    """Counts in a unit of their own have fractions; that they are multiples of one value gives them away."""
+    path = without_a_word(made.scan, made.scan.counts() * np.float32(0.37), tmp_path / "scaled.npz")
+    words = ("reconstruct", path, "--output-dir", "out", "--arrays", "numpy")
+    done = ptycho(*words, "--diagnose", "auto")
+    assert done.code == 0, done.err
+    assert "Taken by evidence: `--measurement counts`" in done.err
+    assert "whole multiples of the smallest" in done.err
+    assert "`--measurement amplitude` overrules it" in done.err
+    stated = ptycho(*words, "--diagnose", "auto", "--measurement", "amplitude")
+    assert "Taken by evidence: `--measurement" not in stated.err
+    assert "--measurement counts" in stated.out

@@ -2,7 +2,8 @@
 
 What the file left open (the place of the zero frequency where nothing states it, probe modes, the
 background) is then taken by evidence, if a new reconstruction bears it out; what the file or the user stated
-is never changed, but the command that explains the frames better is named.
+is never changed, but the command that explains the frames better is named. Whether the values are counts or
+amplitudes, they tell themselves, and no reconstruction is asked (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ptycho_dispatch.settings import READING_FIELDS, Settings, command_line, rea
 if TYPE_CHECKING:
     from ptycho_config.models import SolverConfig
     from ptycho_core import Reconstruction, Scan
+    from ptycho_core.io.options import ReadOptions
 
 __all__ = ["SecondLook", "look_again"]
 
@@ -24,6 +26,10 @@ logger = logging.getLogger("ptycho")
 LEAST_BUDGET_S = 20.0
 #: Settings that nobody states in a file, each with what overrules it.
 _OF_THE_MODEL = ("probe_modes", "refine_background", "frame_intensity")
+#: And of the reading, where the file leaves them open.
+_OF_THE_READING = ("measurement", "dc", "probe_start")
+#: So the notes of a scan say that the values alone decided what they are.
+_BY_VALUES = ("values are whole numbers", "values have fractions", "values do not exceed 1", "the type is")
 #: A new reconstruction has to leave so much less unexplained.
 _GAIN = 0.03
 #: What is left by noise alone; nothing can leave less.
@@ -76,14 +82,26 @@ def look_again(
     news = {name: value for name, value in found.flags.items() if stated.get(name) != value}
     opened = {name: value for name, value in news.items() if _is_open(name, scan, settings)}
     rest = {name: value for name, value in news.items() if name not in opened}
+    taken: dict[str, str] = {}
+    if "measurement" in opened and not should_stop():
+        measurement, was = opened.pop("measurement"), scan.measurement
+        taken["measurement"] = measurement
+        scan = read_scan(source, _read_as(settings, **taken))
+        result = solve_and_judge(scan, solver)
+        logger.warning(
+            "Taken by evidence: `--measurement %s`; %s `--measurement %s` overrules it.",
+            measurement,
+            _why(measurement),
+            was,
+        )
     if opened.get("probe_modes") == str(len(result.probe)):
         del opened["probe_modes"]  # as many as the file's probe has were taken
     if opened and not should_stop():
         words = _words(opened)
         other = scan
-        if "dc" in opened:
-            there = "corner" if opened["dc"] == "corner" else "center"
-            other = read_scan(source, replace(read_options(settings.run.config), dc=there))
+        reading = {name: opened[name] for name in _OF_THE_READING if name in opened}
+        if reading:
+            other = read_scan(source, _read_as(settings, **taken, **reading))
         changed = solver.model_copy(update=_values(opened, solver))
         tried = solve_and_judge(other, changed)
         before, after = _unexplained(result), _unexplained(tried)
@@ -105,9 +123,22 @@ def look_again(
             f"{found.best.unexplained:.0%}) by what the file or you state otherwise:",
             command_line(source, found.flags),
         ]
-    elif not opened and not rest:
+    elif not news:
         advice = [f"No other reading explains the frames better: {len(found.trials)} were tried."]
-    return SecondLook(scan, result, tuple(advice))
+    return SecondLook(scan, result, (*found.remarks, *advice))
+
+
+def _read_as(settings: Settings, **flags: str) -> ReadOptions:
+    """Return how the scan was asked to be read, but for some flags."""
+    checked = type(settings.run.config).model_validate(flags)
+    return replace(read_options(settings.run.config), **{name: getattr(checked, name) for name in flags})
+
+
+def _why(measurement: str) -> str:
+    """Say what in the values speaks for counts, or for amplitudes."""
+    what = "values" if measurement == "counts" else "squares of the values"
+    kind = "photon counts are, and their roots are not" if measurement == "counts" else "those of roots are"
+    return f"the {what} are whole multiples of the smallest, as {kind}."
 
 
 def _stated(settings: Settings) -> dict[str, str]:
@@ -126,9 +157,15 @@ def _stated(settings: Settings) -> dict[str, str]:
 
 def _is_open(name: str, scan: Scan, settings: Settings) -> bool:
     """Whether neither the user nor the file states this setting."""
+    if name in _OF_THE_READING and settings.run.source_of(name) != "default":
+        return False
     if name == "dc":
-        by_metadata = any("the zero frequency" in note and "metadata" in note for note in scan.notes)
-        return settings.run.source_of("dc") == "default" and not by_metadata
+        return not any("the zero frequency" in note and "metadata" in note for note in scan.notes)
+    if name == "measurement":
+        # The notes say what decided; these are the rules that go by the values alone.
+        return any("taken for" in note and any(rule in note for rule in _BY_VALUES) for note in scan.notes)
+    if name == "probe_start":
+        return scan.probe_source == "estimated"
     return name in _OF_THE_MODEL and settings.solver.source_of(name) == "default"
 
 
@@ -140,8 +177,9 @@ def _values(flags: dict[str, str], solver: SolverConfig) -> dict[str, Any]:
 
 
 def _before(flags: dict[str, str], scan: Scan, solver: SolverConfig) -> dict[str, str]:
-    before = {name: str(getattr(solver, name)).lower() for name in flags if name != "dc"}
-    return ({"dc": scan.dc} if "dc" in flags else {}) | before
+    as_read = {"dc": scan.dc, "measurement": scan.measurement, "probe_start": "given"}
+    model = {name: str(getattr(solver, name)).lower() for name in flags if name not in as_read}
+    return {name: value for name, value in as_read.items() if name in flags} | model
 
 
 def _words(flags: dict[str, str]) -> str:

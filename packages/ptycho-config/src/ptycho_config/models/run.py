@@ -45,6 +45,11 @@ class RunConfig(CanonicalConfig):
     probe_file: FilePath | None = Field(
         default=None, description="file with the start probe; the scan's own when not given"
     )
+    probe_start: Literal["given", "estimated", "conjugate"] = Field(
+        default="given",
+        description="start from the probe as given, from one estimated from the frames, or from the complex "
+        "conjugate, whose defocus has the other sign",
+    )
     probe_refinement: bool = Field(
         default=True, description="refine the probe together with the object; false holds it as it was given"
     )

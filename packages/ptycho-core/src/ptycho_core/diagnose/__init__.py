@@ -5,6 +5,8 @@
 - `setting` is one way to read a scan, as a change of the way it was read; it knows its flags.
 - `evidence` is what the frames tell without any reconstruction.
 - `trials` reconstructs some frames in a setting, within a budget of time, and says what stays unexplained.
+- `left_over` is what a reconstruction leaves unexplained beyond the noise of the photons.
+- `blur` sharpens the frames, `slices` fits two slices in the place of one object.
 - `diagnosis` asks the questions one after the other and draws the conclusion; `sheet` draws it.
 """
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.diagnose.blur import find_blur
 from ptycho_core.diagnose.evidence import (
     TurnEvidence,
     follows_the_positions,
@@ -22,8 +23,12 @@ from ptycho_core.diagnose.evidence import (
     turn_by_centre_of_mass,
     values_speak_for_other_measurement,
 )
+from ptycho_core.diagnose.left_over import left_beyond_noise, predicted_counts
 from ptycho_core.diagnose.setting import AS_READ, Setting, composed_flags
+from ptycho_core.diagnose.slices import two_slices
 from ptycho_core.diagnose.trials import Trial, Trials
+from ptycho_core.io.units import wavelength_m
+from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.flicker import flickers
 from ptycho_core.scan.middle import frames_near_the_middle
@@ -55,6 +60,21 @@ _FRAMES_FOR_EVIDENCE = 400
 #: So well the frames of a near field follow the positions; the shadows in the far field of a defocused beam
 #: do too, but are explained, so that less than the second number is left.
 _IMAGE_MOVES, _POORLY_EXPLAINED = 0.9, 0.45
+#: Another start probe has to leave so much less.
+_GAIN_OF_START = 0.25
+#: So much of what is left beyond the noise a blur may leave; below the second number, nobody asks for more.
+_GAIN_OF_BLUR, _LITTLE_LEFT = 0.7, 0.035
+#: It is one number, where modes are many: then it may leave so much more than they do.
+_AS_GOOD = 1.25
+#: Two slices apart leave less than this of what two in contact do. Without thickness: .93 to 1.06.
+_GAIN_OF_SLICES = 0.93
+_MODES = "partial coherence: more probe modes"
+#: What tells the models of one reading apart.
+_ONE_MODEL: dict[str, Any] = {  # Any: fields of several types
+    "probe_modes": 1,
+    "refine_background": False,
+    "refine_positions": False,
+}
 _FLICKER = "an intensity that varies from frame to frame"
 #: A mask that hides more of the detector may be the wrong way round.
 _MANY_BAD = 0.25
@@ -134,11 +154,13 @@ def diagnose(
     for question in (
         doctor.measurement,
         doctor.reading,
+        doctor.start_probe,
         doctor.flicker,
         doctor.turn,
         doctor.scale,
         doctor.turn_again,
         doctor.model,
+        doctor.thickness,
     ):
         question()
     return doctor.conclusion()
@@ -158,6 +180,8 @@ class _Doctor:
         self.overlap = overlap_fraction(scan.positions_px, scan.probe)
         self.findings: list[Finding] = []
         self.remarks: list[str] = []
+        self.blurred_px: float | None = None
+        self.too_thick = False
 
     # The questions
 
@@ -196,6 +220,32 @@ class _Doctor:
         else:
             other = replace(other, probe="estimated")
         self._take("zero frequency elsewhere", [other], needed=needed)
+
+    def start_probe(self) -> None:
+        """Is the probe to start from wrong, or is its defocus of the other sign?
+
+        The solver looks for a better start by itself; only where that fails is there something to say.
+        """
+        given, now = self.scan.probe_source != "estimated", self.best
+        if now.setting.probe == "estimated" and given:
+            # It was estimated only to be fair to another place of the zero frequency.
+            as_given = self.trials(self._but(probe="as-is"))
+            if as_given is None or as_given.unexplained > now.unexplained / (1 - _GAIN_OF_START):
+                return
+            self.best = as_given
+            if self.findings:
+                flags = self._flags(as_given.setting)
+                self.findings[-1] = replace(self.findings[-1], after=as_given.unexplained, flags=flags)
+            return
+        others = [self._but(probe="conjugate")]
+        if given:
+            others.insert(0, self._but(probe="estimated"))
+        best = self._best_of(others)
+        if best is not None:
+            name = "a start probe defocused to the other side"
+            if best.setting.probe == "estimated":
+                name = "another start probe than the one given"
+            self._take(name, [best.setting], needed=_GAIN_OF_START)
 
     def flicker(self) -> None:
         """Does the beam vary from frame to frame? The counts tell; it spoils all that is tried."""
@@ -262,19 +312,54 @@ class _Doctor:
 
     def model(self) -> None:
         """What does the model lack?"""
-        modes = [self._but(probe_modes=3), self._but(probe_modes=2)]
-        self._take("partial coherence: more probe modes", modes, needed=_GAIN_OF_MODEL)
+        name, modes = _MODES, [self._but(probe_modes=3), self._but(probe_modes=2)]
+        blur = self._blur(modes)
+        if blur is None:
+            self._take(name, modes, needed=_GAIN_OF_MODEL)
+        else:
+            # A blur of the detector, the same for all frames, is a lack of coherence to every equation.
+            self._take(f"{name} ({blur})", modes, needed=_GAIN_OF_READING)
         background = [self._but(refine_background=True)]
         self._take("an unknown flat background", background, needed=_GAIN_OF_BACKGROUND)
         positions = [self._but(refine_positions=True)]
         self._take("positions that are a little wrong", positions, needed=_GAIN_OF_MODEL)
+
+    def thickness(self) -> None:
+        """Is the sample too thick for one slice?"""
+        now = self.best
+        plain = now.setting.probe_modes == 1 and self.blurred_px is None
+        if not plain or now.unexplained > _HOPELESS or not self.trials.time_left:
+            return
+        changed = now.setting.applied(self.trials.part)
+        if self._left_beyond_noise(changed, now.result) < _LITTLE_LEFT:
+            return
+        found = two_slices(changed, now.result, lambda: self.trials.time_left)
+        of_the_model = [
+            trial.unexplained / now.unexplained
+            for trial in self.trials.tried.values()
+            if replace(trial.setting, **_ONE_MODEL) == replace(now.setting, **_ONE_MODEL)
+        ]
+        if found is None or found.gain > min([_GAIN_OF_SLICES, *of_the_model]):
+            return
+        self.too_thick = True
+        apart = f"{found.distance_px2:.0f} px² / wavelength"
+        if self.scan.pixel_size_m and self.scan.energy_ev:
+            length = found.distance_px2 * self.scan.pixel_size_m**2 / wavelength_m(self.scan.energy_ev)
+            apart = f"{length * 1e6:.3g} µm"
+        self.remarks.append(
+            f"The sample seems to be too thick for one slice: two slices about {apart} apart leave "
+            f"{1 - found.gain:.0%} less unexplained than the same two in contact, more than any other model "
+            "that was tried. Several slices are out of reach here; `--final-size` of half the detector's "
+            "side, where a slice may be four times as thick, gives a coarser image that can be right."
+        )
 
     def conclusion(self) -> Diagnosis:
         """Sum up."""
         if not self.trials.time_left:
             self.remarks.append("The time was over before everything was tried; `--budget` gives more.")
         best = self.best.setting.applied(self.trials.part)
-        if self.best.unexplained > _POORLY_EXPLAINED and follows_the_positions(best) > _IMAGE_MOVES:
+        poorly = self.best.unexplained > _POORLY_EXPLAINED and not self.too_thick
+        if poorly and follows_the_positions(best) > _IMAGE_MOVES:
             self.remarks.append(
                 "What is in the frames moves with the positions, as a shadow or a hologram does: they seem "
                 "to be of the near field, which is not reconstructed here."
@@ -307,6 +392,38 @@ class _Doctor:
         self.findings.append(
             Finding(name, before.unexplained, best.unexplained, sure, self._flags(best.setting))
         )
+
+    def _blur(self, modes: Sequence[Setting]) -> str | None:
+        """Say how the frames are blurred, if one number for that explains more than further modes do."""
+        now, part = self.best, self.trials.part
+        with_modes = self._best_of(modes)
+        if with_modes is None or now.setting.probe_modes > 1 or now.unexplained > _HOPELESS:
+            return None
+        changed = now.setting.applied(part)
+        left = self._left_beyond_noise(changed, now.result)
+        if left < _LITTLE_LEFT:
+            return None
+        best = find_blur(
+            changed,
+            left,
+            lambda sharp: self.trials.reconstruct(sharp, now.setting, all_frames=True),
+            lambda: self.trials.time_left,
+        )
+        left_by_modes = self._left_beyond_noise(changed, with_modes.result)
+        if best is None or best.left > min(_GAIN_OF_BLUR * left, _AS_GOOD * left_by_modes):
+            return None
+        self.blurred_px = best.sigma_px
+        self.remarks.append(
+            f"The frames are likely blurred, by about {best.sigma_px:.2g} px (standard deviation) on the "
+            f"detector: what stays unexplained beyond the noise falls from {left:.0%} to {best.left:.0%}, "
+            f"with {with_modes.setting.probe_modes} probe modes to {left_by_modes:.0%}. A detector whose light or "
+            "charge spreads does that, or a source that is not a point; probe modes take up part of it."
+        )
+        return f"or a detector blur of about {best.sigma_px:.2g} px"
+
+    @staticmethod
+    def _left_beyond_noise(scan: Scan, result: Reconstruction) -> float:
+        return left_beyond_noise(scan, predicted_counts(scan, result))
 
     def _believe_the_curl(self, told: Sequence[TurnEvidence]) -> None:
         """Take the turn that the centres of mass name, where photons are too few for trials to tell.

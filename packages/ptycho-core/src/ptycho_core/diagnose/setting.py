@@ -112,6 +112,8 @@ def composed_flags(setting: Setting, scan: Scan, before: dict[str, str]) -> dict
         flags["measurement"] = "amplitude" if scan.measurement == "counts" else "counts"
     if setting.mask_inverted:
         flags["mask_invert"] = "false" if before.get("mask_invert") == "true" else "true"
+    if setting.probe != "as-is":
+        flags = _probe_flags(setting, scan, flags)
     if setting.changes_positions:
         flags = _position_flags(setting, flags)
     if setting.probe_modes > 1:
@@ -119,6 +121,19 @@ def composed_flags(setting: Setting, scan: Scan, before: dict[str, str]) -> dict
     for name in ("refine_background", "frame_intensity", "refine_positions"):
         if getattr(setting, name):
             flags[name] = "true"
+    return flags
+
+
+def _probe_flags(setting: Setting, scan: Scan, before: dict[str, str]) -> dict[str, str]:
+    """Say which probe to start from; one that was estimated needs no flag to be estimated."""
+    conjugate = setting.probe == "conjugate" and before.get("probe_start") != "conjugate"
+    flags = {key: value for key, value in before.items() if key != "probe_start"}
+    if conjugate:
+        flags["probe_start"] = "conjugate"
+    elif setting.probe == "estimated" and scan.probe_source != "estimated":
+        flags["probe_start"] = "estimated"
+    elif setting.probe == "estimated" and before.get("probe_start") == "estimated":
+        flags["probe_start"] = "estimated"
     return flags
 
 

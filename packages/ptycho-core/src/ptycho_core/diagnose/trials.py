@@ -10,6 +10,7 @@ import numpy as np
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
+from ptycho_core.diagnose.left_over import of_the_mean_pattern
 from ptycho_core.diagnose.setting import Setting
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -80,27 +81,26 @@ class Trials:
             return None
         began = time.monotonic()
         changed = setting.applied(self.part)
-        coarse_px = scan_statistics(changed, estimate_background=False).coarse_px
-        config = SolverConfig(
-            final_size=max(coarse_px, min(_SIZE_PX, changed.frame_px)),
-            probe_modes=setting.probe_modes,
-            refine_background=setting.refine_background,
-            refine_positions=setting.refine_positions,
-        )
-        result = solve(changed, config, self.execution)
-        trial = Trial(setting, result, result.data_residual / _of_the_mean_pattern(changed))
+        result = self.reconstruct(changed, setting)
+        trial = Trial(setting, result, result.data_residual / of_the_mean_pattern(changed))
         self.tried[setting] = trial
         self._longest = max(self._longest, time.monotonic() - began)
         if self.say is not None:
             self.say(trial)
         return trial
 
+    def reconstruct(self, changed: Scan, setting: Setting, *, all_frames: bool = False) -> Reconstruction:
+        """Make a short reconstruction of frames that were changed as a setting says, or further.
 
-def _of_the_mean_pattern(scan: Scan) -> float:
-    """Return the data residual of the mean pattern in the place of every frame."""
-    mean = np.sqrt(np.maximum(scan.mean_pattern(), 0)).astype(np.float32)
-    amplitude = scan.amplitude()
-    cross, power = float((mean * amplitude).sum(dtype=np.float64)), float(np.square(mean).sum())
-    scale = cross / (power * len(amplitude)) if power > 0 else 0.0
-    distance = np.abs(amplitude - np.float32(scale) * mean).sum(dtype=np.float64)
-    return max(float(distance / max(amplitude.sum(dtype=np.float64), 1e-30)), 1e-9)
+        Args:
+            all_frames: leave out none, however badly they are explained.
+        """
+        coarse_px = scan_statistics(changed, estimate_background=False).coarse_px
+        config = SolverConfig(
+            final_size=max(coarse_px, min(_SIZE_PX, changed.frame_px)),
+            probe_modes=setting.probe_modes,
+            refine_background=setting.refine_background,
+            refine_positions=setting.refine_positions,
+            leave_out_frames=not all_frames,
+        )
+        return solve(changed, config, self.execution)

@@ -97,7 +97,7 @@ def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
     draft = warn_of_a_large_mask(draft)
     scan = build_scan(draft)
     if draft.probe is None:
-        scan = estimate_missing_probe(scan, draft.seen)
+        scan = estimate_missing_probe(scan, draft.seen, conjugate=draft.options.probe_start == "conjugate")
     warn_without_overlap(scan)
     for note in scan.notes:
         _LOG.info("%s: %s", scan.name, note)
@@ -119,7 +119,18 @@ def prefer_options(raw: RawScan, options: ReadOptions) -> RawScan:
         path = expanded(options.probe_file)
         asked |= {"probe": read_probe(path), "probe_source": "given"}
         asked["notes"] = (*raw.notes, f"The start probe was read from {path.name}.")
-    return _as_electrons(replace(raw, **asked), options)
+    return _as_electrons(_with_the_start_asked_for(replace(raw, **asked), options), options)
+
+
+def _with_the_start_asked_for(raw: RawScan, options: ReadOptions) -> RawScan:
+    """Put a given probe aside, or take its conjugate, where that was asked for."""
+    if raw.probe is None or options.probe_start == "given":
+        return raw
+    if options.probe_start == "estimated":
+        note = "The probe that was given is put aside, as was asked for."
+        return replace(raw, probe=None, notes=(*raw.notes, note))
+    note = "The start probe is the complex conjugate of the one that was given, as was asked for."
+    return replace(raw, probe=np.conj(raw.probe), notes=(*raw.notes, note))
 
 
 #: Photons of ptychography have less; above it, electrons are likelier.
@@ -176,6 +187,7 @@ def require_possible(raw: RawScan, options: ReadOptions) -> None:
     for key, choices in (
         ("measurement", ("auto", "amplitude", "counts")),
         ("dc", ("auto", "center", "corner")),
+        ("probe_start", ("given", "estimated", "conjugate")),
         ("bad_pixels", ("auto", "file", "off")),
         ("bad_frames", ("auto", "off")),
         ("missing_positions", ("drop", "interpolate")),
@@ -399,9 +411,11 @@ def build_scan(draft: Draft) -> Scan:
     ).remember(draft.seen)
 
 
-def estimate_missing_probe(scan: Scan, survey: FrameSurvey) -> Scan:
-    """Estimate the probe from the mean pattern."""
+def estimate_missing_probe(scan: Scan, survey: FrameSurvey, *, conjugate: bool) -> Scan:
+    """Estimate the probe from the mean pattern, its defocus with the other sign where that was asked for."""
     probe, note = estimate_probe(scan)
+    if conjugate:
+        probe, note = np.conj(probe), f"{note[:-1]}, and its complex conjugate taken."
     return replace(scan, probe=probe, notes=(*scan.notes, note)).remember(survey)
 
 

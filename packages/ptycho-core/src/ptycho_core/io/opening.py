@@ -32,6 +32,7 @@ def open_scan(
     measurement: Literal["auto", "amplitude", "counts"] = "auto",
     dc: Literal["auto", "center", "corner"] = "auto",
     probe_file: str | Path | None = None,
+    probe_start: Literal["given", "estimated", "conjugate"] = "given",
     pixel_size_m: float | None = None,
     energy_ev: float | None = None,
     electrons: float | str | None = None,
@@ -73,6 +74,8 @@ def open_scan(
             docs/reference/physics.md, "Counts or amplitude".
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
         probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
+        probe_start: start from that probe, from one that is estimated from the frames instead, or from the
+            complex conjugate, whose defocus has the other sign.
         pixel_size_m, energy_ev, distance_m, detector_pixel_m: override what the file says.
         electrons: volts that accelerate electrons, in the place of photons; a number, or text such as
             "80kV".
@@ -120,6 +123,7 @@ def open_scan(
         measurement=measurement,
         dc=dc,
         probe_file=probe_file,
+        probe_start=probe_start,
         pixel_size_m=pixel_size_m,
         energy_ev=energy_ev,
         electrons=electrons,

@@ -26,6 +26,8 @@ class ReadOptions:
             docs/reference/physics.md, "Counts or amplitude".
         dc: where the zero frequency is; "auto" looks where the mean pattern is bright.
         probe_file: an NPZ or a product file (`.h5`) whose probe replaces the scan's.
+        probe_start: start from that probe, from one that is estimated from the frames instead, or from the
+            complex conjugate, whose defocus has the other sign.
         pixel_size_m: side of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
         electrons: volts that accelerate electrons, in the place of photons; a number, or text such as "80kV".
         detector_pixel_m: side of a detector pixel.
@@ -60,6 +62,7 @@ class ReadOptions:
     measurement: Literal["auto", "amplitude", "counts"] = "auto"
     dc: Literal["auto", "center", "corner"] = "auto"
     probe_file: str | Path | None = None
+    probe_start: Literal["given", "estimated", "conjugate"] = "given"
     pixel_size_m: float | None = None
     energy_ev: float | None = None
     electrons: float | str | None = None

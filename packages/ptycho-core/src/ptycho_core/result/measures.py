@@ -13,7 +13,7 @@ from ptycho_core.physics.residual import AmplitudeSource, PredictedAmplitude
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import mean_and_good, signal_pixels, whole_counts
 
-__all__ = ["measure"]
+__all__ = ["measure", "noise_of_amplitude"]
 
 #: Frames of so many pixels, evenly spread, tell as much as all of them.
 SAMPLED_PIXELS = 1 << 19
@@ -68,7 +68,8 @@ def measure(
     floor = 0.0
     if whole_counts(amplitude):
         counts = np.square(fit.scale * predicted[weight])
-        floor = float(_noise(counts).sum(dtype=np.float64)) / float(amplitude[weight].sum(dtype=np.float64))
+        noise = float(noise_of_amplitude(counts).sum(dtype=np.float64))
+        floor = noise / float(amplitude[weight].sum(dtype=np.float64))
         measures["noise_floor"] = floor
         measures["over_noise"] = fit.residual / max(floor, 1e-9)
     measures["unexplained"] = (fit.residual - floor) / max(measures["mean_residual"] - floor, 1e-3)
@@ -95,7 +96,7 @@ def _fit(amplitude: np.ndarray, predicted: np.ndarray, weight: np.ndarray) -> _F
     return _Fit(distance / measured, scale)
 
 
-def _noise(counts: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+def noise_of_amplitude(counts: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
     """Mean of |sqrt(n) - sqrt(m)| for Poisson counts n of mean m."""
     return np.interp(counts, *_noise_table()).astype(np.float32)
 

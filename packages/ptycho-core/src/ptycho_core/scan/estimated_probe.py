@@ -43,7 +43,7 @@ def estimate_probe(scan: Scan) -> tuple[Complex64[np.ndarray, "1 n n"], str]:
     defocus = defocus_sign(scan) * np.sqrt(missing * mean_k_squared) * np.pi / n
     probe = _to_real_space(np.sqrt(pattern) * np.exp(1j * defocus * k_squared / mean_k_squared))
     note = (
-        f"The file has no probe; it was estimated from the mean pattern, {2 * radius_px:.0f} px wide as the "
+        f"No probe was given; it was estimated from the mean pattern, {2 * radius_px:.0f} px wide as the "
         f"speckle shows."
     )
     return probe.astype(np.complex64)[np.newaxis], note
