@@ -11,6 +11,7 @@ from ptycho_core import Scan, scan_from_arrays
 from ptycho_core.simulate import simulate_scan
 from ptycho_dispatch.by_network import choose_method
 
+
 def scan_of(photons: float) -> Scan:
     return simulate_scan(frames=30, frame_px=32, photons=photons, seed=1).scan
 

@@ -1,4 +1,4 @@
-"""Likelihood and prior together: the proximal step, the gradient of all frames, and what they do to an image."""
+"""Likelihood and prior together: the proximal step, the gradient of all frames, what becomes of images."""
 
 from __future__ import annotations
 
@@ -105,9 +105,7 @@ def test_the_proximal_step_goes_to_the_minimum() -> None:
         return float(apart.sum()) + prior.energy(image, strength)
 
     dual = np.zeros((2, 24, 24), np.complex64)
-    found = proximal.proximal_image(
-        arrays_of(compiled=False), **given_, bend=0.0, dual=dual, iterations=3000
-    )
+    found = proximal.proximal_image(arrays_of(compiled=False), **given_, bend=0.0, dual=dual, iterations=3000)
     least, random = objective(found), np.random.default_rng(0)
     assert least < objective(given_["target"])
     for _ in range(20):
@@ -166,7 +164,9 @@ def test_the_gradient_is_the_slope_of_the_misfit(compiled: bool, misfit: Misfit)
         along *= np.abs(values).mean() if name == "spectrum" else 1
         ends = []
         for sign in (-1, 1):
-            at = {"obj": obj, "spectrum": spectrum} | {name: (values + sign * step * along).astype(np.complex64)}
+            at = {"obj": obj, "spectrum": spectrum} | {
+                name: (values + sign * step * along).astype(np.complex64)
+            }
             ends.append(level.gradient(**at, with_probe=False).misfit)
         slope = (ends[1] - ends[0]) / (2 * step)
         assert -2 * np.vdot(way_down, along).real == pytest.approx(slope, rel=0.02)

@@ -74,7 +74,7 @@ def try_orientations(
     """
     part = scan.select(neighbours(scan, n_frames))
     part = replace(part, frames=np.asarray(part.frames[:]), ground_truth=None)  # read once for all eight
-    config = SolverConfig(final_size=min(SIZE_PX, scan.frame_px), seed=seed)
+    config = SolverConfig(final_size=min(SIZE_PX, scan.frame_px), prior="none", seed=seed)
     trials = []
     for orientation in get_args(Orientation):
         turned = replace(part, positions_px=turned_positions(part.positions_px, orientation))

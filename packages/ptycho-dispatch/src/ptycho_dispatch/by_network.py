@@ -1,7 +1,7 @@
 """Reconstruct by a network that learns the scan itself, alone or with the solver after it.
 
-`choose_method` says which method `auto` means for a scan. A network is only as good as its probe, which the solver refines before training where nothing better is
-known.
+`choose_method` says which method `auto` means for a scan. A network is only as good as its probe, which the
+solver refines before training where nothing better is known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from ptycho_dispatch.network_record import resolved_execution
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
     from ptycho_core.result.callbacks import Callback
-from ptycho_config.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -72,7 +71,7 @@ def by_network(
     papers = []
     if refine_probe:
         scan = with_refined_probe(scan)
-        papers = cited(solver=SolverConfig(probe_modes=len(scan.probe)))
+        papers = cited(solver=SolverConfig(probe_modes=len(scan.probe), prior="none"))
     seconds = _TRAINING_S
     if solver.max_time is not None:
         share = _TRAINING_SHARE if then_solver else 1.0

@@ -88,5 +88,5 @@ class SolverConfig(CanonicalConfig):
 
     @property
     def uses_prior(self) -> bool:
-        """Whether a prior is taken into account after the levels; the least effort goes without, unless it is named."""
+        """Whether a prior is taken into account; the least effort goes without, unless one is named."""
         return self.prior in ("tv", "huber", "log") or (self.prior == "auto" and self.effort != "fast")

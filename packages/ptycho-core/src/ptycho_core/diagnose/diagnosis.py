@@ -416,8 +416,9 @@ class _Doctor:
         self.remarks.append(
             f"The frames are likely blurred, by about {best.sigma_px:.2g} px (standard deviation) on the "
             f"detector: what stays unexplained beyond the noise falls from {left:.0%} to {best.left:.0%}, "
-            f"with {with_modes.setting.probe_modes} probe modes to {left_by_modes:.0%}. A detector whose light or "
-            "charge spreads does that, or a source that is not a point; probe modes take up part of it."
+            f"with {with_modes.setting.probe_modes} probe modes to {left_by_modes:.0%}. A detector whose "
+            "light or charge spreads does that, or a source that is not a point; probe modes take up part "
+            "of it."
         )
         return f"or a detector blur of about {best.sigma_px:.2g} px"
 

@@ -102,5 +102,6 @@ class Trials:
             refine_background=setting.refine_background,
             refine_positions=setting.refine_positions,
             leave_out_frames=not all_frames,
+            prior="none",
         )
         return solve(changed, config, self.execution)

@@ -23,9 +23,10 @@ def hold_out_photons(
 ) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "frame n n"]]:
     """Return the amplitudes of the photons that are kept and of those that are held out.
 
-    Each photon is held out with the chance `share`, whatever becomes of the others, so both parts are Poisson counts
-    and independent where the counts are. Counts that are not whole (frames divided by a gain) are first rounded up or
-    down at random, with the chances that leave their mean: this adds a variance of a quarter of a count at most.
+    Each photon is held out with the chance `share`, whatever becomes of the others, so both parts are
+    Poisson counts and independent where the counts are. Counts that are not whole (frames divided by a
+    gain) are first rounded up or down at random, with the chances that leave their mean: this adds a
+    variance of a quarter of a count at most.
 
     Args:
         amplitude: square roots of photon counts.

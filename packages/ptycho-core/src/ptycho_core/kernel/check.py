@@ -145,7 +145,9 @@ def _error_of_proximal(library: ctypes.CDLL) -> float:
     image, dual = _complex(random, (rows, columns)), np.zeros((2, rows, columns), np.complex64)
     expected = reference_proximal(**given, image=image, dual=dual, iterations=7)
     proximal_step(library, **given, image=image, dual=dual, iterations=7, threads=2)
-    return max(float(np.abs(found - right).max()) for found, right in zip((image, dual), expected, strict=True))
+    return max(
+        float(np.abs(found - right).max()) for found, right in zip((image, dual), expected, strict=True)
+    )
 
 
 def reference_proximal(

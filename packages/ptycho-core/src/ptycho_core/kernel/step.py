@@ -10,8 +10,9 @@ import numpy as np
 
 __all__ = ["FusedStep", "Misfit", "Steps", "layout_difference", "proximal_step", "radices_of"]
 
-#: Of l expected and t measured counts: |sqrt(l) - sqrt(t)|, of whose square the gradient is taken; the deviance of
-#: Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where both are close and bears outliers better.
+#: Of l expected and t measured counts: |sqrt(l) - sqrt(t)|, of whose square the gradient is taken; the
+#: deviance of Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where both are close and bears
+#: outliers better.
 Misfit = Literal["moduli", "poisson", "roots"]
 _MISFITS: tuple[Misfit, ...] = get_args(Misfit)
 

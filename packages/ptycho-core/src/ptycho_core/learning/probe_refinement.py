@@ -24,7 +24,7 @@ def refine_probe(
     """Solve the frames nearest to the scan's middle, at most so many; the result's `probe` is in counts."""
     if scan.n_frames > most_frames:
         scan = scan.select(np.sort(frames_near_the_middle(scan.positions_px, most_frames)))
-    return solve(scan, SolverConfig(probe_modes=len(scan.probe)), execution)
+    return solve(scan, SolverConfig(probe_modes=len(scan.probe), prior="none"), execution)
 
 
 def same_probe(

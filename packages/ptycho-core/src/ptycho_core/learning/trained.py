@@ -149,7 +149,7 @@ class Trained(ABC):
             probe_refined: the solver found the probe, and took part in that.
         """
         modes = len(self.probe)
-        solver = SolverConfig(probe_modes=modes) if probe_refined else None
+        solver = SolverConfig(probe_modes=modes, prior="none") if probe_refined else None
         return cited(solver=solver, model=self.training.model, probe_modes=modes)
 
     def reconstruct(

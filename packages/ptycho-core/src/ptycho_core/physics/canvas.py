@@ -15,7 +15,15 @@ import scipy.sparse
 from jaxtyping import Complex64, Float32, Float64
 from scipy import ndimage
 
-__all__ = ["coverage_of", "frequencies", "light_on", "on_whole_pixels", "paste", "resample_object", "row_bands"]
+__all__ = [
+    "coverage_of",
+    "frequencies",
+    "light_on",
+    "on_whole_pixels",
+    "paste",
+    "resample_object",
+    "row_bands",
+]
 
 #: Pixels of a band. Most canvases are a single one; a complex128 temporary of it takes 32 MiB.
 _BAND_PIXELS = 1 << 21

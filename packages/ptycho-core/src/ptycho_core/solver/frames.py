@@ -131,7 +131,7 @@ class OrderedFrames:
         )
 
     def near(self, middle_px: Float64[np.ndarray, " 2"], count: int) -> OrderedFrames:
-        """Return copies of so many frames, those nearest to a place of the scan; their canvas is their own."""
+        """Return copies of so many frames, those nearest to a place; their canvas is their own."""
         distance = np.square(self.positions_px - middle_px).sum(axis=1)
         rows = np.sort(np.argsort(distance, kind="stable")[:count])
         good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good

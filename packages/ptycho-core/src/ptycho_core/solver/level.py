@@ -113,8 +113,8 @@ class Level:
             shape: of the canvas, where it is larger than these frames need.
             counts_per_frame: that the probe has to have; the mean of these frames by default.
             flat: a background to find on the way, in place of `background`; it is changed by `settle`.
-            misfit: what is summed up and made small; with another than `moduli` nothing can be moved, there is
-                `gradient` alone, and the parameters of the frames are held.
+            misfit: what is summed up and made small; with another than `moduli` nothing can be moved, there
+                is `gradient` alone, and the parameters of the frames are held.
             count_softening: counts added to those measured and to those expected; not for `moduli`.
         """
         self.size_px = size_px

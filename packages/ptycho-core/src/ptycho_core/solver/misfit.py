@@ -60,7 +60,8 @@ class AmplitudeMisfit:
         """Take amplitudes (m, n, n) and weights (n, n) or (m, n, n), None where all pixels are good.
 
         Args:
-            kind: what is summed up, see `Misfit`. softening: counts added to those measured; not for `moduli`.
+            kind: what is summed up, see `Misfit`. softening: counts added to those measured; not for
+            `moduli`.
         """
         self._xp, self.offset, self._kind, self._softening = arrays, offset, kind, softening
         self._amplitude = arrays.asarray(amplitude)

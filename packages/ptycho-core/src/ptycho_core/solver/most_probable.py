@@ -30,7 +30,8 @@ __all__ = ["Objective", "photons_per_pixel", "with_prior"]
 
 #: Strength of the prior in units of the noise of a pixel: sqrt(photons of a pixel times their dispersion).
 _STRENGTH, _STRONGEST = 0.5, 120.0
-#: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do most.
+#: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do
+#: most.
 _PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 1e8, 8, 200
 #: An image that the prior makes no smoother than this was smoother than the prior can tell.
 _SMOOTHER = 0.995
@@ -129,9 +130,7 @@ class Objective:
         spectra = before.spectra.copy()
         crop = central(level.size_px, spectra.shape[-1])
         spectra[:, crop, crop] = xp.to_numpy(self.posterior.spectrum)
-        return replace(
-            before, spectra=spectra, object=xp.to_numpy(self.posterior.object), scale=level.scale
-        )
+        return replace(before, spectra=spectra, object=xp.to_numpy(self.posterior.object), scale=level.scale)
 
 
 def photons_per_pixel(posterior: Posterior, arrays: Arrays) -> float:
@@ -152,8 +151,9 @@ def with_prior(
 ) -> tuple[Solution, RunEvent]:
     """Take the prior into account where photons are many; say what became of it.
 
-    The likelihood is that of the square roots, which is Poisson's where model and counts agree, and bears it better
-    where a beam is not quite what the model says. The noise is taken as large as what the image does not explain.
+    The likelihood is that of the square roots, which is Poisson's where model and counts agree, and bears
+    it better where a beam is not quite what the model says. The noise is taken as large as what the image
+    does not explain.
     """
     config = look.config
     objective = Objective.on(

@@ -2,11 +2,11 @@
 
     minimise  sum deviance(counts + c, I + c) + prior(O)     I: predicted counts, c: a softening
 
-c on both sides leaves the likelihood's minimum where it is and bounds the gradient where few photons are. Each step
-follows the gradient of the likelihood divided by the light of each pixel, and then takes the proximal step of the
-prior, with the momentum of A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183, 10.1137/080716542, which is
-dropped where it leads uphill (B. O'Donoghue and E. Candes, Found. Comput. Math. 15 (2015) 715,
-10.1007/s10208-013-9150-3). A step that raises the objective is undone.
+c on both sides leaves the likelihood's minimum where it is and bounds the gradient where few photons are.
+Each step follows the gradient of the likelihood divided by the light of each pixel, and then takes the
+proximal step of the prior, with the momentum of A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183,
+10.1137/080716542, which is dropped where it leads uphill (B. O'Donoghue and E. Candes, Found. Comput. Math.
+15 (2015) 715, 10.1007/s10208-013-9150-3). A step that raises the objective is undone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Complex64, Float64
+from jaxtyping import Float64
 from scipy import ndimage
 
 from ptycho_core.arrays import Array, Arrays
@@ -36,7 +36,7 @@ _CURVATURE, _GROWTH, _DECAY = 2.0, 1.3, 0.97
 _FLOOR = 2e-3
 #: Iterations after which strengths that follow the edges are worked out anew.
 _RENEWAL = 6
-_PROBE_STEP, _PHASE_STEP, _PROBE_MOMENTUM, _LARGEST_PHASE = 1.0, .5, 0.7, 0.3
+_PROBE_STEP, _PHASE_STEP, _PROBE_MOMENTUM, _LARGEST_PHASE = 1.0, 0.5, 0.7, 0.3
 #: The free probe moves where the mean pattern, smoothed, has more than about this part of its peak.
 _DIM = 0.05
 
@@ -230,7 +230,9 @@ class _ProbeMover:
         """Return the spectra (P, n, n) after a step."""
         xp = self._xp
         if self._freedom == "free":
-            self._velocity = self._velocity * _PROBE_MOMENTUM + way_down * self._where * (_PROBE_STEP / n_frames)
+            self._velocity = self._velocity * _PROBE_MOMENTUM + way_down * self._where * (
+                _PROBE_STEP / n_frames
+            )
             moved = spectrum + self._velocity
         else:
             now, way = xp.to_numpy(spectrum), xp.to_numpy(way_down)

@@ -2,11 +2,13 @@
 
     strength * sum phi(|grad O|)  +  pull * sum (|O| - A)^2
 
-The gradient takes forward differences of the complex object, both directions and both parts together. A is the
-mean modulus where the light is. Three shapes of phi:
+The gradient takes forward differences of the complex object, both directions and both parts together. A is
+the mean modulus where the light is. Three shapes of phi:
 
-    tv      |grad O|; L. I. Rudin, S. Osher and E. Fatemi, Physica D 60 (1992) 259, 10.1016/0167-2789(92)90242-F
-    huber   a parabola below `_BEND`, for objects that vary slowly; P. J. Huber, Ann. Math. Stat. 35 (1964) 73
+    tv      |grad O|; L. I. Rudin, S. Osher and E. Fatemi, Physica D 60 (1992) 259,
+            10.1016/0167-2789(92)90242-F
+    huber   a parabola below `_BEND`, for objects that vary slowly; P. J. Huber, Ann. Math. Stat. 35
+            (1964) 73, 10.1214/aoms/1177703732
     log     tv with strengths that fall where an edge is; E. J. Candes, M. B. Wakin and S. P. Boyd,
             J. Fourier Anal. Appl. 14 (2008) 877, 10.1007/s00041-008-9045-x
 
@@ -22,7 +24,7 @@ import numpy as np
 from jaxtyping import Complex64, Float32
 from scipy import ndimage
 
-from ptycho_core.arrays import Array, Arrays
+from ptycho_core.arrays import Array
 from ptycho_core.physics.canvas import row_bands
 
 __all__ = ["SHAPES", "Prior", "Shape"]
@@ -34,8 +36,8 @@ SHAPES: tuple[Shape, ...] = ("tv", "huber", "log")
 _BEND = 0.1
 #: What a strength is multiplied by, so that one number serves all shapes about equally.
 _FACTOR: dict[Shape, float] = {"tv": 1.0, "huber": 1.5, "log": 0.75}
-#: The log shape: twice the strength where the object is flat, half of that at a gradient of `_EDGE`, of the object
-#: smoothed over `_SMOOTHING_PX`.
+#: The log shape: twice the strength where the object is flat, half of that at a gradient of `_EDGE`, of the
+#: object smoothed over `_SMOOTHING_PX`.
 _FLAT_FACTOR, _EDGE, _SMOOTHING_PX = 2.0, 0.2, 0.7
 
 
@@ -92,7 +94,9 @@ class Prior:
             stop = min(band.stop, obj.shape[0] - 1)
             here = obj[band]
             square = abs(here) ** 2 * 0
-            square[: stop - band.start] += abs(obj[band.start + 1 : stop + 1] - here[: stop - band.start]) ** 2
+            square[: stop - band.start] += (
+                abs(obj[band.start + 1 : stop + 1] - here[: stop - band.start]) ** 2
+            )
             square[:, :-1] += abs(here[:, 1:] - here[:, :-1]) ** 2
             modulus = square**0.5
             if self.bend:

@@ -2,8 +2,8 @@
 
     minimise over x:  sum w |x - z|^2 + sum s phi(|grad x|)
 
-Some iterations of A. Chambolle and T. Pock, J. Math. Imaging Vis. 40 (2011) 120, 10.1007/s10851-010-0251-1, with
-steps of each pixel's own; the dual variable is kept from call to call, so that few are enough.
+Some iterations of A. Chambolle and T. Pock, J. Math. Imaging Vis. 40 (2011) 120, 10.1007/s10851-010-0251-1,
+with steps of each pixel's own; the dual variable is kept from call to call, so that few are enough.
 Formulas: docs/reference/physics.md, "The prior".
 """
 
@@ -41,8 +41,8 @@ def proximal_image(
     reach = iterations + 1
     above: Array = None
     for band in row_bands(tuple(image.shape), multiple=reach):
-        # An iteration looks one row up and down: with so many rows around it, a band comes out as it would without
-        # the cut. The rows above have moved on already, so what they were before is kept.
+        # An iteration looks one row up and down: with so many rows around it, a band comes out as it would
+        # without the cut. The rows above have moved on already, so what they were before is kept.
         first, last = max(0, band.start - reach), min(image.shape[0], band.stop + reach)
         rows, inside = slice(first, last), slice(band.start - first, band.stop - first)
         part, dual_part = arrays.copy(image[rows]), arrays.copy(dual[:, rows])

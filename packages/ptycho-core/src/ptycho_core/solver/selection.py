@@ -1,9 +1,9 @@
-"""Where photons are few: which start, which probe and which prior, as photons say that had no part in any fit.
+"""Where photons are few: which start, which probe and which prior, as photons held out say.
 
-A share of the photons of every pixel is held out (`ptycho_core.held_out`). Every state on the way is judged by how
-likely it makes them: the start (the solver's image, or none with a probe whose modulus is that of the mean pattern),
-the freedom of the probe, the shape of the prior and its strength. The image is the mean of the best tries, each gone
-on with all photons, with the weights of a posterior probability.
+A share of the photons of every pixel is held out (`ptycho_core.held_out`). Every state on the way is judged
+by how likely it makes them: the start (the solver's image, or none with a probe whose modulus is that of
+the mean pattern), the freedom of the probe, the shape of the prior and its strength. The image is the mean
+of the best tries, each gone on with all photons, with the weights of a posterior probability.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ _FEW = 1200.0
 _MOST_PIXELS = 6e7
 #: Where the noise floor of R exceeds this, starts without an image are tried as well.
 _UNCERTAIN_FLOOR = 0.15
-#: Strength of the prior in units of the noise of a pixel, the root of its photons; and what is tried beside it.
+#: Strength of the prior in units of the noise of a pixel, the root of its photons; and what is tried beside
+#: it.
 _STRENGTH, _STRONGEST, _LADDER = 0.7, 80.0, 1.5
 #: Steps: a start to be ranked, one without an image, one more stage, a try, a try with all photons.
 _RANKING, _FROM_NOTHING, _PHASES, _STAGE, _TRY, _WITH_ALL = 10, 40, 40, 20, 30, 30
 _FREE_ROUNDS = 3
 #: A step on the ladder has to make the held-out photons likelier by so much; tries this near are averaged.
 _LEAST_GAIN, _NEAR, _MOST_AVERAGED = 3.0, 5.0, 4
-#: Defocus tried on the mean pattern's modulus, and half-way beside the best of them; in units as in `probe_search`.
+#: Defocus tried on the mean pattern's modulus, and half-way beside the best of them; in units as in
+#: `probe_search`.
 _DEFOCUS, _BESIDE = (0.0, -1.2, 1.2, -2.4, 2.4, -4.0, 4.0), 0.6
 _RANKED_FRAMES = 100
 #: Photons held out, relative to those kept.
@@ -55,7 +57,7 @@ _RATIO = SHARE / (1 - SHARE)
 
 
 def photons_are_few(look: Look) -> bool:
-    """Return whether held-out photons are to decide: the frames are counts, and there are few for each pixel."""
+    """Return whether held-out photons are to decide: frames of counts, with few for each pixel."""
     scan, statistics = look.scan, look.statistics
     if statistics.noise_floor is None or scan.n_frames * look.with_prior_px**2 > _MOST_PIXELS:
         return False
@@ -132,16 +134,16 @@ def chosen_by_held_out_photons(
     }
     if not carries:
         text = (
-            f"{look.statistics.counts_per_frame:.3g} counts per frame carry no image: photons held out are as "
-            "likely under a transparent object as under the best image found. The object is left transparent. "
-            "Measure longer, or bin the detector."
+            f"{look.statistics.counts_per_frame:.3g} counts per frame carry no image: photons held out are "
+            "as likely under a transparent object as under the best image found. The object is left "
+            "transparent. Measure longer, or bin the detector."
         )
         return Chosen(start, carries_an_image=False, event=RunEvent("dose", text, data))
     found = selection.with_all_photons(tries, frames)
     probe = {"held": "held", "phases": "refined in its phases", "free": "refined"}[best.probe]
     text = (
-        f"Chosen by {100 * SHARE:.0f} % of the photons, held out: start from {best.start}, probe {probe}, prior "
-        f"`{best.prior.shape}` with a strength of {best.prior.strength:.3g}; the mean of {len(tries)} "
+        f"Chosen by {100 * SHARE:.0f} % of the photons, held out: start from {best.start}, probe {probe}, "
+        f"prior `{best.prior.shape}` with a strength of {best.prior.strength:.3g}; the mean of {len(tries)} "
         f"{'try' if len(tries) == 1 else 'tries'} is taken."
     )
     return Chosen(found, carries_an_image=True, event=RunEvent("prior", text, data))
@@ -290,7 +292,9 @@ class _Selection:
         best = min(scores, key=scores.__getitem__)
         return made(best), f"the mean pattern's modulus and a defocus of {best:+.1f}"
 
-    def _small_problem(self, middle_px: Float64[np.ndarray, " 2"], spectrum: Array) -> tuple[Posterior, Level]:
+    def _small_problem(
+        self, middle_px: Float64[np.ndarray, " 2"], spectrum: Array
+    ) -> tuple[Posterior, Level]:
         """Return a posterior and a judge of the frames near a place."""
         near, held = (part.near(middle_px, _RANKED_FRAMES) for part in (self._kept, self._held))
         posterior, judge = (
@@ -354,9 +358,7 @@ class _Selection:
         spectrum = tries[0].state.spectrum * math.sqrt(1 / (1 - SHARE))
         posterior.begin(tries[0].state.object, spectrum)
         if tries[0].probe == "free":
-            posterior.improve(
-                tries[0].prior, iterations=_STAGE, probe="free", should_stop=self._should_stop
-            )
+            posterior.improve(tries[0].prior, iterations=_STAGE, probe="free", should_stop=self._should_stop)
         weights = np.exp([tries[0].misfit - one.misfit for one in tries])
         weights /= weights.sum()
         mean: Array = None

@@ -138,7 +138,7 @@ def _lead(
         provenance = dict(result.provenance) | record.provenance(imaged, result.provenance)
         provenance |= {"batches_per_epoch": plan.batches_per_epoch, "bundle_sha256": sha256_of(bundle)}
         if run_config.probe_refinement and not run_config.resume:
-            solver = cited(solver=SolverConfig(probe_modes=len(scans.train.probe)))
+            solver = cited(solver=SolverConfig(probe_modes=len(scans.train.probe), prior="none"))
             provenance["papers"] = together(solver, provenance["papers"])
         result = replace(result, history=trained.history or result.history, provenance=provenance)
         files = result.save(directory)
