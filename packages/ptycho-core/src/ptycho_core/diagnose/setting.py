@@ -130,8 +130,8 @@ def _probe_flags(setting: Setting, scan: Scan, before: dict[str, str]) -> dict[s
     flags = {key: value for key, value in before.items() if key != "probe_start"}
     if conjugate:
         flags["probe_start"] = "conjugate"
-    elif (setting.probe == "estimated" and scan.probe_source != "estimated") or (
-        setting.probe == "estimated" and before.get("probe_start") == "estimated"
+    elif setting.probe == "estimated" and (
+        scan.probe_source != "estimated" or before.get("probe_start") == "estimated"
     ):
         flags["probe_start"] = "estimated"
     return flags

@@ -12,7 +12,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from ptycho_core.cores import usable_cores
 from ptycho_core.held_out import hold_out_photons
@@ -129,6 +129,26 @@ class OrderedFrames:
             )
             for amplitude in (kept, held)
         )
+
+    def seen_only_where(self, wanted: Bool[np.ndarray, "n n"]) -> OrderedFrames:
+        """Return the same frames with all pixels but those wanted marked as bad."""
+        good = wanted if self._good is None else self._good & wanted
+        return OrderedFrames(
+            self._amplitude,
+            good,
+            self.positions_px,
+            least_px=self.least_px,
+            order=self._order,
+            in_file=self.in_file,
+        )
+
+    def good_share(self, size_px: int) -> Float64[np.ndarray, "n n"]:
+        """Return in which part of the frames each of the central frequencies is good."""
+        crop = central(size_px, self.frame_px)
+        if self._good is None:
+            return np.ones((size_px, size_px))
+        good = self._good[..., crop, crop].astype(np.float64)
+        return good.mean(axis=0) if good.ndim == 3 else good
 
     def near(self, middle_px: Float64[np.ndarray, " 2"], count: int) -> OrderedFrames:
         """Return copies of so many frames, those nearest to a place; their canvas is their own."""

@@ -16,7 +16,7 @@ import numpy as np
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import Misfit
 from ptycho_core.result.history import RunEvent
-from ptycho_core.scan.dose import central
+from ptycho_core.scan.dose import central, mean_and_good, signal_pixels
 from ptycho_core.solver.batches import Batch, cut_evenly
 from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
@@ -28,8 +28,9 @@ from ptycho_core.solver.state import Solution
 
 __all__ = ["Objective", "photons_per_pixel", "with_prior"]
 
-#: Strength of the prior in units of the noise of a pixel: sqrt(photons of a pixel times their dispersion).
-_STRENGTH, _STRONGEST = 0.5, 120.0
+#: Strength of the prior in units of the noise of a pixel, the root of its photons, and at most. What a model
+#: cannot explain varies more slowly than noise over pixels and frames: it counts in full, not by its root.
+_STRENGTH, _STRONGEST = 0.6, 120.0
 #: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do
 #: most.
 _PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 1e8, 8, 200
@@ -161,9 +162,11 @@ def with_prior(
     )
     posterior = objective.posterior
     photons = photons_per_pixel(posterior, arrays)
-    dispersion = max(1.0, posterior.misfit() / posterior.expected_misfit())
+    dispersion = _dispersion(solution, parameters, look, frames, arrays, background)
     shape: Shape = "log" if config.prior in ("auto", "none") else config.prior
-    strength = config.prior_strength or min(_STRENGTH * math.sqrt(photons * dispersion), _STRONGEST)
+    strength = config.prior_strength or min(
+        _STRENGTH * math.sqrt(photons) * dispersion, _STRONGEST * math.sqrt(dispersion)
+    )
     prior = Prior(shape, strength)
     pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
     steps = min(max(_FEWEST_STEPS, math.ceil(_PIXELS_COMPARED / pixels)), _MOST_STEPS)
@@ -189,6 +192,23 @@ def with_prior(
         return objective.reached(), RunEvent("prior", text, data)
     text = f"{said}: not taken, the object is smoother without it. `--prior {shape}` takes it."
     return solution, RunEvent("prior", text, data)
+
+
+def _dispersion(
+    solution: Solution,
+    parameters: FrameParameters | None,
+    look: Look,
+    frames: OrderedFrames,
+    arrays: Arrays,
+    background: float,
+) -> float:
+    """Return how many times an image's misfit exceeds that of photon noise, where the signal is; 1 at least."""
+    bright = frames.seen_only_where(signal_pixels(*mean_and_good(look.scan)))
+    objective = Objective.on(
+        bright, solution, look, arrays, misfit="roots", background=background, parameters=parameters
+    )
+    share = bright.good_share(objective.level.size_px)
+    return max(1.0, objective.posterior.misfit() / objective.posterior.expected_misfit(share))
 
 
 def _roughness(posterior: Posterior, arrays: Arrays) -> float:

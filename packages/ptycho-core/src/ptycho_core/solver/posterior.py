@@ -118,10 +118,15 @@ class Posterior:
         """Return the misfit of the present state."""
         return self._level.gradient(self.object, self.spectrum, with_probe=False).misfit
 
-    def expected_misfit(self) -> float:
-        """Return about the misfit that photon noise alone would leave, for the likelihood of the roots."""
+    def expected_misfit(self, share: Float64[np.ndarray, "n n"]) -> float:
+        """Return about the misfit that photon noise alone would leave, for the likelihood of the roots.
+
+        Args:
+            share: of the frames in which each pixel is good.
+        """
         mean = self._mean_pattern
-        return self._n_frames * float((0.5 * mean / (mean + self._level.count_softening)).sum())
+        per_frame = 0.5 * share * mean / (mean + self._level.count_softening)
+        return max(self._n_frames * float(per_frame.sum()), 1e-9)
 
     def improve(
         self,
