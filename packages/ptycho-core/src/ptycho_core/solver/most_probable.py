@@ -202,7 +202,7 @@ def _dispersion(
     arrays: Arrays,
     background: float,
 ) -> float:
-    """Return how many times an image's misfit exceeds that of photon noise, where the signal is; 1 at least."""
+    """Return how often an image's misfit is that of photon noise, where the signal is; 1 at least."""
     bright = frames.seen_only_where(signal_pixels(*mean_and_good(look.scan)))
     objective = Objective.on(
         bright, solution, look, arrays, misfit="roots", background=background, parameters=parameters
