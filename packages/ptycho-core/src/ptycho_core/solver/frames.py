@@ -118,16 +118,16 @@ class OrderedFrames:
         shape = self._amplitude.shape
         (kept, in_file), (held, _) = room_for(shape), room_for(shape)
         hold_out_photons(self._amplitude, random, kept=kept, held=held)
-        return tuple(
-            OrderedFrames(
-                amplitude,
-                self._good,
-                self.positions_px,
-                least_px=self.least_px,
-                order=self._order,
-                in_file=in_file,
-            )
-            for amplitude in (kept, held)
+        return self._with(kept, in_file=in_file), self._with(held, in_file=in_file)
+
+    def _with(self, amplitude: Float32[np.ndarray, "frame n n"], *, in_file: bool) -> OrderedFrames:
+        return OrderedFrames(
+            amplitude,
+            self._good,
+            self.positions_px,
+            least_px=self.least_px,
+            order=self._order,
+            in_file=in_file,
         )
 
     def seen_only_where(self, wanted: Bool[np.ndarray, "n n"]) -> OrderedFrames:

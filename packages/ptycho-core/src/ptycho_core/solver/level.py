@@ -137,7 +137,8 @@ class Level:
         self._batch_windows = [self._windows.of(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
         offset = softening + (background if flat is None else flat.counts)
-        self._kind, self.count_softening = misfit, count_softening
+        self._kind: Misfit = misfit
+        self.count_softening = count_softening
         if misfit != "moduli":
             offset += count_softening - softening
         if stabilised:

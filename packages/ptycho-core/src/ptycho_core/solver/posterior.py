@@ -241,7 +241,7 @@ class _ProbeMover:
             moved = spectrum + self._velocity
         else:
             now, way = xp.to_numpy(spectrum), xp.to_numpy(way_down)
-            slope = np.tensordot(self._phases, (now.conj() * way).imag.sum(axis=0), axes=2)
+            slope = np.tensordot(self._phases, np.imag(now.conj() * way).sum(axis=0), axes=2)
             power = np.square(np.abs(now)).sum(axis=0)
             bend = n_frames * np.tensordot(np.square(self._phases), power, axes=2)
             change = 2 * _PHASE_STEP * slope / bend
