@@ -312,8 +312,8 @@ def test_the_result_has_a_place_for_every_frame_of_the_file(
     counts: np.ndarray, positions: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Frames that show no sample bear no refinement out; what is asked here is where its results stand.
-    monkeypatch.setattr("ptycho_core.solver.held_out._LEAST_GAIN", -1.0)
-    monkeypatch.setattr("ptycho_core.solver.held_out._LEAST_SHARE", 0.0)
+    monkeypatch.setattr("ptycho_core.solver.unseen_frames._LEAST_GAIN", -1.0)
+    monkeypatch.setattr("ptycho_core.solver.unseen_frames._LEAST_SHARE", 0.0)
     without_a_position(counts, positions)
     counts[60] = 0
     scan, _ = opened(counts, positions)

@@ -174,8 +174,8 @@ def test_a_start_with_corrected_positions_keeps_them(make_scan: Callable[..., ob
 def test_torch_finds_what_numpy_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps of positions, intensities and variations by the arrays of the PyTorch core."""
     # Three epochs are no refinement that frames held out would bear out.
-    monkeypatch.setattr("ptycho_core.solver.held_out._LEAST_GAIN", -1.0)
-    monkeypatch.setattr("ptycho_core.solver.held_out._LEAST_SHARE", 0.0)
+    monkeypatch.setattr("ptycho_core.solver.unseen_frames._LEAST_GAIN", -1.0)
+    monkeypatch.setattr("ptycho_core.solver.unseen_frames._LEAST_SHARE", 0.0)
     pytest.importorskip("ptycho_core_torch", reason="the core of `torch` is not installed")
     pytest.importorskip("torch", reason="PyTorch is not installed")
     made = simulate_scan(frames=40, frame_px=32, photons=1e6, overlap=0.75, seed=6)

@@ -17,7 +17,6 @@ from ptycho_core.metrics import compare
 from ptycho_core.scan.split import split_frames
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.solver.common_strain import without_chance_strain
-from ptycho_core.solver.held_out import positions_are_far_off
 from ptycho_core.solver.places import misfits_at, places_within
 from ptycho_core.solver.registration import (
     best_moves,
@@ -26,6 +25,7 @@ from ptycho_core.solver.registration import (
     searched_positions,
 )
 from ptycho_core.solver.schedule import plan_levels
+from ptycho_core.solver.unseen_frames import positions_are_far_off
 
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=1)
 

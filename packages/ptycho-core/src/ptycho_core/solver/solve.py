@@ -18,7 +18,6 @@ from ptycho_core.solver.descent import descend
 from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.held_out import frames_held_out, positions_are_far_off
 from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.most_probable import with_prior
 from ptycho_core.solver.registration import search_is_worth_it, searched_positions
@@ -31,6 +30,7 @@ from ptycho_core.solver.start import (
     start_from_scan,
 )
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.unseen_frames import frames_held_out, positions_are_far_off
 
 __all__ = ["solve"]
 
