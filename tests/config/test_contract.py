@@ -127,6 +127,8 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "frame_intensity": (False, "true or false"),
         "probe_variations": (0, "a whole number from 0 to 4"),
         "leave_out_frames": (True, "true or false"),
+        "prior": ("auto", "'auto', 'none', 'tv', 'huber' or 'log'"),
+        "prior_strength": (None, "a number above 0, or none"),
         "max_time": (None, "a duration such as 90s, 3m or 1h, or a number of seconds, or none"),
         "seed": (0, "a whole number from 0 to 4294967295"),
     },

@@ -14,7 +14,8 @@ from ptycho_core.citations import PAPERS, Paper, cited, papers_behind, together
 from ptycho_core.simulate import simulate_scan
 
 ROOT = Path(__file__).resolve().parents[2]
-SOLVER = ["maiden2009", "thibault2012", "maiden2017", "odstrcil2018"]
+LEVELS = ["maiden2009", "thibault2012", "maiden2017", "odstrcil2018"]
+PRIOR = ["rudin1992", "beck2009", "chambolle2011"]
 
 
 def _docstrings() -> str:
@@ -35,19 +36,22 @@ DOCSTRINGS = _docstrings()
 @pytest.mark.parametrize(
     ("settings", "more"),
     [
-        ({}, []),
-        ({"probe_modes": 2}, ["thibault2013"]),
-        ({"probe_variations": 1}, ["odstrcil2016"]),
-        ({"refine_positions": True}, ["guizar-sicairos2008", "maiden2012"]),
-        ({"frame_intensity": True}, []),
-        ({"probe_modes": 3, "probe_variations": 2}, ["thibault2013", "odstrcil2016"]),
+        ({}, PRIOR),
+        ({"effort": "fast"}, []),
+        ({"prior": "none"}, []),
+        ({"effort": "fast", "prior": "tv"}, PRIOR),
+        ({"probe_modes": 2}, ["thibault2013", *PRIOR]),
+        ({"probe_variations": 1}, ["odstrcil2016", *PRIOR]),
+        ({"refine_positions": True}, ["guizar-sicairos2008", "maiden2012", *PRIOR]),
+        ({"frame_intensity": True}, PRIOR),
+        ({"probe_modes": 3, "probe_variations": 2}, ["thibault2013", "odstrcil2016", *PRIOR]),
     ],
 )
 def test_the_solver_stands_on_the_papers_of_what_it_was_told_to_do(
     settings: dict[str, object], more: list[str]
 ) -> None:
     papers = papers_behind(solver=SolverConfig(**settings))  # pyright: ignore[reportArgumentType]
-    assert [paper.key for paper in papers] == SOLVER + more
+    assert [paper.key for paper in papers] == LEVELS + more
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def test_both_together_and_one_after_the_other_are_the_same() -> None:
     solver, model = SolverConfig(probe_modes=2), ModelConfig()
     apart = together(cited(model=model), cited(solver=solver), cited(solver=solver))
     assert apart == cited(solver=solver, model=model)
-    assert [paper["key"] for paper in apart][:4] == SOLVER
+    assert [paper["key"] for paper in apart][:4] == LEVELS
 
 
 def test_nothing_that_ran_stands_on_nothing() -> None:
@@ -118,7 +122,7 @@ def test_run_json_lists_the_papers_of_the_run() -> None:
     record = solve(scan, config).run_record()
     assert record["papers"] == cited(solver=config)
     assert [paper["key"] for paper in record["papers"]] == [
-        *SOLVER,
+        *LEVELS,
         "thibault2013",
         "guizar-sicairos2008",
         "maiden2012",

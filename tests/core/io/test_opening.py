@@ -297,7 +297,7 @@ def test_patch_truth_has_two_names_and_may_be_wrong(arrays: Arrays, save: Save) 
 def test_a_scan_without_a_probe_gets_an_estimate(arrays: Arrays, save: Save) -> None:
     scan = open_scan(save(arrays, probeGuess=None))
     assert scan.probe_source == "estimated"
-    assert any("no probe" in note for note in scan.notes)
+    assert any("No probe was given" in note for note in scan.notes)
     assert scan.probe.shape == (1, 16, 16)
     energy = float((np.abs(scan.probe) ** 2).sum())
     assert energy == pytest.approx(scan.mean_counts_per_frame(), rel=1e-4)

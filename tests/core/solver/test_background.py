@@ -171,7 +171,9 @@ def test_nothing_is_fitted_where_the_background_is_alone(
     background: float, photons: float, most_px: int
 ) -> None:
     made = simulate_scan(frames=150, frame_px=64, photons=photons, seed=1, background=background)
-    inside, everywhere = (solve(made.scan, SolverConfig(final_size=size), NUMPY) for size in (None, 64))
+    inside, everywhere = (
+        solve(made.scan, SolverConfig(final_size=size, prior="none"), NUMPY) for size in (None, 64)
+    )
     assert inside.history[-1]["size_px"] <= most_px
     assert any(event.kind == "signal" for event in inside.events)
     assert not any(event.kind == "signal" for event in everywhere.events)

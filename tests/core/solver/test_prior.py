@@ -232,7 +232,7 @@ def test_held_out_photons_choose_where_photons_are_few() -> None:
 
 
 def test_a_smooth_object_is_kept_as_it_was() -> None:
-    made = simulate_scan(object_kind="gradient", frames=80, frame_px=48, photons=1e6, seed=0)
+    made = simulate_scan(object_kind="gradient", frames=150, frame_px=64, photons=1e6, seed=0)
     results = [solve(made.scan, SolverConfig(prior=prior), NUMPY) for prior in ("none", "auto")]
     told = next(event for event in results[1].events if event.kind == "prior")
     assert not told.data["taken"] and "not taken" in told.message

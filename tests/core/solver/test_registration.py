@@ -256,7 +256,9 @@ def test_refined_positions_are_taken_where_frames_held_out_say_so(
     made: SimulatedScan, jitter_px: float, accepted: bool
 ) -> None:
     scan = off_by(made, jitter_px)
-    plain, refined = (solve(scan, SolverConfig(refine_positions=on), NUMPY) for on in (False, True))
+    plain, refined = (
+        solve(scan, SolverConfig(refine_positions=on, prior="none"), NUMPY) for on in (False, True)
+    )
     said = [event for event in refined.events if "held out" in event.message]
     assert [event.data["accepted"] for event in said] == [accepted]
     truth = made.obj.astype(np.complex64)

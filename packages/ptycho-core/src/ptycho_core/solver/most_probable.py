@@ -31,6 +31,8 @@ __all__ = ["Objective", "photons_per_pixel", "with_prior"]
 #: Strength of the prior in units of the noise of a pixel, the root of its photons, and at most. What a model
 #: cannot explain varies more slowly than noise over pixels and frames: it counts in full, not by its root.
 _STRENGTH, _STRONGEST = 0.6, 120.0
+#: Part of the steps after which it is seen what stays unexplained.
+_FIRST = 0.3
 #: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do
 #: most.
 _PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 1e8, 8, 200
@@ -162,19 +164,24 @@ def with_prior(
     )
     posterior = objective.posterior
     photons = photons_per_pixel(posterior, arrays)
-    dispersion = _dispersion(solution, parameters, look, frames, arrays, background)
     shape: Shape = "log" if config.prior in ("auto", "none") else config.prior
-    strength = config.prior_strength or min(
-        _STRENGTH * math.sqrt(photons) * dispersion, _STRONGEST * math.sqrt(dispersion)
-    )
-    prior = Prior(shape, strength)
     pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
     steps = min(max(_FEWEST_STEPS, math.ceil(_PIXELS_COMPARED / pixels)), _MOST_STEPS)
     if config.effort == "thorough":
         steps = _MOST_STEPS
     before = _roughness(posterior, arrays)
     freedom = "free" if config.probe_step else "held"
-    posterior.improve(prior, iterations=steps, probe=freedom, should_stop=should_stop)
+    # The levels may have ended before the image explained what it can: the first steps take it there, with a
+    # prior as if noise were all that is left.
+    dispersion, strength = 1.0, config.prior_strength or min(_STRENGTH * math.sqrt(photons), _STRONGEST)
+    first = round(_FIRST * steps)
+    posterior.improve(Prior(shape, strength), iterations=first, probe=freedom, should_stop=should_stop)
+    dispersion = _dispersion(objective.reached(), parameters, look, frames, arrays, background)
+    if config.prior_strength is None:
+        strength = min(_STRENGTH * math.sqrt(photons) * dispersion, _STRONGEST * math.sqrt(dispersion))
+    posterior.improve(
+        Prior(shape, strength), iterations=steps - first, probe=freedom, should_stop=should_stop
+    )
     ratio = _roughness(posterior, arrays) / max(before, 1e-12)
     taken = ratio <= _SMOOTHER or config.prior != "auto"
     data: dict[str, Any] = {

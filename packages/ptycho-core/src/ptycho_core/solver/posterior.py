@@ -36,6 +36,8 @@ _CURVATURE, _GROWTH, _DECAY = 2.0, 1.3, 0.97
 _FLOOR = 2e-3
 #: Iterations after which strengths that follow the edges are worked out anew.
 _RENEWAL = 6
+#: Steps of a probe after which its light is put on the canvas anew.
+_LIGHT_RENEWAL = 4
 _PROBE_STEP, _PHASE_STEP, _PROBE_MOMENTUM, _LARGEST_PHASE = 1.0, 0.5, 0.7, 0.3
 #: The free probe moves where the mean pattern, smoothed, has more than about this part of its peak.
 _DIM = 0.05
@@ -174,9 +176,11 @@ class Posterior:
             ahead = moved + (moved - image) * ((momentum - 1) / following)
             image, momentum = moved, following
             if mover is not None and seen.to_spectrum is not None:
-                self._set_probe(
-                    mover.moved(self.spectrum, seen.to_spectrum, self._n_frames, self.counts_per_frame)
+                self.spectrum = mover.moved(
+                    self.spectrum, seen.to_spectrum, self._n_frames, self.counts_per_frame
                 )
+                if (iteration + 1) % _LIGHT_RENEWAL == 0 or iteration + 1 == iterations:
+                    self._set_probe(self.spectrum)
         self.object = image
 
     def _step(

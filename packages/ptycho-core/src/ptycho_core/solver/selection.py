@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Complex64, Float64
 from scipy import ndimage
 
+from ptycho_config.errors import DataError
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.held_out import SHARE
 from ptycho_core.physics.canvas import frequencies, light_on
@@ -48,6 +49,8 @@ _RANKING, _FROM_NOTHING, _PHASES, _STAGE, _TRY, _WITH_ALL = 10, 40, 40, 20, 30, 
 _FREE_ROUNDS = 3
 #: A step on the ladder has to make the held-out photons likelier by so much; tries this near are averaged.
 _LEAST_GAIN, _NEAR, _MOST_AVERAGED = 3.0, 5.0, 4
+#: By so much an image has to make them likelier than no object does, or it is none.
+_AN_IMAGE = 10.0
 #: Defocus tried on the mean pattern's modulus, and half-way beside the best of them; in units as in
 #: `probe_search`.
 _DEFOCUS, _BESIDE = (0.0, -1.2, 1.2, -2.4, 2.4, -4.0, 4.0), 0.6
@@ -113,7 +116,6 @@ def chosen_by_held_out_photons(
         frames: with all photons. parts: those that are kept, and those held out.
     """
     selection = _Selection(solution or start, look, parts, arrays, parameters, background, should_stop)
-    transparent = selection.judge_transparent(start)
     if solution is not None:
         selection.from_solver()
     if solution is None or (look.statistics.noise_floor or 0.0) > _UNCERTAIN_FLOOR:
@@ -121,7 +123,8 @@ def chosen_by_held_out_photons(
     selection.free_the_probe()
     tries = selection.tries()
     best = tries[0]
-    carries = best.misfit < transparent - _LEAST_GAIN
+    transparent = selection.without_object(best)
+    carries = best.misfit < transparent - _AN_IMAGE
     data = {
         "held_out_misfit": best.misfit,
         "held_out_misfit_transparent": transparent,
@@ -217,16 +220,14 @@ class _Selection:
     @property
     def best(self) -> _Try:
         """The best state so far."""
-        assert self._best is not None
+        if self._best is None:
+            raise DataError("No photon that was held out has a likelihood: the counts are not finite.")
         return self._best
 
-    def judge_transparent(self, start: Solution) -> float:
-        """Return the misfit of the held-out photons under no object at all."""
-        state = self._posterior.state()
-        self._posterior.begin(self._flat(), self._spectrum_of(start.spectra))
-        misfit = self._misfit(self._posterior)
-        self._posterior.restore(state)
-        return misfit
+    def without_object(self, best: _Try) -> float:
+        """Return the misfit of the held-out photons under a transparent object, with the best try's probe."""
+        self._posterior.begin(self._flat(), best.state.spectrum)
+        return self._misfit(self._posterior)
 
     def from_solver(self) -> None:
         """Start from the image of the descent."""
