@@ -10,6 +10,7 @@ import numpy as np
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
+from ptycho_core.held_out import SHARE
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
@@ -132,6 +133,12 @@ def solve(
             )
 
         split, descended = (frames.split_photons(random) if few else None), bool(begun.levels)
+        if few:
+            text = (
+                f"Photons are few: {100 * SHARE:.0f} % of those of every pixel are held out, and will choose "
+                "start, probe and prior."
+            )
+            monitor.tell(RunEvent("held_out", text))
         solution = begun.solution
         if begun.levels:
             monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
