@@ -65,6 +65,7 @@ BENCHMARKS = {
     "curves": "all",
     "positions": "base",
     "diagnose": "base",
+    "dose": "base",
     "others": "base",
     "live": "base",
     "formats": "base",
@@ -368,7 +369,12 @@ def bench(session: nox.Session) -> None:
         session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)}")
     install(session, BENCHMARKS[wanted])
     use_data_beside(session)
-    if wanted == "fidelity" or (wanted == "star" and "--ours-only" not in session.posargs):
+    peers = {
+        "fidelity": True,
+        "star": "--ours-only" not in session.posargs,
+        "dose": "--peer" in session.posargs,
+    }
+    if peers.get(wanted):
         session.env["PTYCHO_PEER_PYTHON"] = str(peer_interpreter(session))
     chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chosen.add_argument("--against")

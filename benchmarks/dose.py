@@ -1,0 +1,217 @@
+"""The same samples with ever fewer photons: with the prior, without it, and pty-chi's two best engines.
+
+    nox -s bench -- dose [--peer] [--save FOLDER] [--write-docs]
+
+Simulated: the centre case of `cases.py` (polygons, N = 64, a start probe as wrong as that of the real scan), seeds 1 to
+3, at 1e2 to 1e8 photons a frame; and five objects with the true probe at 1e2 and 1e3. Real: one half of the Siemens
+star's frames, thinned, against the bright image of the same frames; the probe is that of the other half. All with the
+default settings. `--peer` lets pty-chi have the same scans and 50 epochs of LSQ-ML and rPIE, and takes the better one
+by object error. `--save` writes the simulated scans as NPZ, for other programs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import frame
+import numpy as np
+from cases import CENTRE
+from fidelity import EPOCHS, PEER_RUNS, geometric_mean, scores
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from peer_calls import Peer
+
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import Reconstruction, Scan, open_scan, save_scan, scan_from_arrays, solve
+from ptycho_core.metrics import compare
+from ptycho_core.simulate import SimulatedScan, simulate_scan
+
+PICTURE = Path("docs/images/dose.png")
+DOSES = (1e2, 1e3, 1e4, 1e5, 1e6, 1e8)
+SEEDS = (1, 2, 3)
+OBJECTS = ("polygons", "star", "discs", "texture", "gradient")
+REAL_DOSES = (1e2, 1e3, 1e4)
+METHODS = ("with the prior", "without")
+NUMPY = SolverExecutionConfig(arrays="numpy")
+
+
+def solved(scan: Scan, method: str) -> Reconstruction:
+    return solve(scan, SolverConfig(prior="auto" if method == METHODS[0] else "none"), NUMPY)
+
+
+def chosen(result: Reconstruction) -> str:
+    """What held-out photons, or the rule, chose."""
+    told = [event for event in result.events if event.kind in ("prior", "dose")]
+    data = told[-1].data if told else {}
+    if "shape" not in data:
+        return "-"
+    start = f", {data['start']}" if "start" in data else ""
+    kept = "" if data.get("taken", True) else ", not taken"
+    return f"{data['shape']} {data['strength']:.3g}{start}{kept}"
+
+
+def row_of(name: str, made: SimulatedScan, peer: Peer | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"case": name}
+    for method in METHODS:
+        result = solved(made.scan, method)
+        row[method] = scores(result.object, result.origin_px, made)["error"]
+        if method == METHODS[0]:
+            row |= {"seconds": result.timings["total"], "chosen": chosen(result)}
+    if peer is not None:
+        errors = []
+        for engine, batch_size in PEER_RUNS:
+            end = peer.run(made.scan, engine=engine, batch_size=batch_size, epochs=EPOCHS, modes=1)[-1]
+            if np.isfinite(end.obj).all():
+                origin = made.scan.positions_px[0] - end.centres_px[0]
+                errors.append(scores(end.obj, origin, made)["error"])
+        row["pty-chi"] = min(errors, default=math.nan)
+    print(name, {key: row[key] for key in row if key != "case"}, flush=True)
+    return row
+
+
+def thinned(scan: Scan, dose: float) -> Scan:
+    counts = np.rint(np.square(scan.amplitude(slice(None)), dtype=np.float64)).astype(np.int64)
+    dim = np.random.default_rng(5).binomial(counts, dose / scan.mean_counts_per_frame())
+    told = {"measurement": "counts", "dc": "center", "name": f"star {dose:.0e}"}
+    return scan_from_arrays(dim.astype(np.uint32), scan.positions_px, scan.probe, **told)
+
+
+def real() -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Half of the star's frames, thinned, against their bright image."""
+    whole = open_scan("siemens-star")
+    order = np.random.default_rng(0).permutation(whole.n_frames)
+    ones, others = (whole.select(np.sort(part)) for part in np.array_split(order, 2))
+    half = replace(others, probe=solved(ones, METHODS[1]).probe)
+    target, rows = solved(half, METHODS[1]), []
+    images = {"all photons": target.object}
+    for dose in REAL_DOSES:
+        scan, row = thinned(half, dose), {"case": f"star {dose:.0e}"}
+        for method in METHODS:
+            result = solved(scan, method)
+            row[method] = compare(result, target).values["object_error"]
+            if method == METHODS[0]:
+                row |= {"seconds": result.timings["total"], "chosen": chosen(result)}
+                images[f"{dose:.0e}"] = result.object
+        print(row, flush=True)
+        rows.append(row)
+    return rows, images
+
+
+def draw(rows: list[dict[str, Any]], images: dict[str, np.ndarray], with_peer: bool) -> None:
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplot_mosaic(
+        [["curve"] * 2 + ["all photons", "1e+04"], ["curve"] * 2 + ["1e+03", "1e+02"]]
+    )
+    for method in (*METHODS, *(["pty-chi"] if with_peer else [])):
+        means = [
+            np.mean([row[method] for row in rows if row["case"].startswith(f"{dose:.0e},")]) for dose in DOSES
+        ]
+        axes["curve"].loglog(DOSES, np.minimum(means, 1.5), "o-", label=method)
+    axes["curve"].set_xlabel("photons a frame of 64 x 64 px")
+    axes["curve"].set_ylabel("object error, 1 = a transparent object")
+    axes["curve"].legend()
+    for name, obj in images.items():
+        middle = np.array(obj.shape) // 2
+        part = obj[middle[0] - 90 : middle[0] + 90, middle[1] - 90 : middle[1] + 90]
+        axes[name].imshow(
+            np.angle(part * np.exp(-1j * np.angle(part.mean()))), cmap="gray", vmin=-1, vmax=0.6
+        )
+        axes[name].set_title(f"real star, {name}" + ("" if name == "all photons" else " a frame"))
+        axes[name].set_axis_off()
+    figure.savefig(PICTURE, dpi=90)
+
+
+def main() -> None:
+    parser = frame.parser(__doc__)
+    parser.add_argument("--peer", action="store_true", help="let pty-chi have the simulated scans as well")
+    parser.add_argument("--peer-python")
+    parser.add_argument("--save", type=Path, help="write the simulated scans into this folder")
+    arguments = parser.parse_args()
+    peer = Peer(arguments.peer_python) if arguments.peer else None
+    cases = {
+        f"{dose:.0e}, seed {seed}": CENTRE | {"photons": dose, "seed": seed}
+        for dose in DOSES
+        for seed in SEEDS
+    }
+    true = {"probe_kind": "focus", "position_kind": "spiral", "start_kind": "true", "overlap": 0.7}
+    cases |= {
+        f"{dose:.0e}, {kind}, true probe": true
+        | {"photons": dose, "object_kind": kind, "frames": 200, "frame_px": 64, "seed": 3}
+        for dose in DOSES[:2]
+        for kind in OBJECTS
+    }
+    rows = []
+    for name, case in cases.items():
+        made = simulate_scan(**case)
+        if arguments.save:
+            arguments.save.mkdir(parents=True, exist_ok=True)
+            save_scan(made.scan, arguments.save / f"{name.replace(', ', '-').replace(' ', '-')}.npz")
+        rows.append(row_of(name, made, peer))
+    of_the_star, images = real()
+    if arguments.write_docs:
+        draw(rows, images, peer is not None)
+    rows += of_the_star
+    figures = frame.figures(rows, "case", METHODS[0], "seconds")
+    frame.finish("dose", arguments, report(arguments, rows, peer is not None), {"rows": rows}, figures)
+
+
+def report(arguments: Any, rows: list[dict[str, Any]], with_peer: bool) -> str:
+    methods = (*METHODS, *(["pty-chi"] if with_peer else []))
+    header = ["photons a frame", *methods, "s", "chosen"]
+    lines = [
+        [
+            row["case"],
+            *(f"{row[method]:.3f}" if method in row else "-" for method in methods),
+            f"{row['seconds']:.1f}",
+            row["chosen"],
+        ]
+        for row in rows
+    ]
+    means = [
+        [
+            f"{dose:.0e}",
+            *(
+                f"{np.mean([row[m] for row in rows if row['case'].startswith(f'{dose:.0e}, seed')]):.3f}"
+                for m in methods
+            ),
+        ]
+        for dose in DOSES
+    ]
+    true = [
+        f"- True probe, {dose:.0e} photons, geometric mean of five objects: "
+        + ", ".join(
+            f"{m} {geometric_mean(row[m] for row in rows if row['case'].startswith(f'{dose:.0e}, ') and 'true' in row['case']):.3f}"
+            for m in METHODS
+        )
+        + "."
+        for dose in DOSES[:2]
+    ]
+    words = ["--peer"] if with_peer else []
+    return "\n".join(
+        [
+            frame.opening("Fewer and fewer photons", frame.command("dose", arguments, *words)),
+            "Object error after removal of phase, scale, ramp and shift (1 = a transparent object). What was chosen: shape",
+            "and strength of the prior, and where photons held out decided, the start. The seconds may be disturbed by",
+            "other work on the machine.",
+            "",
+            "![Error over dose, and the real star with fewer and fewer photons](../images/dose.png)",
+            "",
+            "Means over three seeds:",
+            "",
+            frame.markdown_table(["photons a frame", *methods], means),
+            "",
+            *true,
+            "",
+            frame.markdown_table(header, lines),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
