@@ -161,7 +161,8 @@ def test_the_intensity_of_each_frame_is_found() -> None:
 
 def test_a_start_with_corrected_positions_keeps_them(make_scan: Callable[..., object]) -> None:
     scan = make_scan().scan  # type: ignore[attr-defined]
-    config = SolverConfig(refine_positions=True, epochs=6, probe_search=False)
+    scan = scan.moved_to(scan.positions_px + np.random.default_rng(3).normal(0, 0.6, scan.positions_px.shape))
+    config = SolverConfig(refine_positions=True, epochs=40, probe_search=False)
     first = solve(scan, config, NUMPY)
     assert first.positions_given_px is not None
     assert not np.array_equal(first.positions_px, scan.positions_px)
