@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core import solve
+from ptycho_core import scan_from_arrays, solve
 from ptycho_core.arrays import NumpyArrays
 from ptycho_core.kernel import Misfit, load_kernel
 from ptycho_core.kernel.check import reference_proximal
@@ -237,6 +237,21 @@ def test_a_smooth_object_is_kept_as_it_was() -> None:
     told = next(event for event in results[1].events if event.kind == "prior")
     assert not told.data["taken"] and "not taken" in told.message
     assert np.array_equal(results[0].object, results[1].object)
+
+
+def test_the_unit_of_amplitudes_changes_nothing() -> None:
+    made = simulate_scan(frames=40, frame_px=32, photons=1e6, seed=1)
+    truth, errors = made.obj.astype(np.complex64), []
+    for factor in (1e-5, 0.0037, 0.37):
+        amplitude = made.scan.amplitude(slice(None)) * np.float32(factor)
+        told = {"measurement": "amplitude", "dc": "center"}
+        scan = scan_from_arrays(amplitude, made.scan.positions_px, made.scan.probe, **told)
+        result = solve(scan, SolverConfig(), NUMPY)
+        assert any(event.kind == "prior" for event in result.events)
+        errors.append(compare(result, truth).values["object_error"])
+    assert errors == pytest.approx(errors[:1] * 3, rel=0.05)
+    plain = compare(solve(scan, SolverConfig(prior="none"), NUMPY), truth).values["object_error"]
+    assert max(errors) < 0.9 * plain
 
 
 def test_photons_that_carry_no_image_are_said_to() -> None:

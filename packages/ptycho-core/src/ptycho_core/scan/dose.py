@@ -105,10 +105,11 @@ def signal_pixels(mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"
 def whole_counts(amplitude: Float32[np.ndarray, "frame n n"]) -> bool:
     """Return whether amplitudes are the roots of whole numbers, as those of photon counts are.
 
-    Every seventh of many pixels is looked at.
+    Every seventh of many pixels is looked at. Where all values are below one half, they count nothing.
     """
     counts = np.square(amplitude.reshape(-1)[:: 7 if amplitude.size > _MANY_PIXELS else 1])
-    return bool(np.abs(counts - np.rint(counts)).max() <= 1e-2 + 1e-5 * counts.max())
+    most = counts.max()
+    return bool(most >= 0.5 and np.abs(counts - np.rint(counts)).max() <= 1e-2 + 1e-5 * most)
 
 
 def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.ndarray, "n n"]) -> float | None:

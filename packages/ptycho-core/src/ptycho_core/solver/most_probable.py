@@ -41,6 +41,8 @@ _SMOOTHER = 0.995
 #: Pixels with more than this part of the most light are judged.
 _ILLUMINATED = 0.1
 _FRAMES_PER_BATCH = 64
+#: Added on both sides where the unit of the frames is unknown, as a part of the mean counts.
+_SOFTENING = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,10 +160,40 @@ def with_prior(
     it better where a beam is not quite what the model says. The noise is taken as large as what the image
     does not explain.
     """
-    config = look.config
-    objective = Objective.on(
-        frames, solution, look, arrays, misfit="roots", background=background, parameters=parameters
-    )
+    config, known = look.config, look.statistics.noise_floor is not None
+
+    def on(seen: OrderedFrames, at: Solution) -> Objective:
+        # Of frames in an unknown unit, the softening is a part of the mean in the same unit.
+        mean = float(seen.mean_pattern(look.with_prior_px).mean())
+        return Objective.on(
+            seen,
+            at,
+            look,
+            arrays,
+            misfit="roots",
+            background=background,
+            parameters=parameters,
+            softening=None if known else max(_SOFTENING * mean, 1e-30),
+        )
+
+    bright = frames.seen_only_where(signal_pixels(*mean_and_good(look.scan)))
+
+    def noise_left_by(at: Solution) -> float:
+        left = on(bright, at)
+        share = bright.good_share(left.level.size_px)
+        return left.posterior.misfit() / left.posterior.expected_misfit(share)
+
+    def prior_for(noise: float) -> Prior:
+        """Return the prior for a misfit of so many times that of photon noise."""
+        if known:
+            noise = max(1.0, noise)
+            asked = min(_STRENGTH * math.sqrt(photons) * noise, _STRONGEST * math.sqrt(noise))
+            return Prior(shape, config.prior_strength or asked)
+        # What is left is the only measure of the noise: then it is the unit of everything.
+        asked = noise * min(_STRENGTH * math.sqrt(photons / noise), _STRONGEST)
+        return Prior(shape, config.prior_strength or asked, pull=noise)
+
+    objective = on(frames, solution)
     posterior = objective.posterior
     photons = photons_per_pixel(posterior, arrays)
     shape: Shape = "log" if config.prior in ("auto", "none") else config.prior
@@ -173,49 +205,29 @@ def with_prior(
     freedom = "free" if config.probe_step else "held"
     # The levels may have ended before the image explained what it can: the first steps take it there, with a
     # prior as if noise were all that is left.
-    dispersion, strength = 1.0, config.prior_strength or min(_STRENGTH * math.sqrt(photons), _STRONGEST)
     first = round(_FIRST * steps)
-    posterior.improve(Prior(shape, strength), iterations=first, probe=freedom, should_stop=should_stop)
-    dispersion = _dispersion(objective.reached(), parameters, look, frames, arrays, background)
-    if config.prior_strength is None:
-        strength = min(_STRENGTH * math.sqrt(photons) * dispersion, _STRONGEST * math.sqrt(dispersion))
-    posterior.improve(
-        Prior(shape, strength), iterations=steps - first, probe=freedom, should_stop=should_stop
-    )
+    prior = prior_for(1.0 if known else noise_left_by(solution))
+    posterior.improve(prior, iterations=first, probe=freedom, should_stop=should_stop)
+    noise = noise_left_by(objective.reached())
+    prior = prior_for(noise)
+    posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
     ratio = _roughness(posterior, arrays) / max(before, 1e-12)
     taken = ratio <= _SMOOTHER or config.prior != "auto"
     data: dict[str, Any] = {
         "shape": shape,
-        "strength": strength,
-        "photons_per_pixel": photons,
-        "dispersion": dispersion,
+        "strength": prior.strength,
+        "photons_per_pixel": photons if known else None,
+        "over_photon_noise": noise if known else None,
         "steps": steps,
         "roughness_ratio": ratio,
         "taken": taken,
     }
-    said = f"Prior `{shape}` with a strength of {strength:.3g}, {steps} steps"
+    said = f"Prior `{shape}` with a strength of {prior.strength:.3g}, {steps} steps"
     if taken:
         text = f"{said}: the sum of the object's gradients falls to {100 * ratio:.0f} %."
         return objective.reached(), RunEvent("prior", text, data)
     text = f"{said}: not taken, the object is smoother without it. `--prior {shape}` takes it."
     return solution, RunEvent("prior", text, data)
-
-
-def _dispersion(
-    solution: Solution,
-    parameters: FrameParameters | None,
-    look: Look,
-    frames: OrderedFrames,
-    arrays: Arrays,
-    background: float,
-) -> float:
-    """Return how often an image's misfit is that of photon noise, where the signal is; 1 at least."""
-    bright = frames.seen_only_where(signal_pixels(*mean_and_good(look.scan)))
-    objective = Objective.on(
-        bright, solution, look, arrays, misfit="roots", background=background, parameters=parameters
-    )
-    share = bright.good_share(objective.level.size_px)
-    return max(1.0, objective.posterior.misfit() / objective.posterior.expected_misfit(share))
 
 
 def _roughness(posterior: Posterior, arrays: Arrays) -> float:

@@ -128,7 +128,7 @@ class Posterior:
         """
         mean = self._mean_pattern
         per_frame = 0.5 * share * mean / (mean + self._level.count_softening)
-        return max(self._n_frames * float(per_frame.sum()), 1e-9)
+        return max(self._n_frames * float(per_frame.sum()), np.finfo(np.float64).tiny)
 
     def improve(
         self,
@@ -148,7 +148,7 @@ class Posterior:
         image = self.object
         ahead, momentum, curvature = image, 1.0, _CURVATURE
         best, good = math.inf, (image, xp.copy(self._dual))
-        tolerance = 2 * math.sqrt(self._n_frames * self.counts_per_frame)
+        tolerance = 2 * math.sqrt(prior.pull * self._n_frames * self.counts_per_frame)
         strengths: Array = None
         for iteration in range(iterations):
             if should_stop():

@@ -47,7 +47,8 @@ class Prior:
 
     Attributes:
         strength: counts that an edge of height 1 and length 1 px costs.
-        pull: counts by which a pixel pays for a modulus that is not the mean one.
+        pull: counts by which a pixel pays for a modulus that is not the mean one; of frames in an unknown
+            unit, what one count of noise is there.
     """
 
     shape: Shape
