@@ -35,7 +35,9 @@ _STRENGTH, _STRONGEST = 0.6, 120.0
 _FIRST = 0.3
 #: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do
 #: most.
-_PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 1e8, 8, 200
+_PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 6.5e7, 8, 200
+#: Scans of so many pixels and less, whose steps cost next to nothing, get up to twice as many.
+_SMALL = 1e6
 #: An image that the prior makes no smoother than this was smoother than the prior can tell.
 _SMOOTHER = 0.995
 #: Pixels with more than this part of the most light are judged.
@@ -198,7 +200,8 @@ def with_prior(
     photons = photons_per_pixel(posterior, arrays)
     shape: Shape = "log" if config.prior in ("auto", "none") else config.prior
     pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
-    steps = min(max(_FEWEST_STEPS, math.ceil(_PIXELS_COMPARED / pixels)), _MOST_STEPS)
+    wanted = math.ceil(_PIXELS_COMPARED / pixels * (1 + min(1.0, _SMALL / pixels)))
+    steps = min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
     if config.effort == "thorough":
         steps = _MOST_STEPS
     before = _roughness(posterior, arrays)

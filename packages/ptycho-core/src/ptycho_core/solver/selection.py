@@ -36,7 +36,7 @@ from ptycho_core.solver.state import Solution
 __all__ = ["Chosen", "chosen_by_held_out_photons", "photons_are_few"]
 
 #: Below so many photons for each illuminated pixel of the object, held-out photons decide.
-_FEW = 1200.0
+_FEW = 400.0
 #: Above so many pixels of all frames this takes too long.
 _MOST_PIXELS = 6e7
 #: Where the noise floor of R exceeds this, starts without an image are tried as well.
