@@ -109,7 +109,8 @@ def draw(rows: list[dict[str, Any]], images: dict[str, np.ndarray], with_peer: b
     )
     for method in (*METHODS, *(["pty-chi"] if with_peer else [])):
         means = [
-            np.mean([row[method] for row in rows if row["case"].startswith(f"{dose:.0e}, seed")]) for dose in DOSES
+            np.mean([row[method] for row in rows if row["case"].startswith(f"{dose:.0e}, seed")])
+            for dose in DOSES
         ]
         axes["curve"].loglog(DOSES, np.minimum(means, 1.5), "o-", label=method)
     axes["curve"].set_xlabel("photons a frame of 64 x 64 px")

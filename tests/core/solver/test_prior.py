@@ -239,6 +239,16 @@ def test_a_smooth_object_is_kept_as_it_was() -> None:
     assert np.array_equal(results[0].object, results[1].object)
 
 
+def test_held_out_photons_may_say_that_no_prior_helps() -> None:
+    made = simulate_scan(
+        object_kind="gradient", position_kind="random", overlap=0.85, frames=150, photons=1e4, seed=0
+    )
+    without, _ = error_of(made, prior="none")
+    with_it, told = error_of(made)
+    assert told["taken"] is False
+    assert with_it < 1.03 * without
+
+
 def test_the_unit_of_amplitudes_changes_nothing() -> None:
     made = simulate_scan(frames=40, frame_px=32, photons=1e6, seed=1)
     truth, errors = made.obj.astype(np.complex64), []

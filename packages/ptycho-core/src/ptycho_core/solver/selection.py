@@ -79,11 +79,14 @@ class Chosen:
 
     Attributes:
         carries_an_image: they are likelier under the image than under a transparent object.
+        plain: they are likelier under the solver's image than under any with a prior; it has to be made of
+            all photons.
     """
 
     solution: Solution
     carries_an_image: bool
     event: RunEvent
+    plain: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +145,13 @@ def chosen_by_held_out_photons(
             "transparent. Measure longer, or bin the detector."
         )
         return Chosen(start, carries_an_image=False, event=RunEvent("dose", text, data))
+    if selection.as_the_solver_left_it <= best.misfit:
+        text = (
+            f"Photons held out ({100 * SHARE:.0f} %) are likelier under the solver's image than under any "
+            "with a prior: none is taken."
+        )
+        event = RunEvent("prior", text, {**data, "taken": False})
+        return Chosen(start, carries_an_image=True, event=event, plain=True)
     found = selection.with_all_photons(tries, frames)
     probe = {"held": "held", "phases": "refined in its phases", "free": "refined"}[best.probe]
     text = (
@@ -185,6 +195,7 @@ class _Selection:
         self._shapes: tuple[Shape, ...] = SHAPES if asked in ("auto", "none") else (asked,)
         self._prior = Prior(self._shapes[0], strength)
         self._best: _Try | None = None
+        self.as_the_solver_left_it = math.inf
 
     def _level_of_held(self, held: OrderedFrames, parameters: FrameParameters | None) -> Level:
         mean = float(held.mean_pattern(self._look.with_prior_px).mean())
@@ -233,6 +244,7 @@ class _Selection:
         """Start from the image of the descent."""
         first = self._prior
         self._offer(first, "the solver's image")
+        self.as_the_solver_left_it = self.best.misfit if self._look.config.prior == "auto" else math.inf
         self._improve(first, _STAGE)
         self._offer(first, "the solver's image")
         if self._may_move_probe():

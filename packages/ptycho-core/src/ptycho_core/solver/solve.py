@@ -174,6 +174,9 @@ def solve(
                 )
                 solution, told = chosen.solution, chosen.event
                 look = replace(look, dose_carries_image=chosen.carries_an_image)
+                if chosen.plain:
+                    monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
+                    solution, _ = descend(begun, look, frames, arrays, random, monitor)
             elif descended:
                 solution, told = with_prior(
                     solution,
