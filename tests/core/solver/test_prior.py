@@ -305,3 +305,13 @@ def test_a_time_budget_ends_the_prior_too(photons: float) -> None:
     assert whole.timings["prior"] > 0 and not whole.interrupted
     hurried = solve(made.scan, SolverConfig(max_time=1e-3), NUMPY)
     assert hurried.interrupted and np.isfinite(hurried.object).all()
+    power = float(np.square(np.abs(hurried.probe), dtype=np.float64).sum())
+    assert power == pytest.approx(made.scan.mean_counts_per_frame(), rel=0.02)
+
+
+def test_photons_that_a_start_has_seen_do_not_judge_it() -> None:
+    made = simulate_scan(frames=40, frame_px=32, photons=3e3, seed=1)
+    first = solve(made.scan, SolverConfig(), NUMPY)
+    again = solve(made.scan, SolverConfig(), NUMPY, start=first)
+    assert any(event.kind == "held_out" for event in first.events)
+    assert not any(event.kind == "held_out" for event in again.events)

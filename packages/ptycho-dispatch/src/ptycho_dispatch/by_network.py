@@ -116,7 +116,7 @@ _DIM_FLOOR = 0.23
 
 
 def choose_method(scan: Scan, *, goes_on: bool) -> Literal["solver"]:
-    """Choose the solver, which with its prior is ahead of a network at every dose measured; say so.
+    """Choose the solver, whose prior needs no training at any dose; say so.
 
     Args:
         goes_on: there is a result to start from.

@@ -104,42 +104,35 @@ class OrderedFrames:
 
     def moved_by(self, correction_px: Float64[np.ndarray, "frame 2"]) -> OrderedFrames:
         """Return the same frames at corrected positions; the canvas begins where it did."""
-        return OrderedFrames(
-            self._amplitude,
-            self._good,
-            self.positions_px + correction_px,
-            least_px=self.least_px,
-            order=self._order,
-            in_file=self.in_file,
-        )
+        return self._with(positions_px=self.positions_px + correction_px)
 
     def split_photons(self, random: np.random.Generator) -> tuple[OrderedFrames, OrderedFrames]:
         """Return the same frames twice: with the photons that are kept, and with those that are held out."""
         shape = self._amplitude.shape
         (kept, in_file), (held, _) = room_for(shape), room_for(shape)
         hold_out_photons(self._amplitude, random, kept=kept, held=held)
-        return self._with(kept, in_file=in_file), self._with(held, in_file=in_file)
-
-    def _with(self, amplitude: Float32[np.ndarray, "frame n n"], *, in_file: bool) -> OrderedFrames:
-        return OrderedFrames(
-            amplitude,
-            self._good,
-            self.positions_px,
-            least_px=self.least_px,
-            order=self._order,
-            in_file=in_file,
-        )
+        return self._with(amplitude=kept, in_file=in_file), self._with(amplitude=held, in_file=in_file)
 
     def seen_only_where(self, wanted: Bool[np.ndarray, "n n"]) -> OrderedFrames:
         """Return the same frames with all pixels but those wanted marked as bad."""
-        good = wanted if self._good is None else self._good & wanted
+        return self._with(good=wanted if self._good is None else self._good & wanted)
+
+    def _with(
+        self,
+        *,
+        amplitude: Float32[np.ndarray, "frame n n"] | None = None,
+        good: np.ndarray | None = None,
+        positions_px: Float64[np.ndarray, "frame 2"] | None = None,
+        in_file: bool | None = None,
+    ) -> OrderedFrames:
+        """Return the same frames, on the same canvas, but for what is given."""
         return OrderedFrames(
-            self._amplitude,
-            good,
-            self.positions_px,
+            self._amplitude if amplitude is None else amplitude,
+            self._good if good is None else good,
+            self.positions_px if positions_px is None else positions_px,
             least_px=self.least_px,
             order=self._order,
-            in_file=self.in_file,
+            in_file=self.in_file if in_file is None else in_file,
         )
 
     def good_share(self, size_px: int) -> Float64[np.ndarray, "n n"]:
@@ -153,9 +146,7 @@ class OrderedFrames:
     def near(self, middle_px: Float64[np.ndarray, " 2"], count: int) -> OrderedFrames:
         """Return copies of so many frames, those nearest to a place; their canvas is their own."""
         distance = np.square(self.positions_px - middle_px).sum(axis=1)
-        rows = np.sort(np.argsort(distance, kind="stable")[:count])
-        good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
-        return OrderedFrames(self._amplitude[rows], good, self.positions_px[rows])
+        return self._rows(np.sort(np.argsort(distance, kind="stable")[:count]))
 
     def mean_pattern(self, size_px: int) -> Float64[np.ndarray, "n n"]:
         """Return the mean counts of the central frequencies, centred."""
@@ -173,7 +164,10 @@ class OrderedFrames:
         Args:
             numbers: which frames of the scan.
         """
-        rows = self._place()[numbers]
+        return self._rows(self._place()[numbers])
+
+    def _rows(self, rows: Int64[np.ndarray, " chosen"]) -> OrderedFrames:
+        """Return copies of the frames that lie there, on a canvas of their own."""
         good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
         return OrderedFrames(self._amplitude[rows], good, self.positions_px[rows])
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import Misfit
@@ -73,14 +74,14 @@ class Objective:
         misfit: Misfit,
         background: float,
         parameters: FrameParameters | None = None,
-        softening: float | None = None,
+        softening: Callable[[float], float] = softening_of,
     ) -> Objective:
         """Put frames on the canvas of the last level, with object and probe of a solution.
 
         Args:
             background: flat counts per pixel added to every prediction.
             parameters: of the frames, which are held.
-            softening: counts per pixel added on both sides; by default as the frames' counts ask for.
+            softening: gives the counts per pixel added on both sides, of their mean.
         """
         size_px, frame_px = look.with_prior_px, look.scan.frame_px
         if parameters is not None:
@@ -100,7 +101,7 @@ class Objective:
             parameters=parameters,
             margin_px=look.margin_px,
             misfit=misfit,
-            count_softening=softening_of(float(mean_pattern.mean())) if softening is None else softening,
+            count_softening=softening(float(mean_pattern.mean())),
         )
         crop = central(size_px, frame_px)
         spectra = np.ascontiguousarray(solution.spectra[:, crop, crop])
@@ -125,8 +126,8 @@ class Objective:
             misfit="poisson",
             count_softening=softening_of(float(mean_pattern.mean())),
         )
-        level.start(arrays.to_numpy(spectrum))
         spectra = arrays.to_numpy(spectrum)
+        level.start(spectra)
         no_variations = np.zeros((len(spectra), 0, *spectra.shape[1:]), np.complex64)
         nothing = Solution(spectra, np.zeros(2), no_variations)
         return cls(_posterior(level, len(frames), mean_pattern, arrays), level, nothing, arrays)
@@ -140,9 +141,8 @@ class Objective:
         return replace(before, spectra=spectra, object=xp.to_numpy(self.posterior.object), scale=level.scale)
 
 
-def photons_per_pixel(posterior: Posterior, arrays: Arrays) -> float:
+def photons_per_pixel(light: Float32[np.ndarray, "h w"]) -> float:
     """Return the mean photons that fall on a pixel of the object, over those that are illuminated."""
-    light = arrays.to_numpy(posterior.light)
     return float(light[light > _ILLUMINATED * light.max()].mean(dtype=np.float64))
 
 
@@ -165,8 +165,6 @@ def with_prior(
     config, known = look.config, look.statistics.noise_floor is not None
 
     def on(seen: OrderedFrames, at: Solution) -> Objective:
-        # Of frames in an unknown unit, the softening is a part of the mean in the same unit.
-        mean = float(seen.mean_pattern(look.with_prior_px).mean())
         return Objective.on(
             seen,
             at,
@@ -175,7 +173,8 @@ def with_prior(
             misfit="roots",
             background=background,
             parameters=parameters,
-            softening=None if known else max(_SOFTENING * mean, 1e-30),
+            # Of frames in an unknown unit, it is a part of the mean in the same unit.
+            softening=softening_of if known else lambda mean: max(_SOFTENING * mean, 1e-30),
         )
 
     bright = frames.seen_only_where(signal_pixels(*mean_and_good(look.scan)))
@@ -197,8 +196,8 @@ def with_prior(
 
     objective = on(frames, solution)
     posterior = objective.posterior
-    photons = photons_per_pixel(posterior, arrays)
-    shape: Shape = "log" if config.prior in ("auto", "none") else config.prior
+    photons = photons_per_pixel(arrays.to_numpy(posterior.light))
+    shape: Shape = "log" if config.prior in ("auto", "none") else config.prior  # none: not called then
     pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
     wanted = math.ceil(_PIXELS_COMPARED / pixels * (1 + min(1.0, _SMALL / pixels)))
     steps = min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)

@@ -147,7 +147,7 @@ class Posterior:
         mover = None if probe == "held" else _ProbeMover(xp, probe, self.spectrum, self._mean_pattern)
         image = self.object
         ahead, momentum, curvature = image, 1.0, _CURVATURE
-        best, good = math.inf, (image, xp.copy(self._dual))
+        best, good = math.inf, (image, xp.copy(self._dual), self.spectrum)
         tolerance = 2 * math.sqrt(prior.pull * self._n_frames * self.counts_per_frame)
         strengths: Array = None
         for iteration in range(iterations):
@@ -158,8 +158,10 @@ class Posterior:
             seen = self._level.gradient(ahead, self.spectrum, with_probe=mover is not None)
             value = seen.misfit + prior.energy(ahead, strengths)
             if not value <= best + tolerance:
-                image, dual = good
+                image, dual, spectrum = good
                 self._dual, ahead, momentum = xp.copy(dual), image, 1.0
+                if not math.isfinite(value):
+                    self._set_probe(spectrum)
                 curvature *= _GROWTH
                 if mover is not None:
                     mover.rest()
@@ -167,7 +169,7 @@ class Posterior:
                 value = seen.misfit + prior.energy(ahead, strengths)
             curvature = max(_CURVATURE, curvature * _DECAY)
             if value < best:
-                best, good = value, (image, xp.copy(self._dual))
+                best, good = value, (image, xp.copy(self._dual), self.spectrum)
             moved = self._step(image, ahead, seen, prior, strengths, curvature)
             uphill = float(xp.total((ahead - moved) * (moved - image).conj() * self._metric).real) > 0
             if uphill:

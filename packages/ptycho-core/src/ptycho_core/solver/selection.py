@@ -9,8 +9,8 @@ of the best tries, each gone on with all photons, with the weights of a posterio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Complex64, Float64
@@ -55,6 +55,8 @@ _AN_IMAGE = 10.0
 #: `probe_search`.
 _DEFOCUS, _BESIDE = (0.0, -1.2, 1.2, -2.4, 2.4, -4.0, 4.0), 0.6
 _RANKED_FRAMES = 100
+#: Added on both sides where held-out photons are judged, as a part of their mean.
+_JUDGE_SOFTENING = 0.02
 #: Photons held out, relative to those kept.
 _RATIO = SHARE / (1 - SHARE)
 
@@ -70,7 +72,7 @@ def photons_are_few(look: Look) -> bool:
     probe *= statistics.counts_per_frame / probe.sum()
     last = corners.max(axis=0) + scan.frame_px
     light = light_on(corners, probe, (int(last[0]), int(last[1])))
-    return float(light[light > 0.1 * light.max()].mean()) < _FEW
+    return photons_per_pixel(light) < _FEW
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ def chosen_by_held_out_photons(
             "as likely under a transparent object as under the best image found. The object is left "
             "transparent. Measure longer, or bin the detector."
         )
-        return Chosen(start, carries_an_image=False, event=RunEvent("dose", text, data))
+        return Chosen(replace(start, object=None), carries_an_image=False, event=RunEvent("dose", text, data))
     if selection.as_the_solver_left_it <= best.misfit:
         text = (
             f"Photons held out ({100 * SHARE:.0f} %) are likelier under the solver's image than under any "
@@ -187,28 +189,24 @@ class _Selection:
             background=(1 - SHARE) * background,
             parameters=parameters,
         )
-        self._posterior = posterior = objective.posterior
-        self._judge = self._level_of_held(self._held, parameters)
-        self.photons = photons_per_pixel(posterior, arrays)
+        self._posterior = objective.posterior
+        self._judge = Objective.on(
+            self._held,
+            solution,
+            look,
+            arrays,
+            misfit="poisson",
+            background=SHARE * background,
+            parameters=parameters,
+            softening=lambda mean: max(_JUDGE_SOFTENING * mean, 1e-9),
+        ).level
+        self.photons = photons_per_pixel(arrays.to_numpy(objective.posterior.light))
         strength = look.config.prior_strength or min(_STRENGTH * math.sqrt(self.photons), _STRONGEST)
         asked = look.config.prior
         self._shapes: tuple[Shape, ...] = SHAPES if asked in ("auto", "none") else (asked,)
         self._prior = Prior(self._shapes[0], strength)
         self._best: _Try | None = None
         self.as_the_solver_left_it = math.inf
-
-    def _level_of_held(self, held: OrderedFrames, parameters: FrameParameters | None) -> Level:
-        mean = float(held.mean_pattern(self._look.with_prior_px).mean())
-        return Objective.on(
-            held,
-            self._solution,
-            self._look,
-            self._arrays,
-            misfit="poisson",
-            background=SHARE * self._background,
-            parameters=parameters,
-            softening=max(0.02 * mean, 1e-9),
-        ).level
 
     def _misfit(self, posterior: Posterior) -> float:
         return posterior.misfit_of(self._judge, counts_ratio=_RATIO)
@@ -330,7 +328,8 @@ class _Selection:
 
     def tries(self) -> list[_Try]:
         """Try shapes, then strengths, from the best state; return the best tries, the best one first."""
-        base, found = self.best, list(self._shape_tries())
+        base = self.best
+        found = [self._tried(Prior(shape, self._prior.strength), base.state, base) for shape in self._shapes]
         if self._look.config.prior_strength is None:
             for factor in (_LADDER, 1 / _LADDER):
                 leader = min(found, key=lambda one: one.misfit)
@@ -342,11 +341,6 @@ class _Selection:
                     leader = further
         found.sort(key=lambda one: one.misfit)
         return [one for one in found if one.misfit < found[0].misfit + _NEAR][:_MOST_AVERAGED]
-
-    def _shape_tries(self) -> Iterator[_Try]:
-        base = self.best
-        for shape in self._shapes:
-            yield self._tried(Prior(shape, self._prior.strength), base.state, base)
 
     def _tried(self, prior: Prior, state: PosteriorState, base: _Try) -> _Try:
         self._posterior.restore(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
+from ptycho_core.arrays import Arrays
 from ptycho_core.held_out import SHARE
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
@@ -24,6 +26,8 @@ from ptycho_core.solver.most_probable import with_prior
 from ptycho_core.solver.registration import search_is_worth_it, searched_positions
 from ptycho_core.solver.selection import chosen_by_held_out_photons, photons_are_few
 from ptycho_core.solver.start import (
+    Look,
+    Start,
     begin_again,
     leave_out,
     look_at,
@@ -107,7 +111,8 @@ def solve(
         look = look_at(
             scan, config, random, earlier=start, given_px=given.positions_px, positions_are_near=near
         )
-        few = config.uses_prior and photons_are_few(look)
+        # An earlier result has seen all photons: none could be held out of it.
+        few = config.uses_prior and start is None and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))
 
         frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
@@ -132,7 +137,7 @@ def solve(
                 resolved=choice.record(),
             )
 
-        split, descended = (frames.split_photons(random) if few else None), bool(begun.levels)
+        split = frames.split_photons(random) if few else None
         if few:
             text = (
                 f"Photons are few: {100 * SHARE:.0f} % of those of every pixel are held out, and will choose "
@@ -157,39 +162,15 @@ def solve(
                 solution, _ = descend(begun, look, fitted, arrays, random, monitor)
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
-        if config.uses_prior and not monitor.interrupted:
-            flat = begun.flat_background
-            background = look.statistics.background if flat is None else flat.counts
-            if split is not None:
-                chosen = chosen_by_held_out_photons(
-                    solution if descended else None,
-                    begun.solution,
-                    begun.frame_parameters,
-                    look,
-                    frames,
-                    split,
-                    arrays,
-                    background=background,
-                    should_stop=monitor.should_stop,
-                )
-                solution, told = chosen.solution, chosen.event
-                look = replace(look, dose_carries_image=chosen.carries_an_image)
-                if chosen.plain:
-                    monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-                    solution, _ = descend(begun, look, frames, arrays, random, monitor)
-            elif descended:
-                solution, told = with_prior(
-                    solution,
-                    begun.frame_parameters,
-                    look,
-                    frames,
-                    arrays,
-                    background=background,
-                    should_stop=monitor.should_stop,
-                )
-            if split is not None or descended:
-                monitor.tell(told)
-                monitor.lap("prior")
+        if config.uses_prior and not monitor.interrupted and (few or begun.levels):
+            solution, look, plain = _most_probable(solution, begun, look, frames, split, arrays, monitor)
+            if plain:
+                monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
+                solution, _ = descend(begun, look, frames, arrays, random, monitor)
+            monitor.lap("prior")
+        elif few and begun.levels:
+            # Stopped on the way: the probe has the power of the photons that were kept.
+            solution = replace(solution, spectra=solution.spectra / np.float32(math.sqrt(1 - SHARE)))
 
     monitor.timings["solve"] = monitor.elapsed_s
     monitor.lap("other")
@@ -201,6 +182,50 @@ def solve(
         without = asked.model_copy(update={"refine_positions": False})
         return _borne_out(given, result, image_of, lambda: solve(given, without, execution, callbacks))
     return result
+
+
+def _most_probable(
+    solution: Solution,
+    begun: Start,
+    look: Look,
+    frames: OrderedFrames,
+    split: tuple[OrderedFrames, OrderedFrames] | None,
+    arrays: Arrays,
+    monitor: Monitor,
+) -> tuple[Solution, Look, bool]:
+    """Take the prior into account, by a rule or, where photons are held out, by what they choose.
+
+    Returns:
+        The solution; the look, which knows now whether the photons carry an image; and whether the levels
+        are to be gone through with all photons instead.
+    """
+    flat = begun.flat_background
+    background = look.statistics.background if flat is None else flat.counts
+    if split is None:
+        solution, told = with_prior(
+            solution,
+            begun.frame_parameters,
+            look,
+            frames,
+            arrays,
+            background=background,
+            should_stop=monitor.should_stop,
+        )
+        monitor.tell(told)
+        return solution, look, False
+    chosen = chosen_by_held_out_photons(
+        solution if begun.levels else None,
+        begun.solution,
+        begun.frame_parameters,
+        look,
+        frames,
+        split,
+        arrays,
+        background=background,
+        should_stop=monitor.should_stop,
+    )
+    monitor.tell(chosen.event)
+    return chosen.solution, replace(look, dose_carries_image=chosen.carries_an_image), chosen.plain
 
 
 def _borne_out(
