@@ -175,7 +175,8 @@ def test_the_gradient_is_the_slope_of_the_misfit(compiled: bool, misfit: Misfit)
 @pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_the_compiled_gradient_is_that_of_the_arrays(misfit: Misfit) -> None:
-    made = simulate_scan(frames=12, frame_px=32, photons=3e4, seed=2, bad_pixel_fraction=0.03)
+    # Frames enough for two threads.
+    made = simulate_scan(frames=24, frame_px=64, photons=3e4, seed=2, bad_pixel_fraction=0.03)
     found = []
     for compiled in (False, True):
         level, obj, spectrum = level_of(made, compiled=compiled, misfit=misfit)

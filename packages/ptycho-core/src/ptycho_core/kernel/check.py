@@ -57,7 +57,7 @@ def _error_of(library: ctypes.CDLL, side: int, *, n_modes: int) -> float:
 
 
 def _error_of_gradient(library: ctypes.CDLL) -> float:
-    """Compare misfit and gradients of counts; two of three threads have no frame of their own."""
+    """Compare misfit and gradients of counts, with a mask for each frame."""
     side, n_frames, canvas = 32, 5, (41, 53)
     random = np.random.default_rng(1)
     given = {
@@ -77,7 +77,7 @@ def _error_of_gradient(library: ctypes.CDLL) -> float:
             offset=_OFFSET + 0.3,
             object_floor=_FLOOR,
             largest_batch=n_frames,
-            threads=3,
+            threads=2,
             misfit=misfit,
             softening=0.3,
         )
@@ -108,29 +108,44 @@ def reference_gradient(
     obj: np.ndarray,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the misfit of counts and the way down of the spectra (P, n, n) and the canvas, in float64."""
-    side = amplitude.shape[-1]
-    windows = [np.s_[y : y + side, x : x + side] for y, x in corners.tolist()]
-    patches = np.stack([obj[window] for window in windows]).astype(np.complex128)
-    basis = np.fft.ifft2(spectrum[:, None] * filters, norm="ortho")
-    probes = np.einsum("fk,mkyx->mfyx", shift_weights, basis)
-    waves = np.fft.fft2(probes * patches, norm="ortho")
-    expected = np.square(np.abs(waves)).sum(axis=0) + offset
+    seen = _Prediction(filters, shift_weights, corners, spectrum, obj)
+    expected = np.square(np.abs(seen.waves)).sum(axis=0) + offset
     counts = np.square(amplitude.astype(np.float64)) + softening
     if misfit == "poisson":
         off, factor = expected - counts + counts * np.log(counts / expected), counts / expected - 1
     else:
         root = np.sqrt(counts / expected)
         off, factor = 2 * expected * np.square(root - 1), 2 * (root - 1)
-    changes = np.fft.ifft2(waves * (good * factor), norm="ortho")
-    to_probe = np.einsum("fk,mfyx->mkyx", shift_weights, patches.conj() * changes)
-    to_object = np.zeros(obj.shape, complex)
-    for window, pulled in zip(windows, (probes.conj() * changes).sum(axis=0), strict=True):
-        to_object[window] += pulled
-    return (
-        float((good * off).sum()),
-        (filters.conj() * np.fft.fft2(to_probe, norm="ortho")).sum(axis=1),
-        to_object,
-    )
+    return float((good * off).sum()), *seen.pulled_back(good * factor)
+
+
+class _Prediction:
+    """The waves of all frames on the detector, in float64, and the way back to spectra and object."""
+
+    def __init__(
+        self,
+        filters: np.ndarray,
+        shift_weights: np.ndarray,
+        corners: np.ndarray,
+        spectrum: np.ndarray,
+        obj: np.ndarray,
+    ) -> None:
+        side = spectrum.shape[-1]
+        self._filters, self._weights, self._shape = filters, shift_weights, obj.shape
+        self.windows = [np.s_[y : y + side, x : x + side] for y, x in corners.tolist()]
+        self._patches = np.stack([obj[window] for window in self.windows]).astype(np.complex128)
+        basis = np.fft.ifft2(spectrum[:, None] * filters, norm="ortho")
+        self._probes = np.einsum("fk,mkyx->mfyx", shift_weights, basis)
+        self.waves = np.fft.fft2(self._probes * self._patches, norm="ortho")
+
+    def pulled_back(self, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what waves times a factor (f, n, n) are for the spectra (P, n, n) and for the canvas."""
+        changes = np.fft.ifft2(self.waves * factor, norm="ortho")
+        to_probe = np.einsum("fk,mfyx->mkyx", self._weights, self._patches.conj() * changes)
+        to_object = np.zeros(self._shape, complex)
+        for window, pulled in zip(self.windows, (self._probes.conj() * changes).sum(axis=0), strict=True):
+            to_object[window] += pulled
+        return (self._filters.conj() * np.fft.fft2(to_probe, norm="ortho")).sum(axis=1), to_object
 
 
 def _error_of_proximal(library: ctypes.CDLL) -> float:
@@ -196,26 +211,18 @@ def reference_step(
     object_velocity: np.ndarray,
 ) -> float:
     """Take one step in float64, in place, on all frames at once; return the misfit before it."""
-    side, n_frames = amplitude.shape[-1], len(amplitude)
-    windows = [np.s_[y : y + side, x : x + side] for y, x in corners.tolist()]
-    patches = np.stack([obj[window] for window in windows])
-    basis = np.fft.ifft2(spectrum[:, None] * filters, norm="ortho")
+    seen = _Prediction(filters, shift_weights, corners, spectrum, obj)
     light = np.square(np.abs(np.fft.ifft2(spectrum, norm="ortho"))).sum(axis=0)
-    probes = np.einsum("fk,mkyx->mfyx", shift_weights, basis)
-    waves = np.fft.fft2(probes * patches, norm="ortho")
-    modulus = np.sqrt(np.square(np.abs(waves)).sum(axis=0) + offset)
-    changes = np.fft.ifft2(waves * (good * (amplitude / modulus - 1)), norm="ortho")
-    to_probe = np.einsum("fk,mfyx->mkyx", shift_weights, patches.conj() * changes)
-    coverage, gradient = np.zeros(obj.shape), np.zeros(obj.shape, complex)
-    for window, pulled in zip(windows, (probes.conj() * changes).sum(axis=0), strict=True):
+    modulus = np.sqrt(np.square(np.abs(seen.waves)).sum(axis=0) + offset)
+    to_spectrum, gradient = seen.pulled_back(good * (amplitude / modulus - 1))
+    coverage = np.zeros(obj.shape)
+    for window in seen.windows:
         coverage[window] += light
-        gradient[window] += pulled
     object_velocity *= steps.object_momentum
     object_velocity += steps.object_step * gradient / (coverage + floor * coverage.max())
     obj += object_velocity
     spectrum_velocity *= steps.probe_momentum
-    pulled_back = (filters.conj() * np.fft.fft2(to_probe, norm="ortho")).sum(axis=1)
-    spectrum_velocity += pulled_back * (steps.probe_step / n_frames)
+    spectrum_velocity += to_spectrum * (steps.probe_step / len(amplitude))
     spectrum += spectrum_velocity
     return float(np.abs(good * (amplitude - modulus)).sum())
 
