@@ -66,6 +66,7 @@ BENCHMARKS = {
     "positions": "base",
     "diagnose": "base",
     "dose": "base",
+    "uncertainty": "base",
     "others": "base",
     "live": "base",
     "formats": "base",

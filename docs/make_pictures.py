@@ -19,8 +19,9 @@ from PIL import Image
 
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
-from ptycho_core.figures import write_figures
+from ptycho_core.figures import write_figures, write_uncertainty
 from ptycho_core.physics.gauge import without_ramp
+from ptycho_core.verdict import with_uncertainty
 from ptycho_dispatch.cli import main as inspect_scan
 
 IMAGES = Path(__file__).parent / "images"
@@ -30,6 +31,7 @@ def main() -> None:
     scan = open_scan("siemens-star")
     result = solve(scan)
     draw_overview(result)
+    draw_uncertainty(scan, result)
     draw_orientations()
     draw_frames(scan, result)
     draw_levels(scan, result)
@@ -44,6 +46,13 @@ def draw_overview(result: Reconstruction) -> None:
     """The picture that `ptycho reconstruct` writes, with fewer pixels and colours."""
     with tempfile.TemporaryDirectory() as folder:
         save_smaller(write_figures(result, Path(folder))["overview.png"], "overview.png")
+
+
+def draw_uncertainty(scan: Scan, result: Reconstruction) -> None:
+    """What `ptycho reconstruct --uncertainty true` draws besides."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = write_uncertainty(with_uncertainty(scan, result), Path(folder) / "uncertainty.png")
+        save_smaller(written, "uncertainty-star.png")
 
 
 def draw_orientations() -> None:

@@ -186,6 +186,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "missing_positions": ("drop", "'drop' or 'interpolate'"),
         "diagnose": ("auto", "'auto' or 'off'"),
         "frc": (None, "true, false or none"),
+        "uncertainty": (False, "true or false"),
         "strict": (False, "true or false"),
         "save_tiff": (False, "true or false"),
         "save_mat": (False, "true or false"),

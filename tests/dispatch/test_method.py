@@ -48,3 +48,9 @@ def test_a_dim_scan_is_reconstructed_without_a_network(ptycho, tmp_path: Path) -
     assert "network, then solver" not in done.out
     assert "photons, held out" in done.out + done.err
     assert (tmp_path / "out" / "reconstruction.npz").exists()
+
+
+def test_an_uncertainty_is_that_of_the_solver(ptycho, scan_file: Path) -> None:
+    done = ptycho("reconstruct", scan_file, "--uncertainty", "true", "--method", "network")
+    assert done.code != 0
+    assert "`--uncertainty` reconstructs halves of the scan with the solver" in done.err + done.out

@@ -407,3 +407,20 @@ def test_the_verdict_and_the_agreement_of_halves_are_shown(tmp_path: Path) -> No
     ):
         (tmp_path / "run.json").write_text(json.dumps(record | {"verdict": wrong}))
         assert all(one.title != "Two halves of the frames" for one in read_contents(tmp_path).curves)
+
+
+def test_the_uncertainty_of_the_pixels_is_drawn_where_it_was_asked_for(
+    ptycho, scan_file: Path, tmp_path: Path
+) -> None:
+    words = ("--uncertainty", "true", "--diagnose", "off", "--output-dir", "out")
+    done = ptycho("reconstruct", scan_file, *words)
+    assert done.code == 0, done.err
+    assert "median standard deviation" in done.out
+    assert "pair 3 of 3" in done.out + done.err
+    assert (tmp_path / "out" / "uncertainty.png").exists()
+    assert "What all halves get wrong alike" in _text_of(ptycho, tmp_path)
+
+
+def _text_of(ptycho, directory: Path) -> str:
+    assert ptycho("report", "out").code == 0
+    return (directory / "out" / "report.html").read_text(encoding="utf-8")

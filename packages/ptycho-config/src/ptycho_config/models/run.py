@@ -146,6 +146,10 @@ class RunConfig(CanonicalConfig):
     frc: bool | None = Field(
         default=None, description="compare two halves of the frames; small scans are when not given"
     )
+    uncertainty: bool = Field(
+        default=False,
+        description="also tell the standard deviation of each pixel, from six reconstructions of halves",
+    )
     strict: bool = Field(default=False, description="exit with 1 where the verdict is not good")
     save_tiff: bool = Field(
         default=False, description="also write amplitude, phase and unwrapped phase as 32-bit TIFF"

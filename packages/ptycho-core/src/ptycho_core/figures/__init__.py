@@ -37,9 +37,11 @@ from ptycho_core.figures.result import (
     write_unwrapped,
 )
 from ptycho_core.figures.scan import write_scan_picture
+from ptycho_core.figures.uncertainty import UNCERTAINTY_FILE, uncertainty_png, write_uncertainty
 
 __all__ = [
     "FIGURE_FILES",
+    "UNCERTAINTY_FILE",
     "UNWRAPPED_FILE",
     "ObjectPicture",
     "corrections_png",
@@ -49,10 +51,12 @@ __all__ = [
     "residual_curve_png",
     "residual_map_png",
     "training_curves_png",
+    "uncertainty_png",
     "write_comparison",
     "write_figures",
     "write_overview",
     "write_scan_picture",
+    "write_uncertainty",
     "write_unwrapped",
 ]
 

@@ -81,6 +81,7 @@ class ObjectView:
         images: `amplitude` and `phase` in radians, (h, w) float32 each; NaN where no frame looks.
         limits: the values that are black and white.
         coverage: (h, w) float32.
+        box: the part of the canvas that is shown.
         shrunk: how many pixels of the canvas, in rows and in columns, one value stands for.
     """
 
@@ -100,6 +101,7 @@ class ObjectView:
         self.result = reconstruction
         seen = covered_region(reconstruction.coverage)
         box = covered_box(seen)
+        self.box = box
         seen, obj, coverage = seen[box], reconstruction.object[box], reconstruction.coverage[box]
         self.shrunk = max(1, -(-max(obj.shape) // largest_px))
         amplitude, flat, self.coverage = _shrunk(obj, coverage, linear_ramp(obj, seen), self.shrunk)

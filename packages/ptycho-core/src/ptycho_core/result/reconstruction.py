@@ -60,6 +60,15 @@ OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
         "intensity of each frame relative to the mean, where it was found",
     ),
 }
+#: Keys of `--uncertainty true`.
+UNCERTAINTY_KEYS: Mapping[str, tuple[str, str, str]] = {
+    "amplitude_std": (
+        "(H, W)",
+        "float32",
+        "standard deviation of the object's amplitude; NaN where it is not illuminated",
+    ),
+    "phase_std_rad": ("(H, W)", "float32", "standard deviation of the object's phase in rad; NaN likewise"),
+}
 #: Keys that are written with every result, and made up when a result of an earlier version is read.
 JUDGEMENT_KEYS: Mapping[str, tuple[str, str, str]] = {
     "frames_used": ("(M,)", "bool", "whether the frame was used: its weight is not 0"),
@@ -78,7 +87,8 @@ class Reconstruction:
     `pixel_size_m` is the width of a pixel, `pixel_aspect` its height over its width.
     `frame_weight` is None where all frames were used fully, `bad_pixels` where all pixels are good.
     `dose_carries_image` is what was expected before any work; `verdict` is the judgement behind it, and
-    `image_reliable` says that it is good.
+    `image_reliable` says that it is good. `amplitude_std` and `phase_std_rad` are what
+    `ptycho_core.verdict.with_uncertainty` found, else None.
 
     Canvas pixel [i, j] has the scan coordinate `origin_px + (i, j)`; the window of frame m has its index
     N/2 at canvas coordinate `positions_px[m] - origin_px`, whose whole-pixel part places the window and
@@ -110,6 +120,8 @@ class Reconstruction:
     frame_intensity: Float64[np.ndarray, " frame"] | None = None
     frame_weight: Float32[np.ndarray, " frame"] | None = None
     bad_pixels: Bool[np.ndarray, "n n"] | None = None
+    amplitude_std: Float32[np.ndarray, "height width"] | None = None
+    phase_std_rad: Float32[np.ndarray, "height width"] | None = None
 
     def __repr__(self) -> str:
         height, width = self.object.shape
@@ -168,7 +180,8 @@ class Reconstruction:
 
         Args:
             directory: created if absent; files of an earlier run are replaced one by one.
-            figures: also draw `amplitude.png`, `phase.png` and `overview.png`.
+            figures: also draw `amplitude.png`, `phase.png` and `overview.png`; `uncertainty.png` where it
+                was found.
             tiff: also write `amplitude.tif`, `phase.tif` and `phase_unwrapped.tif`.
             mat: also write `reconstruction.mat`, which MATLAB loads.
             unwrap: also draw `phase_unwrapped.png`.
@@ -204,6 +217,10 @@ class Reconstruction:
             from ptycho_core.figures import write_figures
 
             files |= write_figures(self, root, phase_limits_rad=phase_limits_rad)
+            if self.amplitude_std is not None:
+                from ptycho_core.figures import UNCERTAINTY_FILE, write_uncertainty
+
+                files[UNCERTAINTY_FILE] = write_uncertainty(self, root / UNCERTAINTY_FILE)
         if tiff or mat or unwrap:
             from ptycho_core.result import exports
 
@@ -234,6 +251,11 @@ class Reconstruction:
             self,
             object=np.ascontiguousarray(self.object[box]),
             coverage=np.ascontiguousarray(self.coverage[box]),
+            **{
+                key: np.ascontiguousarray(getattr(self, key)[box])
+                for key in UNCERTAINTY_KEYS
+                if getattr(self, key) is not None
+            },
             origin_px=self.origin_px + np.array([rows[0], columns[0]], np.float64),
         )
 
@@ -270,6 +292,10 @@ class Reconstruction:
             "energy_ev": self.energy_ev,
             "distance_m": self.distance_m,
             "position_corrections": self._position_record(),
+            "uncertainty": next(
+                (dict(event.data) for event in self.events if event.kind == "uncertainty" and event.data),
+                None,
+            ),
             "timings_s": dict(self.timings),
             "events": [{"kind": e.kind, "message": e.message, "data": dict(e.data)} for e in self.events],
             **self.provenance,
@@ -308,7 +334,11 @@ class Reconstruction:
             **({} if self.pixel_aspect == 1 else {"pixel_aspect": np.asarray(self.pixel_aspect)}),
             **({} if self.verdict is None else {"verdict": np.asarray(json.dumps(self.verdict.record()))}),
             **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
-            **{key: getattr(self, key) for key in OPTIONAL_KEYS if getattr(self, key) is not None},
+            **{
+                key: getattr(self, key)
+                for key in (*OPTIONAL_KEYS, *UNCERTAINTY_KEYS)
+                if getattr(self, key) is not None
+            },
             "frames_used": self.frames_used,
             "frame_weight": self.frames_used.astype(np.float32)
             if self.frame_weight is None
@@ -408,6 +438,9 @@ class Reconstruction:
             and arrays.get("frame_intensity", positions[:, 0]).shape == positions.shape[:1]
             and arrays.get("frame_weight", positions[:, 0]).shape == positions.shape[:1]
             and arrays.get("bad_pixels", probe[0]).shape == probe.shape[1:]
+            and all(
+                arrays.get(key, arrays["object"]).shape == arrays["object"].shape for key in UNCERTAINTY_KEYS
+            )
             and arrays.get("history", np.empty((0, len(HISTORY_COLUMNS)))).shape[1:]
             == (len(HISTORY_COLUMNS),)
         )
@@ -432,6 +465,7 @@ class Reconstruction:
             image_reliable=bool(arrays.get("image_reliable", True)),
             dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
             **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
+            **{key: arrays[key].astype(np.float32, copy=False) for key in UNCERTAINTY_KEYS if key in arrays},
             verdict=_verdict_of(arrays.get("verdict")),
             frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),
             bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),

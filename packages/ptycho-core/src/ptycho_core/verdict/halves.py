@@ -22,6 +22,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.metrics.fourier_ring import first_crossing, ring_correlation, windowed
 from ptycho_core.physics.canvas import on_whole_pixels, paste
 from ptycho_core.physics.gauge import linear_ramp, phase_ramp
+from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
@@ -33,6 +34,8 @@ __all__ = [
     "Agreement",
     "agreement_of_halves",
     "halves_worth_it",
+    "on_common_canvas",
+    "solved_at_the_same_time",
     "split_frames",
     "used_part",
 ]
@@ -117,31 +120,46 @@ def agreement_of_halves(
         effort="fast", probe_search=False, probe_modes=len(result.probe), leave_out_frames=False
     )
     parts = [start.select(numbers) for numbers in split_frames(start.positions_px)]
-    one, other = _solved(parts, config, execution or SolverExecutionConfig())
-    placed = _on_common_canvas(one, other)
-    return None if placed is None else _compared(*placed)
+    one, other = solved_at_the_same_time(parts, config, execution or SolverExecutionConfig())
+    placed = on_common_canvas(one, other)
+    return None if placed is None else _compared(*placed[:3])
 
 
-def _solved(
-    parts: Sequence[Scan], config: SolverConfig, execution: SolverExecutionConfig
+def solved_at_the_same_time(
+    parts: Sequence[Scan],
+    config: SolverConfig,
+    execution: SolverExecutionConfig,
+    callbacks: Sequence[Callback] = (),
 ) -> list[Reconstruction]:
     """Solve each part; on a CPU at the same time, each with a thread of its own."""
     arrays, _ = choose_arrays(execution)
     if arrays.name != "numpy":
-        return [solve(part, config, execution) for part in parts]
+        return [solve(part, config, execution, callbacks) for part in parts]
     alone = execution.model_copy(update={"threads": 1})
     # What each sets for its libraries it puts back as it found it, so both have to find the same.
     with arrays.limits(), ThreadPoolExecutor(len(parts)) as pool:
-        return list(pool.map(partial(_solve_one, config=config, execution=alone), parts))
+        return list(
+            pool.map(partial(solve, config=config, execution=alone, callbacks=tuple(callbacks)), parts)
+        )
 
 
-def _solve_one(part: Scan, *, config: SolverConfig, execution: SolverExecutionConfig) -> Reconstruction:
-    return solve(part, config, execution)
-
-
-def _on_common_canvas(
+def on_common_canvas(
     one: Reconstruction, other: Reconstruction
-) -> tuple[Complex64[np.ndarray, "h w"], Complex64[np.ndarray, "h w"], Bool[np.ndarray, "h w"]] | None:
+) -> (
+    tuple[
+        Complex64[np.ndarray, "h w"],
+        Complex64[np.ndarray, "h w"],
+        Bool[np.ndarray, "h w"],
+        tuple[int, int],
+    ]
+    | None
+):
+    """Lay two objects over each other by their origins, cut to what both illuminate.
+
+    Returns:
+        Both objects, where both are illuminated, and the pixel (row, column) of the first object's canvas at
+        which the cut begins; None where they have too little in common.
+    """
     # Only the other object is resampled, onto the pixels of the first.
     moved, origin_px = on_whole_pixels(other.object, other.origin_px - one.origin_px)
     objects, origins = (one.object, moved), (np.zeros(2), origin_px)
@@ -160,7 +178,8 @@ def _on_common_canvas(
     if rows.size < SMALLEST_SIDE_PX or columns.size < SMALLEST_SIDE_PX:
         return None
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return canvases[0][box], canvases[1][box], lit[box]
+    corner = int(low[0]) + int(rows[0]), int(low[1]) + int(columns[0])
+    return canvases[0][box], canvases[1][box], lit[box], corner
 
 
 def _compared(

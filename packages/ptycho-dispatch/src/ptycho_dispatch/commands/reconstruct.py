@@ -72,6 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
                 f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "
                 "a network anew. Leave them out, or use `--method solver`."
             )
+    if run_config.uncertainty and run_config.method in ("network", "both"):
+        raise ConfigError(
+            f"`--uncertainty` reconstructs halves of the scan with the solver, and `--method "
+            f"{run_config.method}` has an image of a network. Leave one of them out."
+        )
     root = writable_directory(run_config.output_dir)
     places = _places(arguments.scans, root, start=run_config.start)
     command = ["reconstruct", *arguments.scans]
@@ -182,7 +187,7 @@ def _reconstruct(
     from ptycho_core import solve
     from ptycho_core.io import read_scan
     from ptycho_core.solver import choose_arrays
-    from ptycho_core.verdict import judged
+    from ptycho_core.verdict import judged, with_uncertainty
     from ptycho_dispatch.by_network import by_network
     from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
@@ -254,15 +259,21 @@ def _reconstruct(
             )
             scan, result, advice = look.scan, look.result, look.advice
         looked = time.perf_counter()
+        if run_config.uncertainty and not interrupt.asked:
+            result.save_arrays(directory)
+            result = with_uncertainty(scan, result, solver, settings.execution.config, callbacks=(interrupt,))
+        halved = time.perf_counter()
         provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
         timings = dict(result.timings) | {"open": opened - began, "verdict": looked - solved}
+        if run_config.uncertainty:
+            timings["uncertainty"] = halved - looked
         result = replace(result, provenance=provenance, timings=timings)
         files = save_as_asked(result, directory, run_config)
     logger.info(
         "Opened in %.2f s, solved in %.2f s, written in %.2f s.",
         opened - began,
         solved - opened,
-        time.perf_counter() - looked,
+        time.perf_counter() - halved,
     )
     _report(scan, result, directory, [*files, LOG_FILE])
     tell_verdict(result)
@@ -303,6 +314,7 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
         ("speed", f"{scan.n_frames / seconds:.0f} frames/s, whole run"),
         ("residual R", f"{result.data_residual:.4f}"),
         *verdict_rows(result),
+        *_uncertainty(result),
         ("files", f"{directory}/: {', '.join(names)}"),
     ]
     if result.positions_given_px is not None:
@@ -313,6 +325,15 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
     if not result.dose_carries_image:
         rows.insert(-1, ("image", "none: too few photons, the object was left transparent"))
     print_rows("", rows)
+
+
+def _uncertainty(result: Reconstruction) -> list[tuple[str, str]]:
+    """Return a row with the medians over the pixels, where they are known."""
+    known = result.run_record()["uncertainty"]
+    if known is None:
+        return []
+    text = f"{known['median_amplitude']:.2g} in amplitude, {known['median_phase_rad']:.2g} rad in phase"
+    return [("uncertainty", f"{text} (median standard deviation)")]
 
 
 def _doubted(result: Reconstruction, run_config: RunConfig, method: str) -> bool:

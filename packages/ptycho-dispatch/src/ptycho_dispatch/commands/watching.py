@@ -44,7 +44,7 @@ LIVE_PICTURE = "live.png"
 _FOUND_AT_THE_END = ("refine_positions", "frame_intensity", "probe_variations", "refine_background")
 _NOT_OFFERED = frozenset({"do_stitching", "resume", "start", "probe_refinement"})
 #: Frames are taken as they come, one by one; the finished scan is for `ptycho reconstruct`.
-_NOT_OFFERED |= {"frames", "exclude_frames", "region", "missing_positions", "diagnose", "frc"}
+_NOT_OFFERED |= {"frames", "exclude_frames", "region", "missing_positions", "diagnose", "frc", "uncertainty"}
 PARTS: tuple[Part[Any], ...] = (
     Part(WatchConfig, title="Watching: when it is complete, how often it is drawn"),
     Part(RunConfig, exclude=_NOT_OFFERED, title="Input and output"),

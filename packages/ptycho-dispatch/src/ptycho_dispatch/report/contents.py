@@ -119,7 +119,7 @@ def read_contents(directory: Path) -> Contents:
             "residual of each frame", _residual_note(result), residual_map_png(result), titled=False
         ),
         corrections=None if moved is None else Picture("Corrected positions", "", moved),
-        curves=[*_curves(result, directory / _METRICS_FILE), *_halves(record)],
+        curves=[*_curves(result, directory / _METRICS_FILE), *_halves(record), *_uncertainty(result, record)],
         policies=_policies(record),
         said=_said(record),
         papers=_papers(record),
@@ -217,6 +217,20 @@ def _halves(record: Mapping[str, Any]) -> list[Picture]:
     note = f"Down to a period of {period:.3g} px the correlation exceeds that of half a bit."
     png = correlation_png(curves, side_px=float(side), resolution_px=float(period))
     return [Picture("Two halves of the frames", note, png)]
+
+
+def _uncertainty(result: Reconstruction, record: Mapping[str, Any]) -> list[Picture]:
+    """Draw the standard deviation of each pixel, where it was found."""
+    from ptycho_core.figures import uncertainty_png
+
+    if result.amplitude_std is None or result.phase_std_rad is None:
+        return []
+    halves = _mapping(record.get("uncertainty")).get("halves_of", "data")
+    note = (
+        f"Standard deviation of amplitude and phase, from halves of the {halves}. What all halves get wrong "
+        "alike is not in it."
+    )
+    return [Picture("Uncertainty", note, uncertainty_png(result))]
 
 
 def _course(result: Reconstruction) -> str:
