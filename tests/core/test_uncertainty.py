@@ -1,4 +1,4 @@
-"""The standard deviation of each pixel: right on simulated scans, larger with fewer photons, kept with the result."""
+"""The standard deviation of each pixel: right on simulated scans, larger with fewer photons, saved."""
 
 from __future__ import annotations
 

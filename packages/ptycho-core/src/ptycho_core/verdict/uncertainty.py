@@ -133,7 +133,7 @@ class _Halves:
                 return cls(scan, "frames", random)
         if noise_floor(scan) is None:
             raise DataError(
-                f"{scan.name}: its uncertainty cannot be told. The frames of a half would overlap too little, "
+                f"{scan.name}: its uncertainty cannot be told. Frames of a half would overlap too little, "
                 "and the frames are no photon counts, so their photons cannot be halved either; "
                 "`--counts-per-photon` says how many counts are one. Leave `--uncertainty` out, or scan with "
                 "more overlap."
