@@ -36,5 +36,6 @@ def test_the_time_of_the_run_includes_the_training(
     assert said in done.out
     # The solver refined the probe, and with `both` it went on from the network's image.
     papers = " ".join(paper["key"] for paper in record["papers"])
-    solver = "maiden2009 thibault2012 maiden2017 odstrcil2018 rudin1992 beck2009 chambolle2011"
+    levels, prior = "maiden2009 thibault2012 maiden2017 odstrcil2018", "rudin1992 beck2009 chambolle2011"
+    solver = f"{levels} {prior}" if method == "both" else levels
     assert papers == f"{solver} hoidn2023 ronneberger2015"

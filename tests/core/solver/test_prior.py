@@ -217,6 +217,24 @@ def test_many_photons_give_a_sharper_image_with_the_prior() -> None:
     assert with_it < 0.75 * without
 
 
+@pytest.mark.parametrize(("kind", "shape"), [("texture", "huber"), ("polygons", "log")])
+def test_photons_held_out_of_some_frames_tell_a_sample_without_edges(kind: str, shape: str) -> None:
+    made = simulate_scan(object_kind=kind, frames=120, frame_px=64, photons=5e5, seed=0)
+    with_it, told = error_of(made)
+    assert told["taken"]
+    assert told["shape"] == shape
+    other, _ = error_of(made, prior="huber" if shape == "log" else "log")
+    assert with_it < other
+    if kind == "texture":
+        assert with_it < 0.85 * other
+
+
+@pytest.mark.filterwarnings("ignore:.*do not overlap")
+def test_frames_that_hardly_overlap_tell_nothing_of_edges() -> None:
+    made = simulate_scan(frames=150, frame_px=64, photons=1e6, overlap=0.3, seed=0)
+    assert error_of(made)[1]["shape"] == "log"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("photons", "least"), [(1e3, 0.36), (1e4, 0.17)])
 def test_few_photons_give_an_image_by_those_held_out(photons: float, least: float) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ptycho_core.arrays import Array, Arrays
+from ptycho_core.held_out import SHARE
 from ptycho_core.kernel import Misfit
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan.dose import central, mean_and_good, signal_pixels
@@ -44,6 +45,16 @@ _SMOOTHER = 0.995
 #: Pixels with more than this part of the most light are judged.
 _ILLUMINATED = 0.1
 _FRAMES_PER_BATCH = 64
+#: Where the image explains the frames down to so many times the photon noise, photons held out of some frames
+#: in the middle of the scan tell objects that vary smoothly from those with edges. Strengths that are tried
+#: of either prior, in units of the rule's, and the steps of a try.
+_EXPLAINED, _JUDGED_PIXELS, _MOST_JUDGED, _FEWEST_JUDGED = 1.5, 4.2e5, 100, 16
+_EDGED: tuple[tuple[Shape, float], ...] = (("log", 1.0), ("log", 0.5))
+_SMOOTH: tuple[tuple[Shape, float], ...] = (("huber", 1 / 4), ("huber", 1 / 8), ("huber", 1 / 16))
+_STEPS_OF_A_TRY = 40
+#: By so much for each of their photons per pixel and frame the smooth one has to be likelier; where it is by
+#: much more, tries of one kind have not come to their end.
+_SMOOTH_GAIN, _TOO_GOOD = 2.8e-4, 8e-4
 #: Added on both sides where the unit of the frames is unknown, as a part of the mean counts.
 _SOFTENING = 0.01
 
@@ -212,11 +223,19 @@ def with_prior(
     posterior.improve(prior, iterations=first, probe=freedom, should_stop=should_stop)
     noise = noise_left_by(objective.reached())
     prior = prior_for(noise)
+    smooth_gain = None
+    if known and noise < _EXPLAINED and config.prior == "auto" and parameters is None:
+        smooth, smooth_gain = _if_smooth(
+            frames, look, arrays, posterior.spectrum, prior, background=background, photons=photons
+        )
+        prior = smooth or prior
     posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
     ratio = _roughness(posterior, arrays) / max(before, 1e-12)
-    taken = ratio <= _SMOOTHER or config.prior != "auto"
+    # A smooth prior was chosen by photons; the levels alone may leave more of the image out than it does.
+    taken = ratio <= _SMOOTHER or prior.shape != shape or config.prior != "auto"
     data: dict[str, Any] = {
-        "shape": shape,
+        "shape": prior.shape,
+        "smooth_gain": smooth_gain,
         "strength": prior.strength,
         "photons_per_pixel": photons if known else None,
         "over_photon_noise": noise if known else None,
@@ -224,12 +243,60 @@ def with_prior(
         "roughness_ratio": ratio,
         "taken": taken,
     }
-    said = f"Prior `{shape}` with a strength of {prior.strength:.3g}, {steps} steps"
+    said = f"Prior `{prior.shape}` with a strength of {prior.strength:.3g}, {steps} steps"
     if taken:
-        text = f"{said}: the sum of the object's gradients falls to {100 * ratio:.0f} %."
+        verb = "falls" if ratio <= 1 else "rises"
+        text = f"{said}: the sum of the object's gradients {verb} to {100 * ratio:.0f} %."
+        if prior.shape != shape:
+            text += " Photons held out of some frames say that the object varies smoothly."
         return objective.reached(), RunEvent("prior", text, data)
-    text = f"{said}: not taken, the object is smoother without it. `--prior {shape}` takes it."
+    text = f"{said}: not taken, the object is smoother without it. `--prior {prior.shape}` takes it."
     return solution, RunEvent("prior", text, data)
+
+
+def _if_smooth(
+    frames: OrderedFrames,
+    look: Look,
+    arrays: Arrays,
+    spectrum: Array,
+    rule: Prior,
+    *,
+    background: float,
+    photons: float,
+) -> tuple[Prior | None, float]:
+    """Tell by photons held out of some frames whether the object varies smoothly rather than in edges.
+
+    The image has seen all photons, so every try begins with a transparent object, with the probe found.
+
+    Args:
+        spectrum: of the probe. rule: the prior for edges. photons: on a pixel of the object.
+    Returns:
+        The prior for a smooth object, None where edges are as likely; and by how much for each photon it is
+        the likelier.
+    """
+    count = int(min(max(_JUDGED_PIXELS / look.with_prior_px**2, _FEWEST_JUDGED), _MOST_JUDGED))
+    middle = np.median(frames.positions_px, axis=0)
+    part = frames.near(middle, count)
+    kept, held = part.split_photons(np.random.default_rng(look.config.seed))
+    dimmed = spectrum * math.sqrt(1 - SHARE)
+    objective, judge = (
+        Objective.apart(of, look, arrays, dimmed, background=share * background)
+        for of, share in ((kept, 1 - SHARE), (held, SHARE))
+    )
+    posterior = objective.posterior
+
+    def misfit_with(shape: Shape, factor: float) -> float:
+        flat = np.ones(tuple(posterior.object.shape), np.complex64)
+        posterior.begin(arrays.asarray(flat), dimmed)
+        posterior.improve(Prior(shape, factor * rule.strength), iterations=_STEPS_OF_A_TRY)
+        return posterior.misfit_of(judge.level, counts_ratio=SHARE / (1 - SHARE))
+
+    edged = min(misfit_with(*one) for one in _EDGED)
+    smooth = {one: misfit_with(*one) for one in _SMOOTH}
+    best = min(smooth, key=smooth.__getitem__)
+    gain = (edged - smooth[best]) / (photons * len(part))
+    told = _SMOOTH_GAIN < gain < _TOO_GOOD
+    return (Prior(best[0], best[1] * rule.strength) if told else None), gain
 
 
 def _roughness(posterior: Posterior, arrays: Arrays) -> float:
