@@ -13,6 +13,7 @@ from ptycho_config.errors import DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core import Callback, Reconstruction, Scan, scan_from_arrays, solve
 from ptycho_core.metrics import compare
+from ptycho_core.result.reconstruction import FILES_ON_REQUEST
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.verdict import with_uncertainty
 from ptycho_core.verdict.uncertainty import _Halves
@@ -108,6 +109,21 @@ def test_a_result_without_it_says_nothing_of_it(tmp_path: Path) -> None:
     assert "uncertainty.png" not in result.save(tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["uncertainty"] is None
     assert Reconstruction.load(tmp_path).amplitude_std is None
+
+
+def test_pictures_of_an_earlier_run_do_not_stay_beside_another_image(
+    bright: tuple[SimulatedScan, Reconstruction], tmp_path: Path
+) -> None:
+    _, result = bright
+    asked = result.save(tmp_path, tiff=True, mat=True, unwrap=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    plain = replace(result, amplitude_std=None, phase_std_rad=None).save(tmp_path)
+    assert set(asked) - set(plain) >= {"uncertainty.png", "amplitude.tif", "reconstruction.mat"}
+    assert {path.name for path in tmp_path.iterdir()} == {*plain, "notes.txt"}
+    # Every name that can be written on request is known.
+    assert set(asked) - {"reconstruction.npz", "reconstruction.h5", "metrics.csv", "run.json"} <= {
+        *FILES_ON_REQUEST
+    }
 
 
 class Stop(Callback):

@@ -28,6 +28,18 @@ PRODUCT_FILE = "reconstruction.h5"
 PRODUCT_SUFFIXES = (".h5", ".hdf5", ".ptyr")
 METRICS_FILE = "metrics.csv"
 RUN_FILE = "run.json"
+#: What `save` writes only where it is asked for, or where there is something to show.
+FILES_ON_REQUEST = (
+    *(
+        "overview.png",
+        "amplitude.png",
+        "phase.png",
+        "phase_unwrapped.png",
+        "positions.png",
+        "uncertainty.png",
+    ),
+    *("amplitude.tif", "phase.tif", "phase_unwrapped.tif", "reconstruction.mat"),
+)
 
 #: Keys of `reconstruction.npz`: name -> (shape, dtype, meaning and unit).
 RECONSTRUCTION_KEYS: Mapping[str, tuple[str, str, str]] = {
@@ -179,7 +191,8 @@ class Reconstruction:
         """Write the result files into `directory`, each under its final name only when complete.
 
         Args:
-            directory: created if absent; files of an earlier run are replaced one by one.
+            directory: created if absent; files of an earlier run are replaced one by one, and those that
+                this one does not write are removed: they would show another image.
             figures: also draw `amplitude.png`, `phase.png` and `overview.png`; `uncertainty.png` where it
                 was found.
             tiff: also write `amplitude.tif`, `phase.tif` and `phase_unwrapped.tif`.
@@ -234,6 +247,9 @@ class Reconstruction:
                 phase = exports.unwrapped_phase(self)
                 files[UNWRAPPED_FILE] = write_unwrapped(self, phase, root / UNWRAPPED_FILE)
         write_json(files[RUN_FILE], self.run_record())
+        for name in FILES_ON_REQUEST:
+            if name not in files:
+                (root / name).unlink(missing_ok=True)
         return files
 
     def cropped(self) -> Reconstruction:
