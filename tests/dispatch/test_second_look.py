@@ -113,3 +113,16 @@ def test_counts_that_look_like_amplitudes_are_taken_for_counts(
     stated = ptycho(*words, "--diagnose", "auto", "--measurement", "amplitude")
     assert "Taken by evidence: `--measurement" not in stated.err
     assert "--measurement counts" in stated.out
+
+
+def test_a_scan_that_is_read_again_keeps_the_probe_of_the_scan_before_it(
+    ptycho, made, in_a_hurry: None, tmp_path: Path
+) -> None:
+    save_scan(made.scan, tmp_path / "first.npz")
+    second = without_a_word(made.scan, made.scan.counts() * np.float32(0.37), tmp_path / "second.npz")
+    words = ("--output-dir", "out", "--arrays", "numpy", "--diagnose", "auto")
+    done = ptycho("reconstruct", tmp_path / "first.npz", second, *words)
+    assert done.code == 0, done.err
+    assert "Taken by evidence: `--measurement counts`" in done.err
+    # Once when the second scan was opened, once when it was read again.
+    assert (done.out + done.err).count("The probe of the scan before it starts this one.") == 2

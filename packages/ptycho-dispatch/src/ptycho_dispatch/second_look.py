@@ -59,16 +59,17 @@ def look_again(
     *,
     seconds: float,
     should_stop: Callable[[], bool],
+    read: Callable[[ReadOptions], Scan],
     solve_and_judge: Callable[[Scan, SolverConfig], Reconstruction],
 ) -> SecondLook:
     """Diagnose the scan within the time of the run or 20 s, whichever is longer, and act on what was open.
 
     Args:
         seconds: that the run took.
+        read: opens the scan again, read otherwise, with all that was done to it since.
         solve_and_judge: reconstructs a scan with other settings, and gives the result its verdict.
     """
     from ptycho_core.diagnose import diagnose
-    from ptycho_core.io import read_scan
 
     budget = max(LEAST_BUDGET_S, seconds)
     logger.info(
@@ -86,7 +87,7 @@ def look_again(
     if "measurement" in opened and not should_stop():
         measurement, was = opened.pop("measurement"), scan.measurement
         taken["measurement"] = measurement
-        scan = read_scan(source, _read_as(settings, **taken))
+        scan = read(_read_as(settings, **taken))
         result = solve_and_judge(scan, solver)
         logger.warning(
             "Taken by evidence: `--measurement %s`; %s `--measurement %s` overrules it.",
@@ -101,7 +102,7 @@ def look_again(
         other = scan
         reading = {name: opened[name] for name in _OF_THE_READING if name in opened}
         if reading:
-            other = read_scan(source, _read_as(settings, **taken, **reading))
+            other = read(_read_as(settings, **taken, **reading))
         changed = solver.model_copy(update=_values(opened, solver))
         tried = solve_and_judge(other, changed)
         before, after = _unexplained(result), _unexplained(tried)

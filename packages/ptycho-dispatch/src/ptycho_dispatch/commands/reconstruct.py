@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ptycho_config.models import RunConfig
     from ptycho_core import Reconstruction, Scan
+    from ptycho_core.io.options import ReadOptions
 
 __all__ = [
     "EXAMPLES",
@@ -199,8 +200,11 @@ def _reconstruct(
     start = _start(run_config.start, resume=run_config.resume, directory=directory)
     began = time.perf_counter()
     logger.info("Opening %s.", source)
-    scan = read_scan(source, read_options(run_config))
-    scan = _with_probe(scan, probe)
+
+    def read(options: ReadOptions) -> Scan:
+        return _with_probe(read_scan(source, options), probe)
+
+    scan = read(read_options(run_config))
     solver = settings.solver.config
     if probe is not None and "probe_search" not in solver.model_fields_set:
         solver = solver.model_copy(update={"probe_search": False})
@@ -253,6 +257,7 @@ def _reconstruct(
                 solver,
                 seconds=solved - opened,
                 should_stop=interrupt.should_stop,
+                read=read,
                 solve_and_judge=lambda one, how: judge(
                     one, solve(one, how, settings.execution.config, (interrupt,))
                 ),
