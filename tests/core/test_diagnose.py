@@ -12,7 +12,7 @@ from jaxtyping import config
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core import Scan
+from ptycho_core import Scan, solve
 from ptycho_core.diagnose import Diagnosis, Setting, diagnose
 from ptycho_core.diagnose.evidence import (
     follows_the_positions,
@@ -20,6 +20,7 @@ from ptycho_core.diagnose.evidence import (
     turn_by_centre_of_mass,
     values_speak_for_other_measurement,
 )
+from ptycho_core.diagnose.left_over import unexplained_by
 from ptycho_core.diagnose.setting import composed_flags
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
@@ -93,6 +94,16 @@ def test_what_is_wrong_is_found(scan: Scan, wrong: Setting, flags: dict) -> None
 
 
 @pytest.mark.slow
+def test_a_flat_background_is_no_fault_of_the_reading(simulated) -> None:
+    bright = simulated(frames=70, frame_px=32, photons=1e6, seed=1, background=0.1).scan
+    plain = simulated(frames=70, frame_px=32, photons=1e6, seed=1).scan
+    left = [unexplained_by(solve(scan, execution=NUMPY), scan) for scan in (plain, bright)]
+    assert left[1] < 0.6, "the background counted as unexplained"
+    found = diagnose(bright, budget_s=LONG, execution=NUMPY)
+    assert not found.findings
+    assert found.as_read.unexplained < 0.6
+
+
 def test_frames_in_another_order_are_explained_by_nothing(scan: Scan) -> None:
     order = np.random.default_rng(0).permutation(scan.n_frames)
     found = doctored(replace(scan, positions_px=scan.positions_px[order]))

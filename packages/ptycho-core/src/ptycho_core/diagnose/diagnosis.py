@@ -438,7 +438,8 @@ class _Doctor:
         now = self.best
         if not clear or now.unexplained < _TRIALS_TELL:
             return
-        both = [self._turned(first.transposed, turn) for turn in (first.turn_deg, first.turn_deg + 180.0)]
+        turn = _right_angle(first.turn_deg)
+        both = [self._turned(first.transposed, turn), self._turned(first.transposed, turn + 180.0)]
         best = self._best_of(both)
         if best is None or best.setting == now.setting or best.unexplained > 1.05 * now.unexplained:
             return

@@ -12,7 +12,24 @@ from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import scan_statistics, whole_counts
 
-__all__ = ["blurred", "left_beyond_noise", "of_the_mean_pattern", "predicted_counts"]
+__all__ = ["blurred", "left_beyond_noise", "of_the_mean_pattern", "predicted_counts", "unexplained_by"]
+
+#: A flat background of more than this part of the counts has to be in what is predicted.
+_MUCH_BACKGROUND = 0.02
+
+
+def unexplained_by(result: Reconstruction, scan: Scan) -> float:
+    """Return the residual over that of the mean pattern: 0 for a perfect fit, 1 as much as with no object.
+
+    The residual of a result leaves a flat background out; where there is much, it is added to the prediction.
+
+    Args:
+        scan: the frames that were reconstructed, all of them.
+    """
+    background = scan_statistics(scan, estimate_background=True).background
+    much = background * scan.frame_px**2 > _MUCH_BACKGROUND * scan.mean_counts_per_frame()
+    residual = _residual(scan, predicted_counts(scan, result)) if much else result.data_residual
+    return residual / of_the_mean_pattern(scan)
 
 
 def of_the_mean_pattern(scan: Scan) -> float:
@@ -53,12 +70,17 @@ def left_beyond_noise(scan: Scan, predicted: Float32[np.ndarray, "m n n"]) -> fl
     Where the values are no photon counts, their noise is not known and counts as unexplained.
     """
     amplitude, good = scan.amplitude(), scan.good_pixels()
-    total = max(float(amplitude.sum(dtype=np.float64)), 1e-30)
-    residual = float((np.abs(amplitude - np.sqrt(predicted)) * good).sum(dtype=np.float64)) / total
-    noise = 0.0
+    residual, noise = _residual(scan, predicted), 0.0
     if whole_counts(amplitude):
+        total = max(float(amplitude.sum(dtype=np.float64)), 1e-30)
         noise = float((noise_of_amplitude(predicted) * good).sum(dtype=np.float64)) / total
     return (residual - noise) / max(of_the_mean_pattern(scan) - noise, 1e-6)
+
+
+def _residual(scan: Scan, predicted: Float32[np.ndarray, "m n n"]) -> float:
+    amplitude, good = scan.amplitude(), scan.good_pixels()
+    away = float((np.abs(amplitude - np.sqrt(predicted)) * good).sum(dtype=np.float64))
+    return away / max(float(amplitude.sum(dtype=np.float64)), 1e-30)
 
 
 def blurred(frames: Float32[np.ndarray, "m n n"], blur_px: float) -> Float32[np.ndarray, "m n n"]:

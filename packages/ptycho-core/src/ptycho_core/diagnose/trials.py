@@ -10,7 +10,7 @@ import numpy as np
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.diagnose.left_over import of_the_mean_pattern
+from ptycho_core.diagnose.left_over import unexplained_by
 from ptycho_core.diagnose.setting import Setting
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -82,7 +82,7 @@ class Trials:
         began = time.monotonic()
         changed = setting.applied(self.part)
         result = self.reconstruct(changed, setting)
-        trial = Trial(setting, result, result.data_residual / of_the_mean_pattern(changed))
+        trial = Trial(setting, result, unexplained_by(result, changed))
         self.tried[setting] = trial
         self._longest = max(self._longest, time.monotonic() - began)
         if self.say is not None:
