@@ -49,17 +49,17 @@ def linear_bound(made: SimulatedScan, *, seed: int = 1) -> float:
         return 4 * back(direction * np.real(direction.conj() * waves(x)))
 
     light = coverage_of(made.probe, corners, shape)
-    lit = light > 0.1 * light.max()
+    illuminated = light > 0.1 * light.max()
     total = light * float(made.dose.sum() / light.sum())
-    varying = np.where(lit, truth - truth[lit].mean(), 0)
-    powers = [_spectrum(part, float(lit.mean())) for part in (varying.real, varying.imag)]
+    varying = np.where(illuminated, truth - truth[illuminated].mean(), 0)
+    powers = [_spectrum(part, float(illuminated.mean())) for part in (varying.real, varying.imag)]
     random = np.random.default_rng(seed)
     drawn = [
         scipy.fft.ifft2(scipy.fft.fft2(random.normal(size=shape)) * np.sqrt(power)).real for power in powers
     ]
     x = drawn[0] + 1j * drawn[1]
     noise = random.normal(size=wave.shape)
-    typical = 2 * float(total[lit].mean())
+    typical = 2 * float(total[illuminated].mean())
 
     def filtered(field: Field, factors: list[np.ndarray]) -> Field:
         real, imaginary = (
@@ -75,8 +75,8 @@ def linear_bound(made: SimulatedScan, *, seed: int = 1) -> float:
         information(x) + 2 * back(direction * noise),
         lambda field: filtered(field, easier),
     )
-    missed = (found - x)[lit]
-    return float(np.sqrt(np.mean(np.abs(missed - missed.mean()) ** 2) / np.var(x[lit])))
+    missed = (found - x)[illuminated]
+    return float(np.sqrt(np.mean(np.abs(missed - missed.mean()) ** 2) / np.var(x[illuminated])))
 
 
 def _spectrum(image: np.ndarray, share: float) -> np.ndarray:

@@ -33,7 +33,7 @@ CACHE = Path("bench-results/peer")
 
 
 def scores(obj: np.ndarray, origin_px: np.ndarray, made: SimulatedScan) -> dict[str, float]:
-    """Judge an object on the region that the true probe lit to a tenth of the most."""
+    """Judge an object on the region that the true probe illuminated to a tenth of the most."""
     corners = np.floor(made.scan.positions_px - made.scan.frame_px // 2 + 0.5).astype(np.int64)
     coverage = coverage_of(made.probe, corners, made.obj.shape)
     whole = np.round(origin_px).astype(int)

@@ -3,7 +3,7 @@
     nox -s bench -- lines [--epochs 30] [--passes 2] [--only measured-like:2] [--write-docs]
 
 N = 64, 512 frames at random places on objects of 392 x 392 px, 1e9 photons a frame, `n_groups` 512. The network sees
-the first object's frames only; the second object's image is judged, on the pixels that are lit to a tenth of the
+the first object's frames only; the second object's image is judged, on the pixels that are illuminated to a tenth of the
 most. The ideal probe is a blurred disc of one phase; the measured-like probe is the refined one of the real scan,
 cut to 64 px.
 """

@@ -24,7 +24,7 @@ __all__ = ["SecondLook", "look_again"]
 
 logger = logging.getLogger("ptycho")
 LEAST_BUDGET_S = 20.0
-#: Settings that nobody states in a file, each with what overrules it.
+#: Settings that no file states, each with what overrules it.
 _OF_THE_MODEL = ("probe_modes", "refine_background", "frame_intensity")
 #: And of the reading, where the file leaves them open.
 _OF_THE_READING = ("measurement", "dc", "probe_start")

@@ -62,7 +62,7 @@ _FRAMES_FOR_EVIDENCE = 400
 _IMAGE_MOVES, _POORLY_EXPLAINED = 0.9, 0.45
 #: Another start probe has to leave so much less.
 _GAIN_OF_START = 0.25
-#: So much of what is left beyond the noise a blur may leave; below the second number, nobody asks for more.
+#: So much of what is left beyond the noise a blur may leave; below the second number it is not asked.
 _GAIN_OF_BLUR, _LITTLE_LEFT = 0.7, 0.035
 #: It is one number, where modes are many: then it may leave so much more than they do.
 _AS_GOOD = 1.25

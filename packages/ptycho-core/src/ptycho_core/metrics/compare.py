@@ -12,7 +12,7 @@ from ptycho_config.errors import DataError
 from ptycho_core.physics.gauge import linear_ramp, phase_ramp, without_mean_phase
 
 from .fourier_ring import HALF, ONE_SEVENTH, cutoff, first_crossing, ring_correlation, windowed
-from .object_error import lit_region, object_error
+from .object_error import illuminated_region, object_error
 from .similarity import LEGACY_PEAK, mean_absolute_error, mean_squared_error, ms_ssim, psnr, ssim
 
 SMALLEST_OVERLAP_PX = 16
@@ -155,7 +155,7 @@ def _common_light(moving: _Placed, fixed: _Placed) -> np.ndarray | None:
     if not lights:
         return None
     # Illuminated in both: each is judged by its own maximum.
-    return np.all([lit_region(light) for light in lights], axis=0).astype(np.float32)
+    return np.all([illuminated_region(light) for light in lights], axis=0).astype(np.float32)
 
 
 def _bounding_box(region: np.ndarray) -> tuple[slice, slice]:

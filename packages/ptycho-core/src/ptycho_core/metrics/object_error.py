@@ -11,7 +11,7 @@ from ptycho_config.errors import DataError
 
 from .alignment import align
 
-LIT_FRACTION = 0.1
+ILLUMINATED_FRACTION = 0.1
 """Share of the greatest coverage above which a pixel belongs to the region that is judged."""
 
 
@@ -36,12 +36,12 @@ class ObjectError:
     region: Bool[np.ndarray, "h w"]
 
 
-def lit_region(coverage: Real[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def illuminated_region(coverage: Real[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Return the pixels that got more than a tenth of the greatest coverage."""
     greatest = coverage.max(initial=0)
     if not greatest > 0:
         raise DataError("no pixel of `coverage` is above 0; pass the light that each object pixel received")
-    return coverage > LIT_FRACTION * greatest
+    return coverage > ILLUMINATED_FRACTION * greatest
 
 
 def object_error(
@@ -72,7 +72,7 @@ def object_error(
             f"the shapes of estimate {estimate.shape}, truth {truth.shape} and coverage "
             f"{getattr(coverage, 'shape', None)} differ; `compare` brings them to one canvas"
         )
-    region = np.ones(truth.shape, bool) if coverage is None else lit_region(coverage)
+    region = np.ones(truth.shape, bool) if coverage is None else illuminated_region(coverage)
     inside = truth[region].astype(np.complex128)
     variation = np.mean(np.abs(inside - inside.mean()) ** 2)
     if not variation > 1e-20 * np.mean(np.abs(inside) ** 2):

@@ -27,7 +27,7 @@ FEWEST_FRAMES = 16
 LARGEST_MISFIT_PX = 0.05
 SMALLEST_STEP_PX = 3.0
 #: Part of the largest coverage above which a pixel counts.
-WELL_LIT = 0.3
+WELL_ILLUMINATED = 0.3
 #: Fainter ones, by the standard deviation of the logarithm of their modulus, are noise.
 FAINTEST_PATTERN = 0.005
 #: Side of the part of a large object, about its middle, whose cells are averaged.
@@ -95,11 +95,11 @@ def hand_over_lattice(
         window_px: canvas coordinate (y, x) of index [0, 0] of one frame's window.
     """
     part = tuple(_middle(side) for side in obj.shape)
-    lit = coverage[part] > WELL_LIT * coverage.max(initial=0)
-    if not lit.any():
+    illuminated = coverage[part] > WELL_ILLUMINATED * coverage.max(initial=0)
+    if not illuminated.any():
         return obj, probe
     n, bins = probe.shape[-1], max(2, round(float(np.sqrt(abs(np.linalg.det(lattice.steps_px))))))
-    pattern = _pattern(obj[part], lit, lattice.cell(_grid(*part)), bins)
+    pattern = _pattern(obj[part], illuminated, lattice.cell(_grid(*part)), bins)
     if float(np.log(np.abs(pattern)).std()) < FAINTEST_PATTERN:
         return obj, probe
     even = np.empty_like(obj)
@@ -119,10 +119,10 @@ def _grid(rows: slice, columns: slice) -> Float64[np.ndarray, "rows columns 2"]:
 
 
 def _pattern(
-    obj: np.ndarray, lit: np.ndarray, cell: np.ndarray, bins: int
+    obj: np.ndarray, illuminated: np.ndarray, cell: np.ndarray, bins: int
 ) -> Complex128[np.ndarray, "bins bins"]:
     """Average ln|O| and the phase of O beyond their local means over all cells."""
-    weight = lit.astype(np.float64)
+    weight = illuminated.astype(np.float64)
     light = np.maximum(ndimage.gaussian_filter(weight, bins), 1e-6)
 
     def smooth(values: np.ndarray) -> np.ndarray:
@@ -133,11 +133,14 @@ def _pattern(
     turn = obj * np.conj(smooth(np.real(obj)) + 1j * smooth(np.imag(obj)))
     turn = turn / np.maximum(np.abs(turn), 1e-30)
     place = np.floor(cell * bins + 0.5).astype(int) % bins
-    index = (place[..., 0] * bins + place[..., 1])[lit]
+    index = (place[..., 0] * bins + place[..., 1])[illuminated]
     size = bins * bins
     count = np.maximum(np.bincount(index, minlength=size), 1)
-    mean = np.bincount(index, modulus[lit], size) / count
-    phase = np.angle(np.bincount(index, turn.real[lit], size) + 1j * np.bincount(index, turn.imag[lit], size))
+    mean = np.bincount(index, modulus[illuminated], size) / count
+    phase = np.angle(
+        np.bincount(index, turn.real[illuminated], size)
+        + 1j * np.bincount(index, turn.imag[illuminated], size)
+    )
     return np.exp(mean - mean.mean() + 1j * (phase - phase.mean())).reshape(bins, bins)
 
 

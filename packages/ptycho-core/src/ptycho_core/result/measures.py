@@ -18,7 +18,7 @@ __all__ = ["measure", "noise_of_amplitude"]
 #: Frames of so many pixels, evenly spread, tell as much as all of them.
 SAMPLED_PIXELS = 1 << 19
 FEWEST_SAMPLED, MOST_SAMPLED = 8, 64
-WELL_LIT = 0.1
+WELL_ILLUMINATED = 0.1
 
 
 def measure(
@@ -114,8 +114,12 @@ def _noise_table() -> tuple[Float64[np.ndarray, " mean"], Float64[np.ndarray, " 
 def _object(
     obj: Complex64[np.ndarray, "height width"], coverage: Float32[np.ndarray, "height width"]
 ) -> dict[str, float]:
-    lit = coverage > WELL_LIT * coverage.max(initial=0)
-    modulus = np.abs(obj[lit][:: max(1, int(lit.sum()) // 400_000)]) if lit.any() else np.ones(1)
+    illuminated = coverage > WELL_ILLUMINATED * coverage.max(initial=0)
+    modulus = (
+        np.abs(obj[illuminated][:: max(1, int(illuminated.sum()) // 400_000)])
+        if illuminated.any()
+        else np.ones(1)
+    )
     low, middle, high = np.percentile(modulus, (1, 50, 99))
     return {
         "amplitude_low": low,

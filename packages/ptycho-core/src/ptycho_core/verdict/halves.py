@@ -46,7 +46,7 @@ HALVES_PIXELS = 1 << 26
 FEWEST_FRAMES = 16
 LEAST_OVERLAP = 0.25
 #: Part of the largest coverage of either half above which a pixel is compared.
-LIT = 0.1
+ILLUMINATED = 0.1
 SMALLEST_SIDE_PX = 16
 #: Coarser rings have too few points to tell where the image ends.
 COARSEST_RING = 4
@@ -166,33 +166,37 @@ def on_common_canvas(
     low = np.minimum(*origins)
     high = np.maximum(*(origin + obj.shape for obj, origin in zip(objects, origins, strict=True)))
     height, width = (high - low).astype(int)
-    canvases, lit = [], np.ones((height, width), bool)
+    canvases, illuminated = [], np.ones((height, width), bool)
     for obj, origin, result in zip(objects, origins, (one, other), strict=True):
         corner = (low - origin).astype(int)
         canvas, light = np.ones((height, width), np.complex64), np.zeros((height, width), np.float32)
         paste(canvas, obj, corner)
         paste(light, result.coverage, corner)
         canvases.append(canvas)
-        lit &= light > LIT * light.max(initial=0)
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+        illuminated &= light > ILLUMINATED * light.max(initial=0)
+    rows, columns = np.flatnonzero(illuminated.any(axis=1)), np.flatnonzero(illuminated.any(axis=0))
     if rows.size < SMALLEST_SIDE_PX or columns.size < SMALLEST_SIDE_PX:
         return None
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     corner = int(low[0]) + int(rows[0]), int(low[1]) + int(columns[0])
-    return canvases[0][box], canvases[1][box], lit[box], corner
+    return canvases[0][box], canvases[1][box], illuminated[box], corner
 
 
 def _compared(
-    one: Complex64[np.ndarray, "h w"], other: Complex64[np.ndarray, "h w"], lit: Bool[np.ndarray, "h w"]
+    one: Complex64[np.ndarray, "h w"],
+    other: Complex64[np.ndarray, "h w"],
+    illuminated: Bool[np.ndarray, "h w"],
 ) -> Agreement:
-    between = np.where(lit, one * other.conj(), 0).astype(np.complex64)
-    moved = other * phase_ramp(other.shape, linear_ramp(between, lit))
-    factor = np.vdot(moved[lit], one[lit]) / max(np.vdot(moved[lit], moved[lit]).real, 1e-30)
-    images = [windowed(image.astype(np.complex128), lit) for image in (one, factor * moved)]
+    between = np.where(illuminated, one * other.conj(), 0).astype(np.complex64)
+    moved = other * phase_ramp(other.shape, linear_ramp(between, illuminated))
+    factor = np.vdot(moved[illuminated], one[illuminated]) / max(
+        np.vdot(moved[illuminated], moved[illuminated]).real, 1e-30
+    )
+    images = [windowed(image.astype(np.complex128), illuminated) for image in (one, factor * moved)]
     curve = ring_correlation(*images, reach="nyquist")
     side_px = min(one.shape)
     # An object that fills a part of the image has as many fewer independent values in a ring.
-    points = np.maximum(2 * np.pi * np.arange(len(curve)) * float(lit.mean()), 1.0)
+    points = np.maximum(2 * np.pi * np.arange(len(curve)) * float(illuminated.mean()), 1.0)
     one_bit, half_bit = _bits(points, 1.0), _bits(points, 0.5)
     # A ring of few points says little, and a single one below the curve is no end of the image.
     above = np.convolve(np.pad(curve - half_bit, 1, mode="edge"), np.ones(3) / 3, mode="valid")

@@ -24,7 +24,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.held_out import hold_out_photons
 from ptycho_core.metrics.alignment import align
-from ptycho_core.metrics.object_error import lit_region
+from ptycho_core.metrics.object_error import illuminated_region
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
@@ -170,12 +170,12 @@ class _Sum:
         shape = result.object.shape
         self._amplitude, self._phase = np.zeros(shape), np.zeros(shape)
         self._mean: Complex128[np.ndarray, "h w"] = np.zeros(shape, np.complex128)
-        self._seen = lit_region(result.coverage)
+        self._seen = illuminated_region(result.coverage)
 
     def add(self, one: Reconstruction, other: Reconstruction) -> None:
         """Take two halves."""
-        (first, lit), (second, also_lit) = self._laid_on(one), self._laid_on(other)
-        self._seen &= lit & also_lit
+        (first, illuminated), (second, also_illuminated) = self._laid_on(one), self._laid_on(other)
+        self._seen &= illuminated & also_illuminated
         self._amplitude += np.square(np.abs(first) - np.abs(second)) / 4
         self._phase += np.square(np.angle(first * second.conj())) / 4
         self._mean += first
@@ -183,7 +183,7 @@ class _Sum:
         self._halves += 2
 
     def _laid_on(self, half: Reconstruction) -> tuple[Complex64[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-        """Return a half's object on the canvas, freed of what no frame can tell, and where it is lit."""
+        """Return a half's object on the canvas, freed of what no frame tells, and where it is illuminated."""
         whole = self._result
         placed = on_common_canvas(whole, half)
         if placed is None:
@@ -191,11 +191,11 @@ class _Sum:
                 f"{whole.scan_name}: the objects of all frames and of a half have no common part, so the "
                 "uncertainty cannot be told. Look at the scan with `ptycho inspect`."
             )
-        target, moving, lit, corner = placed
-        moved = align(moving, target, lit).aligned.astype(np.complex64)
+        target, moving, illuminated, corner = placed
+        moved = align(moving, target, illuminated).aligned.astype(np.complex64)
         canvas, seen = np.ones(whole.object.shape, np.complex64), np.zeros(whole.object.shape, bool)
         box = tuple(slice(start, start + side) for start, side in zip(corner, moved.shape, strict=True))
-        canvas[box], seen[box] = moved, lit
+        canvas[box], seen[box] = moved, illuminated
         return canvas, seen
 
     def deviations(self) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:

@@ -201,7 +201,10 @@ def _rows_of_result(result: Reconstruction) -> Rows:
     rows = [
         ("kind", f"result of the {result.method}"),
         ("frames", f"{result.n_frames} of {result.frame_px} x {result.frame_px} px"),
-        ("object", f"{result.object.shape[0]} x {result.object.shape[1]} px, {seen.mean():.0%} well lit"),
+        (
+            "object",
+            f"{result.object.shape[0]} x {result.object.shape[1]} px, {seen.mean():.0%} well illuminated",
+        ),
         ("amplitude", f"{low:.3f} to {high:.3f} (98 % of the well-illuminated pixels)"),
         ("probe", f"{power.sum():.4g} counts; modes: {', '.join(f'{p:.1%}' for p in power / power.sum())}"),
         ("positions", _extent(result.positions_px[result.frames_used])),
