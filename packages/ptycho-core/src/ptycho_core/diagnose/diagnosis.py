@@ -23,7 +23,7 @@ from ptycho_core.diagnose.evidence import (
     turn_by_centre_of_mass,
     values_speak_for_other_measurement,
 )
-from ptycho_core.diagnose.left_over import left_beyond_noise, predicted_counts
+from ptycho_core.diagnose.left_over import left_beyond_noise, of_the_mean_pattern, predicted_counts
 from ptycho_core.diagnose.setting import AS_READ, Setting, composed_flags
 from ptycho_core.diagnose.slices import two_slices
 from ptycho_core.diagnose.trials import Trial, Trials
@@ -358,7 +358,9 @@ class _Doctor:
         if not self.trials.time_left:
             self.remarks.append("The time was over before everything was tried; `--budget` gives more.")
         best = self.best.setting.applied(self.trials.part)
-        poorly = self.best.unexplained > _POORLY_EXPLAINED and not self.too_thick
+        # The light of a shadow fills the corners as well, where it passes for a background.
+        left = self.best.result.data_residual / of_the_mean_pattern(best)
+        poorly = left > _POORLY_EXPLAINED and not self.too_thick
         if poorly and follows_the_positions(best) > _IMAGE_MOVES:
             self.remarks.append(
                 "What is in the frames moves with the positions, as a shadow or a hologram does: they seem "
