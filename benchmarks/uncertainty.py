@@ -46,7 +46,7 @@ def judged(name: str, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     result = with_uncertainty(made.scan, plain, execution=NUMPY)
     seconds = time.perf_counter() - solved
     found = compare(result, made.obj)
-    told = result.run_record()["uncertainty"]
+    told = result.uncertainty()
     if told is None:
         return {"case": name, "seed": seed, "halves of": "none: no image"}, {}
     stds = {

@@ -12,7 +12,10 @@ import pytest
 from ptycho_config.errors import DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core import Callback, Reconstruction, Scan, scan_from_arrays, solve
+from ptycho_core.figures import FIGURE_FILES, UNCERTAINTY_FILE, UNWRAPPED_FILE
+from ptycho_core.figures.position_map import POSITIONS_FILE
 from ptycho_core.metrics import compare
+from ptycho_core.result.exports import MATLAB_FILE, TIFF_FILES
 from ptycho_core.result.reconstruction import FILES_ON_REQUEST
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.verdict import with_uncertainty
@@ -120,10 +123,6 @@ def test_pictures_of_an_earlier_run_do_not_stay_beside_another_image(
     plain = replace(result, amplitude_std=None, phase_std_rad=None).save(tmp_path)
     assert set(asked) - set(plain) >= {"uncertainty.png", "amplitude.tif", "reconstruction.mat"}
     assert {path.name for path in tmp_path.iterdir()} == {*plain, "notes.txt"}
-    # Every name that can be written on request is known.
-    assert set(asked) - {"reconstruction.npz", "reconstruction.h5", "metrics.csv", "run.json"} <= {
-        *FILES_ON_REQUEST
-    }
 
 
 class Stop(Callback):
@@ -143,7 +142,9 @@ def test_stopped_on_the_way_the_result_is_as_it_was() -> None:
 
 
 def halves_of(scan: Scan) -> _Halves:
-    return _Halves.of(scan, np.random.default_rng(0))
+    halves = _Halves.of(scan, np.random.default_rng(0))
+    assert halves is not None
+    return halves
 
 
 def test_where_frames_hardly_overlap_the_photons_of_each_are_halved() -> None:
@@ -171,14 +172,39 @@ def test_halves_of_the_frames_are_drawn_anew() -> None:
     assert not np.array_equal(firsts[0], firsts[1])
 
 
-def test_without_overlap_and_without_counts_nothing_can_be_told() -> None:
+def test_without_overlap_and_without_counts_nothing_is_told_and_nothing_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     made = made_with(overlap=0.3, frames=40)
     amplitudes = made.scan.amplitude() * 0.37
     scan = scan_from_arrays(
         amplitudes, made.scan.positions_px, made.scan.probe, measurement="amplitude", dc="center"
     )
-    with pytest.raises(DataError, match="--counts-per-photon"):
-        halves_of(scan)
+    assert _Halves.of(scan, np.random.default_rng(0)) is None
+    result = solve(scan, execution=NUMPY)
+    with caplog.at_level("WARNING", "ptycho"):
+        told = with_uncertainty(scan, result, execution=NUMPY)
+    assert "--counts-per-photon" in told.events[-1].message
+    assert told.events[-1].message in caplog.text
+    assert told.amplitude_std is None
+    np.testing.assert_array_equal(told.object, result.object)
+
+
+def test_a_result_that_is_read_back_still_knows_its_uncertainty(
+    bright: tuple[SimulatedScan, Reconstruction], tmp_path: Path
+) -> None:
+    _, result = bright
+    result.save_arrays(tmp_path)
+    known, again = result.uncertainty(), Reconstruction.load(tmp_path).uncertainty()
+    assert known is not None
+    assert again is not None
+    for key in ("median_amplitude", "median_phase_rad"):
+        assert again[key] == known[key] > 0
+
+
+def test_every_file_that_is_written_on_request_is_known() -> None:
+    pictures = {*FIGURE_FILES, UNCERTAINTY_FILE, UNWRAPPED_FILE, POSITIONS_FILE}
+    assert {*FILES_ON_REQUEST} == pictures | {*TIFF_FILES, MATLAB_FILE}
 
 
 def test_no_image_has_no_uncertainty() -> None:

@@ -41,12 +41,13 @@ class SecondLook:
     """What came of it.
 
     Attributes:
-        scan, result: the new ones where evidence changed what was open, else those that were given.
+        scan, result, solver: the new ones where evidence changed what was open, else those that were given.
         advice: lines that name a command that explains the frames better; empty where there is none.
     """
 
     scan: Scan
     result: Reconstruction
+    solver: SolverConfig
     advice: tuple[str, ...] = ()
 
 
@@ -114,7 +115,7 @@ def look_again(
                 100 * before,
                 _words(_before(opened, scan, solver)),
             )
-            scan, result = other, tried
+            scan, result, solver = other, tried, changed
         else:
             logger.info("Tried: %s, which does not explain all frames better.", words)
     advice: list[str] = []
@@ -126,7 +127,7 @@ def look_again(
         ]
     elif not news:
         advice = [f"No other reading explains the frames better: {len(found.trials)} were tried."]
-    return SecondLook(scan, result, (*found.remarks, *advice))
+    return SecondLook(scan, result, solver, (*found.remarks, *advice))
 
 
 def _read_as(settings: Settings, **flags: str) -> ReadOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from scipy.ndimage import gaussian_filter
 
 from ptycho_core.physics.residual import PredictedAmplitude
@@ -28,7 +28,9 @@ def unexplained_by(result: Reconstruction, scan: Scan) -> float:
     """
     background = scan_statistics(scan, estimate_background=True).background
     much = background * scan.frame_px**2 > _MUCH_BACKGROUND * scan.mean_counts_per_frame()
-    residual = _residual(scan, predicted_counts(scan, result)) if much else result.data_residual
+    residual = result.data_residual
+    if much:
+        residual = _residual(scan.amplitude(), predicted_counts(scan, result), scan.good_pixels())
     return residual / of_the_mean_pattern(scan)
 
 
@@ -70,15 +72,18 @@ def left_beyond_noise(scan: Scan, predicted: Float32[np.ndarray, "m n n"]) -> fl
     Where the values are no photon counts, their noise is not known and counts as unexplained.
     """
     amplitude, good = scan.amplitude(), scan.good_pixels()
-    residual, noise = _residual(scan, predicted), 0.0
+    residual, noise = _residual(amplitude, predicted, good), 0.0
     if whole_counts(amplitude):
         total = max(float(amplitude.sum(dtype=np.float64)), 1e-30)
         noise = float((noise_of_amplitude(predicted) * good).sum(dtype=np.float64)) / total
     return (residual - noise) / max(of_the_mean_pattern(scan) - noise, 1e-6)
 
 
-def _residual(scan: Scan, predicted: Float32[np.ndarray, "m n n"]) -> float:
-    amplitude, good = scan.amplitude(), scan.good_pixels()
+def _residual(
+    amplitude: Float32[np.ndarray, "m n n"],
+    predicted: Float32[np.ndarray, "m n n"],
+    good: Bool[np.ndarray, "..."],
+) -> float:
     away = float((np.abs(amplitude - np.sqrt(predicted)) * good).sum(dtype=np.float64))
     return away / max(float(amplitude.sum(dtype=np.float64)), 1e-30)
 

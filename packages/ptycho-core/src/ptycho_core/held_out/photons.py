@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
-__all__ = ["SHARE", "hold_out_photons"]
+__all__ = ["HELD_TO_KEPT", "SHARE", "hold_out_photons"]
 
-#: Part of the photons that is held out.
+#: Part of the photons that is held out; and how many they are for each that is kept.
 SHARE = 0.1
+HELD_TO_KEPT = SHARE / (1 - SHARE)
 #: Frames are split in runs of about so many pixels, so that what lies between takes little room.
 _PIXELS = 1 << 20
 

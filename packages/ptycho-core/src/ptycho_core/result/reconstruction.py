@@ -308,10 +308,7 @@ class Reconstruction:
             "energy_ev": self.energy_ev,
             "distance_m": self.distance_m,
             "position_corrections": self._position_record(),
-            "uncertainty": next(
-                (dict(event.data) for event in self.events if event.kind == "uncertainty" and event.data),
-                None,
-            ),
+            "uncertainty": self.uncertainty(),
             "timings_s": dict(self.timings),
             "events": [{"kind": e.kind, "message": e.message, "data": dict(e.data)} for e in self.events],
             **self.provenance,
@@ -321,6 +318,18 @@ class Reconstruction:
         """By how much each position was moved, (y, x); zeros where none was."""
         given = self.positions_px if self.positions_given_px is None else self.positions_given_px
         return self.positions_px - given
+
+    def uncertainty(self) -> dict[str, Any] | None:
+        """Medians of the standard deviations of amplitude and phase, with how they were found where that is
+        known; None where they were not asked for."""
+        if self.amplitude_std is None or self.phase_std_rad is None:
+            return None
+        told = [event.data for event in self.events if event.kind == "uncertainty"]
+        return {
+            "median_amplitude": float(np.nanmedian(self.amplitude_std)),
+            "median_phase_rad": float(np.nanmedian(self.phase_std_rad)),
+            **(told[-1] if told else {}),
+        }
 
     def _position_record(self) -> dict[str, Any] | None:
         if self.positions_given_px is None:

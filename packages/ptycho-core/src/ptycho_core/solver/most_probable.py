@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ptycho_core.arrays import Array, Arrays
-from ptycho_core.held_out import SHARE
+from ptycho_core.held_out import HELD_TO_KEPT, SHARE
 from ptycho_core.kernel import Misfit
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan.dose import central, mean_and_good, signal_pixels
@@ -28,7 +28,7 @@ from ptycho_core.solver.prior import Prior, Shape
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 
-__all__ = ["Objective", "photons_per_pixel", "with_prior"]
+__all__ = ["Objective", "kept_and_judge", "photons_per_pixel", "with_prior"]
 
 #: Strength of the prior in units of the noise of a pixel, the root of its photons, and at most. What a model
 #: cannot explain varies more slowly than noise over pixels and frames: it counts in full, not by its root.
@@ -226,7 +226,14 @@ def with_prior(
     smooth_gain = None
     if known and noise < _EXPLAINED and config.prior == "auto" and parameters is None:
         smooth, smooth_gain = _if_smooth(
-            frames, look, arrays, posterior.spectrum, prior, background=background, photons=photons
+            frames,
+            look,
+            arrays,
+            posterior.spectrum,
+            prior,
+            background=background,
+            photons=photons,
+            should_stop=should_stop,
         )
         prior = smooth or prior
     posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
@@ -263,6 +270,7 @@ def _if_smooth(
     *,
     background: float,
     photons: float,
+    should_stop: Callable[[], bool],
 ) -> tuple[Prior | None, float]:
     """Tell by photons held out of some frames whether the object varies smoothly rather than in edges.
 
@@ -276,27 +284,44 @@ def _if_smooth(
     """
     count = int(min(max(_JUDGED_PIXELS / look.with_prior_px**2, _FEWEST_JUDGED), _MOST_JUDGED))
     middle = np.median(frames.positions_px, axis=0)
-    part = frames.near(middle, count)
-    kept, held = part.split_photons(np.random.default_rng(look.config.seed))
+    parts = frames.near(middle, count).split_photons(np.random.default_rng(look.config.seed))
     dimmed = spectrum * math.sqrt(1 - SHARE)
-    objective, judge = (
-        Objective.apart(of, look, arrays, dimmed, background=share * background)
-        for of, share in ((kept, 1 - SHARE), (held, SHARE))
-    )
-    posterior = objective.posterior
+    posterior, judge = kept_and_judge(parts, look, arrays, dimmed, background=background)
 
     def misfit_with(shape: Shape, factor: float) -> float:
-        flat = np.ones(tuple(posterior.object.shape), np.complex64)
-        posterior.begin(arrays.asarray(flat), dimmed)
-        posterior.improve(Prior(shape, factor * rule.strength), iterations=_STEPS_OF_A_TRY)
-        return posterior.misfit_of(judge.level, counts_ratio=SHARE / (1 - SHARE))
+        posterior.begin_flat(dimmed)
+        prior = Prior(shape, factor * rule.strength)
+        posterior.improve(prior, iterations=_STEPS_OF_A_TRY, should_stop=should_stop)
+        return posterior.misfit_of(judge, counts_ratio=HELD_TO_KEPT)
 
     edged = min(misfit_with(*one) for one in _EDGED)
     smooth = {one: misfit_with(*one) for one in _SMOOTH}
     best = min(smooth, key=smooth.__getitem__)
-    gain = (edged - smooth[best]) / (photons * len(part))
-    told = _SMOOTH_GAIN < gain < _TOO_GOOD
+    gain = (edged - smooth[best]) / (photons * min(count, len(frames)))
+    # Tries that were cut short tell nothing.
+    told = _SMOOTH_GAIN < gain < _TOO_GOOD and not should_stop()
     return (Prior(best[0], best[1] * rule.strength) if told else None), gain
+
+
+def kept_and_judge(
+    parts: tuple[OrderedFrames, OrderedFrames],
+    look: Look,
+    arrays: Arrays,
+    spectrum: Array,
+    *,
+    background: float,
+) -> tuple[Posterior, Level]:
+    """Put some frames on a canvas of their own, twice: with the photons kept, and with those that judge.
+
+    Args:
+        parts: the frames with the photons that are kept, and with those held out.
+        spectrum: (P, n, n) of the probe, with the power of the photons kept. background: of all photons.
+    """
+    kept, held = (
+        Objective.apart(part, look, arrays, spectrum, background=share * background)
+        for part, share in zip(parts, (1 - SHARE, SHARE), strict=True)
+    )
+    return kept.posterior, held.level
 
 
 def _roughness(posterior: Posterior, arrays: Arrays) -> float:

@@ -102,6 +102,11 @@ class Posterior:
         self.object, self._dual = obj, self._xp.zeros((2, *obj.shape), complex_values=True)
         self._set_probe(spectrum)
 
+    def begin_flat(self, spectrum: Array) -> None:
+        """Start anew from a transparent object and spectra (P, n, n)."""
+        flat = np.ones(tuple(self.object.shape), np.complex64)
+        self.begin(self._xp.asarray(flat), spectrum)
+
     def go_on_with(self, state: PosteriorState) -> None:
         """Go on from the object of a state of other frames, with the present probe."""
         self.object, self._dual = state.object, self._xp.copy(state.dual)

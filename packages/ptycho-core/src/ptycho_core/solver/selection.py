@@ -13,20 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Complex64, Float64
+from jaxtyping import Complex64
 from scipy import ndimage
 
 from ptycho_config.errors import DataError
 from ptycho_core.arrays import Array, Arrays
-from ptycho_core.held_out import SHARE
+from ptycho_core.held_out import HELD_TO_KEPT, SHARE
 from ptycho_core.physics.canvas import frequencies, light_on
 from ptycho_core.physics.forward import whole_and_rest
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan.dose import central
 from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.level import Level
-from ptycho_core.solver.most_probable import Objective, photons_per_pixel
+from ptycho_core.solver.most_probable import Objective, kept_and_judge, photons_per_pixel
 from ptycho_core.solver.posterior import Posterior, PosteriorState, ProbeFreedom
 from ptycho_core.solver.prior import SHAPES, Prior, Shape
 from ptycho_core.solver.spectra import spectrum_of
@@ -57,8 +56,6 @@ _DEFOCUS, _BESIDE = (0.0, -1.2, 1.2, -2.4, 2.4, -4.0, 4.0), 0.6
 _RANKED_FRAMES = 100
 #: Added on both sides where held-out photons are judged, as a part of their mean.
 _JUDGE_SOFTENING = 0.02
-#: Photons held out, relative to those kept.
-_RATIO = SHARE / (1 - SHARE)
 
 
 def photons_are_few(look: Look) -> bool:
@@ -209,7 +206,7 @@ class _Selection:
         self.as_the_solver_left_it = math.inf
 
     def _misfit(self, posterior: Posterior) -> float:
-        return posterior.misfit_of(self._judge, counts_ratio=_RATIO)
+        return posterior.misfit_of(self._judge, counts_ratio=HELD_TO_KEPT)
 
     def _offer(self, prior: Prior, start: str, probe: ProbeFreedom = "held") -> bool:
         """Keep the present state if it is the best so far.
@@ -235,7 +232,7 @@ class _Selection:
 
     def without_object(self, best: _Try) -> float:
         """Return the misfit of the held-out photons under a transparent object, with the best try's probe."""
-        self._posterior.begin(self._flat(), best.state.spectrum)
+        self._posterior.begin_flat(best.state.spectrum)
         return self._misfit(self._posterior)
 
     def from_solver(self) -> None:
@@ -256,7 +253,7 @@ class _Selection:
         if self._may_move_probe() and len(start.spectra) == 1 and self._parameters is None:
             spectrum, named = self._ranked_probe(given)
         smooth = Prior("huber" if "huber" in self._shapes else self._shapes[0], self._prior.strength)
-        self._posterior.begin(self._flat(), spectrum)
+        self._posterior.begin_flat(spectrum)
         self._improve(smooth, _FROM_NOTHING)
         text = f"no image, with {named}"
         self._offer(smooth, text)
@@ -273,7 +270,8 @@ class _Selection:
         pattern and some defocus."""
         xp, n = self._arrays, self._look.with_prior_px
         middle = np.median(self._kept.positions_px, axis=0)
-        posterior, judge = self._small_problem(middle, given)
+        near, held = (part.near(middle, _RANKED_FRAMES) for part in (self._kept, self._held))
+        posterior, judge = kept_and_judge((near, held), self._look, xp, given, background=self._background)
         mean = ndimage.gaussian_filter(self._kept.mean_pattern(n), 0.7, mode="wrap")
         scans_own = self._spectrum_of(spectrum_of(self._look.scan.probe[:1]))
         given_here = xp.to_numpy(scans_own)[0]
@@ -287,9 +285,9 @@ class _Selection:
             return self._scaled((np.sqrt(mean) * np.exp(1j * phase))[None].astype(np.complex64))
 
         def score(spectrum: Array) -> float:
-            posterior.begin(xp.asarray(np.ones(tuple(posterior.object.shape), np.complex64)), spectrum)
+            posterior.begin_flat(spectrum)
             posterior.improve(self._prior, iterations=_RANKING, should_stop=self._should_stop)
-            return posterior.misfit_of(judge, counts_ratio=_RATIO)
+            return posterior.misfit_of(judge, counts_ratio=HELD_TO_KEPT)
 
         named = {"the probe of the solver's start": given, "the scan's probe": scans_own}
         as_given = {name: score(probe) for name, probe in named.items()}
@@ -302,17 +300,6 @@ class _Selection:
             scores[beside] = score(made(beside))
         best = min(scores, key=scores.__getitem__)
         return made(best), f"the mean pattern's modulus and a defocus of {best:+.1f}"
-
-    def _small_problem(
-        self, middle_px: Float64[np.ndarray, " 2"], spectrum: Array
-    ) -> tuple[Posterior, Level]:
-        """Return a posterior and a judge of the frames near a place."""
-        near, held = (part.near(middle_px, _RANKED_FRAMES) for part in (self._kept, self._held))
-        posterior, judge = (
-            Objective.apart(part, self._look, self._arrays, spectrum, background=share * self._background)
-            for part, share in ((near, 1 - SHARE), (held, SHARE))
-        )
-        return posterior.posterior, judge.level
 
     def free_the_probe(self) -> None:
         """Let the probe move as long as the held-out photons ask for it; go on from the best state."""
@@ -384,10 +371,6 @@ class _Selection:
             mean = mean + image * weight
         posterior.begin(mean, posterior.spectrum)
         return objective.reached()
-
-    def _flat(self) -> Array:
-        shape = tuple(self._posterior.object.shape)
-        return self._arrays.asarray(np.ones(shape, np.complex64))
 
     def _spectrum_of(self, spectra: Complex64[np.ndarray, "mode n n"]) -> Array:
         crop = central(self._look.with_prior_px, spectra.shape[-1])

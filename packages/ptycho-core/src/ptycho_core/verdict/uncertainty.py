@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Bool, Complex64, Complex128, Float32
 from scipy import ndimage
 
-from ptycho_config.errors import DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.held_out import hold_out_photons
@@ -68,10 +67,7 @@ def with_uncertainty(
         seed: of the splits.
     Returns:
         The result with `amplitude_std` and `phase_std_rad`, (H, W) float32, NaN outside its illuminated
-        part; or as it was, with an event that says why nothing can be said.
-    Raises:
-        DataError: the scan has less overlap than its frames can be halved with, and its frames hold no
-            photon counts to be halved.
+        part. Where nothing can be told, the result as it was, with a warning and an event that say why.
 
     Example:
         >>> from ptycho_core import open_scan, solve
@@ -85,6 +81,12 @@ def with_uncertainty(
     part = used_part(scan, result)
     random = np.random.default_rng(seed)
     halves = _Halves.of(part, random)
+    if halves is None:
+        text = (
+            "No uncertainty: frames of a half would overlap too little, and the frames are no photon counts, "
+            "so their photons cannot be halved either; `--counts-per-photon` says how many counts are one."
+        )
+        return _told(result, text)
     asked = {"probe_search": False, "probe_modes": len(result.probe), "leave_out_frames": False}
     how = config.model_copy(update=asked | {"refine_positions": False, "max_time": None})
     variance = _Sum(result)
@@ -93,27 +95,28 @@ def with_uncertainty(
         solved = solved_at_the_same_time(halves.draw(), how, execution, callbacks)
         if any(one.interrupted for one in solved):
             return _told(result, "No uncertainty: stopped before its halves were done.")
-        variance.add(*solved)
+        if not variance.take(*solved):
+            return _told(result, "No uncertainty: the objects of the halves have no part in common.")
     amplitude_std, phase_std_rad = variance.deviations()
-    known = np.isfinite(amplitude_std)
-    data = {
-        "pairs": PAIRS,
-        "halves_of": halves.of_what,
-        "median_amplitude": float(np.median(amplitude_std[known])),
-        "median_phase_rad": float(np.median(phase_std_rad[known])),
-    }
     text = (
         f"Uncertainty from {PAIRS} pairs of halves of the {halves.of_what}: half of the pixels are known to "
-        f"{data['median_amplitude']:.2g} in amplitude and {data['median_phase_rad']:.2g} rad in phase, or "
-        "better (standard deviation)."
+        f"{np.nanmedian(amplitude_std):.2g} in amplitude and {np.nanmedian(phase_std_rad):.2g} rad in phase, "
+        "or better (standard deviation)."
     )
-    told = _told(result, text, data)
-    return replace(told, amplitude_std=amplitude_std, phase_std_rad=phase_std_rad)
-
-
-def _told(result: Reconstruction, text: str, data: dict[str, object] | None = None) -> Reconstruction:
     logger.info("%s", text)
-    return replace(result, events=(*result.events, RunEvent("uncertainty", text, data or {})))
+    event = RunEvent("uncertainty", text, {"pairs": PAIRS, "halves_of": halves.of_what})
+    return replace(
+        result,
+        amplitude_std=amplitude_std,
+        phase_std_rad=phase_std_rad,
+        events=(*result.events, event),
+    )
+
+
+def _told(result: Reconstruction, text: str) -> Reconstruction:
+    """Return the result with the reason why nothing more is known of it."""
+    logger.warning("%s", text)
+    return replace(result, events=(*result.events, RunEvent("uncertainty", text, {})))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,20 +128,14 @@ class _Halves:
     random: np.random.Generator
 
     @classmethod
-    def of(cls, scan: Scan, random: np.random.Generator) -> _Halves:
+    def of(cls, scan: Scan, random: np.random.Generator) -> _Halves | None:
+        """Find out how a scan can be halved; None where it cannot."""
         first, _ = split_frames(scan.positions_px)
         if scan.n_frames >= 2 * FEWEST_FRAMES:
             overlap = overlap_fraction(scan.positions_px[first], scan.probe)
             if overlap >= _OVERLAP_OF_A_HALF:
                 return cls(scan, "frames", random)
-        if noise_floor(scan) is None:
-            raise DataError(
-                f"{scan.name}: its uncertainty cannot be told. Frames of a half would overlap too little, "
-                "and the frames are no photon counts, so their photons cannot be halved either; "
-                "`--counts-per-photon` says how many counts are one. Leave `--uncertainty` out, or scan with "
-                "more overlap."
-            )
-        return cls(scan, "photons", random)
+        return None if noise_floor(scan) is None else cls(scan, "photons", random)
 
     def draw(self) -> tuple[Scan, Scan]:
         scan = self.scan
@@ -172,31 +169,27 @@ class _Sum:
         self._mean: Complex128[np.ndarray, "h w"] = np.zeros(shape, np.complex128)
         self._seen = illuminated_region(result.coverage)
 
-    def add(self, one: Reconstruction, other: Reconstruction) -> None:
-        """Take two halves."""
-        (first, illuminated), (second, also_illuminated) = self._laid_on(one), self._laid_on(other)
-        self._seen &= illuminated & also_illuminated
+    def take(self, *pair: Reconstruction) -> bool:
+        """Take two halves; return whether there is still a part of the object that all have seen."""
+        first, second = (self._laid_on(half) for half in pair)
         self._amplitude += np.square(np.abs(first) - np.abs(second)) / 4
         self._phase += np.square(np.angle(first * second.conj())) / 4
         self._mean += first
         self._mean += second
         self._halves += 2
+        return bool(self._seen.any())
 
-    def _laid_on(self, half: Reconstruction) -> tuple[Complex64[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-        """Return a half's object on the canvas, freed of what no frame tells, and where it is illuminated."""
-        whole = self._result
-        placed = on_common_canvas(whole, half)
-        if placed is None:
-            raise DataError(
-                f"{whole.scan_name}: the objects of all frames and of a half have no common part, so the "
-                "uncertainty cannot be told. Look at the scan with `ptycho inspect`."
-            )
-        target, moving, illuminated, corner = placed
-        moved = align(moving, target, illuminated).aligned.astype(np.complex64)
-        canvas, seen = np.ones(whole.object.shape, np.complex64), np.zeros(whole.object.shape, bool)
-        box = tuple(slice(start, start + side) for start, side in zip(corner, moved.shape, strict=True))
-        canvas[box], seen[box] = moved, illuminated
-        return canvas, seen
+    def _laid_on(self, half: Reconstruction) -> Complex64[np.ndarray, "h w"]:
+        """Return a half's object on the canvas, freed of what no frame tells; note where it is seen."""
+        canvas, seen = np.ones(self._result.object.shape, np.complex64), np.zeros_like(self._seen)
+        placed = on_common_canvas(self._result, half)
+        if placed is not None:
+            target, moving, illuminated, corner = placed
+            box = tuple(slice(at, at + side) for at, side in zip(corner, moving.shape, strict=True))
+            canvas[box] = align(moving, target, illuminated).aligned
+            seen[box] = illuminated
+        self._seen &= seen
+        return canvas
 
     def deviations(self) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
         """Return the standard deviations of amplitude and phase, NaN where not all saw the object."""

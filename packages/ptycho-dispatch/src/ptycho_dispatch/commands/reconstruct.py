@@ -262,7 +262,7 @@ def _reconstruct(
                     one, solve(one, how, settings.execution.config, (interrupt,))
                 ),
             )
-            scan, result, advice = look.scan, look.result, look.advice
+            scan, result, solver, advice = look.scan, look.result, look.solver, look.advice
         looked = time.perf_counter()
         if run_config.uncertainty and not interrupt.asked:
             result.save_arrays(directory)
@@ -334,7 +334,7 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
 
 def _uncertainty(result: Reconstruction) -> list[tuple[str, str]]:
     """Return a row with the medians over the pixels, where they are known."""
-    known = result.run_record()["uncertainty"]
+    known = result.uncertainty()
     if known is None:
         return []
     text = f"{known['median_amplitude']:.2g} in amplitude, {known['median_phase_rad']:.2g} rad in phase"
