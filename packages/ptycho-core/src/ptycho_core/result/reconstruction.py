@@ -1,13 +1,8 @@
-"""The result of a run: object, probe, where they lie, how well they explain the frames, and its history.
-
-The keys of `reconstruction.npz` are constants here; writers, readers and the documentation use these.
-"""
+"""The result of a run: object and probe with all that is known of them."""
 
 from __future__ import annotations
 
 import json
-import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,16 +11,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 
-from ptycho_config.errors import DataError
-from ptycho_core.result.history import HISTORY_COLUMNS, RunEvent, csv_text, history_row, history_table
+from ptycho_core.result.history import RunEvent, csv_text, history_table
+from ptycho_core.result.stored import (
+    OPTIONAL_KEYS,
+    PHYSICAL_KEYS,
+    RECONSTRUCTION_FILE,
+    RECONSTRUCTION_KEYS,
+    UNCERTAINTY_KEYS,
+    fields_of_file,
+)
 from ptycho_core.result.verdict import Verdict
 
 __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
 
-RECONSTRUCTION_FILE = "reconstruction.npz"
 PRODUCT_FILE = "reconstruction.h5"
-#: Results in HDF5, ours and those of other programs.
-PRODUCT_SUFFIXES = (".h5", ".hdf5", ".ptyr")
 METRICS_FILE = "metrics.csv"
 RUN_FILE = "run.json"
 #: What `save` writes only where it is asked for, or where there is something to show.
@@ -40,54 +39,6 @@ FILES_ON_REQUEST = (
     ),
     *("amplitude.tif", "phase.tif", "phase_unwrapped.tif", "reconstruction.mat"),
 )
-
-#: Keys of `reconstruction.npz`: name -> (shape, dtype, meaning and unit).
-RECONSTRUCTION_KEYS: Mapping[str, tuple[str, str, str]] = {
-    "object": ("(H, W)", "complex64", "object on the canvas; 1 where no frame looks"),
-    "probe": ("(P, N, N)", "complex64", "probe modes; |orthonormal FFT of probe x object|^2 is in counts"),
-    "origin_px": ("(2,)", "float64", "scan coordinate (y, x) of the centre of canvas pixel [0, 0]"),
-    "positions_px": (
-        "(M, 2)",
-        "float64",
-        "scan coordinate (y, x) of index N/2 of each frame's window; NaN where the file has none",
-    ),
-    "coverage": ("(H, W)", "float32", "light that each canvas pixel got, relative to its maximum; 0 = none"),
-    "residual_per_frame": (
-        "(M,)",
-        "float32",
-        "data residual of each frame; NaN for a frame without counts, or not used",
-    ),
-    "data_residual": ("()", "float64", "data residual R of the whole scan"),
-}
-#: Keys that are there only where there is something to say.
-OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
-    "positions_given_px": (
-        "(M, 2)",
-        "float64",
-        "`positions_px` as they were given, where they were corrected",
-    ),
-    "frame_intensity": (
-        "(M,)",
-        "float64",
-        "intensity of each frame relative to the mean, where it was found",
-    ),
-}
-#: Keys of `--uncertainty true`.
-UNCERTAINTY_KEYS: Mapping[str, tuple[str, str, str]] = {
-    "amplitude_std": (
-        "(H, W)",
-        "float32",
-        "standard deviation of the object's amplitude; NaN where it is not illuminated",
-    ),
-    "phase_std_rad": ("(H, W)", "float32", "standard deviation of the object's phase in rad; NaN likewise"),
-}
-#: Keys that are written with every result, and made up when a result of an earlier version is read.
-JUDGEMENT_KEYS: Mapping[str, tuple[str, str, str]] = {
-    "frames_used": ("(M,)", "bool", "whether the frame was used: its weight is not 0"),
-    "frame_weight": ("(M,)", "float32", "weight of the frame in the fit: 1 fully, 0 left out"),
-    "bad_pixels": ("(N, N)", "bool", "pixels left out of all frames, zero frequency in the centre"),
-}
-_PHYSICAL = ("pixel_size_m", "energy_ev", "distance_m")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -358,7 +309,7 @@ class Reconstruction:
             "dose_carries_image": np.asarray(self.dose_carries_image),
             **({} if self.pixel_aspect == 1 else {"pixel_aspect": np.asarray(self.pixel_aspect)}),
             **({} if self.verdict is None else {"verdict": np.asarray(json.dumps(self.verdict.record()))}),
-            **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in _PHYSICAL},
+            **{key: np.asarray(getattr(self, key) or np.nan, np.float64) for key in PHYSICAL_KEYS},
             **{
                 key: getattr(self, key)
                 for key in (*OPTIONAL_KEYS, *UNCERTAINTY_KEYS)
@@ -383,133 +334,4 @@ class Reconstruction:
         Raises:
             DataError: there is no such file, or it is not a result of this program; says what is missing.
         """
-        file = Path(path)
-        if file.is_dir():
-            file = file / RECONSTRUCTION_FILE
-        if not file.is_file():
-            raise DataError(
-                f"{file}: no such file. Expected a `{RECONSTRUCTION_FILE}` or the directory that holds one; "
-                "`ptycho reconstruct SCAN` writes it."
-            )
-        if file.suffix in PRODUCT_SUFFIXES:
-            return cls.of_product(file)
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{file}: cannot be read as a result ({error}). Reconstruct the scan again."
-            ) from error
-        missing = sorted(set(RECONSTRUCTION_KEYS) - set(arrays))
-        if missing:
-            raise DataError(
-                f"{file}: the keys {', '.join(missing)} are missing "
-                f"(found: {', '.join(sorted(arrays)) or 'none'}). "
-                "Expected a result written by `ptycho reconstruct`."
-            )
-        return cls._from_arrays(file, arrays)
-
-    @classmethod
-    def of_product(cls, path: str | Path) -> Reconstruction:
-        """Make a result of a product file or of PtyPy's `.ptyr`.
-
-        Raises:
-            DataError: it is damaged, or not every window lies on its object.
-        """
-        from ptycho_core.io.product import read_product
-        from ptycho_core.physics.canvas import coverage_of
-        from ptycho_core.physics.forward import whole_and_rest
-
-        product = read_product(path)
-        frame_px = product.probe.shape[-1]
-        on_canvas = product.positions_px - product.origin_px
-        corners, _ = whole_and_rest(on_canvas - frame_px // 2)
-        last = np.array(product.obj.shape) - frame_px
-        inside = ((corners >= 0) & (corners <= last)).all(axis=1)
-        if not inside.any():
-            raise DataError(
-                f"{Path(path).name}: no window of {frame_px} pixels lies on its object of "
-                f"{product.obj.shape}. Expected a result with its positions."
-            )
-        return cls(
-            object=product.obj,
-            probe=product.probe,
-            origin_px=product.origin_px,
-            positions_px=product.positions_px,
-            coverage=coverage_of(product.probe, corners[inside], product.obj.shape),
-            residual_per_frame=np.full(len(on_canvas), np.nan, np.float32),
-            data_residual=math.nan,
-            method="of another program",
-            scan_name=product.name,
-            image_reliable=False,
-            pixel_size_m=product.pixel_size_m,
-            pixel_aspect=product.pixel_aspect,
-            energy_ev=product.energy_ev,
-            distance_m=product.distance_m,
-        )
-
-    @classmethod
-    def _from_arrays(cls, file: Path, arrays: Mapping[str, np.ndarray]) -> Reconstruction:
-        probe, positions = arrays["probe"], arrays["positions_px"]
-        shapes_fit = (
-            arrays["object"].ndim == 2
-            and arrays["coverage"].shape == arrays["object"].shape
-            and probe.ndim == 3
-            and probe.shape[1] == probe.shape[2]
-            and positions.ndim == 2
-            and positions.shape[1] == 2
-            and arrays["origin_px"].shape == (2,)
-            and arrays.get("positions_given_px", positions).shape == positions.shape
-            and arrays.get("frame_intensity", positions[:, 0]).shape == positions.shape[:1]
-            and arrays.get("frame_weight", positions[:, 0]).shape == positions.shape[:1]
-            and arrays.get("bad_pixels", probe[0]).shape == probe.shape[1:]
-            and all(
-                arrays.get(key, arrays["object"]).shape == arrays["object"].shape for key in UNCERTAINTY_KEYS
-            )
-            and arrays.get("history", np.empty((0, len(HISTORY_COLUMNS)))).shape[1:]
-            == (len(HISTORY_COLUMNS),)
-        )
-        if not shapes_fit:
-            found = ", ".join(f"{key} {arrays[key].shape}" for key in RECONSTRUCTION_KEYS)
-            raise DataError(f"{file}: the arrays do not fit together ({found}). Reconstruct the scan again.")
-        history = arrays.get("history", history_table(()))
-        physical: dict[str, Any] = {key: _known(arrays.get(key)) for key in _PHYSICAL}
-        return cls(
-            object=arrays["object"].astype(np.complex64, copy=False),
-            probe=probe.astype(np.complex64, copy=False),
-            origin_px=arrays["origin_px"].astype(np.float64, copy=False),
-            positions_px=positions.astype(np.float64, copy=False),
-            coverage=arrays["coverage"].astype(np.float32, copy=False),
-            residual_per_frame=arrays["residual_per_frame"].astype(np.float32, copy=False),
-            data_residual=float(arrays["data_residual"]),
-            method=str(arrays.get("method", "unknown")),
-            scan_name=str(arrays.get("scan_name", file.stem)),
-            history=tuple(history_row(row) for row in history),
-            interrupted=bool(arrays.get("interrupted", False)),
-            pixel_aspect=float(arrays.get("pixel_aspect", 1.0)),
-            image_reliable=bool(arrays.get("image_reliable", True)),
-            dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
-            **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
-            **{key: arrays[key].astype(np.float32, copy=False) for key in UNCERTAINTY_KEYS if key in arrays},
-            verdict=_verdict_of(arrays.get("verdict")),
-            frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),
-            bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),
-            **physical,
-        )
-
-
-def _verdict_of(text: np.ndarray | None) -> Verdict | None:
-    """Return the verdict of a file; None where it has none, or one that cannot be read."""
-    try:
-        return None if text is None else Verdict.of_record(json.loads(str(text)))
-    except ValueError:
-        return None
-
-
-def _unless_all(array: np.ndarray | None, usual: object, dtype: type[np.generic]) -> np.ndarray | None:
-    """Return the array, or None where it says no more than None would."""
-    return None if array is None or (array == usual).all() else array.astype(dtype, copy=False)
-
-
-def _known(value: np.ndarray | None) -> float | None:
-    return None if value is None or np.isnan(value) else float(value)
+        return cls(**fields_of_file(Path(path)))
