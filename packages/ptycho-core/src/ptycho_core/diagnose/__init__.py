@@ -7,10 +7,12 @@
 - `trials` reconstructs some frames in a setting, within a budget of time, and says what stays unexplained.
 - `left_over` is what a reconstruction leaves unexplained beyond the noise of the photons.
 - `blur` sharpens the frames, `slices` fits two slices in the place of one object.
-- `diagnosis` asks the questions one after the other and draws the conclusion; `sheet` draws it.
+- `reading`, `positions` and `model` are the questions; `doctor` keeps the best answer so far.
+- `diagnosis` asks them one after the other; `sheet` draws what came of it.
 """
 
-from ptycho_core.diagnose.diagnosis import Diagnosis, Finding, diagnose
+from ptycho_core.diagnose.diagnosis import diagnose
+from ptycho_core.diagnose.doctor import Diagnosis, Finding
 from ptycho_core.diagnose.setting import Setting
 from ptycho_core.diagnose.sheet import write_sheet
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptycho_core.diagnose.diagnosis import Diagnosis
+from ptycho_core.diagnose.doctor import Diagnosis
 from ptycho_core.diagnose.setting import Setting
 from ptycho_core.diagnose.trials import Trial
 from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
