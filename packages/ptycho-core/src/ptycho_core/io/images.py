@@ -94,4 +94,6 @@ def _of_hdf5(path: Path, key: str | None, names: tuple[str, ...], what: str) -> 
         values = file.array(key)
         if values is None:
             raise DataError(f"{path.name}: no `{key}` in it. {file.listing()}")
+        if file.columns_first:
+            values = np.swapaxes(values, -1, -2)
         return DetectorImage(np.asarray(values), f"{path.name}:{key}")

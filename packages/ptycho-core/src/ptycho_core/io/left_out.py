@@ -55,9 +55,12 @@ def take_mask(draft: Draft) -> Draft:
     if own is not None:
         own = np.asarray(own)
         turned = options.mask_invert and options.mask is None
-        draft = _with_mask(draft, own == 0 if turned else own)
-        if turned:
-            draft = draft.noting("The file's own mask was turned round, as asked.")
+        bad = own == 0 if turned else own != 0
+        said = "turned round, as asked" if turned else draft.raw.mask_convention
+        draft = _with_mask(draft, bad, said)
+        draft = draft.noting(
+            f"The file's own mask marks {100 * float(bad.mean()):.2g} % of the pixels as bad: {said}."
+        )
     if options.mask is None:
         if options.mask_invert and own is None:
             raise ConfigError(
@@ -65,17 +68,17 @@ def take_mask(draft: Draft) -> Draft:
             )
         return draft
     given = mask_asked_for(options.mask, inverted=options.mask_invert)
-    draft = _with_mask(draft, given.bad)
+    draft = _with_mask(draft, given.bad, given.convention)
     pixels = f"{100 * float(given.bad.mean()):.2g} % of the pixels"
     return draft.noting(f"The mask of {given.source} marks {pixels} as bad: {given.convention}.")
 
 
-def _with_mask(draft: Draft, mask: np.ndarray) -> Draft:
+def _with_mask(draft: Draft, mask: np.ndarray, convention: str) -> Draft:
     bad = arrange_mask(mask, draft.frames.shape, moved=draft.frame_axis_was_last, name=draft.name)
     if bad.all():
         raise DataError(
-            f"{draft.name}: every pixel is marked bad. `bad_pixels` is True where a pixel is bad, `mask` "
-            "where it is good; is it the other way round?",
+            f"{draft.name}: every pixel is marked bad ({convention}). Is it the other way "
+            "round? Then type `--mask-invert true`.",
             finding="DATA-001",
         )
     return replace(draft, bad_pixels=bad if draft.bad_pixels is None else _joined(draft.bad_pixels, bad))

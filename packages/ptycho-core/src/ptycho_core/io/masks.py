@@ -12,10 +12,10 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.images import read_image
+from ptycho_core.io.raw_scan import IS_0_BAD, NOT_0_IS_BAD
 
 __all__ = ["GivenMask", "mask_asked_for"]
 
-_BAD, _GOOD = "any value but 0 is a bad pixel", "0 is a bad pixel"
 #: Arrays of these names are masks, wherever they stand in a file.
 _NAMES = ("bad_pixels", "pixel_mask", "mask", "pixelmask", "detector_mask")
 
@@ -56,4 +56,4 @@ def mask_asked_for(mask: str | Path | np.ndarray, *, inverted: bool) -> GivenMas
             finding="DATA-001",
         )
     good ^= inverted
-    return GivenMask((values == 0) if good else (values != 0), source, _GOOD if good else _BAD)
+    return GivenMask((values == 0) if good else (values != 0), source, IS_0_BAD if good else NOT_0_IS_BAD)

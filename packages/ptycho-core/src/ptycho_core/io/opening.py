@@ -67,7 +67,7 @@ def open_scan(
     """Open a scan and check it once.
 
     Args:
-        source: a file of a known format (NPZ, `.npz.bz2`, NPY, TIFF or a directory of them, MATLAB 7.3, and
+        source: a file of a known format (NPZ, `.npz.bz2`, NPY, TIFF or a directory of them, MATLAB, and
             HDF5 as CXI, NeXus, PtyPy or Ptychodus write it), or the name of a data set such as
             "siemens-star", which is fetched when it is not here yet.
         measurement: what the values are; "auto" decides by the rules of

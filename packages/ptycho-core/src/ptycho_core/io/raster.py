@@ -34,12 +34,16 @@ def as_raster(raw: RawScan, options: ReadOptions) -> RawScan:
         return _on_the_axes(raw, grid)
     step, unit_m = parse_step(options.scan_step)
     n_frames = raw.frames.shape[0]
+    by_columns = grid is not None and raw.raster_by_columns
+    if grid is not None and by_columns:
+        grid = grid[1], grid[0]
     rows, columns = _shape(options.scan_shape, grid, n_frames, raw.name)
+    places = raster_positions(columns, rows)[:, ::-1] if by_columns else raster_positions(rows, columns)
     raster = f"raster of {rows} x {columns} with the step {options.scan_step}"
     said = f"The positions are a {raster} that was asked for."
     return replace(
         raw,
-        positions_px=raster_positions(rows, columns) * np.array(step),
+        positions_px=places * np.array(step),
         position_unit_m=unit_m,
         position_unit_open=False,
         position_convention="index",

@@ -29,6 +29,10 @@ def declared_by_name(key: str) -> tuple[Literal["amplitude", "counts"], str] | N
     return None
 
 
+#: Which values of a mask mark bad pixels.
+NOT_0_IS_BAD, IS_0_BAD = "any value but 0 is a bad pixel", "0 is a bad pixel"
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RawScan:
     """What a file offers and what it says of it, unchecked. Fields as in `Scan`, but for these.
@@ -42,7 +46,9 @@ class RawScan:
         detector_pixel_m: width of a detector pixel. detector_aspect: its height over its width.
         electrons: the wavelength is that of electrons; `energy_ev` is then of photons with the same.
         format: what kind of file it was, for `ptycho inspect`.
+        raster_by_columns: frames of rank 4 are stored one column of the raster after the other.
         bad_pixels: True = bad, zero frequency in the same place as in `frames`.
+        mask_convention: which of the file's values mean that.
         declared_measurement: what the file says its values are, and why we think so.
         declared_dc: where the file says that the zero frequency is.
         checksum: of the frames, still to be verified while they are read.
@@ -57,9 +63,11 @@ class RawScan:
     detector_aspect: float = 1.0
     electrons: bool = False
     format: str = "NPZ"
+    raster_by_columns: bool = False
     probe: np.ndarray | None = None
     probe_source: Literal["file", "given"] = "file"
     bad_pixels: np.ndarray | None = None
+    mask_convention: str = NOT_0_IS_BAD
     position_convention: Literal["index", "center"] = "index"
     ground_truth: np.ndarray | None = None
     patch_truth: np.ndarray | None = None

@@ -107,11 +107,6 @@ def not_an_npz(path: Path, first_bytes: bytes) -> str:
 
 def _no_hdf5(path: Path, first_bytes: bytes) -> str:
     """Say what a file with the ending of HDF5 is instead."""
-    if path.suffix.lower() == ".mat" and first_bytes.startswith(b"MATLAB"):
-        return (
-            "this is a MATLAB file of a version before 7.3. Save it again in MATLAB: "
-            f"`save('{path.name}', '-v7.3', ...)`."
-        )
     if not first_bytes:
         return "the file is empty. Copy or download it again."
     with path.open("rb") as file:

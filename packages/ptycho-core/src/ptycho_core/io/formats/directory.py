@@ -1,4 +1,4 @@
-"""A directory with a file for each frame, or for some frames: NPY, or any HDF5 (MATLAB 7.3, CXI, NeXus).
+"""A directory with a file for each frame, or for some frames: NPY, or any HDF5 (MATLAB, CXI, NeXus).
 
 The files come in the order of the numbers in their names. Of each, the frames are what was named with
 `--frames-key`, what has the name of frames, or the only image in it.

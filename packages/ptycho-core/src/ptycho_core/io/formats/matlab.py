@@ -1,5 +1,5 @@
-"""MATLAB 7.3, which is HDF5 with its axes in reverse: what MATLAB calls (rows, columns, frames) is stored as
-(frames, columns, rows)."""
+"""MATLAB's files: HDF5 with its axes in reverse, or held as such where they are older than version 7.3. What
+MATLAB calls (rows, columns, frames) is stored as (frames, columns, rows)."""
 
 from __future__ import annotations
 
@@ -10,29 +10,41 @@ import numpy as np
 from ptycho_core.io.formats import fold_slice, named
 from ptycho_core.io.hdf5 import Hdf5
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
+from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["matches", "read"]
 
 
 def matches(file: Hdf5) -> bool:
-    """Whether MATLAB's block of text stands before the HDF5 file."""
-    with file.path.open("rb") as stream:
-        return file.file.userblock_size >= 512 and stream.read(6) == b"MATLAB"
+    """Whether MATLAB's line of text begins the file."""
+    return file.columns_first
 
 
 def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read variables by known or given names, rows and columns put right."""
     raw = (fold_slice if fold_slice.matches(file) else named).read(file, name, keys)
+    frames = raw.frames
+    if isinstance(frames, LazyFrames) and _frames_are_last(frames, raw.positions_px):
+        frames = frames.frames_first()
     return replace(
         raw,
-        format="MATLAB 7.3",
-        frames=np.swapaxes(raw.frames, 1, 2),  # pyright: ignore[reportArgumentType, reportCallIssue]
+        format="MATLAB",
+        frames=np.swapaxes(frames, 1, 2),  # pyright: ignore[reportArgumentType, reportCallIssue]
+        raster_by_columns=True,
         positions_px=_columns(raw.positions_px),
         probe=_turned(raw.probe),
         bad_pixels=_turned(raw.bad_pixels),
         ground_truth=_turned(raw.ground_truth),
         notes=(*raw.notes, "MATLAB stores columns first; rows and columns were exchanged back."),
     )
+
+
+def _frames_are_last(frames: LazyFrames, positions: np.ndarray | None) -> bool:
+    """Whether MATLAB has them as (frames, rows, columns), which is stored with the frames last."""
+    first, middle, last = frames.shape
+    if getattr(frames.source, "grid", None) is not None or middle == last:
+        return False
+    return first == middle and (positions is None or last == max(positions.shape))
 
 
 def _turned(values: np.ndarray | None) -> np.ndarray | None:

@@ -31,6 +31,8 @@ PAIRS = (
 )
 TOGETHER = (("positions_px", None), ("positions", None), ("scan", None))
 PROBE = ("probeGuess", "probe", "illumination")
+#: Any value but 0 is a bad pixel.
+BAD_PIXELS = ("bad_pixels", "pixel_mask", "mask")
 GROUND_TRUTH = "objectGuess"
 PIXELS = ("pixel", "pixels", "px")
 
@@ -48,8 +50,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """
     frames = find_frames(file, keys)
     positions = find_positions(file, keys, "")
-    bad = file.array("bad_pixels")
-    good = file.array("mask") if bad is None else None
+    bad = next((one for one in map(file.array, BAD_PIXELS) if one is not None), None)
     return RawScan(
         name=name,
         format="HDF5",
@@ -59,7 +60,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         position_unit_m=None if positions is None else positions.unit_m,
         position_unit_open=positions is None or positions.open,
         probe=find_probe(file, keys),
-        bad_pixels=bad != 0 if bad is not None else None if good is None else good == 0,
+        bad_pixels=None if bad is None else bad != 0,
         ground_truth=file.array(GROUND_TRUTH),
         energy_ev=file.energy_ev("energy_ev", "energy"),
         distance_m=file.length_m("distance_m", "distance"),
@@ -137,7 +138,10 @@ def _pair(file: Hdf5, y: h5py.Dataset, x: h5py.Dataset, unit_m: float | None) ->
             raise DataError(f"{file.path.name}: `{item.name}` is {values.dtype}. Expected real numbers.")
     unit_m, open_, said = _unit(unit_of(y), unit_m)
     if _are_axes(file, y_values, x_values):
-        columns, rows = np.meshgrid(x_values, y_values)
+        if file.columns_first:  # the raster is stored one column after the other
+            rows, columns = np.meshgrid(y_values.reshape(-1), x_values.reshape(-1))
+        else:
+            columns, rows = np.meshgrid(x_values, y_values)
         values = np.stack([rows.reshape(-1), columns.reshape(-1)], axis=1)
         note = f"`{y.name}` (y) and `{x.name}` (x) are the axes of a raster, {said}."
         return FoundPositions(values, unit_m, open_, note)
@@ -155,9 +159,12 @@ def _pair(file: Hdf5, y: h5py.Dataset, x: h5py.Dataset, unit_m: float | None) ->
 
 def _are_axes(file: Hdf5, y: np.ndarray, x: np.ndarray) -> bool:
     """Whether y and x are the rows and columns of a raster of frames in the file, one value for each."""
-    if y.ndim != 1 or x.ndim != 1 or min(y.size, x.size) < 2:
+    if max(y.ndim, x.ndim) > 1 and not file.columns_first:  # MATLAB has no arrays of rank 1
         return False
-    return any(item.ndim == 4 and item.shape[:2] == (y.size, x.size) for item in file.datasets().values())
+    if max(y.shape, default=0) != y.size or max(x.shape, default=0) != x.size or min(y.size, x.size) < 2:
+        return False
+    raster = (x.size, y.size) if file.columns_first else (y.size, x.size)
+    return any(item.ndim == 4 and item.shape[:2] == raster for item in file.datasets().values())
 
 
 def _together(file: Hdf5, item: h5py.Dataset, unit_m: float | None) -> FoundPositions:

@@ -14,7 +14,14 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.frame_values import warn
 from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.raw_scan import INTENSITIES, RawScan, RequestedKeys, declared_by_name
+from ptycho_core.io.raw_scan import (
+    INTENSITIES,
+    IS_0_BAD,
+    NOT_0_IS_BAD,
+    RawScan,
+    RequestedKeys,
+    declared_by_name,
+)
 from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.survey import frame_chunks
@@ -61,6 +68,7 @@ def read(archive: Archive, name: str, keys: RequestedKeys | None = None) -> RawS
         positions_px=_positions(archive, keys.positions, positions_elsewhere=keys.positions_elsewhere),
         probe=None if probe_key is None else archive.read(probe_key),
         bad_pixels=_bad_pixels(archive),
+        mask_convention=IS_0_BAD if GOOD_PIXELS in archive.members else NOT_0_IS_BAD,
         position_convention=convention,
         ground_truth=archive.read(GROUND_TRUTH) if GROUND_TRUTH in archive.members else None,
         patch_truth=None if patch_key is None else archive.read(patch_key),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.hdf5 import Hdf5
-from ptycho_core.io.raw_scan import RawScan, RequestedKeys
+from ptycho_core.io.raw_scan import IS_0_BAD, RawScan, RequestedKeys
 from ptycho_core.scan.lazy import ChainedSource, LazyFrames
 
 __all__ = ["matches", "read"]
@@ -55,6 +55,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         position_unit_open=False,
         probe=None if keys.probe is None else file.read(file.required(keys.probe)),
         bad_pixels=_bad_pixels(file, weights),
+        mask_convention=IS_0_BAD,
         energy_ev=_energy_ev(file),
         distance_m=file.length_m(*(f"{group}/distance" for group in _WHERE)),
         detector_pixel_m=pixel_m,

@@ -136,12 +136,6 @@ def refuse_result_of_ptypy(file: Hdf5) -> None:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5: its signature stands at the beginning, or behind a block of 512 bytes."""
+    """Whether a file is HDF5, or of MATLAB, whose older versions are read as if they were."""
     start = first_bytes(path)
-    if start == _HDF5:
-        return True
-    if not start.startswith(b"MATLAB"):
-        return False
-    with path.open("rb") as file:
-        file.seek(512)
-        return file.read(8) == _HDF5
+    return start == _HDF5 or start.startswith(b"MATLAB")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.io.formats.named import FRAMES, PAIRS, PROBE, TOGETHER
+from ptycho_core.io.formats.named import BAD_PIXELS, FRAMES, PAIRS, PROBE, TOGETHER
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys, declared_by_name
 from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import length_factor
@@ -45,7 +45,7 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
             finding="DATA-001",
         )
     positions, unit_m, note = _positions(arrays, keys, path)
-    probe_key = keys.probe or _one(arrays, PROBE)
+    probe_key, bad_key = keys.probe or _one(arrays, PROBE), _one(arrays, BAD_PIXELS)
     return RawScan(
         name=name,
         format="Zarr",
@@ -55,6 +55,7 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
         position_unit_m=unit_m,
         position_unit_open=unit_m is None,
         probe=None if probe_key is None else _whole(arrays, probe_key, path),
+        bad_pixels=None if bad_key is None else _whole(arrays, bad_key, path) != 0,
         source=path,
         notes=(f"The frames are `{frames_key}`.", *note),
     )

@@ -56,6 +56,12 @@ class Hdf5:
     file: h5py.File
 
     @property
+    def columns_first(self) -> bool:
+        """Whether it is MATLAB's, which stores the axes of an array in reverse."""
+        with self.path.open("rb") as stream:
+            return stream.read(6) == b"MATLAB"
+
+    @property
     def growing(self) -> bool:
         return bool(self.file.swmr_mode)
 

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.hdf5.matlab5 import as_hdf5, is_matlab5
 from ptycho_core.io.recognise import one_line
 
 __all__ = ["BROKEN", "open_file", "translated", "without_lock"]
@@ -55,8 +56,8 @@ def open_file(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=_LOCKING.get())
     except OSError:
-        with path.open("rb"):  # what cannot be read at all says so itself
-            pass
+        if is_matlab5(path):  # what cannot be read at all says so itself
+            return as_hdf5(path)
         beside: dict[str, Any] = {"rdcc_nbytes": _CACHE_BYTES, "swmr": True, "libver": "latest"}
         if _LOCKING.get() is not None:
             try:

@@ -1,0 +1,91 @@
+"""MATLAB files of versions 5 to 7, which are no HDF5 yet: read by SciPy, held as version 7.3 stores them.
+
+So whatever reads HDF5 reads them too: axes in reverse, a struct as a group, its fields as data sets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ptycho_config.errors import DataError
+from ptycho_core.io.recognise import one_line, refuse_more_than_memory
+
+__all__ = ["as_hdf5", "is_matlab5"]
+
+_BEGINNING = b"MATLAB 5.0 MAT-file"
+_ITEM_BYTES = {
+    **dict.fromkeys(("double", "int64", "uint64"), 8),
+    **dict.fromkeys(("single", "int32", "uint32"), 4),
+    **dict.fromkeys(("int16", "uint16"), 2),
+    **dict.fromkeys(("int8", "uint8", "logical"), 1),
+}
+#: How SciPy names the platform in the first line; MATLAB has GLNXA64, PCWIN64, MACI64.
+_OF_PYTHON = (b"Platform: posix", b"Platform: nt")
+#: Structs in structs, to this depth.
+_DEEPEST = 8
+
+
+def is_matlab5(path: Path) -> bool:
+    """Whether a file is of one of these versions."""
+    with path.open("rb") as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING
+
+
+def as_hdf5(path: Path) -> h5py.File:
+    """Return an HDF5 file in memory with the variables of a MATLAB file that are numbers.
+
+    Raises:
+        DataError: the file is damaged, or needs more memory than there is.
+    """
+    from scipy.io import loadmat, whosmat
+
+    try:
+        declared = sum(
+            int(np.prod(shape, dtype=object)) * _ITEM_BYTES.get(kind, 0) for _, shape, kind in whosmat(path)
+        )
+        # SciPy's arrays and the file in memory, and twice that where numbers are complex.
+        refuse_more_than_memory(path, "what it holds", 2 * declared)
+        variables = loadmat(path, struct_as_record=True, squeeze_me=False)
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path.name}: not enough memory to read it.") from error
+    except Exception as error:  # what a damaged file provokes is of many kinds
+        cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
+        raise DataError(
+            f"{path.name}: the MATLAB file is truncated or damaged ({cause}). Copy or save it again."
+        ) from error
+    # In memory: nothing of that name is written or opened.
+    file = h5py.File(path, "w", driver="core", backing_store=False)
+    by_python = any(platform in variables["__header__"] for platform in _OF_PYTHON)
+    for key, value in variables.items():
+        if not key.startswith("__"):
+            _put(file, key, value, _DEEPEST, by_python=by_python)
+    return file
+
+
+def _put(
+    group: h5py.Group, key: str, value: Any, deeper: int, *, by_python: bool
+) -> None:  # Any: what SciPy found
+    if not isinstance(value, np.ndarray) or "/" in key:
+        return
+    if value.dtype.names is not None and value.size == 1 and deeper:
+        inside = group.create_group(key)
+        for name in value.dtype.names:
+            _put(inside, name, value.reshape(-1)[0][name], deeper - 1, by_python=by_python)
+    elif value.dtype.kind in "biufc":
+        if _frames_are_first(value.shape, by_python=by_python):
+            value = np.moveaxis(value, (-2, -1), (0, 1))
+        group.create_dataset(key, data=value.T)
+
+
+def _frames_are_first(shape: tuple[int, ...], *, by_python: bool) -> bool:
+    """Whether the sides of the frames are the last two axes, as Python has them, not the first two."""
+    if len(shape) not in (3, 4):
+        return False
+    last, first = shape[-2] == shape[-1], shape[0] == shape[1]
+    return by_python if last == first else last
