@@ -50,6 +50,21 @@ def test_what_the_file_states_is_not_changed_but_named(
     assert record(tmp_path)["verdict"]["grade"] != "good"
 
 
+def test_what_there_was_no_time_for_is_named(
+    ptycho, made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptycho_dispatch.second_look.LEAST_BUDGET_S", 0.2)
+    order = np.random.default_rng(0).permutation(made.scan.n_frames)
+    mixed = replace(made.scan, positions_px=made.scan.positions_px[order])
+    done = diagnosed(
+        ptycho, mixed, tmp_path / "mixed.npz", "--solver-epochs", "1", "--frc", "false", "--prior", "none"
+    )
+    assert done.code == 0, done.err
+    *_, said, line = done.out.splitlines()
+    assert "readings could be tried; this tries the others:" in said
+    assert line.startswith("ptycho diagnose ") and line.endswith(" --budget 60s")
+
+
 def test_what_was_open_is_taken_by_evidence(ptycho, tmp_path: Path) -> None:
     two = simulate_scan(frames=90, frame_px=32, overlap=0.8, photons=1e7, modes=3, seed=3)
     save_scan(two.scan, tmp_path / "modes.npz")

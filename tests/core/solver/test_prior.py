@@ -250,6 +250,16 @@ def test_held_out_photons_choose_where_photons_are_few() -> None:
     assert with_it < 0.8 * without
 
 
+def test_noisy_frames_are_left_to_photons_held_out_where_time_does_not_matter() -> None:
+    scan = simulate_scan(frames=120, frame_px=32, overlap=0.97, photons=600.0, seed=1).scan
+    kinds = {
+        effort: {event.kind for event in solve(scan, SolverConfig(effort=effort), NUMPY).events}
+        for effort in ("default", "thorough")
+    }
+    assert "effort" in kinds["default"] and "held_out" not in kinds["default"]
+    assert "held_out" in kinds["thorough"] and "effort" not in kinds["thorough"]
+
+
 def test_a_smooth_object_is_kept_as_it_was() -> None:
     made = simulate_scan(object_kind="gradient", frames=150, frame_px=64, photons=1e6, seed=0)
     results = [solve(made.scan, SolverConfig(prior=prior), NUMPY) for prior in ("none", "auto")]

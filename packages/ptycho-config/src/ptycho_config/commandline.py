@@ -69,7 +69,12 @@ class FlagParser(argparse.ArgumentParser):
         raise ConfigError(f"{_concise(message)}.{hint} `{self.prog} --help` lists what is possible.")
 
     def _refuse(self, flag: str) -> NoReturn:
-        guess = nearest(flag, (option for option in self._flags() if option.startswith("--")))
+        known = {option for option in self._flags() if option.startswith("--")}
+        # Both spellings are known; the one with hyphens is that of the help.
+        usual = {option: option.replace("_", "-") for option in known}
+        guess = nearest(
+            flag, (one for one, hyphens in usual.items() if one == hyphens or hyphens not in known)
+        )
         hint = f"did you mean `{guess}`?" if guess else f"`{self.prog} --help` lists the flags."
         raise ConfigError(f"unknown flag `{shortened(flag)}`; {hint}")
 

@@ -9,11 +9,13 @@ amplitudes, they tell themselves, and no reconstruction is asked (docs/decisions
 from __future__ import annotations
 
 import logging
+import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ptycho_dispatch.settings import READING_FIELDS, Settings, command_line, read_options
+from ptycho_dispatch.settings import READING_FIELDS, Settings, as_words, command_line, read_options
 
 if TYPE_CHECKING:
     from ptycho_config.models import SolverConfig
@@ -70,7 +72,7 @@ def look_again(
         read: opens the scan again, read otherwise, with all that was done to it since.
         solve_and_judge: reconstructs a scan with other settings, and gives the result its verdict.
     """
-    from ptycho_core.diagnose import diagnose
+    from ptycho_core.diagnose import TIME_OVER, diagnose
 
     budget = max(LEAST_BUDGET_S, seconds)
     logger.info(
@@ -119,15 +121,22 @@ def look_again(
         else:
             logger.info("Tried: %s, which does not explain all frames better.", words)
     advice: list[str] = []
+    remarks = [remark for remark in found.remarks if remark != TIME_OVER]
     if rest and found.best.unexplained < found.as_read.unexplained:
         advice = [
             f"Some frames are explained better ({found.as_read.unexplained:.0%} unexplained -> "
             f"{found.best.unexplained:.0%}) by what the file or you state otherwise:",
             command_line(source, found.flags),
         ]
+    elif not found.complete and not should_stop():
+        longer = f"{max(60, 60 * math.ceil(3 * budget / 60))}s"
+        advice = [
+            f"In {budget:.0f} s {len(found.trials)} readings could be tried; this tries the others:",
+            shlex.join(["ptycho", "diagnose", source, *as_words(stated), "--budget", longer]),
+        ]
     elif not news:
         advice = [f"No other reading explains the frames better: {len(found.trials)} were tried."]
-    return SecondLook(scan, result, solver, (*found.remarks, *advice))
+    return SecondLook(scan, result, solver, (*remarks, *advice))
 
 
 def _read_as(settings: Settings, **flags: str) -> ReadOptions:

@@ -12,8 +12,8 @@
 """
 
 from ptycho_core.diagnose.diagnosis import diagnose
-from ptycho_core.diagnose.doctor import Diagnosis, Finding
+from ptycho_core.diagnose.doctor import TIME_OVER, Diagnosis, Finding
 from ptycho_core.diagnose.setting import Setting
 from ptycho_core.diagnose.sheet import write_sheet
 
-__all__ = ["Diagnosis", "Finding", "Setting", "diagnose", "write_sheet"]
+__all__ = ["TIME_OVER", "Diagnosis", "Finding", "Setting", "diagnose", "write_sheet"]

@@ -12,10 +12,13 @@ from ptycho_core.diagnose.left_over import of_the_mean_pattern
 from ptycho_core.diagnose.setting import AS_READ, Setting, composed_flags
 from ptycho_core.diagnose.trials import Trial, Trials
 from ptycho_core.scan import Scan
+from ptycho_core.scan.dose import scan_statistics
 from ptycho_core.scan.overlap import overlap_fraction
+from ptycho_core.solver.selection import thorough_would_hold_out
 
-__all__ = ["GAIN_OF_READING", "HOPELESS", "Diagnosis", "Doctor", "Finding"]
+__all__ = ["GAIN_OF_READING", "HOPELESS", "TIME_OVER", "Diagnosis", "Doctor", "Finding"]
 
+TIME_OVER = "The time was over before everything was tried; `--budget` gives more."
 #: Another way to read the scan has to leave so much less unexplained, as a share.
 GAIN_OF_READING = 0.03
 #: Where more than this stays unexplained in every setting, nothing explains the frames.
@@ -55,6 +58,7 @@ class Diagnosis:
         as_read, best: the trial without any change, and that with all findings.
         flags: the settings with which to read the scan and reconstruct it.
         remarks: what the frames cannot tell, and what was not tried for want of time.
+        complete: the time was enough for everything that was to be tried.
         n_frames: how many frames were tried.
     """
 
@@ -65,6 +69,7 @@ class Diagnosis:
     flags: dict[str, str]
     remarks: tuple[str, ...]
     n_frames: int
+    complete: bool = True
 
     @property
     def explained(self) -> bool:
@@ -127,8 +132,9 @@ class Doctor:
 
     def conclusion(self) -> Diagnosis:
         """Sum up."""
-        if not self.trials.time_left:
-            self.remarks.append("The time was over before everything was tried; `--budget` gives more.")
+        complete = self.trials.time_left
+        if not complete:
+            self.remarks.append(TIME_OVER)
         best = self.best.setting.applied(self.trials.part)
         # The light of a shadow fills the corners as well, where it passes for a background.
         left = self.best.result.data_residual / of_the_mean_pattern(best)
@@ -143,12 +149,22 @@ class Doctor:
                 "The same positions turned by half a turn explain the frames as well, with the image turned "
                 "and its phase reversed; only a probe that is known tells the two apart."
             )
+        flags = self.flags_of(self.best.setting)
+        read = self.best.setting.applied(self.scan)
+        statistics = scan_statistics(read, estimate_background=False)
+        if self.findings and thorough_would_hold_out(read, statistics):
+            flags["effort"] = "thorough"
+            self.remarks.append(
+                "The frames are noisy: with `--effort thorough` photons held out choose start, probe and "
+                "prior, which takes minutes."
+            )
         return Diagnosis(
             findings=tuple(self.findings),
             trials=tuple(sorted(self.trials.tried.values(), key=lambda trial: trial.unexplained)),
             as_read=self.as_read,
             best=self.best,
-            flags=self.flags_of(self.best.setting),
+            flags=flags,
             remarks=tuple(self.remarks),
             n_frames=self.trials.part.n_frames,
+            complete=complete,
         )

@@ -22,7 +22,8 @@ from ptycho_core.held_out import HELD_TO_KEPT, SHARE
 from ptycho_core.physics.canvas import frequencies, light_on
 from ptycho_core.physics.forward import whole_and_rest
 from ptycho_core.result.history import RunEvent
-from ptycho_core.scan.dose import central
+from ptycho_core.scan import Scan
+from ptycho_core.scan.dose import ScanStatistics, central
 from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.most_probable import Objective, kept_and_judge, photons_per_pixel
@@ -32,13 +33,15 @@ from ptycho_core.solver.spectra import spectrum_of
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 
-__all__ = ["Chosen", "chosen_by_held_out_photons", "photons_are_few"]
+__all__ = ["Chosen", "chosen_by_held_out_photons", "photons_are_few", "thorough_would_hold_out"]
 
 #: Below so many photons for each illuminated pixel of the object, held-out photons decide.
 _FEW = 400.0
+#: And below so many where the frames are noisy and time does not matter.
+_FEW_OF_NOISY_FRAMES = 4000.0
 #: Above so many pixels of all frames this takes too long.
 _MOST_PIXELS = 6e7
-#: Where the noise floor of R exceeds this, starts without an image are tried as well.
+#: Where the noise floor of R exceeds this, frames are noisy: starts without an image are tried as well.
 _UNCERTAIN_FLOOR = 0.15
 #: Strength of the prior in units of the noise of a pixel, the root of its photons; and what is tried beside
 #: it.
@@ -59,17 +62,35 @@ _JUDGE_SOFTENING = 0.02
 
 
 def photons_are_few(look: Look) -> bool:
-    """Return whether held-out photons are to decide: frames of counts, with few for each pixel."""
+    """Return whether held-out photons are to decide: frames of counts, with few for each pixel.
+
+    Of noisy frames there may be more of them where the effort is `thorough`.
+    """
     scan, statistics = look.scan, look.statistics
     if statistics.noise_floor is None or scan.n_frames * look.with_prior_px**2 > _MOST_PIXELS:
         return False
+    noisy = statistics.noise_floor > _UNCERTAIN_FLOOR
+    few = _FEW_OF_NOISY_FRAMES if noisy and look.config.effort == "thorough" else _FEW
+    return _photons_on_the_object(scan, statistics) < few
+
+
+def thorough_would_hold_out(scan: Scan, statistics: ScanStatistics) -> bool:
+    """Return whether held-out photons would decide with `--effort thorough`, and do not without it."""
+    if statistics.noise_floor is None or statistics.noise_floor <= _UNCERTAIN_FLOOR:
+        return False
+    affordable = scan.n_frames * scan.frame_px**2 <= _MOST_PIXELS
+    return affordable and _FEW <= _photons_on_the_object(scan, statistics) < _FEW_OF_NOISY_FRAMES
+
+
+def _photons_on_the_object(scan: Scan, statistics: ScanStatistics) -> float:
+    """Return the mean photons on each pixel of the object that is illuminated, by the start probe."""
     on_canvas = scan.positions_px - scan.positions_px.min(axis=0)
     corners, _ = whole_and_rest(on_canvas)
     probe = np.square(np.abs(scan.probe), dtype=np.float64).sum(axis=0)
     probe *= statistics.counts_per_frame / probe.sum()
     last = corners.max(axis=0) + scan.frame_px
     light = light_on(corners, probe, (int(last[0]), int(last[1])))
-    return photons_per_pixel(light) < _FEW
+    return photons_per_pixel(light)
 
 
 @dataclass(frozen=True, eq=False)

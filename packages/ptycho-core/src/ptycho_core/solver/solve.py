@@ -24,7 +24,11 @@ from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.most_probable import with_prior
 from ptycho_core.solver.registration import search_is_worth_it, searched_positions
-from ptycho_core.solver.selection import chosen_by_held_out_photons, photons_are_few
+from ptycho_core.solver.selection import (
+    chosen_by_held_out_photons,
+    photons_are_few,
+    thorough_would_hold_out,
+)
 from ptycho_core.solver.start import (
     Look,
     Start,
@@ -114,6 +118,13 @@ def solve(
         # An earlier result has seen all photons: none could be held out of it.
         few = config.uses_prior and start is None and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))
+        quick = config.uses_prior and config.effort == "default"
+        if quick and thorough_would_hold_out(look.scan, look.statistics):
+            text = (
+                "The frames are noisy: `--effort thorough` lets photons held out choose start, probe and "
+                "prior, which takes minutes."
+            )
+            monitor.tell(RunEvent("effort", text))
 
         frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
         monitor.lap("read")

@@ -63,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{scan.name}: {len(diagnosis.trials)} settings tried on {diagnosis.n_frames} frames")
     if rows:
         print_table("", ("found", "unexplained", "how sure", "flags"), rows)
+    elif diagnosis.explained and not diagnosis.complete:
+        print(f"Nothing that was tried explains the frames better ({_unexplained(diagnosis)}).")
     elif diagnosis.explained:
         print(f"Right as it was read: nothing explains the frames better ({_unexplained(diagnosis)}).")
     if not diagnosis.explained:
