@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import itertools
+import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.kernel import FusedStep, Steps, build, load_kernel, step
 from ptycho_core.kernel.check import reference_step
+from ptycho_core.kernel.kept import keep, own_folder, sound_library
 from ptycho_core.kernel.step import layout_difference, radices_of
 from ptycho_core.solver import device
 
@@ -162,14 +165,95 @@ def test_it_is_compiled_once_and_then_taken_from_the_cache(fresh_cache: Path) ->
     assert kept[0].stat().st_mtime_ns == written
 
 
-@needs_compiler
-def test_a_file_that_is_no_library_is_made_anew(fresh_cache: Path) -> None:
-    load_kernel()
-    (kept,) = fresh_cache.iterdir()
-    kept.unlink()
+def cut(kept: Path, elsewhere: Path) -> None:
+    kept.write_bytes(kept.read_bytes()[:5000])
+
+
+def blocks_of_zeros(kept: Path, elsewhere: Path) -> None:
+    content = bytearray(kept.read_bytes())
+    content[4096 : 3 * 4096] = bytes(2 * 4096)
+    kept.write_bytes(content)
+
+
+def no_library(kept: Path, elsewhere: Path) -> None:
     kept.write_bytes(b"not a library")
-    load_kernel.cache_clear()
-    assert load_kernel().library is not None
+
+
+def open_to_all(kept: Path, elsewhere: Path) -> None:
+    kept.chmod(0o777)
+
+
+def a_link(kept: Path, elsewhere: Path) -> None:
+    kept.rename(elsewhere)
+    kept.symlink_to(elsewhere)
+
+
+def a_pipe(kept: Path, elsewhere: Path) -> None:
+    kept.unlink()
+    os.mkfifo(kept)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (cut, "was damaged"),
+        (blocks_of_zeros, "was damaged"),
+        (no_library, "was damaged"),
+        (open_to_all, "was not the user's alone"),
+        (a_link, "could not be read"),
+        (a_pipe, "was not the user's alone"),
+    ],
+)
+def test_a_library_that_is_not_whole_and_ours_is_made_anew(
+    fresh_cache: Path, tmp_path: Path, harm: Callable[[Path, Path], None], said: str
+) -> None:
+    # A process of its own made it; here nothing is mapped that could be taken away under it.
+    folder, key = own_folder(fresh_cache), "a"
+    (tmp_path / "made.so").write_bytes(bytes(range(256)) * 80)
+    kept = keep(tmp_path / "made.so", folder, key)
+    assert sound_library(folder, key) == (kept, "")
+    harm(kept, tmp_path / "elsewhere.so")
+    assert sound_library(folder, key) == (None, said)
+    assert list(fresh_cache.iterdir()) == []
+
+
+@needs_compiler
+def test_one_line_says_that_a_damaged_library_was_made_anew(fresh_cache: Path) -> None:
+    path, _ = build._built(COMPILER, own_folder(fresh_cache), build._key(build._compiler()))
+    cut(path, path)
+    kernel = load_kernel()
+    assert kernel.library is not None
+    assert "compiled in" in kernel.message
+    assert "the one in the cache was damaged and was removed" in kernel.message
+    assert "\n" not in kernel.message
+    (kept,) = fresh_cache.iterdir()
+    assert kept.name.rpartition("-")[2] == f"{hashlib.sha256(kept.read_bytes()).hexdigest()[:20]}.so"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+@needs_compiler
+def test_code_that_crashes_does_so_in_a_process_of_its_own(
+    fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "printf '\n__attribute__((constructor)) static void fall(void) { *(volatile int *)8 = 1; }\n'"
+    monkeypatch.setenv("CC", made_compiler(tmp_path, f'{script} >> fused.c; exec {COMPILER} "$@"'))
+    kernel = load_kernel()
+    assert kernel.library is None
+    assert "crashed when it was tried (SIGSEGV)" in kernel.message
+    assert list(fresh_cache.iterdir()) == []
+
+
+def test_what_killed_builds_left_is_cleared_and_what_is_fresh_stays(fresh_cache: Path) -> None:
+    fresh_cache.mkdir(parents=True, mode=0o700)
+    for name in ("build-old", "build-new"):
+        (fresh_cache / name).mkdir()
+        (fresh_cache / name / "fused.c").write_text("")
+    (fresh_cache / ".step-a.so.12.part").write_text("")
+    for name in ("build-old", ".step-a.so.12.part"):
+        os.utime(fresh_cache / name, (0, 0))
+    own_folder(fresh_cache)
+    assert [path.name for path in fresh_cache.iterdir()] == ["build-new"]
 
 
 def test_without_a_compiler_the_arrays_compute_alone(

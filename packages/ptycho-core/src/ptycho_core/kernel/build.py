@@ -2,7 +2,8 @@
 
 The library is kept in the user's cache under a name that holds its source, the compiler and the processor,
 so that a home directory shared by different machines never gives one of them the code of another. Before it
-gets that name it has reproduced a step computed with NumPy. Whenever it is loaded, its structs are compared
+gets that name it has reproduced a step computed with NumPy, in a process of its own, which code that crashes
+may end. Whenever it is loaded, its content is compared with the hash in its name (`kept`), and its structs
 with their mirrors in Python.
 
 What `PTYCHO_KERNEL_FLAGS` holds goes behind the compiler's flags (`nox -s sanitize` uses it); a library that
@@ -17,6 +18,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,11 +28,12 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from ptycho_config.errors import BackendUnavailableError
+from ptycho_config.errors import BackendUnavailableError, OutputError
 from ptycho_core.files import cache_directory
+from ptycho_core.kernel.kept import keep, own_folder, sound_library
 from ptycho_core.kernel.step import layout_difference
 
-__all__ = ["Kernel", "load_kernel"]
+__all__ = ["Kernel", "load_kernel", "opened_library"]
 
 _SOURCES = ("fused.c", "fft.h", "proximal.h", "vector.h", "threads.h")
 _FLAGS = (
@@ -42,7 +45,15 @@ _COMPILERS = ("cc", "gcc", "clang")
 _PATIENCE_S = 120
 #: After any of these the solver computes without the kernel. ValueError: data that cannot be written, or a
 #: quote left open in the flags.
-_REFUSALS = (OSError, AttributeError, ValueError, subprocess.SubprocessError, BackendUnavailableError)
+_REFUSALS = (
+    OSError,
+    AttributeError,
+    ValueError,
+    subprocess.SubprocessError,
+    BackendUnavailableError,
+    OutputError,
+)
+_LARGEST_ERROR = 1e-4
 _ADVICE = "Install gcc or clang for a solver that is several times faster."
 
 
@@ -72,15 +83,17 @@ def load_kernel() -> Kernel:
     compiler = _compiler()
     if compiler is None:
         return _without(f"no C compiler is on the PATH. {_ADVICE}")
+    seconds, wrong = 0.0, ""
     try:
-        folder = _own_folder(cache_directory() / "kernels")
-        path = folder / f"step-{_key(compiler)}.so"
-        library = _open_if_sound(path)
-        seconds = 0.0 if library else _build(compiler, path)
-        library = library or _open(path)
+        folder, key = own_folder(cache_directory() / "kernels"), _key(compiler)
+        path, wrong = sound_library(folder, key)
+        if path is None:
+            path, seconds = _built(compiler, folder, key)
+        library = opened_library(path)
     except _REFUSALS as error:
         return _without(_one_line(error))
     made = f"compiled in {seconds:.1f} s, once for this processor" if seconds else "from the cache"
+    made += f"; the one in the cache {wrong} and was removed" if wrong else ""
     width = library.ptycho_vector_width()
     return Kernel(library, f"compiled kernel with vectors of {width} floats ({made})", seconds)
 
@@ -99,17 +112,6 @@ def _one_line(error: Exception) -> str:
 def _compiler() -> str | None:
     chosen = os.environ.get("CC", "").split()
     return next((found for name in (*chosen[:1], *_COMPILERS) if (found := shutil.which(name))), None)
-
-
-def _own_folder(folder: Path) -> Path:
-    """Make the folder; refuse one into which another user could put code."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    about = folder.stat()
-    if about.st_uid != os.getuid() or about.st_mode & 0o022:
-        raise BackendUnavailableError(
-            f"others may write to {folder}. Make it yours alone: chmod 700 {folder}"
-        )
-    return folder
 
 
 def _flags() -> tuple[str, ...]:
@@ -140,36 +142,55 @@ def _processor() -> str:
     return "\n".join([name, *(line for line in lines if line.split("\t")[0].split(":")[0].strip() in told)])
 
 
-def _build(compiler: str, path: Path) -> float:
-    from ptycho_core.kernel.check import largest_error
-
+def _built(compiler: str, folder: Path, key: str) -> tuple[Path, float]:
+    """Compile, try and keep the library; return its path and the seconds that took."""
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as place:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as place:
         for name in _SOURCES:
             Path(place, name).write_bytes(_source(name))
         made = Path(place, "step.so")
         command = [compiler, *_flags(), "fused.c", "-o", made.name, "-lm"]
         subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=_PATIENCE_S)
-        error = largest_error(_open(made))
-        if not error < 1e-4:
+        error = _error_of(made)
+        if not error < _LARGEST_ERROR:
             raise BackendUnavailableError(
                 f"what `{compiler}` made of it is off by {error:.1e} and is not used"
             )
-        made.replace(path)
-    return time.perf_counter() - started
+        opened_library(made)  # refuses structs that are not these
+        path = keep(made, folder, key)
+    return path, time.perf_counter() - started
 
 
-def _open_if_sound(path: Path) -> ctypes.CDLL | None:
-    if not path.is_file():
-        return None
-    try:
-        return _open(path)
-    except (OSError, AttributeError):  # no library, or not this one
-        path.unlink()
-        return None
+def _error_of(made: Path) -> float:
+    """Let another process run the library and compare it with NumPy; one that crashes ends that alone.
+
+    Raises:
+        BackendUnavailableError: it crashed, or the other process could not say.
+    """
+    places = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-m", "ptycho_core.kernel.check", str(made)],
+        env={**os.environ, "PYTHONPATH": places},
+        cwd=made.parent,
+        capture_output=True,
+        timeout=_PATIENCE_S,
+    )
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise BackendUnavailableError(f"what the compiler made of it crashed when it was tried ({name})")
+    said = (done.stderr if done.returncode else done.stdout).decode(errors="replace").strip().splitlines()
+    if done.returncode:
+        raise BackendUnavailableError(said[-1] if said else "it could not be tried")
+    return float(said[-1]) if said else float("nan")
 
 
-def _open(path: Path) -> ctypes.CDLL:
+def opened_library(path: Path) -> ctypes.CDLL:
+    """Load a library and declare its functions.
+
+    Raises:
+        OSError, AttributeError: it is no library, or not this one.
+        BackendUnavailableError: its structs are not those of `step`.
+    """
     library = ctypes.CDLL(str(path))
     library.ptycho_step.restype = ctypes.c_double
     library.ptycho_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]

@@ -1,5 +1,7 @@
 """Does a library that a compiler made do what the formulas say? Asked once, before it is kept.
 
+`python -m ptycho_core.kernel.check LIBRARY` writes the largest error: `build` asks in a process of its own.
+
 The same step in NumPy, with one transform a frame and direction and no thought of speed; see
 docs/reference/physics.md, "The step".
 """
@@ -7,9 +9,13 @@ docs/reference/physics.md, "The step".
 from __future__ import annotations
 
 import ctypes
+import sys
+from pathlib import Path
 
 import numpy as np
 
+from ptycho_config.errors import BackendUnavailableError
+from ptycho_core.kernel.build import opened_library
 from ptycho_core.kernel.step import FusedStep, Misfit, Steps, proximal_step
 
 __all__ = ["largest_error", "reference_gradient", "reference_proximal", "reference_step"]
@@ -229,3 +235,14 @@ def reference_step(
 
 def _complex(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+
+
+def _main() -> None:
+    try:
+        sys.stdout.write(f"{largest_error(opened_library(Path(sys.argv[1])))}\n")
+    except (OSError, AttributeError, BackendUnavailableError) as error:
+        sys.exit(" ".join(str(error).split()))
+
+
+if __name__ == "__main__":
+    _main()
