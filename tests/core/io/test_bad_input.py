@@ -325,6 +325,23 @@ def test_an_honest_bomb_is_weighed_before_it_is_opened(
     assert "its decompressed content needs" in refusal(packed)
 
 
+def test_an_array_that_grows_out_of_next_to_nothing_is_refused_before_it_is_made(
+    arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTYCHO_LARGEST_ARRAY_GIB", "0.001")
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, **{**arrays, "diff3d": np.zeros((25, 256, 256), np.float32)})
+    assert "`diff3d` would grow from" in refusal(path)
+    np.savez_compressed(path, **{**arrays, "probeGuess": np.zeros((9, 128, 128), np.complex64)})
+    assert "`probeGuess` (9, 128, 128) needs" in refusal(path)
+    packed = tmp_path / "bomb.npz.bz2"
+    packed.write_bytes(bz2.compress(b"PK" + bytes(9 << 20)))
+    assert "its decompressed content would grow from" in refusal(packed)
+    assert "set PTYCHO_LARGEST_ARRAY_GIB=1." in refusal(packed)
+    monkeypatch.setenv("PTYCHO_LARGEST_ARRAY_GIB", "1")
+    assert "cannot be read" in refusal(packed)
+
+
 def test_encrypted_and_unknown_compressions_are_refused(arrays: Arrays, save: Save) -> None:
     for offset, value in ((8, 1), (10, 99)):  # flag bit 0, compression method, in the central directory
         path = save(arrays)

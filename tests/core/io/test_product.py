@@ -122,7 +122,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_product(tmp_path / "absent.h5")
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(DataError, match=r"text\.h5: cannot be read as an HDF5 product file"):
+    with pytest.raises(DataError, match=r"text\.h5: the file cannot be read, the HDF5 file is"):
         read_product(tmp_path / "text.h5")
     path = write_product(tmp_path / "thick.h5", **fields())
     with h5py.File(path, "a") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -182,6 +184,159 @@ def test_raw_bytes_of_other_files_are_not_followed(changed: Any, tmp_path: Path)
 
     with pytest.raises(DataError, match="not followed"):
         open_scan(changed("raster", external), frames_key="raw", positions_key="motors/slow,motors/fast")
+
+
+POSITIONS = {"positions_key": "motors/slow,motors/fast"}
+
+
+def test_layers_of_filters_are_unpacked_no_further_than_they_should_be(changed: Any) -> None:
+    def bomb(file: h5py.File) -> None:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((30, 32, 32))
+        for _ in range(2):
+            plist.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_OPTIONAL, (9,))
+        space = h5py.h5s.create_simple((30, 32, 32))
+        item = h5py.h5d.create(file.id, b"bomb", h5py.h5t.NATIVE_UINT16, space, plist)
+        item.write_direct_chunk((0, 0, 0), zlib.compress(zlib.compress(bytes(1 << 28), 9), 9))
+
+    with pytest.raises(DataError, match="expands to more"):
+        open_scan(changed("raster", bomb), frames_key="bomb", **POSITIONS)
+
+
+def test_layers_that_cannot_be_looked_through_are_refused(changed: Any) -> None:
+    def layers(file: h5py.File) -> None:
+        counts = np.ones((30, 32, 32), np.uint16)
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((30, 32, 32))
+        plist.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_OPTIONAL, (9,))
+        plist.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple((30, 32, 32))
+        item = h5py.h5d.create(file.id, b"layers", h5py.h5t.NATIVE_UINT16, space, plist)
+        item.write(h5py.h5s.ALL, h5py.h5s.ALL, counts)
+
+    with pytest.raises(DataError, match="compressed more than once"):
+        open_scan(changed("raster", layers), frames_key="layers", **POSITIONS)
+
+
+def _virtual(file: h5py.File, key: str, source_file: str, source_key: str) -> None:
+    layout = h5py.VirtualLayout(shape=(30, 32, 32), dtype=np.uint16)
+    layout[:] = h5py.VirtualSource(source_file, source_key, shape=(30, 32, 32))
+    file.create_virtual_dataset(key, layout)
+
+
+def _growing(file: h5py.File, key: str, source_file: str, source_key: str) -> None:
+    """A virtual data set of a row of numbered files that may go on; for its shape they are opened."""
+    forever = h5py.h5s.UNLIMITED
+    here, there = (h5py.h5s.create_simple((30, 32, 32), (forever, 32, 32)) for _ in range(2))
+    here.select_hyperslab((0, 0, 0), (forever, 1, 1), (30, 1, 1), (30, 32, 32))
+    there.select_hyperslab((0, 0, 0), (1, 1, 1), (1, 1, 1), (30, 32, 32))
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.VIRTUAL)
+    plist.set_virtual(here, source_file.encode(), source_key.encode(), there)
+    space = h5py.h5s.create_simple((30, 32, 32), (forever, 32, 32))
+    h5py.h5d.create(file.id, key.encode(), h5py.h5t.NATIVE_UINT16, space, plist)
+
+
+def test_a_row_of_numbered_files_is_read_and_each_is_looked_at(
+    changed: Any, original: Any, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "p0", "w") as file:
+        counts = original.counts.astype(np.uint16)
+        file.create_dataset("data", data=counts, chunks=(1, 32, 32), compression="gzip")
+    path = changed("raster", lambda file: _growing(file, "a", "p%b", "data"))
+    np.testing.assert_array_equal(open_scan(path, frames_key="a", **POSITIONS).counts(), counts)
+    with h5py.File(tmp_path / "p0", "a") as file:
+        file["data"].id.write_direct_chunk((7, 0, 0), zlib.compress(bytes(9)))
+    with pytest.raises(DataError, match=r"p0: `/data`: a block at \(7, 0, 0\) holds less"):
+        open_scan(path, frames_key="a", **POSITIONS)
+
+
+@pytest.mark.parametrize("chain", [("a", "a"), ("a", "b", "a"), ("a", "b", "c", "a")])
+def test_a_virtual_data_set_that_is_its_own_source_is_refused(changed: Any, chain: tuple[str, ...]) -> None:
+    def circle(file: h5py.File) -> None:
+        for key, source in itertools.pairwise(chain):
+            _virtual(file, key, ".", source)
+
+    with pytest.raises(DataError, match="put together from itself"):
+        open_scan(changed("raster", circle), frames_key="a", **POSITIONS)
+
+
+def test_virtual_data_sets_in_two_files_that_are_each_other_s_source_are_refused(
+    changed: Any, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        _virtual(file, "b", "raster.h5", "a")
+    path = changed("raster", lambda file: _virtual(file, "a", "other.h5", "b"))
+    path.rename(tmp_path / "raster.h5")
+    with pytest.raises(DataError, match="put together from itself"):
+        open_scan(tmp_path / "raster.h5", frames_key="a", **POSITIONS)
+
+
+def test_a_row_of_virtual_data_sets_is_followed_so_far(changed: Any) -> None:
+    def row(file: h5py.File) -> None:
+        file["0"] = np.ones((30, 32, 32), np.uint16)
+        for number in range(10):
+            _virtual(file, str(number + 1), ".", str(number))
+
+    with pytest.raises(DataError, match="more than 8 times"):
+        open_scan(changed("raster", row), frames_key="10", **POSITIONS)
+
+
+@pytest.mark.parametrize(("name", "pipe"), [("pipe", "pipe"), ("pi%%pe", "pi%pe"), ("p%b", "p0")])
+def test_a_source_that_is_a_pipe_is_not_waited_for(
+    changed: Any, tmp_path: Path, name: str, pipe: str
+) -> None:
+    os.mkfifo(tmp_path / pipe)
+    path = changed("raster", lambda file: (_growing if "%b" in name else _virtual)(file, "a", name, "data"))
+    with pytest.raises(DataError, match=f"leads to `{pipe}`, which is not a regular file"):
+        open_scan(path, frames_key="a", **POSITIONS)
+
+
+@pytest.mark.parametrize("through", ["directly", "a file between", "a soft link"])
+def test_a_link_to_a_pipe_anywhere_is_not_waited_for(changed: Any, tmp_path: Path, through: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(tmp_path / "between.h5", "w") as file:
+        file["deep/link"] = h5py.ExternalLink(str(tmp_path / "pipe"), "/x")
+
+    def link(file: h5py.File) -> None:
+        where = "between.h5" if through == "a file between" else "pipe"
+        file["far/away"] = h5py.ExternalLink(where, "/deep")
+        file["entry/soft"] = h5py.SoftLink("/far/away")
+
+    with pytest.raises(DataError, match="not a regular file"):
+        open_scan(changed("nexus", link))
+
+
+def test_raw_bytes_behind_a_virtual_data_set_are_not_followed(changed: Any, tmp_path: Path) -> None:
+    (tmp_path / "other.raw").write_bytes(bytes(1 << 16))
+
+    def external(file: h5py.File) -> None:
+        raw = [(str(tmp_path / "other.raw"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("raw", (30, 32, 32), "u2", external=raw)
+        _virtual(file, "between", ".", "raw")
+        _virtual(file, "seen", ".", "between")
+
+    with pytest.raises(DataError, match="not followed"):
+        open_scan(changed("raster", external), frames_key="seen", **POSITIONS)
+
+
+def test_a_source_without_its_data_set_is_named(changed: Any) -> None:
+    path = changed("raster", lambda file: _virtual(file, "seen", ".", "absent"))
+    with pytest.raises(DataError, match="`absent` is not there"):
+        open_scan(path, frames_key="seen", **POSITIONS)
+
+
+def test_the_limit_on_other_arrays_can_be_raised(changed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PTYCHO_LARGEST_ARRAY_GIB", "0.000001")
+    path = changed("raster", lambda file: None)
+    keys = {"frames_key": "scan/images", **POSITIONS, "probe_key": "beam/guess"}
+    with pytest.raises(DataError, match="set PTYCHO_LARGEST_ARRAY_GIB=1"):
+        open_scan(path, **keys)
+    monkeypatch.setenv("PTYCHO_LARGEST_ARRAY_GIB", "1")
+    assert open_scan(path, **keys).frame_px == 32
+    monkeypatch.setenv("PTYCHO_LARGEST_ARRAY_GIB", "much")
+    with pytest.raises(ConfigError, match="Expected a number of GiB"):
+        open_scan(path, **keys)
 
 
 def test_a_file_of_many_objects_says_how_to_name_one(tmp_path: Path) -> None:

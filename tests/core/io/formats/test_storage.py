@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ptycho_config.errors import DataError
 from ptycho_core import open_scan
 from ptycho_core.scan.lazy import LazyFrames
 
@@ -39,12 +40,27 @@ def _filters() -> dict[str, dict[str, Any]]:
         "lz4": dict(hdf5plugin.LZ4()),
         "blosc": dict(hdf5plugin.Blosc()),
         "zstd": dict(hdf5plugin.Zstd()),
+        "bitshuffle-zstd": dict(hdf5plugin.Bitshuffle(cname="zstd")),
+        "bitshuffle-alone": dict(hdf5plugin.Bitshuffle(cname="none")),
+        "blosc2": dict(hdf5plugin.Blosc2()),
+        "bzip2": dict(hdf5plugin.BZip2()),
+        "lzf": {"compression": "lzf"},
+        "checked": {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        "scaleoffset": {"scaleoffset": 0},
+        "scaleoffset-gzip": {"scaleoffset": 0, "compression": "gzip"},
+        "szip": {"compression": "szip"},
         "gzip": {"compression": "gzip", "shuffle": True},
         "none": {},
     }
 
 
-@pytest.mark.parametrize("name", ["bitshuffle-lz4", "lz4", "blosc", "zstd", "gzip", "none"])
+_NAMES = (
+    *("bitshuffle-lz4", "bitshuffle-zstd", "bitshuffle-alone", "lz4", "blosc", "blosc2", "zstd", "bzip2"),
+    *("gzip", "lzf", "checked", "scaleoffset", "scaleoffset-gzip", "szip", "none"),
+)
+
+
+@pytest.mark.parametrize("name", _NAMES)
 @pytest.mark.parametrize("chunk", [1, 7, 30])
 def test_compressed_frames_are_read_in_blocks(name: str, chunk: int, tmp_path: Path, original: Any) -> None:
     path = _with_positions(tmp_path / "scan.h5", original, "w")
@@ -53,6 +69,64 @@ def test_compressed_frames_are_read_in_blocks(name: str, chunk: int, tmp_path: P
         file.create_dataset("data", data=original.counts, chunks=shape, **_filters()[name])
     frames = _assert_same(path, original)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames))[4:6], original.counts[4:6])  # noqa: S301
+
+
+@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("behind", ["directly", "virtually"])
+def test_a_block_that_is_cut_short_is_refused_at_any_byte(
+    name: str, behind: str, tmp_path: Path, original: Any
+) -> None:
+    # HDF5 gave what lay in memory behind the block for frames.
+    path, shape = _with_positions(tmp_path / "scan.h5", original, "w"), original.counts.shape
+    with h5py.File(path, "a") as file:
+        how = dict(chunks=(5, *shape[1:]), **_filters()[name])
+        whole = file.create_dataset("whole", data=original.counts, **how).id.read_direct_chunk((10, 0, 0))[1]
+        item = file.create_dataset("data", original.counts.shape, original.counts.dtype, **how)
+        item[:10], item[15:] = original.counts[:10], original.counts[15:]
+        if behind == "virtually":
+            layout = h5py.VirtualLayout(shape, item.dtype)
+            layout[:] = h5py.VirtualSource(item)
+            file.create_virtual_dataset("seen", layout)
+    key = "data" if behind == "directly" else "seen"
+    # Of a plain block HDF5 itself writes no other length twice.
+    for length in (2,) if name == "none" else (2, 30, len(whole) // 2, len(whole) - 40):
+        with h5py.File(path, "a") as file:
+            file["data"].id.write_direct_chunk((10, 0, 0), whole[:length])
+        with pytest.raises(DataError, match=r"scan\.h5.*(block at \(10, 0, 0\) holds less|damaged)"):
+            open_scan(path, frames_key=key)
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if not name.startswith(("scaleoffset", "none"))])
+def test_a_block_that_holds_more_than_it_should_is_refused(name: str, tmp_path: Path, original: Any) -> None:
+    path, shape = _with_positions(tmp_path / "scan.h5", original, "w"), original.counts.shape
+    with h5py.File(path, "a") as file:
+        larger = file.create_dataset("a", data=original.counts, chunks=(10, *shape[1:]), **_filters()[name])
+        _, block = larger.id.read_direct_chunk((10, 0, 0))
+        item = file.create_dataset("data", data=original.counts, chunks=(5, *shape[1:]), **_filters()[name])
+        item.id.write_direct_chunk((10, 0, 0), block)
+    said = "damaged" if name == "blosc2" else r"block at \(10, 0, 0\) expands to more than"
+    with pytest.raises(DataError, match=said):
+        open_scan(path, frames_key="data")
+
+
+def test_a_block_that_is_written_by_the_bits_is_read(tmp_path: Path, original: Any) -> None:
+    path = _with_positions(tmp_path / "scan.h5", original, "w")
+    assert original.counts.max() < 1 << 12
+    with h5py.File(path, "a") as file:
+        of_12_bits, plist = h5py.h5t.NATIVE_UINT16.copy(), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        of_12_bits.set_precision(12)
+        plist.set_chunk((5, *original.counts.shape[1:]))
+        plist.set_filter(h5py.h5z.FILTER_NBIT)
+        space = h5py.h5s.create_simple(original.counts.shape)
+        item = h5py.h5d.create(file.id, b"data", of_12_bits, space, plist)
+        item.write(h5py.h5s.ALL, h5py.h5s.ALL, original.counts.astype(np.uint16))
+        assert item.get_storage_size() < original.counts.size * 1.6
+        _, whole = item.read_direct_chunk((10, 0, 0))
+    _assert_same(path, original)
+    with h5py.File(path, "a") as file:
+        file["data"].id.write_direct_chunk((10, 0, 0), whole[:-40])
+    with pytest.raises(DataError, match=r"block at \(10, 0, 0\) holds less"):
+        open_scan(path)
 
 
 def test_frames_last_are_moved(tmp_path: Path, original: Any) -> None:

@@ -105,7 +105,7 @@ def _of_file(path: Path, n_frames: int) -> Int64[np.ndarray, " listed"]:
     if path.suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
             raise refused from error
         if array.ndim != 1 or array.dtype.kind not in "biu":
             raise refused

@@ -23,15 +23,18 @@ _ALIGNMENT = 8
 _LOOKED_AT_BYTES = 1 << 27
 
 
-def check_global_heaps(path: Path) -> None:
+def check_global_heaps(path: Path, looked_at_bytes: int = _LOOKED_AT_BYTES) -> None:
     """Refuse a file with a global heap that cannot be walked to its end.
+
+    Args:
+        looked_at_bytes: how far heaps are looked for from either end.
 
     Raises:
         DataError: it is damaged.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            place = _without_end(content)
+            place = _without_end(content, looked_at_bytes)
     except (OSError, ValueError):  # it cannot be read, or is empty: whoever opens it says so
         return
     if place is not None:
@@ -41,15 +44,15 @@ def check_global_heaps(path: Path) -> None:
         )
 
 
-def _parts(size: int) -> list[tuple[int, int]]:
-    if size <= 2 * _LOOKED_AT_BYTES:
+def _parts(size: int, looked_at_bytes: int) -> list[tuple[int, int]]:
+    if size <= 2 * looked_at_bytes:
         return [(0, size)]
-    return [(0, _LOOKED_AT_BYTES), (size - _LOOKED_AT_BYTES, size)]
+    return [(0, looked_at_bytes), (size - looked_at_bytes, size)]
 
 
-def _without_end(content: mmap.mmap) -> int | None:
+def _without_end(content: mmap.mmap, looked_at_bytes: int) -> int | None:
     """Return where a heap without an end begins, None where there is none."""
-    for start, end in _parts(len(content)):
+    for start, end in _parts(len(content), looked_at_bytes):
         place = content.find(_SIGNATURE, start, end)
         while place >= 0:
             if not _ends(content, place):

@@ -21,7 +21,8 @@ from typing import cast
 
 import numpy as np
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
+from ptycho_core.io.bounds import refuse_a_large_array, refuse_great_growth
 from ptycho_core.io.npy import MemoryFile, read_npy_header
 from ptycho_core.io.recognise import (
     BLOCK_BYTES,
@@ -101,9 +102,18 @@ class Archive:
         with self._translated("the zip directory"), self._zip() as archive:
             self.members = dict(self._find_members(archive))
 
-    def read(self, key: str) -> np.ndarray:
-        """Read one array, checking its checksum."""
+    def read(self, key: str, *, image: bool = False) -> np.ndarray:
+        """Read one array that is no stack of frames, checking its checksum.
+
+        Args:
+            image: it is a reconstruction, which may be larger than other things.
+
+        Raises:
+            DataError: as `open`, or it is compressed and larger than anything but frames should be.
+        """
         member = self.members[key]
+        if member.offset is None and not member.holds_objects and not image:
+            refuse_a_large_array(self.path.name, f"`{one_line(key, 40)}` {member.shape}", member.nbytes)
         array = self.open(key)
         if member.offset is not None:
             checksum = self.checksum(key)
@@ -115,7 +125,8 @@ class Archive:
         """Give access to one array: mapped, with its checksum still to be checked, where it is stored plain.
 
         Raises:
-            DataError: the member is damaged, larger than this machine's memory, or pickled.
+            DataError: the member is damaged, larger than this machine's memory, grows out of next to nothing,
+                or is pickled.
         """
         member = self.members[key]
         if member.holds_objects:
@@ -161,7 +172,7 @@ class Archive:
         """Turn whatever a damaged archive provokes into one clear line."""
         try:
             yield
-        except DataError:
+        except (ConfigError, DataError):
             raise
         except MemoryError as error:
             raise DataError(f"{self.path.name}: not enough memory to read {what}.") from error
@@ -215,7 +226,9 @@ class Archive:
         return begin
 
     def _decompress(self, member: Member) -> np.ndarray:
-        refuse_more_than_memory(self.path, f"`{member.key}`", member.nbytes)
+        what = f"`{one_line(member.key, 40)}`"
+        refuse_great_growth(self.path.name, what, member.nbytes, member.info.compress_size)
+        refuse_more_than_memory(self.path, what, member.nbytes)
         flat = np.empty(member.nbytes, dtype=np.uint8)
         view = flat.data
         with self._zip() as archive, _stream(archive, member.info) as stream:

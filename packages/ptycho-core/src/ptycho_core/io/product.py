@@ -15,11 +15,13 @@ import h5py
 import numpy as np
 from jaxtyping import Complex64, Float64, Int64
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.files import atomic_path, reserve
-from ptycho_core.io.heaps import check_global_heaps
+from ptycho_core.io.hdf5 import Hdf5, opened, text_of
+from ptycho_core.io.recognise import one_line
 
 PLACEHOLDER_PIXEL_M = 1e-9
+_LONGEST_COMMENTS = 4000
 
 # Names in the file; shape, dtype and unit beside each.
 OBJECT = "object"  # (H, W) complex64; attributes center_{x,y}_m, pixel_{width,height}_m
@@ -127,11 +129,10 @@ def read_product(path: str | Path) -> Product:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file. Expected an HDF5 product file.")
-    check_global_heaps(path)
     try:
-        with h5py.File(path, "r") as file:
+        with opened(path) as file:
             return _read_ptyr(file, path.name) if is_ptyr(file) else _read(file, path.name)
-    except DataError:
+    except (ConfigError, DataError):
         raise
     except KeyError as error:
         raise DataError(
@@ -141,27 +142,30 @@ def read_product(path: str | Path) -> Product:
         ) from error
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(
-            f"{path.name}: cannot be read as an HDF5 product file ({error}). Copy or export it again."
+            f"{path.name}: cannot be read as an HDF5 product file ({one_line(str(error))}). Copy or export "
+            "it again."
         ) from error
 
 
 _PTYR_OBJECT, _PTYR_PROBE, _PTYR_POSITIONS = "content/obj", "content/probe", "content/positions"
 
 
-def is_ptyr(file: h5py.File) -> bool:
+def is_ptyr(file: Hdf5) -> bool:
     """Whether it is a result of PtyPy: storages of an object and of a probe."""
-    return all(isinstance(file.get(key), h5py.Group) for key in (_PTYR_OBJECT, _PTYR_PROBE))
+    return all(file.group(key) is not None for key in (_PTYR_OBJECT, _PTYR_PROBE))
 
 
-def _read_ptyr(file: h5py.File, name: str) -> Product:
+def _read_ptyr(file: Hdf5, name: str) -> Product:
     """Read the first storage of each kind.
 
     Lengths are metres and keV; `_origin` is where pixel [0, 0] lies, `_psize` the pixel, both (y, x).
     """
     obj_at, probe_at = _storage(file, _PTYR_OBJECT, name), _storage(file, _PTYR_PROBE, name)
-    obj, probe = np.asarray(obj_at["data"], np.complex64), np.asarray(probe_at["data"], np.complex64)
-    pixel_m = np.broadcast_to(np.asarray(obj_at["_psize"], np.float64).reshape(-1), 2)
-    origin_m = np.broadcast_to(np.asarray(obj_at["_origin"], np.float64).reshape(-1), 2)
+    obj, probe = (np.asarray(_array(file, f"{at}/data"), np.complex64) for at in (obj_at, probe_at))
+    pixel_m, origin_m = (
+        np.broadcast_to(np.asarray(_array(file, f"{obj_at}/{key}"), np.float64).reshape(-1), 2)
+        for key in ("_psize", "_origin")
+    )
     if obj.ndim != 3 or len(obj) != 1 or probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
         raise DataError(
             f"{name}: object {obj.shape} and probe {probe.shape}. Expected one object (1, H, W) and modes "
@@ -169,13 +173,11 @@ def _read_ptyr(file: h5py.File, name: str) -> Product:
         )
     if not (np.isfinite(pixel_m).all() and (pixel_m > 0).all()):
         raise DataError(f"{name}: the object's pixel is {pixel_m[0]:g} x {pixel_m[1]:g} m. Expected a size.")
-    scans = file.get(_PTYR_POSITIONS)
-    found: list[np.ndarray] = []
-    if isinstance(scans, h5py.Group):
-        found = [np.asarray(one, np.float64) for one in scans.values() if isinstance(one, h5py.Dataset)]
+    scans = [f"{_PTYR_POSITIONS}/{key}" for key in file.group(_PTYR_POSITIONS) or ()]
+    found = [np.asarray(_array(file, key), np.float64) for key in scans if file.dataset(key) is not None]
     positions_m = np.concatenate([one.reshape(-1, 2) for one in found]) if found else np.zeros((0, 2))
-    energy = obj_at.get("_energy")
-    kev = 0.0 if energy is None else float(np.asarray(energy).reshape(-1)[0])
+    energy = file.number(f"{obj_at}/_energy")
+    kev = 0.0 if energy is None else energy[0]
     return Product(
         name=name,
         comments="a result of PtyPy",
@@ -191,29 +193,35 @@ def _read_ptyr(file: h5py.File, name: str) -> Product:
     )
 
 
-def _storage(file: h5py.File, where: str, name: str) -> h5py.Group:
-    group = file.get(where)
-    members = list(group.values()) if isinstance(group, h5py.Group) else []
-    stores = [one for one in members if isinstance(one, h5py.Group) and "data" in one]
-    if not stores:
-        raise DataError(f"{name}: `{where}` holds no storage with `data`. Expected a result of PtyPy.")
-    return stores[0]
+def _storage(file: Hdf5, where: str, name: str) -> str:
+    """Return the path of the first storage below a group."""
+    for key in file.group(where) or ():
+        if file.group(f"{where}/{key}") is not None and file.dataset(f"{where}/{key}/data") is not None:
+            return f"{where}/{key}"
+    raise DataError(f"{name}: `{where}` holds no storage with `data`. Expected a result of PtyPy.")
+
+
+def _array(file: Hdf5, key: str) -> np.ndarray:
+    """Read what a result has to hold; it may be as large as it lies in the file.
+
+    Raises:
+        KeyError: it is not there.
+    """
+    item = file.dataset(key)
+    if item is None:
+        raise KeyError(key)
+    return file.read(item, image=True)
 
 
 def _what_is_missing(path: Path, error: KeyError) -> str:
     """Name what a product needs and this file lacks."""
-    said = str(error.args[0] if error.args else error)
-    try:
-        with h5py.File(path, "r") as file:
-            needed = (OBJECT, PROBE, POSITION_X, POSITION_Y)
-            absent = [f"`{key}`" for key in needed if key not in file]
-            if not absent and OBJECT in file:
-                sides = ("pixel_height_m", "pixel_width_m", "center_y_m", "center_x_m")
-                absent = [
-                    f"the attribute `{key}` of `{OBJECT}`" for key in sides if key not in file[OBJECT].attrs
-                ]
-    except (OSError, RuntimeError, ValueError):
-        return said
+    said = one_line(str(error.args[0] if error.args else error))
+    with opened(path) as file:
+        absent = [f"`{key}`" for key in (OBJECT, PROBE, POSITION_X, POSITION_Y) if file.dataset(key) is None]
+        if not absent:
+            sides = ("pixel_height_m", "pixel_width_m", "center_y_m", "center_x_m")
+            there = file.required(OBJECT).attrs
+            absent = [f"the attribute `{key}` of `{OBJECT}`" for key in sides if key not in there]
     return f"{', '.join(absent)} is missing" if absent else said
 
 
@@ -231,31 +239,31 @@ def _with_unknowns(
     return " ".join(said)
 
 
-def _read(file: h5py.File, name: str) -> Product:
-    obj = np.asarray(file[OBJECT], dtype=np.complex64)
+def _read(file: Hdf5, name: str) -> Product:
+    obj = np.asarray(_array(file, OBJECT), dtype=np.complex64)
     if obj.ndim == 3 and obj.shape[0] == 1:
         obj = obj[0]
-    probe = np.asarray(file[PROBE], dtype=np.complex64)
+    probe = np.asarray(_array(file, PROBE), dtype=np.complex64)
     if probe.ndim == 4:
         probe = probe[0]
     probe = probe[np.newaxis] if probe.ndim == 2 else probe
-    positions_m = np.stack([np.asarray(file[POSITION_Y]), np.asarray(file[POSITION_X])], axis=-1)
+    positions_m = np.stack([_array(file, POSITION_Y), _array(file, POSITION_X)], axis=-1)
     if obj.ndim != 2 or probe.ndim != 3 or positions_m.ndim != 2:
         raise DataError(
             f"{name}: `{OBJECT}` {obj.shape}, `{PROBE}` {probe.shape} and positions "
             f"{positions_m.shape[:-1]}. Expected one object layer (H, W), modes (P, N, N) and (M,)."
         )
-    attributes = file[OBJECT].attrs
+    attributes, about = file.required(OBJECT).attrs, file.file.attrs
     pixel_m = np.array([attributes["pixel_height_m"], attributes["pixel_width_m"]], dtype=np.float64)
     center_m = np.array([attributes["center_y_m"], attributes["center_x_m"]], dtype=np.float64)
     if not (np.isfinite(pixel_m).all() and (pixel_m > 0).all()):
         raise DataError(f"{name}: the object's pixel is {pixel_m[0]:g} x {pixel_m[1]:g} m. Expected a size.")
-    loss_key = LOSS_VALUES if LOSS_VALUES in file else LOSS_VALUES_OLD
-    losses = np.asarray(file[loss_key]).reshape(-1) if loss_key in file else ()
-    known = bool(file.attrs.get(PIXEL_IS_KNOWN, True))
+    loss_key = LOSS_VALUES if file.dataset(LOSS_VALUES) is not None else LOSS_VALUES_OLD
+    losses = _array(file, loss_key).reshape(-1) if file.dataset(loss_key) is not None else ()
+    known = bool(about.get(PIXEL_IS_KNOWN, True))
     return Product(
-        name=str(file.attrs.get("name", name)),
-        comments=str(file.attrs.get("comments", "")),
+        name=one_line(text_of(about.get("name")) or name),
+        comments=one_line(text_of(about.get("comments")), _LONGEST_COMMENTS),
         obj=obj,
         probe=probe,
         positions_px=positions_m / pixel_m,
@@ -263,8 +271,8 @@ def _read(file: h5py.File, name: str) -> Product:
         losses=tuple(float(value) for value in losses),
         pixel_size_m=float(pixel_m[1]) if known else None,
         pixel_aspect=float(pixel_m[0] / pixel_m[1]),
-        energy_ev=_positive(file.attrs.get("probe_energy_eV")),
-        distance_m=_positive(file.attrs.get("detector_object_distance_m")),
+        energy_ev=_positive(about.get("probe_energy_eV")),
+        distance_m=_positive(about.get("detector_object_distance_m")),
     )
 
 

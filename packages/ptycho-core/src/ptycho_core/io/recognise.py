@@ -7,7 +7,8 @@ import io
 import os
 from pathlib import Path
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
+from ptycho_core.io.bounds import refuse_great_growth
 
 BLOCK_BYTES = 1 << 22
 
@@ -35,12 +36,15 @@ def decompressed(path: Path) -> memoryview:
     """Decompress a whole `.bz2` into memory, growing one buffer, never holding it twice."""
     grown = io.BytesIO()
     try:
+        packed_bytes = path.stat().st_size
         with bz2.open(path) as stream:
             while block := stream.read(BLOCK_BYTES):
+                n_bytes = grown.tell() + len(block)
+                refuse_great_growth(path.name, "its decompressed content", n_bytes, packed_bytes)
+                refuse_more_than_memory(path, "its decompressed content", n_bytes)
                 grown.write(block)
-                refuse_more_than_memory(path, "its decompressed content", grown.tell())
     except (OSError, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, ConfigError | DataError):
             raise
         raise DataError(
             f"{path.name}: the bzip2 stream is truncated or damaged ({one_line(str(error))}). Copy or "

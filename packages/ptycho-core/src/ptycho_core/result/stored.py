@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.npz import Archive
+from ptycho_core.io.recognise import one_line
 from ptycho_core.result.history import HISTORY_COLUMNS, history_row, history_table
 from ptycho_core.result.verdict import Verdict
 
@@ -92,12 +93,10 @@ def fields_of_file(path: Path) -> dict[str, Any]:
     if file.suffix in PRODUCT_SUFFIXES:
         return _fields_of_product(file)
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{file}: cannot be read as a result ({error}). Reconstruct the scan again."
-        ) from error
+        archive = Archive(file, cure="Reconstruct the scan again.")
+        arrays = {key: np.array(archive.read(key, image=True), order="K") for key in archive.members}
+    except MemoryError as error:
+        raise DataError(f"{file}: not enough memory to read the result.") from error
     missing = sorted(set(RECONSTRUCTION_KEYS) - set(arrays))
     if missing:
         raise DataError(
@@ -174,8 +173,8 @@ def _fields_of_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str,
         coverage=arrays["coverage"].astype(np.float32, copy=False),
         residual_per_frame=arrays["residual_per_frame"].astype(np.float32, copy=False),
         data_residual=float(arrays["data_residual"]),
-        method=str(arrays.get("method", "unknown")),
-        scan_name=str(arrays.get("scan_name", file.stem)),
+        method=one_line(str(arrays.get("method", "unknown"))),
+        scan_name=one_line(str(arrays.get("scan_name", file.stem))),
         history=tuple(history_row(row) for row in history),
         interrupted=bool(arrays.get("interrupted", False)),
         pixel_aspect=float(arrays.get("pixel_aspect", 1.0)),

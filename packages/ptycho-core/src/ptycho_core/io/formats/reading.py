@@ -125,7 +125,7 @@ def refuse_result_of_ptypy(file: Hdf5) -> None:
     """
     from ptycho_core.io.product import is_ptyr
 
-    if is_ptyr(file.file):
+    if is_ptyr(file):
         name = file.path.name
         raise DataError(
             f"{name}: this is a result of PtyPy, it holds object, probe and positions but no diffraction. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ import h5py.h5o
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.bounds import refuse_a_large_array
+from ptycho_core.io.hdf5.chunks import guard_of
 from ptycho_core.io.hdf5.frames import Hdf5Source, source_of
 from ptycho_core.io.hdf5.handles import BROKEN, open_file, translated
+from ptycho_core.io.hdf5.links import require_regular_files
 from ptycho_core.io.hdf5.storage import require_sound_storage
 from ptycho_core.io.hdf5.values import joined_complex, unit_of
+from ptycho_core.io.hdf5.virtual import require_safe_sources
 from ptycho_core.io.heaps import check_global_heaps
 from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import energy_in_ev, length_factor
@@ -25,7 +29,6 @@ __all__ = ["Hdf5", "opened"]
 
 MOST_OBJECTS = 20_000
 DEEPEST = 24
-LARGEST_ARRAY_BYTES = 1 << 29  # of anything but frames
 
 
 @contextmanager
@@ -39,6 +42,8 @@ def opened(path: Path) -> Iterator[Hdf5]:
     with translated(path.name):
         file = open_file(path)
     try:
+        with translated(path.name):
+            require_regular_files(file)
         yield Hdf5(path, file)
     finally:
         file.close()
@@ -54,6 +59,7 @@ class Hdf5:
 
     path: Path
     file: h5py.File
+    _safe: set[tuple[int, int]] = field(default_factory=set, repr=False)
 
     @property
     def columns_first(self) -> bool:
@@ -101,7 +107,17 @@ class Hdf5:
                         "leads nowhere. Copy the linked file beside this one, or name another with "
                         "`--frames-key`."
                     )
+            if isinstance(found, h5py.Dataset):
+                self._require_safe(found)
             return found
+
+    def _require_safe(self, item: h5py.Dataset) -> None:
+        """Look where a virtual data set leads, once, before anything else is asked of it."""
+        if item.is_virtual:
+            info = h5py.h5o.get_info(item.id)
+            if (info.fileno, info.addr) not in self._safe:
+                require_safe_sources(item)
+                self._safe.add((info.fileno, info.addr))
 
     def _link(self, key: str) -> str | None:
         try:
@@ -153,6 +169,7 @@ class Hdf5:
                         continue
                     seen.add((info.fileno, info.addr))
                     if isinstance(item, h5py.Dataset):
+                        self._require_safe(item)
                         found[path] = item
                     elif depth < DEEPEST:
                         waiting.append((path, item, depth + 1))
@@ -180,8 +197,11 @@ class Hdf5:
             )
         return f"Found {shown}{more}. Name them with `--frames-key`, `--positions-key` and `--probe-key`."
 
-    def read(self, item: h5py.Dataset) -> np.ndarray:
+    def read(self, item: h5py.Dataset, *, image: bool = False) -> np.ndarray:
         """Read a whole data set that is no stack of frames; MATLAB's complex numbers become NumPy's.
+
+        Args:
+            image: it is a reconstruction, which may be as large as it lies in the file.
 
         Raises:
             DataError: it is larger than anything but frames should be, or damaged.
@@ -192,12 +212,15 @@ class Hdf5:
                 raise DataError(
                     f"{self.path.name}: {one_line(what)} holds no plain numbers. Name another data set."
                 )
-            if item.nbytes > LARGEST_ARRAY_BYTES:
-                raise DataError(
-                    f"{self.path.name}: {one_line(what)} {item.shape} needs {item.nbytes / 2**30:.1f} GiB. "
-                    f"Expected at most {LARGEST_ARRAY_BYTES / 2**30:.1f} GiB for anything but frames."
-                )
+            if not image or item.is_virtual or item.nbytes > item.id.get_storage_size():
+                refuse_a_large_array(self.path.name, f"{one_line(what)} {item.shape}", item.nbytes)
             require_sound_storage(item, self.path)
+            if item.ndim:
+                guard = guard_of(item)
+                try:
+                    guard.require(0, 0, item.shape[0])
+                finally:
+                    guard.close()
             return joined_complex(np.asarray(item[()]))
 
     def array(self, key: str) -> np.ndarray | None:

@@ -11,11 +11,15 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.hdf5.chunks import Guard, guard_of
 from ptycho_core.io.hdf5.handles import open_file, translated
+from ptycho_core.io.hdf5.links import require_regular_files
 from ptycho_core.io.hdf5.storage import require_sound_storage
 from ptycho_core.io.recognise import one_line
 
 __all__ = ["Hdf5Source", "source_of"]
+
+_CLOSE = 16  # frames, which are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,7 @@ class Hdf5Source:
     leading: int = 0
     trailing: int = 0
     frame_axis_last: bool = False
-    _open: dict[int, tuple[h5py.File, h5py.Dataset]] = field(default_factory=dict, repr=False)
+    _open: dict[int, tuple[h5py.File, h5py.Dataset, Guard]] = field(default_factory=dict, repr=False)
 
     @property
     def _inner(self) -> tuple[int, ...]:
@@ -62,11 +66,17 @@ class Hdf5Source:
 
     def read(self, chosen: np.ndarray) -> np.ndarray:
         with translated(self.path.name, f"`{self.key}`"):
-            return self._read(self._dataset(), chosen)
+            return self._read(*self._dataset(), chosen)
 
-    def _read(self, item: h5py.Dataset, chosen: np.ndarray) -> np.ndarray:
+    def _read(self, item: h5py.Dataset, guard: Guard, chosen: np.ndarray) -> np.ndarray:
         lead = (0,) * self.leading
         trail = (0,) * self.trailing
+        if chosen.size == 0:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        along = chosen // self._inner[1] if len(self._inner) == 4 else chosen
+        axis = self.leading + (2 if self.frame_axis_last else 0)
+        for first, last in _runs(along):
+            guard.require(axis, first, last + 1)
         if len(self._inner) == 4:
             row, column = np.divmod(chosen, self._inner[1])
             blocks = [item[(*lead, int(r), _selection(column[row == r]))] for r in np.unique(row)]
@@ -76,25 +86,35 @@ class Hdf5Source:
             return np.ascontiguousarray(np.moveaxis(block, 2, 0))
         return item[(*lead, _selection(chosen), slice(None), slice(None), *trail)]
 
-    def _dataset(self) -> h5py.Dataset:
+    def _dataset(self) -> tuple[h5py.Dataset, Guard]:
         """Open the file once in each process: a handle does not survive a fork or a pickle."""
         held = self._open.get(os.getpid())
         if held is None:
             file = open_file(self.path)
+            require_regular_files(file)
             item = file[self.key]
             if not isinstance(item, h5py.Dataset):
                 raise DataError(f"{self.path.name}: `{one_line(self.key, 80)}` is no data set any more.")
-            held = self._open[os.getpid()] = (file, item)
-        return held[1]
+            require_sound_storage(item, self.path)
+            held = self._open[os.getpid()] = (file, item, guard_of(item))
+        return held[1:]
 
     def close(self) -> None:
         """Let the file go; the next read opens it again."""
         held = self._open.pop(os.getpid(), None)
         if held is not None:
+            held[2].close()
             held[0].close()
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the fields
         return {**self.__dict__, "_open": {}}
+
+
+def _runs(numbers: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first and the last of every row of numbers that lie close together."""
+    ordered = np.unique(numbers)
+    breaks = np.flatnonzero(np.diff(ordered) > _CLOSE) + 1
+    return [(int(run[0]), int(run[-1])) for run in np.split(ordered, breaks)]
 
 
 def _selection(numbers: np.ndarray) -> slice | np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.hdf5.matlab5 import as_hdf5, is_matlab5
 from ptycho_core.io.recognise import one_line
 
@@ -38,7 +38,7 @@ def translated(name: str, what: str = "the file") -> Iterator[None]:
     """Turn whatever a damaged HDF5 file provokes into one clear line."""
     try:
         yield
-    except DataError:
+    except (ConfigError, DataError):
         raise
     except MemoryError as error:
         raise DataError(f"{name}: not enough memory to read {what}.") from error
@@ -52,6 +52,8 @@ def translated(name: str, what: str = "the file") -> Iterator[None]:
 
 def open_file(path: Path) -> h5py.File:
     """Open for reading; as a reader beside a writer where the file is still being written."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path.name}: is not a regular file. Expected an HDF5 file.")
     _register_filters()
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=_LOCKING.get())
