@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import lzma
 import os
 import struct
 import zlib
@@ -395,6 +396,59 @@ def test_a_tiff_that_declares_a_huge_page_is_refused(tmp_path: Path, original: A
     np.save(tmp_path / "p.npy", original.positions_px)
     with pytest.raises(DataError, match="cannot be read as TIFF"):
         open_scan(tmp_path / "bomb.tif", positions_file=tmp_path / "p.npy")
+
+
+def _one_page(path: Path, compression: int, stored: bytes) -> Path:
+    """A TIFF of 32 x 32 pixels of 16 bits in one strip, whatever the strip holds."""
+    tags = (256, 32), (257, 32), (258, 16), (259, compression), (262, 1), (273, 200), (277, 1), (278, 32)
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in (*tags, (279, len(stored))))
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags) + 1) + body + bytes(4)
+    path.write_bytes(head.ljust(200, b"\0") + stored)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("compression", "stored", "said"),
+    [
+        (34925, b"no stream of LZMA", "one.tif: cannot be read as TIFF"),
+        (50000, bytes(2048), "one.tif: cannot be read as TIFF"),  # Zstandard
+        (8, zlib.compress(bytes(1 << 28), 9), "expands to more than the 2048 bytes"),
+        (34925, lzma.compress(bytes(1 << 26)), "expands to more than the 2048 bytes"),
+    ],
+)
+def test_a_packed_page_that_cannot_be_read_is_one_line(
+    tmp_path: Path, compression: int, stored: bytes, said: str
+) -> None:
+    np.save(tmp_path / "p.npy", np.arange(8.0).reshape(4, 2))
+    for number in range(4):
+        _one_page(tmp_path / f"{number}.tif", 1, np.full((32, 32), 9 + number, np.uint16).tobytes())
+    _one_page(tmp_path / "one.tif", compression, stored)
+    (tmp_path / "0.tif").unlink()
+    with pytest.raises(DataError, match=said):
+        open_scan(tmp_path, positions_file=tmp_path / "p.npy")
+
+
+def test_the_companions_of_an_ome_tiff_are_not_followed(tmp_path: Path, original: Any) -> None:
+    """Each file is read for its own pages; what it names, a pipe or a file elsewhere, is not opened."""
+    import tifffile
+
+    part = (
+        '<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
+    )
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="32" SizeY="32" SizeZ="30" SizeC="1" '
+        f'SizeT="1">{part.format(z=0, name="0.ome.tif")}{part.format(z=1, name="../pipe")}</Pixels></Image></OME>'
+    )
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "in").mkdir()
+    for number, frame in enumerate(original.counts.astype(np.uint16)):
+        about = {"photometric": "minisblack", "metadata": None, "description": text}
+        tifffile.imwrite(tmp_path / "in" / f"{number}.ome.tif", frame, **about)
+    np.save(tmp_path / "p.npy", original.positions_px)
+    scan = open_scan(tmp_path / "in", positions_file=tmp_path / "p.npy")
+    np.testing.assert_array_equal(scan.counts(), original.counts)
 
 
 def test_metres_without_a_pixel_name_the_flags(tmp_path: Path, writers: Any, original: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +19,14 @@ from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
 
 __all__ = ["in_natural_order", "read"]
 
-_BROKEN = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    RuntimeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RecursionError,
-)
 _LARGEST_PAGE_BYTES = 1 << 28
 _MOST_FILES = 1_000_000
+#: Compression, by its number in the file -> how much it can grow at most, for what Python unpacks itself.
+_GREATEST_GROWTH = {8: 1032, 32946: 1032, 34925: 10_000}
+_LZMA = 34925
+_HARMLESS = 64
+#: Kinds of TIFF that name other files, which are not followed: each file is read for its own pages.
+_ALONE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 
 
 def read(path: Path, name: str) -> RawScan:
@@ -80,8 +77,10 @@ class TiffSource:
         def pages(tiff: Any) -> np.ndarray:
             block = np.empty((chosen.size, *self.stored_shape[1:]), self.stored_dtype)
             if len(tiff.pages) == self.stored_shape[0]:
-                for row, page in enumerate(chosen):
-                    block[row] = tiff.pages[int(page)].asarray().reshape(self.stored_shape[1:])
+                for row, number in enumerate(chosen):
+                    page = tiff.pages[int(number)]
+                    _require_bounded(tiff, page)
+                    block[row] = page.asarray().reshape(self.stored_shape[1:])
                 return block
             # ImageJ's and others' hyperstacks: one page in the file, many frames behind it.
             return tiff.series[0].asarray(out="memmap").reshape(self.stored_shape)[chosen]
@@ -119,6 +118,24 @@ def _source(path: Path) -> TiffSource:
     return _with_tiff(path, look)
 
 
+def _require_bounded(tiff: Any, page: Any) -> None:
+    """Refuse a page that unpacks to more than it should; only where that could be much is it looked at.
+
+    Raises:
+        ValueError: it does.
+    """
+    growth = _GREATEST_GROWTH.get(int(page.compression), 0)
+    page_bytes = int(page.nbytes)
+    for offset, stored_bytes in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if stored_bytes * growth <= _HARMLESS * max(page_bytes, 1 << 20):
+            continue
+        tiff.filehandle.seek(offset)
+        raw = tiff.filehandle.read(stored_bytes)
+        stream = lzma.LZMADecompressor() if int(page.compression) == _LZMA else zlib.decompressobj()
+        if len(stream.decompress(raw, page_bytes + 1)) > page_bytes:
+            raise ValueError(f"a page expands to more than the {page_bytes} bytes that it should have")
+
+
 def _with_tiff(path: Path, work: Any) -> Any:
     """Open a TIFF file for a moment and turn what damage provokes into one line."""
     import logging
@@ -129,24 +146,20 @@ def _with_tiff(path: Path, work: Any) -> Any:
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)  # it reports damage at length before it raises
     try:
-        with tifffile.TiffFile(path) as tiff:
+        if not path.is_file():
+            raise ValueError("it is not a regular file")
+        with tifffile.TiffFile(path, **_ALONE) as tiff:
             return work(tiff)
     except DataError:
         raise
     except MemoryError as error:
         raise DataError(f"{path.name}: not enough memory to read it as TIFF.") from error
-    except Exception as error:
-        if not isinstance(error, _BROKEN) and type(error).__module__.split(".")[0] not in (
-            "tifffile",
-            "struct",
-            "zlib",
-        ):
-            raise
+    except Exception as error:  # every compression has errors of its own
         cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
-        raise DataError(
-            f"{path.name}: cannot be read as TIFF ({cause}). Expected grey pages of one size; copy or export "
-            "it again."
-        ) from error
+        advice = "Expected grey pages of one size; copy or export it again."
+        if isinstance(error, ImportError) or "imagecodecs" in str(error):
+            advice = "Its compression needs another package: type `pip install imagecodecs`."
+        raise DataError(f"{path.name}: cannot be read as TIFF ({cause}). {advice}") from error
     finally:
         quiet.setLevel(level)
 

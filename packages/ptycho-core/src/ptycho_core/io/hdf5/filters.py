@@ -42,10 +42,6 @@ class Filter:
         return self.code in (_SHUFFLE, _FLETCHER)
 
 
-class _Damaged(Exception):
-    """A block ends before it says that it does."""
-
-
 def filters_of(item: h5py.Dataset) -> tuple[Filter, ...]:
     """Return the filters of a data set in the order in which it was written."""
     plist = item.id.get_create_plist()
@@ -109,20 +105,20 @@ def unpacked_bytes(raw: bytes, filters: Sequence[Filter], expected_bytes: int) -
                 raw = _inflated(raw, most)
                 if len(raw) > most:
                     return len(raw)
-    except (_Damaged, IndexError, struct.error):
+    except (EOFError, IndexError, struct.error):
         return 0
     return len(raw)
 
 
 def _inflated(raw: bytes, most: int) -> bytes:
-    """Unpack up to a byte more than the most that is allowed."""
+    """Unpack up to a byte more than the most that is allowed; EOFError where the block is cut short."""
     stream = zlib.decompressobj()
     try:
         found = stream.decompress(raw, most + 1)
     except zlib.error as error:
-        raise _Damaged from error
+        raise EOFError from error
     if not stream.eof and len(found) <= most:
-        raise _Damaged
+        raise EOFError
     return found
 
 
@@ -135,7 +131,7 @@ def _of_bzip2(raw: bytes, values: tuple[int, ...], expected: int) -> int:
     try:
         size = len(stream.decompress(raw, expected + 1))
     except (OSError, ValueError) as error:
-        raise _Damaged from error
+        raise EOFError from error
     return size if stream.eof or size > expected else 0
 
 
@@ -149,7 +145,7 @@ def _of_nbit(raw: bytes, values: tuple[int, ...], expected: int) -> int:
     if stays:
         return len(raw)
     if kind == 1 and 8 * len(raw) < n_elements * values[6]:  # whole numbers and floats; its bits each
-        raise _Damaged
+        raise EOFError
     return n_elements * size
 
 
@@ -157,7 +153,7 @@ def _of_scaleoffset(raw: bytes, values: tuple[int, ...], expected: int) -> int:
     n_elements, size = values[2], values[4]
     n_bits = struct.unpack_from("<I", raw)[0]
     if 8 * (len(raw) - 21) < n_elements * n_bits:  # behind bits, smallest value and what is reserved
-        raise _Damaged
+        raise EOFError
     return n_elements * size
 
 
@@ -206,7 +202,7 @@ def _of_bitshuffle(raw: bytes, values: tuple[int, ...], expected: int) -> int:
         whole, rest = divmod(size // element, block)
         end = _require_pieces(raw, 12, whole + (rest >= 8))
         if end + rest % 8 * element > len(raw):
-            raise _Damaged
+            raise EOFError
     return size
 
 
@@ -215,14 +211,14 @@ def _require_pieces(raw: bytes, here: int, number: int) -> int:
     for _ in range(number):
         here += 4 + struct.unpack_from(">I", raw, here)[0]
         if here > len(raw):
-            raise _Damaged
+            raise EOFError
     return here
 
 
 def _of_zstd(raw: bytes, values: tuple[int, ...], expected: int) -> int | None:
     """Read the header of a frame and walk over its blocks, RFC 8878 section 3.1.1."""
     if raw[:4] != b"\x28\xb5\x2f\xfd":
-        raise _Damaged
+        raise EOFError
     descriptor = raw[4]
     single, width = descriptor >> 5 & 1, (0, 2, 4, 8)[descriptor >> 6]
     here = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
@@ -234,9 +230,9 @@ def _of_zstd(raw: bytes, values: tuple[int, ...], expected: int) -> int | None:
         last, repeated = bool(block & 1), block >> 1 & 3 == 1
         here += 3 + (1 if repeated else block >> 3)
         if here > len(raw):
-            raise _Damaged
+            raise EOFError
     if here + (4 if descriptor & 4 else 0) > len(raw):
-        raise _Damaged
+        raise EOFError
     return size if width else None
 
 
