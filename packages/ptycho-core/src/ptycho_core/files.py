@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -28,7 +28,6 @@ __all__ = [
     "expanded",
     "jsonable",
     "make_directory",
-    "reserve",
     "write_json",
     "write_npz",
     "write_text",
@@ -37,10 +36,6 @@ __all__ = [
 _ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
 _LOCAL_HEADER_BYTES = 30
 _ZIP64_EXTRA_BYTES = 20
-#: What file systems answer that cannot promise room; zeros take it there, as on systems that know no promise.
-_NO_PROMISES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-_SOME_MORE_BYTES = 1 << 20  # attributes, headers and tables
-_ZEROS_BYTES = 1 << 20
 _PADDING_FIELD = 0x5054  # an extra field that readers skip, zip application note section 4.6
 
 
@@ -67,28 +62,6 @@ def atomic_path(final: str | Path, *, lasting: bool = True) -> Iterator[Path]:
                 temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def reserve(file: BinaryIO, n_bytes: int) -> None:
-    """Make an open file so large that the disk has room for what will be written into it, and some more.
-
-    For libraries that write in many pieces and report a full disk badly: here it shows before they begin.
-
-    Raises:
-        OSError: there is too little room.
-    """
-    n_bytes += _SOME_MORE_BYTES
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-            return
-        except OSError as error:
-            if error.errno not in _NO_PROMISES:
-                raise
-    file.seek(0, os.SEEK_END)
-    for _ in range(-(-n_bytes // _ZEROS_BYTES)):
-        file.write(bytes(_ZEROS_BYTES))
-    file.flush()
 
 
 def make_directory(directory: str | Path) -> Path:

@@ -435,11 +435,12 @@ def test_the_companions_of_an_ome_tiff_are_not_followed(tmp_path: Path, original
     part = (
         '<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
     )
+    parts = part.format(z=0, name="0.ome.tif") + part.format(z=1, name="../pipe")
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
-        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="32" SizeY="32" SizeZ="30" SizeC="1" '
-        f'SizeT="1">{part.format(z=0, name="0.ome.tif")}{part.format(z=1, name="../pipe")}</Pixels></Image></OME>'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+        f'SizeX="32" SizeY="32" SizeZ="30" SizeC="1" SizeT="1">{parts}</Pixels></Image></OME>'
     )
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "in").mkdir()

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Complex64, Float64, Int64
 
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core.files import atomic_path, reserve
-from ptycho_core.io.hdf5 import Hdf5, opened, text_of
+from ptycho_core.io.hdf5 import Hdf5, opened, text_of, written_hdf5
 from ptycho_core.io.recognise import one_line
 
 PLACEHOLDER_PIXEL_M = 1e-9
@@ -89,8 +87,7 @@ def write_product(
     height_m = pixel_m * pixel_aspect
     positions_m = positions_px * (height_m, pixel_m)
     center_m = (origin_px + np.array(obj.shape) / 2) * (height_m, pixel_m)
-    with atomic_path(path) as temporary, temporary.open("w+b") as room, h5py.File(room, "w") as file:
-        reserve(room, probe.nbytes + obj.nbytes + 24 * len(positions_px))
+    with written_hdf5(Path(path)) as file:
         file.attrs.update(
             {
                 "name": name,

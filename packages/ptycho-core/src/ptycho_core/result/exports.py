@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +13,7 @@ from jaxtyping import Complex64, Float32, Float64
 from ptycho_core.figures.display import covered_region, phase_without_ramp
 from ptycho_core.figures.view import DrawnResult, aspect_of
 from ptycho_core.files import atomic_path
+from ptycho_core.io.hdf5 import written_hdf5
 
 __all__ = [
     "MATLAB_FILE",
@@ -108,14 +108,9 @@ def write_mat(result: ExportedResult, directory: Path) -> Path:
         "pixel_aspect": np.full((1, 1), aspect_of(result)),
         "data_residual": np.full((1, 1), result.data_residual),
     }
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=_MATLAB_HEADER_BYTES) as file:
-            for key, value in values.items():
-                _write_matlab_array(file, key, value)
-        with temporary.open("r+b") as file:
-            file.write(_matlab_header())
-            file.flush()
-            os.fsync(file.fileno())
+    with written_hdf5(path, head=_matlab_header()) as file:
+        for key, value in values.items():
+            _write_matlab_array(file, key, value)
     return path
 
 
@@ -133,4 +128,5 @@ def _write_matlab_array(file: h5py.File, key: str, value: Complex64[np.ndarray, 
 
 def _matlab_header() -> bytes:
     text = b"MATLAB 7.3 MAT-file, written by ptycho-core, HDF5 schema 1.00 ."
-    return text.ljust(116) + bytes(8) + b"\x00\x02" + b"IM"
+    about = text.ljust(116) + bytes(8) + b"\x00\x02" + b"IM"
+    return about.ljust(_MATLAB_HEADER_BYTES, b"\0")
