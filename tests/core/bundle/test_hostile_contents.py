@@ -145,6 +145,7 @@ def weights_of(good: Members, **changes: np.ndarray) -> bytes:
     [
         ({"log_scale": np.array(np.nan, np.float32)}, "`log_scale` holds NaN or infinity"),
         ({"log_scale": np.array(np.inf, np.float32)}, "`log_scale` holds NaN or infinity"),
+        ({"log_scale": np.array(-1e30, np.float32)}, "`log_scale` holds values of 1e+15 or more"),
         ({"log_scale": np.array([1.5], np.float32)}, "`log_scale` has shape (1,). Expected ()"),
         ({"log_scale": np.array(1.5)}, "`log_scale` is F64"),
         ({"another": np.zeros(1, np.float32)}, "`another` is not in the manifest"),

@@ -10,11 +10,12 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ptycho_config.errors import EXIT_DATA, DataError, exit_code
+from ptycho_config.errors import EXIT_DATA, ConfigError, DataError, exit_code
 from ptycho_core import open_scan
 
 Arrays = dict[str, np.ndarray]
@@ -340,6 +341,29 @@ def test_an_array_that_grows_out_of_next_to_nothing_is_refused_before_it_is_made
     assert "set PTYCHO_LARGEST_ARRAY_GIB=1." in refusal(packed)
     monkeypatch.setenv("PTYCHO_LARGEST_ARRAY_GIB", "1")
     assert "cannot be read" in refusal(packed)
+
+
+def test_numbers_beyond_64_bits_and_names_of_a_megabyte_end_in_one_line(arrays: Arrays, save: Save) -> None:
+    path, long = save(arrays), "q" * 1_000_000
+    for number in ("9" * 30, "9" * 5000):
+        with pytest.raises(ConfigError, match="names frame"):
+            open_scan(path, exclude_frames=number)
+    assert open_scan(path, frames=f"-{'9' * 30}:{'9' * 30}").n_frames == len(arrays["diff3d"])
+    attempts: tuple[dict[str, Any], ...] = (
+        {"mask": long},
+        {"probe_file": f"{long}.h5"},
+        {"positions_file": long},
+        {"frames_key": long},
+        {"exclude_frames": long},
+    )
+    for options in attempts:
+        with pytest.raises((ConfigError, DataError)) as caught:
+            open_scan(path, **options)
+        assert len(str(caught.value)) < 1200
+    with pytest.raises(DataError, match="no such file"):
+        Reconstruction.load(long)
+    about = f'{{"physics_parameters": {{"energy_ev": {"9" * 400}}}}}'
+    assert open_scan(save(arrays, _metadata=np.array(about))).energy_ev is None
 
 
 def test_encrypted_and_unknown_compressions_are_refused(arrays: Arrays, save: Save) -> None:

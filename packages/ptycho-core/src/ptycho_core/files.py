@@ -26,6 +26,7 @@ __all__ = [
     "atomic_path",
     "cache_directory",
     "expanded",
+    "is_file",
     "jsonable",
     "make_directory",
     "write_json",
@@ -84,6 +85,13 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:  # the system knows no such user
         return Path(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there; False too for a name that no system takes."""
+    with suppress(OSError, ValueError):
+        return path.is_file()
+    return False
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -14,6 +14,9 @@ from ptycho_core.bundle.refusal import TRAIN_AGAIN, refused
 
 __all__ = ["PARAMETER_NAME", "decode_weights", "encode_weights"]
 
+#: Its square, summed over a layer, is still a float32.
+_LARGEST_WEIGHT = 1e15
+
 PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,254}")
 """What a parameter may be called, such as `encoder.0.conv1.weight`."""
 
@@ -73,6 +76,10 @@ def decode_weights(
             raise refused(source, here, f"{shape}, as the manifest says")
         # A copy: writable, as frameworks that wrap the memory want it, and free of the bytes around it.
         weights[name] = np.frombuffer(tensor["data"], "<f4").reshape(shape).astype(np.float32)
+        if weights[name].size and not float(np.abs(weights[name]).max()) < _LARGEST_WEIGHT:
+            found_there = f"`{member}`: the parameter `{name}` holds values of {_LARGEST_WEIGHT:.0e} or more"
+            if np.isfinite(weights[name]).all():
+                raise refused(source, found_there, "weights that a sum of squares bears", TRAIN_AGAIN)
         if not np.isfinite(weights[name]).all():
             found_there = f"`{member}`: the parameter `{name}` holds NaN or infinity"
             raise refused(source, found_there, "finite weights", TRAIN_AGAIN)

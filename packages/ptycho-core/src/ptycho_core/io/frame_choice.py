@@ -5,6 +5,7 @@ Frames are counted from 0 as the file stores them, whatever else was left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
 
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core.files import expanded
+from ptycho_core.files import expanded, is_file
 from ptycho_core.io.options import ReadOptions
+from ptycho_core.io.recognise import one_line
 
 __all__ = ["asked_for", "far_from_all_others", "interpolated", "listed_frames"]
 
@@ -23,6 +25,7 @@ LONELY_STEPS = 20.0
 LARGEST_LONELY_FRACTION = 0.02
 #: A file of frame numbers is no larger.
 LARGEST_LIST_BYTES = 64 << 20
+_LONGEST_NUMBER = 18  # digits, with the sign
 
 
 def asked_for(
@@ -81,17 +84,19 @@ def listed_frames(frames: str | Sequence[int], n_frames: int) -> Int64[np.ndarra
         numbers = np.asarray(frames)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
             if numbers.size:
-                raise ConfigError(f"`exclude_frames` is {frames!r}. Expected whole numbers.")
+                raise ConfigError(
+                    f"`exclude_frames` is {one_line(repr(frames), 80)}. Expected whole numbers."
+                )
             return np.zeros(0, np.int64)
         return numbers.astype(np.int64)
     found = _numbers(frames, n_frames)
     if found is not None:
         return found
     path = expanded(frames)
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(
-            f"`exclude_frames` is {frames!r}. Expected frame numbers and ranges such as 3,17,40:45, or a "
-            "file that lists them (there is none of that name)."
+            f"`exclude_frames` is {one_line(repr(frames), 80)}. Expected frame numbers and ranges such as "
+            "3,17,40:45, or a file that lists them (there is none of that name)."
         )
     return _of_file(path, n_frames)
 
@@ -129,18 +134,25 @@ def _numbers(text: str, n_frames: int) -> Int64[np.ndarray, " listed"] | None:
             return None
         if len(ends) > 3:
             return None
-        numbers.append(np.arange(n_frames)[_slice(word)] if len(ends) > 1 else np.array([int(word)]))
+        numbers.append(np.arange(n_frames)[_slice(word)] if len(ends) > 1 else np.array([_number(word)]))
     return np.concatenate(numbers).astype(np.int64) if numbers else np.zeros(0, np.int64)
+
+
+def _number(text: str) -> int:
+    """Read a whole number; one beyond 64 bits becomes the largest, which no scan has."""
+    number = int(text[:_LONGEST_NUMBER])
+    return number if len(text) < _LONGEST_NUMBER else int(math.copysign(np.iinfo(np.int32).max, number))
 
 
 def _slice(text: str) -> slice:
     try:
-        ends = [int(end) if end.strip() else None for end in text.split(":")]
+        ends = [_number(end) if end.strip() else None for end in text.split(":")]
         if len(ends) not in (2, 3) or (len(ends) == 3 and ends[2] is not None and ends[2] < 1):
             raise ValueError
     except ValueError:
         raise ConfigError(
-            f"{text!r} is no range of frames. Expected START:STOP or START:STOP:STEP, such as 0:500 or ::2."
+            f"`{one_line(text, 80)}` is no range of frames. Expected START:STOP or START:STOP:STEP, such as "
+            "0:500 or ::2."
         ) from None
     return slice(*ends)
 

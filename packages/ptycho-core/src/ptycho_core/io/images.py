@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.files import expanded
+from ptycho_core.files import expanded, is_file
 from ptycho_core.io.formats.npy import mapped
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.recognise import first_bytes
+from ptycho_core.io.recognise import first_bytes, one_line
 
 __all__ = ["DetectorImage", "read_image"]
 
@@ -43,11 +43,13 @@ def read_image(text: str, names: tuple[str, ...], *, what: str) -> DetectorImage
         DataError: there is no such file or key, or it is of no known format.
     """
     path, key = expanded(text), None
-    if not path.exists() and ":" in text:
+    if not is_file(path) and ":" in text:
         name, key = text.rsplit(":", 1)
         path = expanded(name)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file. Expected a {what}, `--{what} FILE` or `--{what} FILE:KEY`.")
+    if not is_file(path):
+        raise DataError(
+            f"{one_line(str(path))}: no such file. Expected a {what}, `--{what} FILE` or `--{what} FILE:KEY`."
+        )
     start = first_bytes(path)
     if is_hdf5(path):
         return _of_hdf5(path, key, names, what)

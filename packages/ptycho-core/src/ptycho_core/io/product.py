@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Complex64, Float64, Int64
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_core.files import is_file
 from ptycho_core.io.hdf5 import Hdf5, opened, text_of, written_hdf5
 from ptycho_core.io.recognise import one_line
 
@@ -124,8 +125,8 @@ def read_product(path: str | Path) -> Product:
         DataError: the file is missing, damaged, no product, or has several object layers.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file. Expected an HDF5 product file.")
+    if not is_file(path):
+        raise DataError(f"{one_line(str(path))}: no such file. Expected an HDF5 product file.")
     try:
         with opened(path) as file:
             return _read_ptyr(file, path.name) if is_ptyr(file) else _read(file, path.name)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ptycho_config.errors import ConfigError, TrainingError
+from ptycho_config.errors import BundleError, ConfigError, TrainingError
 from ptycho_config.execution import NetworkExecution, SolverExecutionConfig
 from ptycho_config.models import InferenceConfig, ModelConfig, SolverConfig, TrainingConfig
 from ptycho_core.bundle import Bundle, Scaling, write_bundle
@@ -30,6 +30,8 @@ from ptycho_core.scan.grouping import group_frames
 
 __all__ = ["SCALARS", "Imager", "Trained", "write_stored"]
 
+#: An object of amplitude 1 is transparent.
+_LARGEST_AMPLITUDE = 1e6
 _MARGIN_PX = 4
 #: Frames from the middle of a scan that are enough to refine its probe.
 _PROBE_FRAMES = 150
@@ -201,7 +203,17 @@ class Trained(ABC):
 
         Args:
             origin_px: scan coordinate (y, x) of its pixel [0, 0].
+
+        Raises:
+            BundleError: the image is none: not finite, or far too bright.
         """
+        if not float(np.abs(image).max(initial=0)) < _LARGEST_AMPLITUDE:
+            raise BundleError(
+                f"The network gives no image of {scan.name}: its values are not finite, or beyond "
+                f"{_LARGEST_AMPLITUDE:.0e}. Its weights or scaling do not fit; train again with `ptycho "
+                "train`, or use `--method solver`.",
+                finding="BUNDLE-001",
+            )
         frames = Frames(scan)
         probe = physical_probe(
             self.probe,

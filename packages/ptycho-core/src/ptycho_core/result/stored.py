@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_core.files import is_file
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.recognise import one_line
 from ptycho_core.result.history import HISTORY_COLUMNS, history_row, history_table
@@ -84,11 +86,13 @@ def fields_of_file(path: Path) -> dict[str, Any]:
     Raises:
         DataError: there is no such file, or it is no result; says what is missing.
     """
-    file = path / RECONSTRUCTION_FILE if path.is_dir() else path
-    if not file.is_file():
+    file = path
+    with suppress(OSError, ValueError):  # a name that no system takes
+        file = path / RECONSTRUCTION_FILE if path.is_dir() else path
+    if not is_file(file):
         raise DataError(
-            f"{file}: no such file. Expected a `{RECONSTRUCTION_FILE}` or the directory that holds one; "
-            "`ptycho reconstruct SCAN` writes it."
+            f"{one_line(str(file))}: no such file. Expected a `{RECONSTRUCTION_FILE}` or the directory that "
+            "holds one; `ptycho reconstruct SCAN` writes it."
         )
     if file.suffix in PRODUCT_SUFFIXES:
         return _fields_of_product(file)

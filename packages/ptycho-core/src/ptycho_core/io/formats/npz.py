@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -38,6 +37,7 @@ PATCH_TRUTH = ("Y", "label")
 BAD_PIXELS = "bad_pixels"
 GOOD_PIXELS = "mask"
 METADATA = "_metadata"
+_LARGEST_NUMBER = 1e300  # a whole number of JSON may be larger than any float
 
 KNOWN_NAMES = (
     "frames `diff3d`, `diffraction`, `data` or `intensities`; positions `xcoords` and `ycoords`, or `scan` "
@@ -216,7 +216,7 @@ def _conventions(
 
 def _positive(physical: Mapping[str, Any], key: str) -> float | None:
     value = physical.get(key)
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _LARGEST_NUMBER
     return float(value) if usable else None  # type: ignore[arg-type]
 
 

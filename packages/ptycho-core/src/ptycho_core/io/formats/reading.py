@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 from ptycho_config.errors import DataError
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
-from ptycho_core.io.recognise import first_bytes
+from ptycho_core.io.recognise import first_bytes, one_line
 
 if TYPE_CHECKING:
     from ptycho_core.io.hdf5 import Hdf5
@@ -24,6 +24,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_SUFFIXES = (".tif", ".tiff")
+_LONGEST_NOTE = 500  # names in a file may be of any length
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ def read_scan_file(path: Path, name: str, keys: RequestedKeys) -> RawScan:
     Raises:
         DataError: the file is missing, damaged, of no known format, or holds no scan.
     """
+    raw = _read(path, name, keys)
+    return replace(raw, notes=tuple(one_line(note, _LONGEST_NOTE) for note in raw.notes))
+
+
+def _read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
     if _holds_tiff_files(path):
         from ptycho_core.io.formats import tiff
 
