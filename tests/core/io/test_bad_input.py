@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ptycho_config.errors import EXIT_DATA, ConfigError, DataError, exit_code
-from ptycho_core import open_scan
+from ptycho_core import Reconstruction, open_scan
 
 Arrays = dict[str, np.ndarray]
 Save = Callable[..., Path]

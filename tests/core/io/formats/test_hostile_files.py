@@ -452,6 +452,19 @@ def test_the_companions_of_an_ome_tiff_are_not_followed(tmp_path: Path, original
     np.testing.assert_array_equal(scan.counts(), original.counts)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_matlab_file_that_grows_out_of_next_to_nothing_is_refused(
+    tmp_path: Path, inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scipy.io import savemat
+
+    monkeypatch.setenv("PTYCHO_LARGEST_ARRAY_GIB", "0.01")
+    zeros = {"diffraction": np.zeros((30, 512, 512), np.uint16)}
+    savemat(tmp_path / "bomb.mat", {"scan": zeros} if inside else zeros, do_compression=True)
+    with pytest.raises(DataError, match="what it holds would grow from"):
+        open_scan(tmp_path / "bomb.mat")
+
+
 def test_metres_without_a_pixel_name_the_flags(tmp_path: Path, writers: Any, original: Any) -> None:
     written = writers["tiff"](tmp_path, original)
     options = {key: value for key, value in written.options.items() if key != "detector_pixel_m"}

@@ -5,18 +5,22 @@ So whatever reads HDF5 reads them too: axes in reverse, a struct as a group, its
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
+from ptycho_core.io.bounds import largest_array_bytes, refuse_great_growth
 from ptycho_core.io.recognise import one_line, refuse_more_than_memory
 
 __all__ = ["as_hdf5", "is_matlab5"]
 
 _BEGINNING = b"MATLAB 5.0 MAT-file"
+_HEADER_BYTES, _PACKED, _DEFLATE_RATIO = 128, 15, 1032  # of zlib at its best
 _ITEM_BYTES = {
     **dict.fromkeys(("double", "int64", "uint64"), 8),
     **dict.fromkeys(("single", "int32", "uint32"), 4),
@@ -49,8 +53,9 @@ def as_hdf5(path: Path) -> h5py.File:
         )
         # SciPy's arrays and the file in memory, and twice that where numbers are complex.
         refuse_more_than_memory(path, "what it holds", 2 * declared)
+        _require_bounded(path)
         variables = loadmat(path, struct_as_record=True, squeeze_me=False)
-    except DataError:
+    except (ConfigError, DataError):
         raise
     except MemoryError as error:
         raise DataError(f"{path.name}: not enough memory to read it.") from error
@@ -66,6 +71,27 @@ def as_hdf5(path: Path) -> h5py.File:
         if not key.startswith("__"):
             _put(file, key, value, _DEEPEST, by_python=by_python)
     return file
+
+
+def _require_bounded(path: Path) -> None:
+    """Refuse a file whose packed variables grow out of next to nothing; only large ones are looked at.
+
+    Raises:
+        DataError: it is one.
+    """
+    with path.open("rb") as file:
+        order = "<" if file.read(_HEADER_BYTES)[-2:] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, left = struct.unpack(f"{order}2I", tag)
+            stored, unpacked, stream = left, 0, zlib.decompressobj()
+            while kind == _PACKED and stored * _DEFLATE_RATIO > largest_array_bytes() and left:
+                raw = file.read(min(left, 1 << 20))
+                left -= len(raw) or left
+                while raw and not stream.eof:
+                    unpacked += len(stream.decompress(raw, 1 << 22))
+                    raw = stream.unconsumed_tail
+                    refuse_great_growth(path.name, "what it holds", unpacked, stored)
+            file.seek(left, 1)
 
 
 def _put(
