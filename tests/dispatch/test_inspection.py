@@ -123,3 +123,26 @@ def test_a_file_that_cannot_be_read_ends_with_exit_code_3(ptycho, tmp_path: Path
     assert done.err.count("\n") == 1
     assert done.err.startswith("ptycho: broken.h5")
     assert done.out == ""
+
+
+def test_a_mask_for_each_frame_and_a_directory_of_frames_are_looked_at(
+    ptycho, scan_file: Path, tmp_path: Path
+) -> None:
+    scan = open_scan(scan_file)
+    frames = np.asarray(scan.frames)
+    mask = np.zeros(frames.shape, bool)
+    mask[:, 0, :3] = True
+    np.save(tmp_path / "mask.npy", mask)
+    done = ptycho("inspect", scan_file, "--mask", tmp_path / "mask.npy", "--picture", tmp_path / "seen.png")
+    assert done.code == 0, done.err
+    assert "3 in each frame, on average" in done.out
+    assert (tmp_path / "seen.png").is_file()
+    directory = tmp_path / "frames"
+    directory.mkdir()
+    for number, frame in enumerate(frames):
+        np.save(directory / f"frame_{number}.npy", frame)
+    np.savetxt(directory / "positions.csv", scan.positions_px, delimiter=",")
+    done = ptycho("inspect", directory)
+    assert done.code == 0, done.err
+    assert f"frames         {len(frames)} of" in done.out
+    assert f"ptycho reconstruct {directory}" in done.out

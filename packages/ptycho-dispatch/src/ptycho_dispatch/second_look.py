@@ -171,7 +171,8 @@ def _is_open(name: str, scan: Scan, settings: Settings) -> bool:
     if name in _OF_THE_READING and settings.run.source_of(name) != "default":
         return False
     if name == "dc":
-        return not any("the zero frequency" in note and "metadata" in note for note in scan.notes)
+        said = [note for note in scan.notes if "the zero frequency" in note]
+        return not any("metadata" in note or "were cut" in note for note in said)
     if name == "measurement":
         # The notes say what decided; these are the rules that go by the values alone.
         return any("taken for" in note and any(rule in note for rule in _BY_VALUES) for note in scan.notes)

@@ -266,6 +266,33 @@ def test_a_master_file_names_the_file_that_is_not_there(tmp_path: Path) -> None:
         open_scan(tmp_path / "master.h5")
 
 
+@pytest.mark.parametrize(("dx", "pixel_m"), [(75e-6, 1.55e-10 * 2.0 / (32 * 75e-6)), (6.5e-8, 6.5e-8)])
+def test_the_pixel_of_fold_slice_may_be_that_of_the_detector(
+    original: Any, tmp_path: Path, dx: float, pixel_m: float
+) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as f:
+        f["dp"], f["lambda"], f["z"], f["dx"] = original.counts, 1.55e-10, 2.0, dx
+        f["ppY"], f["ppX"] = original.positions_px.T * 6.5e-8
+    scan = open_scan(tmp_path / "scan.h5", bad_frames="off")
+    assert scan.pixel_size_m == pytest.approx(pixel_m)
+
+
+def test_positions_within_a_pixel_are_doubted(original: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "frames.npy", original.counts)
+    np.save(tmp_path / "where.npy", original.positions_px / 100)
+    with pytest.warns(PolicyWarning, match="px of the object. Is their unit or the pixel size wrong"):
+        open_scan(tmp_path / "frames.npy", positions_file=tmp_path / "where.npy", bad_frames="off")
+
+
+def test_only_what_calls_itself_nexus_is_called_so(original: Any, tmp_path: Path) -> None:
+    for marked, name in ((False, "HDF5, laid out as NeXus"), (True, "NeXus")):
+        with h5py.File(tmp_path / f"{marked}.h5", "w") as f:
+            f["entry/data/data"], f["entry/data/positions"] = original.counts, original.positions_px
+            if marked:
+                f["entry"].attrs["NX_class"] = "NXentry"
+        assert f"The file is {name}." in open_scan(tmp_path / f"{marked}.h5", bad_frames="off").notes
+
+
 def test_an_inverted_mask_is_recognised_and_turned_round(original: Any, tmp_path: Path, writers: Any) -> None:
     path = writers["cxi"](tmp_path, original).path
     with h5py.File(path, "a") as f:

@@ -27,7 +27,7 @@ HOPELESS = 0.93
 _LEAST_OVERLAP = 0.4
 #: So well the frames of a near field follow the positions; the shadows in the far field of a defocused beam
 #: do too, but are explained, so that less than the second number is left.
-_IMAGE_MOVES, _POORLY_EXPLAINED = 0.9, 0.45
+_IMAGE_MOVES, _POORLY_EXPLAINED = 0.95, 0.45
 
 
 @dataclass(frozen=True, eq=False)

@@ -368,7 +368,7 @@ def find_zero_frequency(draft: Draft) -> Draft:
     if asked != "auto" and not draft.options.changes_frames:
         place, reason = asked, "that is what was asked for"
     elif declared is not None:
-        place, reason = declared, "the file's metadata says so"
+        place, reason = declared, draft.raw.declared_dc_by
     else:
         pattern = draft.seen.counts_sum / draft.seen.counts_per_frame.size
         place, reason = find_dc(pattern)

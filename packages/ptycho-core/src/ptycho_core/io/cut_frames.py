@@ -19,6 +19,9 @@ from ptycho_core.scan.zero_frequency import find_dc
 __all__ = ["change_geometry"]
 
 
+_CUT = "the frames were cut around the beam"
+
+
 def change_geometry(draft: Draft) -> Draft:
     """Plan the change of the frames, which happens block by block when they are read.
 
@@ -49,7 +52,7 @@ def change_geometry(draft: Draft) -> Draft:
         probe = changed_probe(arrange_probe(probe, probe.shape[-1], draft.name), change, full_px=square)
     return replace(
         draft,
-        raw=replace(draft.raw, declared_dc="center", patch_truth=None),
+        raw=replace(draft.raw, declared_dc="center", declared_dc_by=_CUT, patch_truth=None),
         frames=lazily(frames).then(change),
         bad_pixels=None if bad is None else changed_mask(bad, change),
         probe=probe,

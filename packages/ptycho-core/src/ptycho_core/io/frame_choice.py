@@ -6,11 +6,14 @@ Frames are counted from 0 as the file stores them, whatever else was left out.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from ptycho_config.errors import ConfigError, DataError
@@ -22,7 +25,10 @@ __all__ = ["asked_for", "far_from_all_others", "interpolated", "listed_frames"]
 
 #: A lone position is this many times the usual step away from its nearest neighbour.
 LONELY_STEPS = 20.0
-LARGEST_LONELY_FRACTION = 0.02
+LARGEST_LONELY_FRACTION = 0.05
+#: So many of them may be at one place.
+LARGEST_LONELY_HEAP = 8
+_INCLUSIVE = re.compile(r"(\d{1,18})-(\d{1,18})")
 #: A file of frame numbers is no larger.
 LARGEST_LIST_BYTES = 64 << 20
 _LONGEST_NUMBER = 18  # digits, with the sign
@@ -126,9 +132,13 @@ def _of_file(path: Path, n_frames: int) -> Int64[np.ndarray, " listed"]:
 
 
 def _numbers(text: str, n_frames: int) -> Int64[np.ndarray, " listed"] | None:
-    """Read `3,17,40:45`, the end of a range not included; None where it is another kind of text."""
+    """Read `3,17,40:45`, or `40-44` as the warnings write it: only the end of the first kind of range is not
+    included. None where it is another kind of text."""
     numbers: list[np.ndarray] = []
     for word in text.replace(",", " ").split():
+        if whole := _INCLUSIVE.fullmatch(word):
+            numbers.append(np.arange(int(whole[1]), min(int(whole[2]), n_frames) + 1))
+            continue
         ends = word.split(":")
         if not all(end.lstrip("-").isdigit() or (end == "" and len(ends) > 1) for end in ends):
             return None
@@ -189,10 +199,23 @@ def interpolated(positions: Float64[np.ndarray, "frame 2"]) -> Float64[np.ndarra
 def far_from_all_others(
     positions_px: Float64[np.ndarray, "frame 2"], frame_px: int
 ) -> Bool[np.ndarray, " frame"]:
-    """Mark single positions that share no pixel with any other and stand far outside the scan's own steps."""
+    """Mark positions, alone or a few together, that share no pixel with the others and stand far outside the
+    scan's own steps."""
     n_frames = len(positions_px)
     if n_frames < 8:
         return np.zeros(n_frames, dtype=bool)
     nearest = np.asarray(KDTree(positions_px).query(positions_px, k=2)[0])[:, 1]
-    far = (nearest > frame_px) & (nearest > LONELY_STEPS * np.median(nearest))
+    heap = _heaps(positions_px, max(float(frame_px), LONELY_STEPS * float(np.median(nearest))))
+    size = np.bincount(heap)[heap]
+    far = (size <= LARGEST_LONELY_HEAP) & (size < size.max())
     return far if far.mean() <= max(LARGEST_LONELY_FRACTION, 1 / n_frames) else np.zeros_like(far)
+
+
+def _heaps(positions_px: Float64[np.ndarray, "frame 2"], gap_px: float) -> Int64[np.ndarray, " frame"]:
+    """Number the heaps of positions between which there is a gap, about: squares of its size are joined where
+    they touch."""
+    low = positions_px.min(axis=0)
+    squares, of_frame = np.unique(np.floor((positions_px - low) / gap_px), axis=0, return_inverse=True)
+    touching = KDTree(squares).query_pairs(1.0, p=np.inf, output_type="ndarray")
+    joined = coo_array((np.ones(len(touching)), touching.T), shape=(len(squares),) * 2)
+    return connected_components(joined, directed=False)[1].astype(np.int64)[of_frame.reshape(-1)]

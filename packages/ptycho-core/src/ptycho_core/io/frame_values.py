@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; no scan in pixels is that small
+SMALLEST_EXTENT_PX = 1.0
 LARGEST_CANVAS_PX = 1 << 30
 LARGEST_COUNTS = 1e30  # so that the energy of a frame still is a float32
 LARGEST_NAN_FRACTION = 0.5
@@ -66,6 +67,12 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
             f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, a canvas of "
             f"{canvas_px:.2g} pixels. Expected at most {LARGEST_CANVAS_PX:.2g}; are they in nanometres or "
             "steps of a motor? Divide them by the pixel size.",
+            finding="DATA-001",
+        )
+    if positions_px.shape[0] > 1 and 0 < extent.max() < SMALLEST_EXTENT_PX:
+        warn(
+            f"{name}: all {positions_px.shape[0]} positions lie within {extent.max():.2g} px of the object. "
+            "Is their unit or the pixel size wrong? `--positions-unit` and `--pixel-size-m` overrule them.",
             finding="DATA-001",
         )
     if positions_px.shape[0] > 1 and extent.max() == 0:

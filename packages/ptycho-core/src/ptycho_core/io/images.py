@@ -95,7 +95,10 @@ def _of_hdf5(path: Path, key: str | None, names: tuple[str, ...], what: str) -> 
             key = named[0]
         values = file.array(key)
         if values is None:
-            raise DataError(f"{path.name}: no `{key}` in it. {file.listing()}")
+            there = ", ".join(list(file.datasets())[:8]) or "nothing"
+            raise DataError(
+                f"{path.name}: no `{key}` in it (found: {there}). Name one: `--{what} {path.name}:KEY`."
+            )
         if file.columns_first:
             values = np.swapaxes(values, -1, -2)
         return DetectorImage(np.asarray(values), f"{path.name}:{key}")

@@ -236,14 +236,20 @@ def choose_frames(draft: Draft) -> Draft:
     lost = used & ~finite
     if lost.any():
         warn(
-            f"{name}: {np.count_nonzero(lost)} frames have no finite position and are left out: "
+            f"{name}: {_frames(lost)} without a finite position left out: "
             f"{some_numbers(_numbers(draft, lost))}. `--missing-positions interpolate` puts them between "
             "their neighbours in time.",
             finding="DATA-001",
         )
-        draft = draft.noting(f"{np.count_nonzero(lost)} frames without a position were left out.")
+        draft = draft.noting(f"{_frames(lost)} without a position left out.")
     used &= finite
     return draft if used.all() else draft.with_verified_frames().keeping(used)
+
+
+def _frames(chosen: np.ndarray) -> str:
+    """Count some frames, so that a participle can follow."""
+    count = int(np.count_nonzero(chosen))
+    return f"{count} frame{'s' if count != 1 else ''}"
 
 
 def _numbers(draft: Draft, chosen: np.ndarray) -> np.ndarray:
@@ -261,13 +267,19 @@ def leave_out_lonely_frames(draft: Draft) -> Draft:
         return draft
     at = draft.positions[np.flatnonzero(far)[0]]
     warn(
-        f"{draft.name}: the positions of {np.count_nonzero(far)} frames are far from all others and they are "
-        f"left out: {some_numbers(_numbers(draft, far))} (the first at y {at[0]:.6g}, x {at[1]:.6g} px). "
+        f"{draft.name}: {_frames(far)} far from all others left out: {some_numbers(_numbers(draft, far))} "
+        f"(the first at y {at[0]:.6g}, x {at[1]:.6g} px). "
         "`--bad-frames off` keeps them.",
         finding="DATA-001",
     )
-    draft = draft.noting(f"{np.count_nonzero(far)} frames far from all others were left out.")
-    return draft.with_verified_frames().keeping(~far)
+    numbers = _numbers(draft, far)
+    draft = draft.noting(f"{_frames(far)} far from all others left out.")
+    draft = draft.with_verified_frames().keeping(~far)
+    if draft.all_positions is not None:  # a position that is not believed is none
+        everywhere = draft.all_positions.copy()
+        everywhere[numbers] = np.nan
+        draft = replace(draft, all_positions=everywhere)
+    return draft
 
 
 def leave_out_bad_frames(draft: Draft) -> Draft:

@@ -50,7 +50,7 @@ class RawScan:
         bad_pixels: True = bad, zero frequency in the same place as in `frames`.
         mask_convention: which of the file's values mean that.
         declared_measurement: what the file says its values are, and why we think so.
-        declared_dc: where the file says that the zero frequency is.
+        declared_dc: where the file says that the zero frequency is. declared_dc_by: or what else says so.
         checksum: of the frames, still to be verified while they are read.
     """
 
@@ -81,6 +81,7 @@ class RawScan:
     known_sha256: str | None = None
     declared_measurement: tuple[Literal["amplitude", "counts"], str] | None = None
     declared_dc: Literal["center", "corner"] | None = None
+    declared_dc_by: str = "the file's metadata says so"
     checksum: Checksum | None = None
 
     def at(self, found: FoundPositions, note: str) -> RawScan:

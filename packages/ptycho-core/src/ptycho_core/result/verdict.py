@@ -12,7 +12,7 @@ __all__ = ["Grade", "Verdict"]
 Grade = Literal["good", "doubtful", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """A judgement of a result.
 
@@ -35,6 +35,9 @@ class Verdict:
         colour = {"good": "#1a7f37", "doubtful": "#9a6700", "failed": "#b42318"}[self.grade]
         reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
         return f'<div><b style="color:{colour}">{self.grade}</b><ul>{reasons}</ul></div>'
+
+    def __repr__(self) -> str:
+        return f"<Verdict {self}>"
 
     def __str__(self) -> str:
         return f"{self.grade}: {' '.join(self.reasons)}" if self.reasons else self.grade

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what is in a file."""
     path = Path(arguments.file)
-    if path.is_dir() or (path.suffix == ".npz" and _is_result(path)):
+    if _holds_result(path) or (path.suffix == ".npz" and _is_result(path)):
         from ptycho_core import Reconstruction
 
         result = Reconstruction.load(path)
@@ -91,6 +91,12 @@ def _is_product(path: Path, flags: dict[str, str]) -> bool:
 
     with opened(path) as file:
         return is_product(file) and file.dataset(RAW_DIFFRACTION) is None
+
+
+def _holds_result(directory: Path) -> bool:
+    from ptycho_core.result.stored import RECONSTRUCTION_FILE
+
+    return (directory / RECONSTRUCTION_FILE).is_file()
 
 
 def _is_result(path: Path) -> bool:
@@ -173,7 +179,9 @@ def _rows_of_scan(scan: Scan, counts_per_frame: np.ndarray, highest: float) -> R
     from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
 
     overlap = overlap_fraction(scan.positions_px, scan.probe)
-    bad = 0 if scan.bad_pixels is None else int(scan.bad_pixels.sum())
+    bad = "0" if scan.bad_pixels is None else str(int(scan.bad_pixels.sum()))
+    if scan.bad_pixels is not None and scan.bad_pixels.ndim == 3:
+        bad = f"{scan.bad_pixels.sum() / scan.n_frames:.4g} in each frame, on average"
     modes, width = len(scan.probe), probe_diameter_px(scan.probe)
     return [
         ("frames", f"{scan.n_frames} of {scan.frame_px} x {scan.frame_px} px, {scan.frames.dtype}"),
@@ -185,7 +193,7 @@ def _rows_of_scan(scan: Scan, counts_per_frame: np.ndarray, highest: float) -> R
         ("step", f"{typical_step_px(scan.positions_px):.1f} px"),
         ("probe", f"{modes} mode{'s' if modes > 1 else ''}, {scan.probe_source}, {width:.0f} px wide"),
         ("overlap", f"{overlap:.0%} of the probe's diameter"),
-        ("bad pixels", str(bad)),
+        ("bad pixels", bad),
         *_physical(scan),
         ("truth", "none" if scan.ground_truth is None else str(scan.ground_truth.shape)),
     ]
@@ -313,8 +321,9 @@ def suspicious(scan: Scan, counts_per_frame: np.ndarray, highest: float, n_highe
 def _beam(scan: Scan) -> list[str]:
     """Say where the beam is, if it is far from index N/2."""
     from ptycho_core.io.geometry import beam_center_px
+    from ptycho_core.scan.dose import mean_and_good
 
-    y, x = beam_center_px(scan.mean_pattern(), np.broadcast_to(scan.good_pixels([0]), (scan.frame_px,) * 2))
+    y, x = beam_center_px(*mean_and_good(scan))
     middle = scan.frame_px // 2
     off = max(abs(y - middle), abs(x - middle))
     if scan.dc == "corner" or off <= max(2, _OFF_CENTRE * scan.frame_px):

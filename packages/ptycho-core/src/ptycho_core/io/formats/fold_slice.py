@@ -20,6 +20,8 @@ _FRAMES = "dp"
 _ANGSTROM_M = 1e-10
 #: A wavelength that is larger than this is no number of metres.
 _LARGEST_WAVELENGTH_M = 1e-6
+#: No pixel of an object that X rays are diffracted by is so large, and none of a detector smaller.
+_SMALLEST_DETECTOR_PIXEL_M = 2e-6
 
 
 def matches(file: Hdf5) -> bool:
@@ -52,6 +54,11 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     if wavelength is not None and wavelength[1] is None and wavelength[0] > _LARGEST_WAVELENGTH_M:
         length_m = _ANGSTROM_M
         notes = (f"`lambda` is {wavelength[0]:.4g}: lengths are taken for angstrom, as electrons have them.",)
+    # Both the object's pixel and the detector's are called `dx`; only X rays in metres leave that open.
+    of_object, of_detector = None if pixel is None or pixel[0] <= 0 else pixel[0] * length_m, None
+    if of_object is not None and of_object >= _SMALLEST_DETECTOR_PIXEL_M and wavelength and distance_m:
+        of_object, of_detector = None, of_object
+        notes = (f"`dx` is {of_detector:.4g} m, which a pixel of the detector has: it is taken for that.",)
     return replace(
         raw,
         format="fold_slice",
@@ -60,7 +67,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
         if wavelength is None or wavelength[0] <= 0
         else HC_EV_M / (wavelength[0] * length_m),
         distance_m=raw.distance_m or distance_m,
-        pixel_size_m=raw.pixel_size_m if pixel is None or pixel[0] <= 0 else pixel[0] * length_m,
+        pixel_size_m=of_object or raw.pixel_size_m,
+        detector_pixel_m=raw.detector_pixel_m or of_detector,
         electrons=length_m != 1.0,
         notes=(*raw.notes, *notes),
     )

@@ -49,6 +49,11 @@ def matches(file: Hdf5) -> bool:
     return False
 
 
+def _calls_itself_nexus(file: Hdf5) -> bool:
+    groups = (file.group(key) for key in list(file.file)[:64])
+    return any(group is not None and "NX_class" in group.attrs for group in groups)
+
+
 def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     """Read a scan from wherever its parts stand.
 
@@ -86,7 +91,7 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     pixel_m, aspect = file.detector_pixel(x_key, y_key)
     return RawScan(
         name=name,
-        format="NeXus",
+        format="NeXus" if _calls_itself_nexus(file) else "HDF5, laid out as NeXus",
         frames=frames,
         positions_px=values,
         position_unit_m=None if positions is None else positions.unit_m,

@@ -155,9 +155,9 @@ def _positions(
     unit = dict(_named(arrays, parts[0], path).attrs).get("units")
     unit_m = length_factor(unit) if isinstance(unit, str) else implied_m
     shown = ", ".join(f"`{part}`" for part in parts)
-    said = unit or ("metres" if implied_m else "pixels")
+    said = f"in {unit}" if unit_m else "in metres" if implied_m else "without a unit"
     positions = values[0] if len(values) == 1 else np.stack([one.reshape(-1) for one in values[:2]], axis=1)
-    return positions, unit_m, (f"The positions are {shown}, taken for (y, x), in {said}.",)
+    return positions, unit_m, (f"The positions are {shown}, taken for (y, x), {said}.",)
 
 
 @dataclass(frozen=True, eq=False)
