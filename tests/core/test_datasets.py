@@ -18,6 +18,7 @@ import pytest
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import datasets, open_scan
 from ptycho_core.datasets import DATASETS, dataset_names, fetch, licence_notice, locate
+from ptycho_core.scan.lazy import LazyFrames
 
 LICENCE = "Copyright: everybody. Do with it what you like."
 
@@ -86,7 +87,7 @@ def test_a_packed_file_is_unpacked_into_the_cache_once(places: tuple[Path, Path]
     assert locate("tiny") == path
     assert path.stat().st_mtime_ns == written
     assert sorted(entry.name for entry in cache.iterdir()) == ["tiny.LICENSE.txt", "tiny.npz"]
-    assert isinstance(open_scan("tiny").frames, np.memmap)
+    assert isinstance(open_scan("tiny").frames, LazyFrames)
     assert open_scan("tiny").source_sha256 == DATASETS["tiny"].sha256
 
 

@@ -317,7 +317,7 @@ def test_an_archive_that_lies_about_its_sizes_allocates_nothing(arrays: Arrays, 
 def test_an_honest_bomb_is_weighed_before_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptycho_core.io.recognise.physical_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("ptycho_core.memory.physical_memory_bytes", lambda: 1 << 20)
     frames = np.zeros((64, 64, 64), np.float64)
     np.savez_compressed(tmp_path / "bomb.npz", diff3d=frames, xcoords=np.arange(64), ycoords=np.arange(64))
     assert "`diff3d` needs 0.0 GiB, this machine has 0.0 GiB" in refusal(tmp_path / "bomb.npz")

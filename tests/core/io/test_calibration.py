@@ -13,6 +13,7 @@ from ptycho_config.errors import ConfigError, DataError, PolicyWarning
 from ptycho_core import open_scan
 from ptycho_core.io.units import electron_wavelength_m, wavelength_m
 from ptycho_core.scan.dose import noise_floor
+from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.simulate import simulate_scan
 
 
@@ -139,7 +140,7 @@ def test_full_values_of_single_frames_stay_numbers_when_the_gain_is_found(tmp_pa
 
 def test_counts_that_are_said_to_be_photons_are_left_as_they_are(photons: np.ndarray, tmp_path: Path) -> None:
     scan = open_scan(written(tmp_path, photons), counts_per_photon=1.0)
-    assert isinstance(scan.frames, np.memmap)
+    assert isinstance(scan.frames, LazyFrames)
     assert scan.counts_per_photon == 1.0
 
 

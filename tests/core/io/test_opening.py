@@ -17,6 +17,7 @@ from ptycho_core import Scan, open_scan, scan_from_arrays
 from ptycho_core.io import RawScan, ReadOptions
 from ptycho_core.io.checked_scan import admit
 from ptycho_core.io.product import write_product
+from ptycho_core.scan.lazy import LazyFrames
 
 Arrays = dict[str, np.ndarray]
 Save = Callable[..., Path]
@@ -29,7 +30,7 @@ def test_the_real_scan_opens_by_name(siemens_star: Scan) -> None:
     assert siemens_star.dc == "corner"
     assert siemens_star.mean_counts_per_frame() == pytest.approx(461_213, abs=1)
     assert siemens_star.probe_source == "file"
-    assert isinstance(siemens_star.frames, np.memmap)
+    assert isinstance(siemens_star.frames, LazyFrames)
     assert siemens_star.source_sha256 is not None
     assert siemens_star.source_sha256.startswith("dbce7715")
 
@@ -56,7 +57,7 @@ def test_a_plain_file_opens_with_everything_in_it(arrays: Arrays, save: Save) ->
     np.testing.assert_array_equal(scan.probe, arrays["probeGuess"][np.newaxis])
     assert scan.ground_truth is not None
     np.testing.assert_array_equal(scan.ground_truth, arrays["objectGuess"])
-    assert isinstance(scan.frames, np.memmap)
+    assert isinstance(scan.frames, LazyFrames)
     assert not scan.frames.flags.writeable
     assert scan.good_pixels().all()
 

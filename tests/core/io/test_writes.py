@@ -236,3 +236,22 @@ def test_hdf5_results_of_any_size_are_written_or_refused_whatever_the_room(tmp_p
     assert written >= 60
     assert refused > 20
     assert {path.name for path in tmp_path.iterdir()} == {"x.h5", "reconstruction.mat"}
+
+
+def test_what_a_killed_writer_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    killed = (
+        "import os, sys; from ptycho_core.io import atomic_path\nwith atomic_path(sys.argv[1]): os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "notes.txt")], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".part"
+    elsewhere = tmp_path / ".notes.txt.00000000-1-00000000.part"  # of another machine, a moment ago
+    elsewhere.write_text("half")
+    old = tmp_path / ".notes.txt.00000000-2-00000000.part"
+    old.write_text("half")
+    os.utime(old, (0, 0))
+    (tmp_path / "my.part").write_text("mine")
+    with atomic_path(tmp_path / "other.txt") as temporary:
+        make_directory(tmp_path)
+        assert temporary.exists()
+    assert {entry.name for entry in tmp_path.iterdir()} == {elsewhere.name, "my.part", "other.txt"}

@@ -166,3 +166,46 @@ def test_frames_are_read_as_those_of_a_finished_scan(options: dict, tmp_path: Pa
     np.testing.assert_allclose(live.positions_px, offline.positions_px, rtol=1e-9)
     np.testing.assert_allclose(live.amplitude(), offline.amplitude(), rtol=1e-6)
     assert live.pixel_size_m == offline.pixel_size_m
+
+
+def taken(positions: np.ndarray) -> Intake:
+    intake = Intake(Given())
+    intake.take([arrival(index, position=positions[index]) for index in range(30)], last=True)
+    return intake
+
+
+@pytest.mark.parametrize("wild", [0, 3, 29])
+def test_one_wild_position_is_left_out_wherever_it_comes(wild: int) -> None:
+    positions = SCAN.positions_px.copy()
+    positions[wild] = 1e12
+    intake = taken(positions)
+    assert len(intake) == 29
+    assert "far from all others" in intake.left_out[wild]
+
+
+def test_a_half_that_jumps_is_left_out_and_the_first_goes_on() -> None:
+    positions = SCAN.positions_px.copy()
+    positions[15:] += 1e5
+    intake = taken(positions)
+    assert len(intake) == 15
+    assert list(intake.left_out) == list(range(15, 30))
+
+
+class Declaring(Given):
+    """A source that declares far more frames than will come, one of them far away."""
+
+    @property
+    def expected(self) -> int | None:
+        return 10**9
+
+    def positions_known(self) -> np.ndarray | None:
+        return np.concatenate([SCAN.positions_px, [[1e12, 0.0]]])
+
+
+def test_room_that_is_declared_is_bounded_by_the_memory() -> None:
+    intake = Intake(Declaring())
+    intake.take([arrival(index) for index in range(20)])
+    assert len(intake) == 20
+    ahead = intake.positions_ahead()
+    assert ahead is not None
+    assert np.array_equal(ahead, intake.positions_of(SCAN.positions_px))

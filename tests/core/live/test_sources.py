@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
@@ -194,3 +195,21 @@ def test_what_cannot_be_watched_is_refused_at_once(
     save_scan(scan, tmp_path / "scan.npz")
     with pytest.raises(error, match=message):
         open_source(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are a POSIX idea")
+def test_a_fifo_among_the_frames_is_left_out_and_named(folder: Path, scan: Scan) -> None:
+    for index, frame in enumerate(counts(scan)[:5]):
+        np.save(folder / f"f_{index:02d}.npy", frame)
+    os.mkfifo(folder / "f_05.npy")
+    source = open_source(folder)
+    assert indices(source.poll()) == list(range(5))
+    assert "FIFO" in source.missing()[5]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are a POSIX idea")
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npy"])
+def test_a_fifo_in_the_place_of_the_file_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="FIFO"):
+        open_source(tmp_path / name).poll()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.image
@@ -15,7 +16,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, Scan, save_scan, solve
 from ptycho_core.io import RawScan
-from ptycho_core.live import Arrival, BySolver, LiveOptions, LiveReport, open_source, watch
+from ptycho_core.live import Arrival, BySolver, LiveOptions, LiveReport, feed, open_source, watch
 from ptycho_core.live.feed import Feed
 from ptycho_core.result.history import RunEvent
 
@@ -191,3 +192,60 @@ def test_a_feed_ends_when_it_should(scan: Scan) -> None:
                 time.sleep(0.01)
             assert feed.ended == why
             assert len(feed.take()) == 4
+
+
+class Silent(Script):
+    """A source that gives its frames and then never comes back, as one on a disk that is gone."""
+
+    def __init__(self, scan: Scan, looks: list[list[Arrival]]) -> None:
+        super().__init__(scan, looks)
+        self.let_go = threading.Event()
+
+    def poll(self, *, last: bool = False) -> list[Arrival]:
+        if not self._looks:
+            self.let_go.wait()
+        return super().poll(last=last)
+
+    @property
+    def ended(self) -> bool:
+        return False
+
+
+def test_a_source_that_does_not_answer_ends_the_watch(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_NO_ANSWER_S", 0.1)
+    source = Silent(scan, [[arrival(scan, index) for index in range(40)]])
+    result, record = watch(source, worker("none"), options=QUICK)
+    source.let_go.set()
+    assert result.n_frames == 40
+    assert "has not answered" in record.ended
+
+
+class Refusing(BySolver):
+    """A worker that cannot finish."""
+
+    def finished(self, scan: Scan, callbacks: Sequence[Callback]) -> Reconstruction:
+        raise MemoryError("no room")
+
+
+def test_a_scan_that_cannot_be_finished_keeps_its_live_image(scan: Scan) -> None:
+    source = Script(scan, [[arrival(scan, index) for index in range(60)]])
+    result, _ = watch(source, Refusing(CONFIG, EXECUTION), options=QUICK)
+    assert result.n_frames == 60
+    assert [event.message for event in result.events if event.kind == "not_finished"]
+
+
+def test_a_file_that_is_gone_in_the_end_costs_its_checksum_alone(scan: Scan, tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", np.rint(scan.counts()).astype(np.uint16))
+    write_positions(tmp_path / "positions.csv", scan.positions_px)
+    source = open_source(tmp_path / "s.npy")
+    gone = Events(lambda: False)
+    result, record = watch(
+        source,
+        worker("none"),
+        options=QUICK,
+        on_report=lambda report: (tmp_path / "s.npy").unlink(missing_ok=report.frames == 60),
+        callbacks=(gone,),
+    )
+    assert record.frames == 60
+    assert result.provenance["input"]["sha256"] is None
+    assert any("is gone" in event.message for event in gone.events)

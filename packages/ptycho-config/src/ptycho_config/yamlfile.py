@@ -17,6 +17,7 @@ import yaml
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.naming import Part, normalised, places, shortened, shown
+from ptycho_config.regular import open_regular
 
 __all__ = ["CONFIG_VERSION", "Document", "flat_settings", "read_yaml"]
 
@@ -149,7 +150,7 @@ def flat_settings(document: Document, parts: Iterable[Part[Any]]) -> dict[str, t
 
 def _read_text(path: Path, label: str) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise ConfigError(

@@ -6,13 +6,18 @@ run leaves at most a temporary file, never half a file under a final name."""
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ import numpy as np
 import platformdirs
 
 from ptycho_config.errors import OutputError
+from ptycho_config.regular import NotRegularError, require_regular
 
 __all__ = [
     "CACHE_DIR_VARIABLE",
@@ -29,6 +35,8 @@ __all__ = [
     "is_file",
     "jsonable",
     "make_directory",
+    "remove_leftovers",
+    "require_replaceable",
     "write_json",
     "write_npz",
     "write_text",
@@ -37,6 +45,9 @@ __all__ = [
 _ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
 _LOCAL_HEADER_BYTES = 30
 _ZIP64_EXTRA_BYTES = 20
+#: A temporary file: where it is written, by which process.
+_TEMPORARY = re.compile(r"\..*\.(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}\.part", re.DOTALL)
+_DAY_S = 86_400.0
 _PADDING_FIELD = 0x5054  # an extra field that readers skip, zip application note section 4.6
 
 
@@ -47,10 +58,12 @@ def atomic_path(final: str | Path, *, lasting: bool = True) -> Iterator[Path]:
     Args:
         lasting: flush it to the disk; a picture that the next second replaces need not be.
     Raises:
-        OutputError: the directory cannot be written, the disk is full; names the path and the cause.
+        OutputError: the directory cannot be written, the disk is full, or what stands under the name is no
+            file; names the path and the cause.
     """
     final = Path(final)
-    temporary = final.with_name(f".{final.name[:80]}.{secrets.token_hex(4)}.part")
+    require_replaceable(final)
+    temporary = final.with_name(f".{final.name[:80]}.{_writer()}-{secrets.token_hex(4)}.part")
     with _explained(final):
         # Not mkstemp, whose files only the owner may read: the result gets the permissions of any other file.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -65,8 +78,45 @@ def atomic_path(final: str | Path, *, lasting: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def require_replaceable(final: Path) -> None:
+    """Refuse to put a file in the place of a directory, a FIFO, a socket or a device.
+
+    Raises:
+        OutputError: that is what stands there, itself or behind a link.
+    """
+    try:
+        require_regular(final)
+    except NotRegularError as error:
+        raise OutputError(
+            f"{final}: cannot be written ({error.strerror}). Remove it, or choose another place with "
+            "`--output-dir`."
+        ) from error
+    except OSError:
+        return  # nothing is there; what else is wrong shows when it is written
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove temporary files whose writer was killed; those of writers at work stay.
+
+    A writer of another machine cannot be asked; its files go when nothing was written into them for a day.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(directory):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None:
+                continue
+            with suppress(OSError):
+                here = match["place"] == _place()
+                if (here and not _runs(int(match["pid"]))) or (
+                    not here and time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY_S
+                ):
+                    Path(entry.path).unlink()
+
+
 def make_directory(directory: str | Path) -> Path:
     """Create a directory and its parents, and make sure that files can be written there.
+
+    What killed writers left unfinished in it is removed.
 
     Raises:
         OutputError: that is impossible; names the directory and the cause.
@@ -76,6 +126,7 @@ def make_directory(directory: str | Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+    remove_leftovers(path)
     return path
 
 
@@ -143,6 +194,34 @@ def jsonable(value: Any) -> Any:  # Any: the data model of JSON, recursively
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
+
+
+def _writer() -> str:
+    """Return the part of a temporary name that says who writes it."""
+    return f"{_place()}-{os.getpid()}"
+
+
+@cache
+def _place() -> str:
+    """Name the machine, and the container, in which the number of a process is its own."""
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")]
+        parts += [str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this machine is there; where that cannot be told, it is."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _padding(offset: int, filename: str) -> bytes:

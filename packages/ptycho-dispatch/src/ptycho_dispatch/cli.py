@@ -71,8 +71,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             hint = "" if exit_code(error) != 1 or isinstance(error, OSError) else " (--debug shows where)"
             text = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, MemoryError):
+                hint, text = "", _of_memory(error)
             print(f"ptycho: {text}{hint}", file=sys.stderr)
         return exit_code(error)
+
+
+#: What a command needs of the address space: for itself, and for each thread of the mathematical libraries.
+_LEAST_BYTES, _BYTES_A_CORE = 512 << 20, 64 << 20
+
+
+def _require_addresses() -> None:
+    """Refuse a limit on the address space in which the mathematical libraries would wait for memory for ever.
+
+    Raises:
+        MemoryError: `ulimit -v` leaves too little.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    least = _LEAST_BYTES + cores * _BYTES_A_CORE
+    if limit not in (resource.RLIM_INFINITY, -1) and limit < least:
+        raise MemoryError(
+            f"this process may use {limit} bytes of addresses (`ulimit -v {limit >> 10}`) and needs {least} "
+            f"on {cores} cores. Type `ulimit -v {least >> 10}` or more"
+        )
+
+
+def _of_memory(error: MemoryError) -> str:
+    """Say in words that there is too little memory, and what to do."""
+    text = " ".join(str(error).split())
+    if "ulimit" in text:
+        return f"not enough memory: {text}."
+    cause = f" ({text})" if text else ""
+    return (
+        f"not enough memory{cause}. Crop, rebin or leave out frames (`--crop-px`, `--rebin`, `--frames`), or "
+        "raise the limit of this process."
+    )
 
 
 def _run(words: list[str]) -> int:
@@ -89,6 +127,7 @@ def _run(words: list[str]) -> int:
         guess = nearest(command, COMMANDS)
         hint = f"Did you mean `ptycho {guess}`?" if guess else "`ptycho --help` lists the commands."
         raise ConfigError(f"there is no command `{shortened(command)}`. {hint}")
+    _require_addresses()
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(f"ptycho_dispatch.{module_name}")
     parser = FlagParser(

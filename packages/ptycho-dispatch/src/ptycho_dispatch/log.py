@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho_config.errors import OutputError
+from ptycho_config.regular import NotRegularError, kind_of, require_regular
 
 if TYPE_CHECKING:
     pass
@@ -42,6 +45,31 @@ class LogFile(logging.FileHandler):
     """Writes `ptycho.log`; where the disk is full it says so once, and the run goes on without it."""
 
     broken = False
+
+    def _open(self) -> Any:  # Any: the stream that `logging` writes to
+        """Open the file itself: no link is followed, and no FIFO or device written into.
+
+        Raises:
+            OutputError: something else stands under the name.
+        """
+        path = Path(self.baseFilename)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed")
+            if path.exists():
+                require_regular(path)
+            stream = os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
+            if kind := kind_of(os.fstat(stream.fileno()).st_mode):
+                stream.close()
+                raise NotRegularError(path, kind)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}). Remove it, or choose another place with "
+                "`--output-dir`."
+            ) from error
+        return stream
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
@@ -118,16 +146,16 @@ def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def writable_directory(directory: Path) -> Path:
-    """Create the output directory and try it before any work is done."""
+    """Create the output directory and try it before any work is done.
+
+    Raises:
+        OutputError: it cannot be written, or what stands under the name of a result is no file.
+    """
+    from ptycho_core.files import require_replaceable
     from ptycho_core.io import make_directory
+    from ptycho_core.result.reconstruction import RESULT_FILES
 
     made = make_directory(directory)
-    probe = made / ".ptycho-write-test"
-    try:
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"{made}: cannot be written ({error.strerror}). Choose another place with `--output-dir`."
-        ) from error
+    for name in RESULT_FILES:
+        require_replaceable(made / name)
     return made

@@ -23,7 +23,10 @@ logger = logging.getLogger("ptycho")
 _SECONDS_BETWEEN_LINES = 1.0
 #: Kinds of events that are worth a warning.
 _WARNINGS = frozenset(
-    {"dose", "frames_left_out", "ignored", "lattice", "left_out", "live_picture", "stopped", "time"}
+    {
+        *("dose", "frames_left_out", "ignored", "lattice", "left_out", "live_picture"),
+        *("not_finished", "not_read_again", "stopped", "time"),
+    }
 )
 
 

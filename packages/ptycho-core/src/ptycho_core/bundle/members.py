@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ptycho_config.errors import BundleError
 from ptycho_core.bundle.refusal import TRAIN_AGAIN, refused
-from ptycho_core.io.recognise import physical_memory_bytes
+from ptycho_core.memory import memory_bytes
 
 __all__ = [
     "AUTOENCODER_WEIGHTS",
@@ -112,7 +112,7 @@ def check_sizes(source: str, sizes: Mapping[str, int]) -> None:
                 f"`{name}` claims {size} bytes",
                 f"at most {most} bytes, as any bundle of ours",
             )
-    total, memory = sum(sizes.values()), physical_memory_bytes()
+    total, memory = sum(sizes.values()), memory_bytes()
     most = TOTAL_BYTES if memory is None else min(memory, TOTAL_BYTES)
     if total > most:
         raise refused(source, f"its members claim {total} bytes together", f"at most {most} bytes")

@@ -58,7 +58,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
-from ptycho_core.scan.survey import FrameSurvey, survey_frames
+from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
 from ptycho_core.scan.zero_frequency import find_dc, probe_likeness
 
 __all__ = ["Draft", "admit", "warn_without_overlap"]
@@ -228,6 +228,11 @@ def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
     positions = arrange_positions(np.asarray(raw.positions_px), name)
     stored = raw.frames if isinstance(raw.frames, LazyFrames) else np.asanyarray(raw.frames)
     arranged = arrange_frames(stored, positions.shape[0], name)
+    if arranged.moved and isinstance(stored, LazyFrames) and raw.checksum is not None:
+        for chunk in frame_chunks(stored.shape[0], stored.nbytes // stored.shape[0]):
+            raw.checksum.update(stored[chunk])
+        raw.checksum.verify()
+        raw = replace(raw, checksum=None)
     draft = Draft(
         raw=raw,
         options=options,
@@ -398,6 +403,7 @@ def build_scan(draft: Draft) -> Scan:
         patch_truth=usable_patch_truth(raw.patch_truth, draft.frames.shape[0], draft.name),
         source=raw.source,
         known_sha256=raw.known_sha256,
+        origin=raw.origin,
         pixel_size_m=draft.pixel_size_m,
         pixel_aspect=draft.pixel_aspect,
         energy_ev=raw.energy_ev,

@@ -6,6 +6,7 @@ Frames are counted from 0 as the file stores them, whatever else was left out.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,8 @@ def listed_frames(frames: str | Sequence[int], n_frames: int) -> Int64[np.ndarra
     if found is not None:
         return found
     path = expanded(frames)
+    if os.path.exists(path) and not is_file(path):
+        raise ConfigError(f"`exclude_frames`: {path} is no regular file. Expected a file that lists frames.")
     if not is_file(path):
         raise ConfigError(
             f"`exclude_frames` is {one_line(repr(frames), 80)}. Expected frame numbers and ranges such as "

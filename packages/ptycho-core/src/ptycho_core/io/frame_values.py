@@ -9,13 +9,16 @@ from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import DataError, PolicyWarning
 from ptycho_core.io.npz import Checksum
+from ptycho_core.memory import in_words, memory_bytes
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks
 
 __all__ = [
+    "BYTES_PER_CANVAS_PX",
     "LARGEST_CANVAS_PX",
     "LARGEST_EXTENT_IN_METRES",
     "LARGEST_NAN_FRACTION",
+    "canvas_limit_px",
     "contiguous",
     "measurement_reason",
     "nan_pixels",
@@ -30,6 +33,10 @@ __all__ = [
 LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; no scan in pixels is that small
 SMALLEST_EXTENT_PX = 1.0
 LARGEST_CANVAS_PX = 1 << 30
+#: A canvas so many times larger than all frames together would be empty; small ones may be.
+EMPTIEST_CANVAS, SMALL_CANVAS_PX = 64, 1 << 24
+#: What a run holds for each pixel of the canvas, as measured: object, momentum, coverage, copies of them.
+BYTES_PER_CANVAS_PX = 40
 LARGEST_COUNTS = 1e30  # so that the energy of a frame still is a float32
 LARGEST_NAN_FRACTION = 0.5
 
@@ -40,6 +47,14 @@ def warn(message: str, *, finding: str | None = None) -> None:
         warnings.warn(message, UserWarning, stacklevel=4)
     else:
         warnings.warn(PolicyWarning(message, finding=finding), stacklevel=4)
+
+
+def canvas_limit_px(n_frames: int, frame_px: int) -> float:
+    """Return how many pixels a canvas for so many frames may have, by what they fill and by the memory."""
+    by_frames = max(SMALL_CANVAS_PX, EMPTIEST_CANVAS * n_frames * frame_px**2)
+    memory = memory_bytes()
+    by_memory = LARGEST_CANVAS_PX if memory is None else memory / BYTES_PER_CANVAS_PX
+    return float(min(LARGEST_CANVAS_PX, by_frames, by_memory))
 
 
 def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_px: int, name: str) -> None:
@@ -62,11 +77,15 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
             "wavelength x distance / (N x detector pixel).",
             finding="DATA-001",
         )
-    if not canvas_px <= LARGEST_CANVAS_PX:
+    limit_px, memory = canvas_limit_px(len(positions_px), frame_px), memory_bytes()
+    if not canvas_px <= limit_px:
+        needed = in_words(BYTES_PER_CANVAS_PX * canvas_px)
+        there = "" if memory is None else f", of which this process may have {in_words(memory)}"
         raise DataError(
             f"{name}: the positions span {extent[0]:.3g} x {extent[1]:.3g} pixels, a canvas of "
-            f"{canvas_px:.2g} pixels. Expected at most {LARGEST_CANVAS_PX:.2g}; are they in nanometres or "
-            "steps of a motor? Divide them by the pixel size.",
+            f"{canvas_px:.2g} pixels, which needs {needed}{there}. Expected at most {limit_px:.2g} pixels "
+            f"for {len(positions_px)} frames; are they in nanometres or steps of a motor? Divide them by the "
+            "pixel size.",
             finding="DATA-001",
         )
     if positions_px.shape[0] > 1 and 0 < extent.max() < SMALLEST_EXTENT_PX:

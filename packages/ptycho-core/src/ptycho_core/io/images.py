@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.files import expanded, is_file
-from ptycho_core.io.formats.npy import mapped
+from ptycho_core.io.formats.npy import read_array
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
@@ -46,6 +47,11 @@ def read_image(text: str, names: tuple[str, ...], *, what: str) -> DetectorImage
     if not is_file(path) and ":" in text:
         name, key = text.rsplit(":", 1)
         path = expanded(name)
+    if os.path.exists(path) and not is_file(path):
+        raise DataError(
+            f"{one_line(str(path))}: no regular file. Expected a {what}, `--{what} FILE` or "
+            f"`--{what} FILE:KEY`."
+        )
     if not is_file(path):
         raise DataError(
             f"{one_line(str(path))}: no such file. Expected a {what}, `--{what} FILE` or `--{what} FILE:KEY`."
@@ -56,7 +62,7 @@ def read_image(text: str, names: tuple[str, ...], *, what: str) -> DetectorImage
     if start.startswith((b"PK", b"BZh")):
         return _of_archive(path, key, names, what)
     if start.startswith(b"\x93NUMPY"):
-        return DetectorImage(np.asarray(mapped(path)), path.name)
+        return DetectorImage(read_array(path), path.name)
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         from ptycho_core.io.formats import tiff
 

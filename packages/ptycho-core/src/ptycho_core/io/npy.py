@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ast
 import io
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from ptycho_core.io.recognise import refuse_more_than_memory
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.plain import PlainSource, PlainValues
 
 _LONGEST_HEADER = 1 << 16
 
@@ -54,6 +59,26 @@ def _parse_header(text: bytes) -> tuple[np.dtype, tuple[int, ...], bool]:
     if not sizes_are_whole or len(shape) > 16 or not isinstance(fortran_order, bool):
         raise ValueError("its header describes no array")
     return dtype, shape, fortran_order
+
+
+def lazily_or_read(values: PlainValues) -> np.ndarray | LazyFrames:
+    """Leave an array in its file where it can be frames, or a raster of them; else read it.
+
+    Axes of length 1 before and behind those of the frames are left out where it stays in the file.
+
+    Raises:
+        DataError: the file became shorter, or the array needs more than this machine's memory.
+    """
+    shape = values.shape
+    while len(shape) > 3 and shape[0] == 1:
+        shape = shape[1:]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) in (3, 4) and 0 not in shape and not values.fortran_order:
+        return LazyFrames(PlainSource(replace(values, shape=shape)))
+    n_bytes = math.prod(shape) * values.dtype.itemsize
+    refuse_more_than_memory(values.path, "an array", n_bytes)
+    return values.read()
 
 
 class MemoryFile(io.RawIOBase):

@@ -1,6 +1,8 @@
-"""Reading NPZ archives: memory-mapped where possible, never unpickled, sizes believed only after a check.
+"""Reading NPZ archives: frames stay in the file where possible, nothing is unpickled.
 
-An NPZ is a zip of NPY files. Members stored without compression are mapped straight out of the archive;
+Sizes are believed only after a check.
+
+An NPZ is a zip of NPY files. Members stored without compression are read straight out of the archive;
 compressed ones are decompressed into the final array. NumPy's own reader can do neither the first, nor the
 second without trusting the sizes that the file declares.
 """
@@ -22,8 +24,9 @@ from typing import cast
 import numpy as np
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.regular import open_regular
 from ptycho_core.io.bounds import refuse_a_large_array, refuse_great_growth
-from ptycho_core.io.npy import MemoryFile, read_npy_header
+from ptycho_core.io.npy import MemoryFile, lazily_or_read, read_npy_header
 from ptycho_core.io.recognise import (
     BLOCK_BYTES,
     decompressed,
@@ -32,6 +35,8 @@ from ptycho_core.io.recognise import (
     one_line,
     refuse_more_than_memory,
 )
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.plain import PlainValues
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # zip application note, section 4.3.7
 _KINDS_WITHOUT_PICKLE = "?biufcUS"
@@ -114,15 +119,17 @@ class Archive:
         member = self.members[key]
         if member.offset is None and not member.holds_objects and not image:
             refuse_a_large_array(self.path.name, f"`{one_line(key, 40)}` {member.shape}", member.nbytes)
-        array = self.open(key)
+        array = np.asarray(self.open(key)).reshape(member.shape)
         if member.offset is not None:
             checksum = self.checksum(key)
             checksum.update(array)
             checksum.verify()
         return array
 
-    def open(self, key: str) -> np.ndarray:
-        """Give access to one array: mapped, with its checksum still to be checked, where it is stored plain.
+    def open(self, key: str) -> np.ndarray | LazyFrames:
+        """Give access to one array, with its checksum still to be checked where it is stored plain.
+
+        What can be frames and lies plainly in a file stays there.
 
         Raises:
             DataError: the member is damaged, larger than this machine's memory, grows out of next to nothing,
@@ -144,7 +151,10 @@ class Archive:
                 return np.empty(member.shape, member.dtype, order=order)
             if self._buffer is not None:
                 return np.ndarray(member.shape, member.dtype, self._buffer, member.offset, order=order)
-            return np.memmap(self.path, member.dtype, "r", member.offset, member.shape, order)
+            values = PlainValues(
+                self.path, member.dtype, member.shape, member.offset, fortran_order=member.fortran_order
+            )
+            return lazily_or_read(values.begun())
 
     def checksum(self, key: str) -> Checksum:
         """Return a checksum to be fed with the values of a plainly stored member in file order."""
@@ -164,8 +174,8 @@ class Archive:
         if self._buffer is not None:
             yield io.BufferedReader(MemoryFile(self._buffer))
             return
-        with self.path.open("rb") as file:
-            yield file
+        with open_regular(self.path) as file:
+            yield cast(io.BufferedIOBase, file)
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:

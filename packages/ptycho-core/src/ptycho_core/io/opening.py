@@ -21,7 +21,9 @@ from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raster import as_raster
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
 from ptycho_core.scan import Scan
+from ptycho_core.scan.held import held
 from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.source_file import SourceFile
 
 __all__ = ["open_scan", "read_raw_scan", "read_scan", "scan_from_arrays"]
 
@@ -108,7 +110,7 @@ def open_scan(
         missing_positions: leave out frames without a position, or put them between their neighbours in time.
 
     Returns:
-        The scan, its frames memory-mapped or read in blocks. `Scan.notes` says what was decided.
+        The scan, its frames read from the file in blocks. `Scan.notes` says what was decided.
 
     Raises:
         DataError: the file is missing, damaged or no scan; one line says what to do.
@@ -164,7 +166,10 @@ def read_scan(source: str | Path, options: ReadOptions) -> Scan:
     Raises:
         DataError, ConfigError: as for `open_scan`.
     """
-    return admit(read_raw_scan(source, options), options)
+    scan = admit(read_raw_scan(source, options), options)
+    if scan.origin is not None and scan.known_sha256 is None:
+        scan.origin.begin_checksum()
+    return scan
 
 
 def read_raw_scan(source: str | Path, options: ReadOptions) -> RawScan:
@@ -174,9 +179,8 @@ def read_raw_scan(source: str | Path, options: ReadOptions) -> RawScan:
         DataError: a file is missing, damaged, of no known format, or holds no scan.
     """
     elsewhere = options.scan_step is not None
-    raw = as_raster(
-        _read_frames_file(source, RequestedKeys.of(options, positions_elsewhere=elsewhere)), options
-    )
+    raw = _read_frames_file(source, RequestedKeys.of(options, positions_elsewhere=elsewhere))
+    raw = as_raster(replace(raw, frames=held(raw.frames)), options)
     where = options.positions_file
     if where is None and raw.positions_px is None and not elsewhere:
         where = _positions_inside(source)
@@ -200,8 +204,9 @@ def _read_frames_file(source: str | Path, keys: RequestedKeys) -> RawScan:
         path = datasets.fetch(data_set.name)
         # Its content was right when it was stored, so damage means that what is here now has to go.
         cure = f"Remove {path} and type `ptycho data fetch {data_set.name}`."
+        origin = SourceFile.of(path)
         raw = npz.read(Archive(path, cure=cure), data_set.name, keys)
-        return replace(raw, known_sha256=data_set.sha256)
+        return replace(raw, known_sha256=data_set.sha256, origin=origin)
     path = expanded(source)
     near = datasets.nearest_name(str(path))
     if near is not None and not path.exists():
@@ -209,7 +214,9 @@ def _read_frames_file(source: str | Path, keys: RequestedKeys) -> RawScan:
             f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
             f"{', '.join(datasets.DATASETS)}."
         )
-    return read_scan_file(path, _scan_name(path), keys)
+    origin = None if path.is_dir() else SourceFile.of(path)  # opened first: what is read is not older
+    raw = read_scan_file(path, _scan_name(path), keys)
+    return replace(raw, origin=origin or SourceFile.of(raw.source))
 
 
 def _data_set(source: str | Path) -> datasets.DataSet | None:

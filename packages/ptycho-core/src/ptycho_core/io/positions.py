@@ -11,7 +11,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import find_positions
-from ptycho_core.io.formats.npy import mapped
+from ptycho_core.io.formats.npy import read_array
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
@@ -61,7 +61,7 @@ def with_positions(raw: RawScan, path: Path, key: str | None, *, growing: bool =
 
         found = FoundPositions(find_in_archive(Archive(path), key), None, True, "")
     elif start.startswith(b"\x93NUMPY"):
-        found = FoundPositions(np.asarray(mapped(path)), None, True, "")
+        found = FoundPositions(read_array(path), None, True, "")
     else:
         found = _table(path, growing=growing)
     return raw.at(

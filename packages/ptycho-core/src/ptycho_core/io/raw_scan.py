@@ -12,6 +12,7 @@ from ptycho_config.moved import moved_name
 from ptycho_core.io.npz import Checksum
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.source_file import SourceFile
 
 __all__ = ["INTENSITIES", "FoundPositions", "RawScan", "RequestedKeys", "declared_by_name"]
 
@@ -52,6 +53,7 @@ class RawScan:
         declared_measurement: what the file says its values are, and why we think so.
         declared_dc: where the file says that the zero frequency is. declared_dc_by: or what else says so.
         checksum: of the frames, still to be verified while they are read.
+        origin: the file as it was when it was opened.
     """
 
     name: str
@@ -79,6 +81,7 @@ class RawScan:
     notes: tuple[str, ...] = ()
     source: Path | None = None
     known_sha256: str | None = None
+    origin: SourceFile | None = None
     declared_measurement: tuple[Literal["amplitude", "counts"], str] | None = None
     declared_dc: Literal["center", "corner"] | None = None
     declared_dc_by: str = "the file's metadata says so"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import bz2
 import io
-import os
 from pathlib import Path
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.regular import NotRegularError, open_regular
 from ptycho_core.io.bounds import refuse_great_growth
+from ptycho_core.memory import in_words, memory_bytes
 
 BLOCK_BYTES = 1 << 22
 
@@ -21,10 +22,10 @@ def first_bytes(path: Path) -> bytes:
             raise DataError(f"{shown}: is a directory. Expected one NPZ file; name a file in it.")
         if not path.exists():
             raise DataError(f"{shown}: no such file. Expected an NPZ file or the name of a data set.")
-        if not path.is_file():
-            raise DataError(f"{shown}: is not a regular file. Expected an NPZ file.")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(8)
+    except NotRegularError as error:
+        raise DataError(f"{shown}: {error.strerror}. Expected an NPZ file.") from error
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -54,20 +55,17 @@ def decompressed(path: Path) -> memoryview:
 
 
 def refuse_more_than_memory(path: Path, what: str, nbytes: int) -> None:
-    memory = physical_memory_bytes()
+    """Refuse what this process cannot hold, before it is asked for.
+
+    Raises:
+        DataError: so it is; says how many bytes it needs and how many there are.
+    """
+    memory = memory_bytes()
     if memory is not None and nbytes > memory:
         raise DataError(
-            f"{path.name}: {what} needs {nbytes / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f} GiB. "
-            f"Save the file with `numpy.savez` instead of `savez_compressed`; it is then mapped, not loaded."
+            f"{path.name}: {what} needs {in_words(nbytes)}, this process may have {in_words(memory)}. "
+            f"Save the file with `numpy.savez` instead of `savez_compressed`; its frames are then not loaded."
         )
-
-
-def physical_memory_bytes() -> int | None:
-    """Return the size of this machine's memory, None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 #: Endings of formats that are not read -> what they are, and what to do.
@@ -113,7 +111,7 @@ def _no_hdf5(path: Path, first_bytes: bytes) -> str:
     """Say what a file with the ending of HDF5 is instead."""
     if not first_bytes:
         return "the file is empty. Copy or download it again."
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         beginning = file.read(64)
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in beginning):
         text = one_line(beginning.decode("ascii").splitlines()[0] if beginning.strip() else "", 60)

@@ -11,6 +11,10 @@ __all__ = ["Feed"]
 
 #: Seconds between two looks at the source: a small part of the time in which a frame is to be seen.
 _BETWEEN_LOOKS_S, _LONGEST_WAIT_S = 0.02, 0.2
+#: A source that has not answered for the timeout and so long does not answer any more.
+_NO_ANSWER_S = 5.0
+#: How long the end waits for a look that is still under way.
+_LAST_LOOK_S = 1.0
 #: After a source has come to the number of frames that it declared by itself, it may still grow so long.
 _GRACE_S = 2.0
 
@@ -19,7 +23,8 @@ class Feed:
     """A thread that takes frames from a source and decides when there will be no more.
 
     Attributes:
-        ended: why the feed has ended, empty while it has not.
+        ended: why the feed has ended, empty while it has not. A look at the source that never comes back, as
+            on a disk that is gone, ends it too.
         error: what the source raised, which ended the feed.
     """
 
@@ -30,7 +35,8 @@ class Feed:
             expected: number of frames after which the scan is complete.
             timeout_s: without a new frame for so long, the scan is taken for complete.
         """
-        self.ended = ""
+        self._ended = ""
+        self._looking_since: float | None = None
         self._source, self._expected, self._timeout_s = source, expected, timeout_s
         self._waiting: list[Arrival] = []
         self._indices: set[int] = set()
@@ -45,7 +51,24 @@ class Feed:
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        self._thread.join()
+        self._thread.join(_LAST_LOOK_S)  # a look that hangs is not waited for
+
+    @property
+    def ended(self) -> str:
+        since = self._looking_since
+        if not self._ended and since is not None:
+            silent_s = time.perf_counter() - since
+            if silent_s > self._timeout_s + _NO_ANSWER_S:
+                self._closing.set()
+                self._ended = f"its source has not answered for {silent_s:.0f} s"
+        return self._ended
+
+    def _look(self, *, last: bool = False) -> list[Arrival]:
+        self._looking_since = time.perf_counter()
+        try:
+            return self._source.poll(last=last)
+        finally:
+            self._looking_since = None
 
     def take(self) -> list[Arrival]:
         """Return what has come since the last call."""
@@ -64,19 +87,19 @@ class Feed:
         try:
             while not self._closing.is_set():
                 began = time.perf_counter()
-                if self._pass_on(self._source.poll()):
+                if self._pass_on(self._look()):
                     newest = time.perf_counter()
                 why = self._over(time.perf_counter() - newest)
                 if why:
-                    self._pass_on(self._source.poll(last=True))
-                    self.ended = why
+                    self._pass_on(self._look(last=True))
+                    self._ended = why
                     return
                 # A large file takes long to look at, and the work needs the processor too.
                 looked_s = time.perf_counter() - began
                 self._closing.wait(min(max(_BETWEEN_LOOKS_S, looked_s), _LONGEST_WAIT_S))
-            self.ended = "it was stopped"
+            self._ended = self._ended or "it was stopped"
         except Exception as error:
-            self.error, self.ended = error, "its source failed"
+            self.error, self._ended = error, "its source failed"
 
     def _pass_on(self, arrivals: list[Arrival]) -> bool:
         """Queue arrivals; return whether one of them is new."""

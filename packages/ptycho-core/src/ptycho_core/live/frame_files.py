@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core.io.formats.npy import mapped
+from ptycho_config.regular import NotRegularError, require_regular
+from ptycho_core.io.formats.npy import read_array
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.live.arrival import Arrival
@@ -109,13 +110,14 @@ class FrameFiles:
             self._without_position[file.name] = index
             return None
         try:
-            status = file.stat()
+            status = require_regular(file)
             seen = (status.st_size, status.st_mtime_ns)
             if self._failed.get(file.name, (None, ""))[0] == seen:
                 return None  # it has not changed since it could not be read
             frame, position_inside = _read(file)
-        except (OSError, DataError) as error:
-            self._failed[file.name] = (seen if not isinstance(error, OSError) else (0, 0), str(error))
+        except (OSError, DataError, MemoryError) as error:
+            why = error.strerror if isinstance(error, NotRegularError) else str(error)
+            self._failed[file.name] = ((0, 0) if isinstance(error, OSError) else seen, why or "too large")
             return None
         position = position_inside if positions is None else np.asarray(positions[index])
         if position is None:
@@ -141,7 +143,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     position = None
     if file.suffix.lower() == ".npy":
-        values = np.array(mapped(file))
+        values = read_array(file)
     elif file.suffix.lower() == ".npz":
         values, position = _from_archive(file)
     else:

@@ -13,12 +13,14 @@ from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.checked_scan import admit, warn_without_overlap
-from ptycho_core.io.frame_values import LARGEST_CANVAS_PX, LARGEST_NAN_FRACTION
+from ptycho_core.io.frame_values import LARGEST_NAN_FRACTION, canvas_limit_px
 from ptycho_core.io.geometry import turned_positions
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.units import on_grid
 from ptycho_core.live.arrival import Arrival, Source
+from ptycho_core.live.near import not_far_off, within_a_canvas
+from ptycho_core.memory import in_words, memory_bytes
 from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
 from ptycho_core.scan.lazy import LazyFrames
@@ -29,6 +31,8 @@ __all__ = ["Intake"]
 #: after a moment.
 _ENOUGH, _FEW, _MOMENT_S = 16, 4, 0.4
 _LEAST_ROOM = 64
+#: Parts of the memory: for room that a source declares, and for all frames.
+_DECLARED_PART, _FRAMES_PART = 0.25, 0.5
 
 
 class Intake:
@@ -155,6 +159,30 @@ class Intake:
             if last:
                 raise DataError(f"{self._source.name}: none of the {len(held)} frames that came can be read.")
             return []
+        # One wild position must not spoil the beginning, nor must a part of the scan that lies elsewhere.
+        together = [alike[row] for row in not_far_off([arrival.position for arrival in alike])]
+        refused: DataError | None = None
+        while self.head is None and together:
+            try:
+                raw = self._admit(together)
+            except DataError as error:
+                refused = refused or error
+                together = together[: len(together) // 2] if len(together) // 2 >= _FEW else []
+        if self.head is None:
+            if refused is not None and (last or len(alike) >= 4 * _ENOUGH):
+                raise refused
+            return []
+        self._set_up(self.head, raw)
+        self._held = []
+        chosen = {id(arrival) for arrival in together}
+        return [*together, *(arrival for arrival in held if id(arrival) not in chosen)]
+
+    def _admit(self, alike: list[Arrival]) -> RawScan:
+        """Check frames as a finished scan is checked, and keep them as `head`.
+
+        Raises:
+            DataError: they make no scan. ConfigError: they cannot be live.
+        """
         raw = replace(
             self._source.head(),
             frames=np.stack([arrival.frame for arrival in alike]),
@@ -165,23 +193,17 @@ class Intake:
         )
         if raw.bad_pixels is not None and raw.bad_pixels.ndim == 3:
             raw = replace(raw, bad_pixels=None)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of few frames; the whole scan warns again where it is true
-                self.head = admit(raw, self._reading)
-        except DataError:
-            if last or len(alike) >= 4 * _ENOUGH:
-                raise
-            return []
-        if self.head.pixel_aspect != 1:
-            high = f"{1 / self.head.pixel_aspect:.4g} times as high as wide"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of few frames; the whole scan warns again where it is true
+            head = admit(raw, self._reading)
+        if head.pixel_aspect != 1:
+            high = f"{1 / head.pixel_aspect:.4g} times as high as wide"
             raise ConfigError(
                 f"{self._source.name}: the detector's pixels are {high}, which the live image does not take. "
                 "Reconstruct the scan when it is complete: `ptycho reconstruct`."
             )
-        self._set_up(self.head, raw)
-        self._held = []
-        return held
+        self.head = head
+        return raw
 
     def _set_up(self, head: Scan, raw: RawScan) -> None:
         self._changes = head.frames.changes if isinstance(head.frames, LazyFrames) else ()
@@ -190,8 +212,10 @@ class Intake:
         self._offset_px = 0.5 if head.position_convention == "center" else 0.0
         self._stored_shape = raw.frames.shape[1:]
         known, side = self._source.positions_known(), head.frame_px
-        # Room that is never used costs nothing; a copy of all frames would make the newest wait.
-        room = max(_LEAST_ROOM, self._source.expected or 0, 0 if known is None else len(known))
+        # Room that is never used costs nothing; a copy of all frames would make the newest wait. But a source
+        # may declare any number.
+        room = max(self._source.expected or 0, 0 if known is None else len(known))
+        room = max(_LEAST_ROOM, min(room, _frames_in(_DECLARED_PART, side)))
         self._amplitude = np.empty((room, side, side), np.float32)
         self._positions, self._arrived = np.empty((room, 2)), np.empty(room)
 
@@ -209,6 +233,22 @@ class Intake:
         else:
             self.broken.pop(arrival.index, None)
 
+    @property
+    def largest_canvas_px(self) -> float:
+        """How large a canvas may become: by the frames that came or are declared, and by the memory."""
+        side = 0 if self.head is None else self.head.frame_px
+        return canvas_limit_px(max(self._count, len(self._amplitude)), side)
+
+    def positions_ahead(self) -> Float64[np.ndarray, "frame 2"] | None:
+        """Return the positions that the source knows and one canvas can hold; None where it knows none."""
+        known = self._source.positions_known()
+        if known is None or not len(known) or self.head is None or not self._count:
+            return None
+        finite = known[np.isfinite(known).all(axis=1)]
+        ahead = self.positions_of(finite)
+        near = within_a_canvas(ahead, self.positions_px, self.head.frame_px, self.largest_canvas_px)
+        return ahead[near] if near.any() else None
+
     def positions_of(self, stored: np.ndarray) -> Float64[np.ndarray, "frame 2"]:
         """Turn positions as stored into object pixels."""
         turned = turned_positions(np.asarray(stored, np.float64).reshape(-1, 2), self._turn)
@@ -220,10 +260,16 @@ class Intake:
         if head is None:
             return "the scan has not begun"
         position = self.positions_of(arrival.position)[0]
-        inside = self.positions_px if self._count else position[None]
-        extent = np.maximum(inside.max(axis=0), position) - np.minimum(inside.min(axis=0), position)
-        if not float(np.prod(extent + head.frame_px)) <= LARGEST_CANVAS_PX:
+        if self._count and not within_a_canvas(
+            position[None], self.positions_px, head.frame_px, self.largest_canvas_px
+        ):
             return f"its position {position.tolist()} is far from all others"
+        if (
+            self._count == len(self._amplitude)
+            and self._count >= _frames_in(_FRAMES_PART, head.frame_px) // 2
+        ):
+            room = in_words(4.0 * 2 * self._count * head.frame_px**2)
+            return f"there is no memory for more than {self._count} frames (room for twice as many is {room})"
         block = arrival.frame[None]
         for change in self._changes:
             block = change(block)
@@ -262,6 +308,12 @@ class Intake:
             grown = np.empty((2 * len(held), *held.shape[1:]), held.dtype)
             grown[: len(held)] = held
             setattr(self, name, grown)
+
+
+def _frames_in(part: float, frame_px: int) -> int:
+    """Return how many frames a part of the memory holds as amplitudes."""
+    memory = memory_bytes()
+    return 1 << 40 if memory is None else int(part * memory / (4 * frame_px**2))
 
 
 def _bad_in_all_frames(head: Scan) -> np.ndarray:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.regular import open_regular, require_regular
 from ptycho_core.io.npy import NpyHeader, read_npy_header
 from ptycho_core.io.positions import with_positions
 from ptycho_core.io.raw_scan import RawScan
-from ptycho_core.io.recognise import first_bytes
+from ptycho_core.io.recognise import first_bytes, refuse_more_than_memory
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.plain import PlainSource, PlainValues
 
 __all__ = ["PositionsBeside", "declared_rows", "find_beside", "grown_array", "without_blank_end"]
 
@@ -48,7 +54,7 @@ class PositionsBeside:
         if path is None:
             return self._raw
         try:
-            status = path.stat()
+            status = require_regular(path)
             seen = (status.st_size, status.st_mtime_ns)
             if seen != self._seen:
                 self._raw, self._seen = self._read_file(path), seen
@@ -59,12 +65,12 @@ class PositionsBeside:
     def _read_file(self, path: Path) -> RawScan:
         blank = replace(self._raw, positions_px=None, notes=())
         if path.suffix == ".npy" and first_bytes(path).startswith(b"\x93NUMPY"):
-            return replace(blank, positions_px=without_blank_end(grown_array(path)))
+            return replace(blank, positions_px=without_blank_end(np.asarray(grown_array(path))))
         return with_positions(blank, path, self._key, growing=True)
 
 
-def grown_array(path: Path) -> np.ndarray:
-    """Map the rows of an NPY file that are there, whatever number its header declares.
+def grown_array(path: Path) -> np.ndarray | LazyFrames:
+    """Take the rows of an NPY file that are there, whatever number its header declares; frames stay in it.
 
     Raises:
         DataError: no NPY file of plain numbers, row by row.
@@ -73,13 +79,17 @@ def grown_array(path: Path) -> np.ndarray:
         header = _header(path)
         if header.dtype.hasobject or header.dtype.names is not None or header.fortran_order:
             raise ValueError(f"it holds {header.dtype} in an order that cannot grow")
-        row_bytes = int(np.prod(header.shape[1:], dtype=object)) * header.dtype.itemsize
+        row_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize
         if len(header.shape) < 2 or row_bytes == 0:
             raise ValueError(f"its header declares the shape {header.shape}")
         rows = (path.stat().st_size - len(header.raw)) // row_bytes
         if rows <= 0:
             return np.empty((0, *header.shape[1:]), header.dtype)
-        return np.memmap(path, header.dtype, "r", len(header.raw), (rows, *header.shape[1:]))
+        values = PlainValues(path, header.dtype, (rows, *header.shape[1:]), len(header.raw))
+        if len(header.shape) == 3:
+            return LazyFrames(PlainSource(values.begun()))
+        refuse_more_than_memory(path, "what is there", rows * row_bytes)
+        return values.read()
     except (OSError, EOFError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path.name}: cannot be read as a growing NPY file ({error}). Write it as (frames, N, N), "
@@ -93,8 +103,8 @@ def declared_rows(path: Path) -> int:
 
 
 def _header(path: Path) -> NpyHeader:
-    with path.open("rb") as stream:
-        return read_npy_header(stream)
+    with open_regular(path) as stream:
+        return read_npy_header(cast(io.BufferedIOBase, stream))
 
 
 def without_blank_end(positions: np.ndarray) -> np.ndarray:

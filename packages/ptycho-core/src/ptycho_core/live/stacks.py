@@ -6,6 +6,7 @@ frame of zeros is one that has not come yet.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.regular import NotRegularError, require_regular
 from ptycho_core.io.formats.reading import is_hdf5, read_scan_file
 from ptycho_core.io.hdf5 import Hdf5Source, without_lock
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
@@ -24,6 +26,8 @@ __all__ = ["GrowingStack"]
 
 #: Frames read at once, and late frames that are asked for again.
 _BLOCK, _LATE = 128, 64
+#: Of large frames fewer; and what has come is handed over at least so often, however much more there is.
+_BLOCK_BYTES, _LONGEST_LOOK_S = 1 << 26, 0.5
 #: A file that cannot be read is damaged, not unfinished, when it has not changed for so long.
 _PATIENCE_S = 5.0
 
@@ -66,13 +70,16 @@ class GrowingStack:
         try:
             if not self._path.exists():
                 return []
+            require_regular(self._path)
             with without_lock():
                 raw = self._look(last=last)
                 found = [] if raw is None else self._take(raw, now, last=last)
                 if raw is not None and isinstance(raw.frames, LazyFrames):
                     _let_go(raw.frames.source)
             self._unread = None
-        except (DataError, OSError) as error:
+        except NotRegularError as error:
+            raise DataError(f"{self._path}: {error.strerror}. Expected a file that grows.") from error
+        except (DataError, OSError, MemoryError) as error:
             self._be_patient(error, now, last=last)
             return []
         return found
@@ -140,8 +147,11 @@ class GrowingStack:
         for index in self._late[:_LATE]:
             found += self._arrivals(frames, positions, np.array([index]), now)
         self._late = [index for index in self._late if index not in {one.index for one in found}]
-        while self._next < n_now:
-            block = np.arange(self._next, min(self._next + _BLOCK, n_now))
+        until = time.perf_counter() + _LONGEST_LOOK_S
+        frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
+        at_once = max(1, min(_BLOCK, _BLOCK_BYTES // max(1, frame_bytes)))
+        while self._next < n_now and (last or not found or time.perf_counter() < until):
+            block = np.arange(self._next, min(self._next + at_once, n_now))
             got = self._arrivals(frames, positions, block, now)
             if not got:
                 # Room for frames to come: these are not late, they are not due yet.

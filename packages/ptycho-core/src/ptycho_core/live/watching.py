@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho_config.errors import OutputError
+from ptycho_config.errors import DataError, OutputError
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.live.arrival import Source
 from ptycho_core.live.feed import Feed
@@ -21,6 +21,8 @@ from ptycho_core.live.record import LiveOptions, LiveRecord, LiveReport, Worker
 from ptycho_core.result.callbacks import Callback, CallbackList
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
+from ptycho_core.scan import Scan
+from ptycho_core.scan.source_file import SourceFile
 
 __all__ = ["watch"]
 
@@ -140,11 +142,10 @@ class _Watch:
             return False
         if len(worker.traced) == len(intake) and worker.idle:
             return False
-        known = self._source.positions_known()
         fresh = len(worker.traced) < len(intake) or not worker.traced.all()
         residual = worker.work(
             intake,
-            known_px=None if known is None or not len(known) else _finite(intake.positions_of(known)),
+            known_px=intake.positions_ahead(),
             seconds=min(_SLICE * self._options.refresh_s, _LONGEST_SLICE_S),
             frames_per_second=self._frames_per_second,
         )
@@ -235,6 +236,13 @@ class _Watch:
             raise KeyboardInterrupt
         record.frames, record.repeated, record.left_out = len(intake), intake.repeated, intake.left_out
         scan = intake.scan()
+        # The checksum is of the file as it is now, when the last frame has been read; later it may be gone.
+        origin = SourceFile.of(scan.source)
+        if origin is None and scan.source is not None:
+            self._event("not_read_again", f"{scan.source.name} is gone; its checksum is not known.")
+        elif origin is not None and scan.known_sha256 is None:
+            origin.begin_checksum()
+        scan = replace(scan, origin=origin)
         if len(self._traced) > 1:
             (first_s, first), (last_s, last) = self._traced[0], self._traced[-1]
             record.sustained_frames_per_second = (last - first) / (last_s - first_s)
@@ -245,9 +253,7 @@ class _Watch:
         if begun and on_complete is not None:
             on_complete(self._worker.kept(scan))
             began = time.perf_counter()
-        result = (
-            self._worker.kept(scan) if interrupted and begun else self._worker.finished(scan, self._given)
-        )
+        result = self._worker.kept(scan) if interrupted and begun else self._finished(scan, begun=begun)
         record.finish_s = time.perf_counter() - began
         timings = {**result.timings, "live": live_s, "total": live_s + record.finish_s}
         return (
@@ -261,6 +267,17 @@ class _Watch:
             ),
             record,
         )
+
+    def _finished(self, scan: Scan, *, begun: bool) -> Reconstruction:
+        """Finish the scan; where that fails for what it needs, the live image is not lost."""
+        try:
+            return self._worker.finished(scan, self._given)
+        except (DataError, MemoryError, OSError) as error:
+            if not begun or isinstance(error, OutputError):
+                raise
+            text = " ".join(str(error).split()) or type(error).__name__
+            self._event("not_finished", f"The scan could not be finished; the live image is kept. {text}")
+            return self._worker.kept(scan)
 
     def _say_what_is_missing(self) -> None:
         record = self._record
@@ -277,9 +294,3 @@ class _Watch:
             f"{len(record.left_out)} frames were left out: {', '.join(named)}{more}.",
             frames=list(record.left_out),
         )
-
-
-def _finite(positions: np.ndarray) -> np.ndarray | None:
-    """Keep what can be a position."""
-    usable = positions[np.isfinite(positions).all(axis=1)]
-    return usable if len(usable) else None

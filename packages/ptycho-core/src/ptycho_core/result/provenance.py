@@ -67,13 +67,19 @@ def hardware() -> dict[str, Any]:
 
 
 def run_provenance(scan: Scan) -> dict[str, Any]:
-    """Return the entries of `run.json` that every run has: when, from what, by which versions, where."""
+    """Return the entries of `run.json` that every run has: when, from what, by which versions, where.
+
+    Warns, once, where the file of the scan has changed since it was opened.
+    """
+    sha256 = scan.source_sha256
+    changed = "" if scan.origin is None else scan.origin.warn_if_changed()
     return {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "input": {
             "scan": scan.name,
             "file": None if scan.source is None else scan.source.name,
-            "sha256": scan.source_sha256,
+            "sha256": sha256,
+            "changed_since": changed or None,
             "measurement": scan.measurement,
             "dc": scan.dc,
             "probe_source": scan.probe_source,

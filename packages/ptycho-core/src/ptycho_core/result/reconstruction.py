@@ -27,6 +27,8 @@ __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
 PRODUCT_FILE = "reconstruction.h5"
 METRICS_FILE = "metrics.csv"
 RUN_FILE = "run.json"
+#: What `save` always writes.
+ALWAYS_WRITTEN = (RECONSTRUCTION_FILE, PRODUCT_FILE, METRICS_FILE, RUN_FILE)
 #: What `save` writes only where it is asked for, or where there is something to show.
 FILES_ON_REQUEST = (
     *(
@@ -39,6 +41,8 @@ FILES_ON_REQUEST = (
     ),
     *("amplitude.tif", "phase.tif", "phase_unwrapped.tif", "reconstruction.mat"),
 )
+#: Every name under which `save` writes or removes a file.
+RESULT_FILES = (*ALWAYS_WRITTEN, *FILES_ON_REQUEST)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -159,7 +163,7 @@ class Reconstruction:
         from ptycho_core.io.product import write_product
 
         root = make_directory(directory)
-        files = {name: root / name for name in (RECONSTRUCTION_FILE, PRODUCT_FILE, METRICS_FILE, RUN_FILE)}
+        files = {name: root / name for name in ALWAYS_WRITTEN}
         self.save_arrays(root)
         write_product(
             files[PRODUCT_FILE],

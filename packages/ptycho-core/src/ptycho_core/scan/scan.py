@@ -1,7 +1,7 @@
 """The scan: frames as they were measured, where the probe stood, and what is known beside.
 
 A `Scan` is immutable and was checked once, when it was read (`ptycho_core.io.checked_scan`); what takes one
-does not check again. Frames stay as stored, memory-mapped where the file allows, until some are asked for.
+does not check again. Frames stay as stored, in the file where it allows, until some are asked for.
 
 What is called `bad_pixels` is True where a pixel is bad; what is called `good`, because amplitudes are
 multiplied by it, is True where a pixel counts. One becomes the other in `Scan.good_pixels`, and in
@@ -12,7 +12,6 @@ it is read.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from jaxtyping import Bool, Complex64, Float32, Float64
 
 from ptycho_config.moved import moved_name
 from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.source_file import SourceFile
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
 
 _MOVED = {"scan_from_arrays": "ptycho_core.io"}
@@ -42,8 +42,7 @@ class Scan:
 
     Attributes:
         name: the data set's name or the file's stem, for messages and figures.
-        frames: (M, N, N) as stored, any real dtype, DC where `dc` says; read in blocks where the file cannot
-            be mapped.
+        frames: (M, N, N) as stored, any real dtype, DC where `dc` says; read from the file in blocks.
         positions_px: (M, 2) float64 (y, x); index N/2 of a frame's window sits here.
         probe: (P, N, N) complex64 start probe, any scale.
         measurement: whether `frames` hold counts or their square root.
@@ -54,7 +53,8 @@ class Scan:
         position_scale: object pixels in one unit of the positions as stored.
         ground_truth: (H, W) complex64, pixel [i, j] is scan coordinate (i, j).
         patch_truth: (M, N, N) complex64, the true object patch of every frame.
-        source, known_sha256: the file, and its checksum where it is known already.
+        source, known_sha256: the file, and its checksum where it is known already. origin: the file as it was
+            when it was opened; None for arrays in memory.
         pixel_size_m: width of an object pixel. energy_ev: photon energy. distance_m: sample to detector.
         pixel_aspect: height of an object pixel over its width; 1 unless the detector's pixels are oblong.
         counts_per_photon: what the detector gives for a photon, by which `frames` are divided already; None
@@ -81,6 +81,7 @@ class Scan:
     patch_truth: np.ndarray | None = None
     source: Path | None = None
     known_sha256: str | None = None
+    origin: SourceFile | None = None
     pixel_size_m: float | None = None
     pixel_aspect: float = 1.0
     energy_ev: float | None = None
@@ -127,11 +128,14 @@ class Scan:
 
     @cached_property
     def source_sha256(self) -> str | None:
-        """Checksum of the source file as distributed; read on first use, None for arrays in memory."""
+        """Checksum of the source file as it was read; None for arrays in memory, or where it is not known.
+
+        It is not known where the file changed before it was taken.
+        """
         if self.known_sha256 is not None or self.source is None:
             return self.known_sha256
-        with self.source.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        origin = self.origin or SourceFile.of(self.source)
+        return None if origin is None else origin.sha256()
 
     def amplitude(self, indices: FrameIndices = None) -> Float32[np.ndarray, "frame n n"]:
         """Return the square root of the counts, DC in the centre, bad pixels 0."""

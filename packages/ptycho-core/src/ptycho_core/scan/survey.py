@@ -153,15 +153,19 @@ class _Collector:
         self.pixel_sum, self.pixel_squares = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
         self.pixel_negatives = np.zeros(frames.shape[1:], dtype=np.int64)
         self.pixel_at_limit = np.zeros(frames.shape[1:], dtype=np.int64)
+        #: Working copies of one block, used again for the next: new memory costs as much as the arithmetic.
+        self._copy = self._whole = np.empty((0, *frames.shape[1:]), self.dtype)
 
     def add(self, chunk: slice, stored: np.ndarray) -> None:
-        values = self._readable(chunk, stored)
+        if len(self._copy) < len(stored):
+            self._copy, self._whole = np.empty(stored.shape, self.dtype), np.empty(stored.shape, self.dtype)
+        values = self._readable(chunk, stored, self._copy[: len(stored)])
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             self._note_bad_values(chunk, values)
             low, high = float(values.min()), float(values.max())
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
-        if self.float_data and self.integral and not np.array_equal(np.rint(values), values):
+        if self.float_data and self.integral and not self._all_whole(values):
             self.integral = False
             if self.undecided:
                 self._take_for_amplitude(before=chunk.start)
@@ -183,9 +187,12 @@ class _Collector:
         if high >= self.limit:
             self.pixel_at_limit += (values >= self.limit).sum(axis=0)
 
-    def _readable(self, chunk: slice, stored: np.ndarray) -> np.ndarray:
-        """Copy the chunk into aligned native floats, bad pixels set to 0."""
-        values = stored.astype(self.dtype, order="C", copy=True)
+    def _all_whole(self, values: np.ndarray) -> bool:
+        return bool((np.rint(values, out=self._whole[: len(values)]) == values).all())
+
+    def _readable(self, chunk: slice, stored: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Copy the chunk into `values`, aligned native floats, bad pixels set to 0."""
+        np.copyto(values, stored, casting="unsafe")
         if self.bad_pixels is not None:
             bad = self.bad_pixels if self.bad_pixels.ndim == 2 else self.bad_pixels[chunk]
             np.copyto(values, 0, where=bad)
@@ -215,7 +222,9 @@ class _Collector:
             return
         self.counts_sum[:] = 0
         for chunk in frame_chunks(before, self.frames[0].size * self.frames.dtype.itemsize):
-            values = np.nan_to_num(self._readable(chunk, self.frames[chunk]), nan=0, posinf=0, neginf=0)
+            stored = self.frames[chunk]
+            values = self._readable(chunk, stored, np.empty(stored.shape, self.dtype))
+            values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
             self._sum(chunk, np.maximum(values, 0))
 
     def _sum(self, chunk: slice, values: np.ndarray) -> None:

@@ -62,13 +62,20 @@ class OrderedFrames:
 
     @classmethod
     def read(
-        cls, scan: Scan, order: Int64[np.ndarray, " frame"], *, threads: int | None = None
+        cls,
+        scan: Scan,
+        order: Int64[np.ndarray, " frame"],
+        *,
+        threads: int | None = None,
+        at_hand: MeasuredFrames | None = None,
     ) -> OrderedFrames:
         """Read frames of a scan, once.
 
         Args:
             order: which frames of the scan, in the order in which they are wanted.
+            at_hand: the amplitudes of the scan where they were read before; its file may be gone by now.
         """
+        source = scan if at_hand is None else at_hand
         amplitude, in_file = room_for((len(order), scan.frame_px, scan.frame_px))
         # Written in the order of the file, which may be a disk.
         rows = np.argsort(order, kind="stable")
@@ -79,9 +86,9 @@ class OrderedFrames:
             wanted = slice(first, first + step)
             numbers = as_in_file[wanted]
             if numbers[-1] - numbers[0] == len(numbers) - 1:
-                amplitude[rows[wanted]] = scan.amplitude(slice(int(numbers[0]), int(numbers[-1]) + 1))
+                amplitude[rows[wanted]] = source.amplitude(slice(int(numbers[0]), int(numbers[-1]) + 1))
             else:
-                amplitude[rows[wanted]] = scan.amplitude(numbers)
+                amplitude[rows[wanted]] = source.amplitude(numbers)
 
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
             list(pool.map(read, range(0, len(order), step)))
@@ -203,7 +210,11 @@ class MeasuredFrames:
         """Take amplitudes (m, N, N), good pixels (N, N) or (m, N, N), and where each frame lies."""
         self._amplitude, self._good, self._place = amplitude, good, place
 
-    def amplitude(self, indices: slice) -> Float32[np.ndarray, "frame n n"]:
+    def select(self, numbers: Int64[np.ndarray, " chosen"]) -> MeasuredFrames:
+        """Return some of the frames of the scan, as those of a scan of its own."""
+        return MeasuredFrames(self._amplitude, self._good, self._place[numbers])
+
+    def amplitude(self, indices: slice | np.ndarray) -> Float32[np.ndarray, "frame n n"]:
         """Return the amplitudes of some frames of the scan."""
         return self._amplitude[self._place[indices]]
 

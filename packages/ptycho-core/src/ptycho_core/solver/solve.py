@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Int64
 
+from ptycho_config.errors import DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
@@ -162,9 +164,19 @@ def solve(
             fitted = frames if split is None else split[0]
             solution, outlying = descend(begun, look, fitted, arrays, random, monitor, judge_frames=judge)
             if outlying.size:
-                look, told = leave_out(outlying, look, random)
-                monitor.tell(told)
-                frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
+                kept = np.setdiff1d(np.arange(look.scan.n_frames), outlying)
+                try:
+                    look, told = leave_out(outlying, look, random)
+                except DataError as error:  # to look again is to read again
+                    monitor.tell(_not_left_out(outlying, error))
+                else:
+                    monitor.tell(told)
+                    frames = OrderedFrames.read(
+                        look.scan,
+                        look.order,
+                        threads=execution.threads,
+                        at_hand=frames.as_measured().select(kept),
+                    )
                 split = frames.split_photons(random) if few else None
                 fitted = frames if split is None else split[0]
                 begun = begin_again(begun, solution, look)
@@ -191,8 +203,23 @@ def solve(
     result = replace(result, timings=dict(monitor.timings), interrupted=monitor.interrupted)
     if config.refine_positions and start is None and begun.levels and not monitor.interrupted:
         without = asked.model_copy(update={"refine_positions": False})
-        return _borne_out(given, result, image_of, lambda: solve(given, without, execution, callbacks))
+        try:
+            return _borne_out(given, result, image_of, lambda: solve(given, without, execution, callbacks))
+        except DataError as error:
+            text = f"The refined positions were not tried on frames held out, and are kept. {error}"
+            event = RunEvent("not_read_again", text)
+            monitor.tell(event)
+            return replace(result, events=(*result.events, event))
     return result
+
+
+def _not_left_out(outlying: Int64[np.ndarray, " outlying"], error: DataError) -> RunEvent:
+    """Say that frames which do not fit the others are kept, as the scan cannot be read any more."""
+    text = (
+        f"{outlying.size} frames do not fit all others and are kept: the scan cannot be looked at again. "
+        f"{error}"
+    )
+    return RunEvent("not_read_again", text, {"frames": outlying.tolist()})
 
 
 def _most_probable(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, exit_code
+from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, OutputError, exit_code
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.results import save_as_asked, tell_verdict, verdict_rows
@@ -204,6 +206,12 @@ def _reconstruct(
     def read(options: ReadOptions) -> Scan:
         return _with_probe(read_scan(source, options), probe)
 
+    def read_again(options: ReadOptions) -> Scan:
+        what = "" if scan.origin is None else scan.origin.changed()
+        if what:
+            raise DataError(f"{source} {what}.")
+        return read(options)
+
     scan = read(read_options(run_config))
     solver = settings.solver.config
     if probe is not None and "probe_search" not in solver.model_fields_set:
@@ -245,28 +253,36 @@ def _reconstruct(
             return judged(one, of_it, halves=run_config.frc, execution=settings.execution.config)
 
         advice: tuple[str, ...] = ()
+        readable = True
         if not interrupt.asked:
-            result = judge(scan, result)
-        if _doubted(result, run_config, method) and start is None and not interrupt.asked:
+            with _kept_if_gone("verdict from two halves of the frames") as halves:
+                result = judge(scan, result)
+            readable = halves.done
+        doubted = _doubted(result, run_config, method) and start is None
+        if doubted and readable and not interrupt.asked:
             result.save_arrays(directory)  # what is there already is not lost whatever comes
-            look = look_again(
-                source,
-                scan,
-                result,
-                settings,
-                solver,
-                seconds=solved - opened,
-                should_stop=interrupt.should_stop,
-                read=read,
-                solve_and_judge=lambda one, how: judge(
-                    one, solve(one, how, settings.execution.config, (interrupt,))
-                ),
-            )
-            scan, result, solver, advice = look.scan, look.result, look.solver, look.advice
+            with _kept_if_gone("look at how else the scan may be read"):
+                look = look_again(
+                    source,
+                    scan,
+                    result,
+                    settings,
+                    solver,
+                    seconds=solved - opened,
+                    should_stop=interrupt.should_stop,
+                    read=read_again,
+                    solve_and_judge=lambda one, how: judge(
+                        one, solve(one, how, settings.execution.config, (interrupt,))
+                    ),
+                )
+                scan, result, solver, advice = look.scan, look.result, look.solver, look.advice
         looked = time.perf_counter()
         if run_config.uncertainty and not interrupt.asked:
             result.save_arrays(directory)
-            result = with_uncertainty(scan, result, solver, settings.execution.config, callbacks=(interrupt,))
+            with _kept_if_gone("uncertainty"):
+                result = with_uncertainty(
+                    scan, result, solver, settings.execution.config, callbacks=(interrupt,)
+                )
         halved = time.perf_counter()
         provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
         timings = dict(result.timings) | {"open": opened - began, "verdict": looked - solved}
@@ -287,6 +303,27 @@ def _reconstruct(
     if interrupt.asked:
         return EXIT_INTERRUPTED, result.probe
     return int(run_config.strict and not result.image_reliable), result.probe
+
+
+@dataclass
+class _Attempt:
+    """Whether something that follows the image could be done."""
+
+    done: bool = False
+
+
+@contextmanager
+def _kept_if_gone(what: str) -> Iterator[_Attempt]:
+    """Keep the result, with a warning, where the scan can no longer be read for what follows it."""
+    attempt = _Attempt()
+    try:
+        yield attempt
+        attempt.done = True
+    except (DataError, OSError, MemoryError) as error:
+        if isinstance(error, OutputError):
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        logger.warning("No %s: the frames could not be read again. The image is kept. %s", what, text)
 
 
 def _start(given: Path | None, *, resume: bool, directory: Path) -> Reconstruction | None:

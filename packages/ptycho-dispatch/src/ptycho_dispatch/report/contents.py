@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho_config.errors import DataError
+from ptycho_config.regular import open_regular
 from ptycho_dispatch.audit.run_record import read_record
 from ptycho_dispatch.report.repeat import as_typed, repeating_words
 
@@ -174,7 +176,7 @@ def _curves(result: Reconstruction, metrics: Path) -> list[Picture]:
     from ptycho_core.figures import residual_curve_png, training_curves_png
 
     try:
-        with metrics.open(encoding="utf-8", newline="") as file:
+        with io.TextIOWrapper(open_regular(metrics), encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         rows = []

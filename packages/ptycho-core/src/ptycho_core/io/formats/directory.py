@@ -16,7 +16,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.formats.named import FRAMES
-from ptycho_core.io.formats.npy import mapped
+from ptycho_core.io.formats.npy import opened_array
 from ptycho_core.io.formats.tiff import in_natural_order
 from ptycho_core.io.hdf5 import Hdf5, opened, translated
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
@@ -55,7 +55,9 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
     """
     files = _files(path)
     suffix = files[0].suffix.lower()
-    source = _Files(tuple(files), _npy if suffix == ".npy" else _Named(keys.frames, turned=suffix == ".mat"))
+    source = _Files(
+        tuple(files), opened_array if suffix == ".npy" else _Named(keys.frames, turned=suffix == ".mat")
+    )
     note = f"{source.shape[0]} frames of {len(files)} files `*{suffix}`, in the order of their numbers."
     return RawScan(
         name=name,
@@ -65,10 +67,6 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
         source=files[0],
         notes=(note,),
     )
-
-
-def _npy(path: Path) -> np.ndarray:
-    return mapped(path)
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class _Named:
 class _Files:
     """The frames of files that hold equally many each."""
 
-    def __init__(self, files: tuple[Path, ...], read: Callable[[Path], np.ndarray]) -> None:
+    def __init__(self, files: tuple[Path, ...], read: Callable[[Path], np.ndarray | LazyFrames]) -> None:
         self._paths, self._read = files, read
         first = self._of(files[0], None)
         self._each, self._frame_shape, self.dtype = first.shape[0], first.shape[1:], first.dtype
@@ -135,9 +133,9 @@ class _Files:
             finding="FORMAT-001",
         )
 
-    def _of(self, path: Path, expected: tuple[int, ...] | None) -> np.ndarray:
+    def _of(self, path: Path, expected: tuple[int, ...] | None) -> np.ndarray | LazyFrames:
         values = self._read(path)
-        values = values[np.newaxis] if values.ndim == 2 else values
+        values = values[np.newaxis] if isinstance(values, np.ndarray) and values.ndim == 2 else values
         if values.ndim != 3 or values.dtype.kind not in "biuf" or 0 in values.shape:
             raise DataError(
                 f"{path.name}: it holds {values.dtype} of shape {values.shape}. Expected a frame (H, W), or "

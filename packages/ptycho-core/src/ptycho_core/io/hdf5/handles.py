@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.regular import require_regular
 from ptycho_core.io.hdf5.matlab5 import as_hdf5, is_matlab5
 from ptycho_core.io.recognise import one_line
 
@@ -55,6 +56,7 @@ def open_file(path: Path) -> h5py.File:
     if path.exists() and not path.is_file():
         raise DataError(f"{path.name}: is not a regular file. Expected an HDF5 file.")
     _register_filters()
+    require_regular(path)  # the library would wait for a FIFO
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=_LOCKING.get())
     except OSError:

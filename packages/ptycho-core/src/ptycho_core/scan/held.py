@@ -1,0 +1,74 @@
+"""Frames that stay in memory once they were read, where they are few.
+
+What was read once is not read again: not later, when the file may be gone, and not another version of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ptycho_core.scan.lazy import FrameSource, LazyFrames
+from ptycho_core.scan.plain import PlainSource
+
+__all__ = ["HELD_BYTES", "HeldSource", "held"]
+
+#: Up to so many bytes, as stored, the frames of a scan are held; those of larger ones stay in the file.
+HELD_BYTES = 1 << 28
+
+
+class HeldSource:
+    """The frames of another source, copied while they are read."""
+
+    def __init__(self, source: FrameSource) -> None:
+        """Hold nothing yet."""
+        self._source = source
+        self._frames = np.empty(source.shape, source.dtype)  # takes no memory before it is written
+        self._there = np.zeros(source.shape[0], bool)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._source.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._source.dtype
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of a raster; None where the frames are stored in one row."""
+        return getattr(self._source, "grid", None)
+
+    def read(self, chosen: np.ndarray) -> np.ndarray:
+        """Return a view that must not be changed where the frames follow each other, else a copy."""
+        frames = self._frames
+        new = chosen[~self._there[chosen]]
+        if new.size:
+            run = _run(new)
+            if isinstance(self._source, PlainSource) and isinstance(run, slice):
+                self._source.read_into(frames[run], new)
+            else:
+                frames[run] = self._source.read(new)
+            self._there[new] = True
+        found = frames[_run(chosen)]
+        found.flags.writeable = False
+        return found
+
+    def frames_first(self) -> FrameSource:
+        return self._source.frames_first()
+
+    def __reduce__(self) -> tuple[type[HeldSource], tuple[FrameSource]]:
+        return HeldSource, (self._source,)  # another process reads the file itself
+
+
+def held(frames: np.ndarray | LazyFrames) -> np.ndarray | LazyFrames:
+    """Hold the frames of a file once they are read, where they are small enough."""
+    if not isinstance(frames, LazyFrames) or frames.changes or frames.rows is not None:
+        return frames
+    return LazyFrames(HeldSource(frames.source)) if frames.nbytes <= HELD_BYTES else frames
+
+
+def _run(numbers: np.ndarray) -> slice | np.ndarray:
+    """Return the slice of numbers that follow each other."""
+    if numbers.size and numbers[-1] - numbers[0] == numbers.size - 1:
+        return slice(int(numbers[0]), int(numbers[-1]) + 1)
+    return numbers
