@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
@@ -15,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ptycho_config.errors import DataError
 from ptycho_config.flags import flag_specs
 from ptycho_core import Reconstruction
 from ptycho_dispatch.settings import PARTS
@@ -190,3 +192,57 @@ def test_a_run_records_which_source_won(ptycho, scan_file: Path, tmp_path: Path)
     assert found["object_step"] == (0.8, "environment")
     assert found["effort"] == ("fast", "yaml")
     assert found["background"] == ("auto", "default")
+
+
+@pytest.mark.parametrize("odd", ["link", "FIFO"])
+def test_a_log_that_is_no_file_of_its_own_is_refused_at_once(odd: str, ptycho, tmp_path, scan_file) -> None:
+    log, elsewhere = tmp_path / "out" / "ptycho.log", tmp_path / "elsewhere"
+    log.parent.mkdir()
+    elsewhere.write_text("mine")
+    if odd == "link":
+        log.symlink_to(elsewhere)
+    else:
+        os.mkfifo(log)
+    done = ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out")
+    assert done.code == 1
+    assert "ptycho.log: cannot be written" in done.err
+    assert ("symbolic link" if odd == "link" else "FIFO") in done.err
+    assert elsewhere.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["reconstruction.npz", "run.json", "overview.png"])
+def test_a_directory_under_the_name_of_a_result_is_found_before_the_work(
+    name: str, ptycho, tmp_path, scan_file
+) -> None:
+    (tmp_path / "out" / name).mkdir(parents=True)
+    done = ptycho("reconstruct", scan_file, "--effort", "fast", "--output-dir", "out")
+    assert done.code == 1
+    assert f"{name}: cannot be written (it is a directory" in done.err
+    assert "epoch" not in done.err
+
+
+def test_too_few_addresses_are_said_before_anything_waits_for_them(ptycho_process, scan_file) -> None:
+    few = 256 << 20
+    done = ptycho_process(
+        "inspect", scan_file, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (few, few))
+    )
+    assert done.code == 1
+    assert f"this process may use {few} bytes of addresses" in done.err.splitlines()[-1]
+
+
+def test_a_scan_that_is_gone_after_the_image_costs_what_follows_and_not_the_image(
+    ptycho, tmp_path, scan_file, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ptycho_core import verdict
+
+    def gone(*_: object, **__: object) -> None:
+        raise DataError("scan.npz: cannot be read any more.")
+
+    monkeypatch.setattr(verdict, "judged", gone)
+    monkeypatch.setattr(verdict, "with_uncertainty", gone)
+    done = ptycho(
+        "reconstruct", scan_file, "--effort", "fast", "--uncertainty", "true", "--output-dir", "out"
+    )
+    assert done.code == 0
+    assert done.err.count("The image is kept. scan.npz: cannot be read any more.") == 2
+    assert Reconstruction.load(tmp_path / "out").n_frames == 40

@@ -279,9 +279,14 @@ def test_positions_in_metres_are_recognised(scale: float, arrays: Arrays, save: 
 
 def test_positions_that_need_a_giant_canvas_are_refused(arrays: Arrays, save: Save) -> None:
     scaled = {key: arrays[key] * 1e6 for key in ("xcoords", "ycoords")}
-    assert "a canvas of 1.4e+14 pixels" in refusal(save(arrays | scaled))
+    message = refusal(save(arrays | scaled))
+    assert "a canvas of 1.4e+14 pixels" in message
+    assert "bytes), of which this process may have" in message
     scaled = {key: arrays[key] * 1e300 * np.sign(np.arange(25) - 12) for key in ("xcoords", "ycoords")}
     assert "a canvas of inf pixels" in refusal(save(arrays | scaled))
+    # Steps of a motor in one direction: any machine could hold it, and nearly all of it would be empty.
+    scaled = {"xcoords": arrays["xcoords"] * 1e5}
+    assert "Expected at most 1.7e+07 pixels for 25 frames" in refusal(save(arrays | scaled))
 
 
 def test_a_scan_without_overlap_warns_with_the_overlap(arrays: Arrays, save: Save) -> None:

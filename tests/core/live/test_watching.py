@@ -236,7 +236,7 @@ def test_a_scan_that_cannot_be_finished_keeps_its_live_image(scan: Scan) -> None
 
 def test_a_file_that_is_gone_in_the_end_costs_its_checksum_alone(scan: Scan, tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.rint(scan.counts()).astype(np.uint16))
-    write_positions(tmp_path / "positions.csv", scan.positions_px)
+    np.savetxt(tmp_path / "positions.csv", scan.positions_px, delimiter=",", header="y,x", comments="")
     source = open_source(tmp_path / "s.npy")
     gone = Events(lambda: False)
     result, record = watch(

@@ -33,6 +33,7 @@ __all__ = [
     "cache_directory",
     "expanded",
     "is_file",
+    "is_no_regular_file",
     "jsonable",
     "make_directory",
     "remove_leftovers",
@@ -42,7 +43,7 @@ __all__ = [
     "write_text",
 ]
 
-_ALIGNMENT = 64  # so that a member can be mapped and used by vector instructions where it lies
+_ALIGNMENT = 64  # so that whoever maps a member can use it by vector instructions where it lies
 _LOCAL_HEADER_BYTES = 30
 _ZIP64_EXTRA_BYTES = 20
 #: A temporary file: where it is written, by which process.
@@ -142,6 +143,13 @@ def is_file(path: Path) -> bool:
     """Whether a regular file is there; False too for a name that no system takes."""
     with suppress(OSError, ValueError):
         return path.is_file()
+    return False
+
+
+def is_no_regular_file(path: Path) -> bool:
+    """Whether something else than a regular file stands there: a directory, a FIFO, a device."""
+    with suppress(OSError, ValueError):
+        return path.exists() and not path.is_file()
     return False
 
 

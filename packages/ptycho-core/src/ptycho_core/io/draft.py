@@ -86,11 +86,11 @@ class Draft:
         frames, bad, truth = self.frames, self.bad_pixels, self.raw.patch_truth
         if truth is not None and len(truth) == len(used):
             truth = np.asarray(truth)[chosen]
-        mapped = isinstance(frames, np.ndarray) and isinstance(chosen, slice)
+        a_view = isinstance(frames, np.ndarray) and isinstance(chosen, slice)
         return replace(
             self,
             raw=replace(self.raw, patch_truth=truth),
-            frames=frames[chosen] if mapped else lazily(frames).select(chosen),
+            frames=frames[chosen] if a_view else lazily(frames).select(chosen),
             positions=self.positions[chosen],
             bad_pixels=bad[chosen] if bad is not None and bad.ndim == 3 else bad,
             frame_numbers=numbers[chosen],

@@ -6,7 +6,6 @@ Frames are counted from 0 as the file stores them, whatever else was left out.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_core.files import expanded, is_file
+from ptycho_core.files import expanded, is_file, is_no_regular_file
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.recognise import one_line
 
@@ -100,7 +99,7 @@ def listed_frames(frames: str | Sequence[int], n_frames: int) -> Int64[np.ndarra
     if found is not None:
         return found
     path = expanded(frames)
-    if os.path.exists(path) and not is_file(path):
+    if is_no_regular_file(path):
         raise ConfigError(f"`exclude_frames`: {path} is no regular file. Expected a file that lists frames.")
     if not is_file(path):
         raise ConfigError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ptycho_config.errors import DataError
-from ptycho_core.files import expanded, is_file
+from ptycho_core.files import expanded, is_file, is_no_regular_file
 from ptycho_core.io.formats.npy import read_array
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.hdf5 import opened, translated
@@ -47,7 +46,7 @@ def read_image(text: str, names: tuple[str, ...], *, what: str) -> DetectorImage
     if not is_file(path) and ":" in text:
         name, key = text.rsplit(":", 1)
         path = expanded(name)
-    if os.path.exists(path) and not is_file(path):
+    if is_no_regular_file(path):
         raise DataError(
             f"{one_line(str(path))}: no regular file. Expected a {what}, `--{what} FILE` or "
             f"`--{what} FILE:KEY`."

@@ -160,7 +160,7 @@ class Archive:
         """Return a checksum to be fed with the values of a plainly stored member in file order."""
         return Checksum(self, key)
 
-    def is_mapped(self, key: str) -> bool:
+    def is_unchecked(self, key: str) -> bool:
         """Whether `open` leaves the checksum of this member to the caller."""
         return self.members[key].offset is not None
 

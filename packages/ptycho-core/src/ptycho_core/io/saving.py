@@ -27,7 +27,7 @@ def save_scan(
         path: the file, under exactly this name.
         measurement: "keep" stores counts as counts, in their own type, so that nothing is lost; "amplitude"
             stores their square root in float32, which is what programs without a rule for counts expect.
-        compressed: smaller, but no longer memory-mapped when it is opened.
+        compressed: smaller, but unpacked into memory when it is opened.
 
     Raises:
         OutputError: the file could not be written.

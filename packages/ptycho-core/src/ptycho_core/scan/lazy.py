@@ -1,7 +1,7 @@
 """Frames that stay in their file until some of them are asked for.
 
 `LazyFrames` behaves like an array of shape (M, H, W) that can be indexed along its first axis, as frames that
-are memory-mapped can. Where the values come from is the business of a `FrameSource`: compressed HDF5, TIFF,
+lie in memory can. Where the values come from is the business of a `FrameSource`: compressed HDF5, TIFF,
 several files one after the other. What is done to each block on its way is that of a `FrameChange`.
 """
 
@@ -59,7 +59,7 @@ class FrameChange(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Frames of an array, mapped or in memory."""
+    """Frames of an array in memory."""
 
     array: np.ndarray
 

@@ -84,7 +84,7 @@ class PlainValues:
         Raises:
             DataError: as for `read`.
         """
-        view = memoryview(target.reshape(-1).view(np.uint8)) if target.size else memoryview(b"")
+        view = target.reshape(-1).view(np.uint8).data if target.size else memoryview(b"")
         at, done = self.offset + first * self.dtype.itemsize, 0
         while done < len(view):
             try:

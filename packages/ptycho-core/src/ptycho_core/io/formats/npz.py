@@ -84,7 +84,7 @@ def read(archive: Archive, name: str, keys: RequestedKeys | None = None) -> RawS
         declared_dc=said_dc if (said_dc := physical.get("dc")) in ("center", "corner") else None,
     )
     _require_equal_aliases(archive, frames_key, raw.frames, name)
-    if archive.is_mapped(frames_key):
+    if archive.is_unchecked(frames_key):
         return replace(raw, checksum=archive.checksum(frames_key))
     return raw
 

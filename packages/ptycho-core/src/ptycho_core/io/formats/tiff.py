@@ -16,6 +16,7 @@ from ptycho_config.errors import DataError
 from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
+from ptycho_core.scan.plain import PlainSource, PlainValues
 
 __all__ = ["in_natural_order", "read"]
 
@@ -83,7 +84,12 @@ class TiffSource:
                     block[row] = page.asarray().reshape(self.stored_shape[1:])
                 return block
             # ImageJ's and others' hyperstacks: one page in the file, many frames behind it.
-            return tiff.series[0].asarray(out="memmap").reshape(self.stored_shape)[chosen]
+            series = tiff.series[0]
+            if series.dataoffset is None:
+                return series.asarray().reshape(self.stored_shape)[chosen]
+            stored = self.stored_dtype.newbyteorder(tiff.byteorder)
+            values = PlainValues(self.path, stored, self.stored_shape, series.dataoffset)
+            return PlainSource(values).read(chosen).astype(self.stored_dtype, copy=False)
 
         return _with_tiff(self.path, pages)
 
