@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho_config.errors import ConfigError, DataError, OutputError
-from ptycho_config.regular import NotRegularError, open_regular
+from ptycho_config.errors import ConfigError, DataError, NotRegularError, OutputError
+from ptycho_config.regular import open_regular
 from ptycho_config.yamlfile import read_yaml
 from ptycho_core import Reconstruction, Scan, open_scan, save_scan
 from ptycho_core.io import write_text

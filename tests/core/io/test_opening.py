@@ -58,7 +58,7 @@ def test_a_plain_file_opens_with_everything_in_it(arrays: Arrays, save: Save) ->
     assert scan.ground_truth is not None
     np.testing.assert_array_equal(scan.ground_truth, arrays["objectGuess"])
     assert isinstance(scan.frames, LazyFrames)
-    assert not scan.frames.flags.writeable
+    assert not scan.frames[:].flags.writeable  # what is held must not be changed
     assert scan.good_pixels().all()
 
 
@@ -113,7 +113,7 @@ def test_frames_last_are_moved_with_one_warning(arrays: Arrays, save: Save) -> N
     assert len(caught) == 1
     np.testing.assert_array_equal(scan.amplitude(), arrays["diff3d"])
     assert any("FORMAT-001" in note for note in scan.notes)
-    assert scan.frames.flags.c_contiguous
+    assert scan.frames[:].flags.c_contiguous
 
 
 @pytest.mark.finding("FORMAT-001")

@@ -12,7 +12,7 @@ import tifffile
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import Scan, save_scan
-from ptycho_core.live import Arrival, Source, open_source
+from ptycho_core.live import Arrival, Intake, Source, open_source
 
 
 def indices(arrivals: list[Arrival]) -> list[int]:
@@ -213,3 +213,28 @@ def test_a_fifo_in_the_place_of_the_file_is_refused(name: str, tmp_path: Path) -
     os.mkfifo(tmp_path / name)
     with pytest.raises(DataError, match="FIFO"):
         open_source(tmp_path / name).poll()
+
+
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npy"])
+def test_a_size_that_is_declared_and_will_not_come_hinders_nothing(
+    name: str, tmp_path: Path, scan: Scan
+) -> None:
+    frames, path = counts(scan)[:40], tmp_path / name
+    shape = (10**9, *frames.shape[1:])
+    if path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("dp", shape, frames.dtype, chunks=(1, *shape[1:]))[:40] = frames
+            file["positions"] = scan.positions_px[:40]
+    else:
+        np.savetxt(
+            tmp_path / "positions.csv", scan.positions_px[:40], delimiter=",", header="y,x", comments=""
+        )
+        with path.open("wb") as stream:
+            header = {"descr": frames.dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(frames.tobytes())
+    source = open_source(path)
+    assert indices(source.poll()) == list(range(40))
+    intake = Intake(source)
+    intake.take([Arrival(k, frames[k], scan.positions_px[k], 0.0) for k in range(40)], last=True)
+    assert len(intake) == 40

@@ -7,6 +7,9 @@ of the house is at stake, the identifier of its finding at the front. The findin
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 from ptycho_config.moved import moved_name
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "CheckError",
     "ConfigError",
     "DataError",
+    "NotRegularError",
     "OutputError",
     "PolicyError",
     "PolicyWarning",
@@ -93,6 +97,14 @@ class BackendUnavailableError(_Finding, RuntimeError):
 
 class OutputError(_Finding, OSError):
     """A result could not be written: disk full, directory not writable. Exit code 1."""
+
+
+class NotRegularError(OSError):
+    """What stands under a name is no regular file; whoever opens it says what was expected. Exit code 1."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        """Say what it is instead, such as "a FIFO"."""
+        super().__init__(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
 class TrainingError(_Finding, RuntimeError):

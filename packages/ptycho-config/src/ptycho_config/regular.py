@@ -6,13 +6,14 @@ end.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["NotRegularError", "kind_of", "open_regular", "require_regular"]
+from ptycho_config.errors import NotRegularError
+
+__all__ = ["kind_of", "open_regular", "require_regular"]
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -21,14 +22,6 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-
-
-class NotRegularError(OSError):
-    """What stands under a name is no regular file."""
-
-    def __init__(self, path: Path, kind: str) -> None:
-        """Say what it is instead."""
-        super().__init__(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
 def kind_of(mode: int) -> str:

@@ -97,8 +97,8 @@ def locate(name: str) -> Path | None:
     """Find a data set on this machine, without any network.
 
     Returns:
-        The unpacked NPZ, whose frames are read as they lie; the packed file where no directory could be written to unpack
-        it in; None where neither exists.
+        The unpacked NPZ, whose frames are read as they lie; the packed file where no directory could be
+        written to unpack it in; None where neither exists.
 
     Raises:
         ConfigError: there is no data set of that name.

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ptycho_config.errors import OutputError
-from ptycho_config.regular import NotRegularError, require_regular
+from ptycho_config.errors import NotRegularError, OutputError
+from ptycho_config.regular import require_regular
 
 __all__ = [
     "CACHE_DIR_VARIABLE",

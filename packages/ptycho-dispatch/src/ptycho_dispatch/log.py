@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config.errors import OutputError
-from ptycho_config.regular import NotRegularError, kind_of, require_regular
+from ptycho_config.errors import NotRegularError, OutputError
+from ptycho_config.regular import kind_of, require_regular
 
 if TYPE_CHECKING:
     pass

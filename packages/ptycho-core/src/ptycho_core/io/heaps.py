@@ -12,8 +12,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from ptycho_config.errors import DataError
-from ptycho_config.regular import NotRegularError, open_regular
+from ptycho_config.errors import DataError, NotRegularError
+from ptycho_config.regular import open_regular
 
 __all__ = ["check_global_heaps"]
 

@@ -214,7 +214,7 @@ def _read_frames_file(source: str | Path, keys: RequestedKeys) -> RawScan:
             f"{path}: no such file, and no data set of that name. Did you mean `{near}`? Data sets: "
             f"{', '.join(datasets.DATASETS)}."
         )
-    origin = None if path.is_dir() else SourceFile.of(path)  # opened first: what is read is not older
+    origin = SourceFile.of(path)  # opened first: what is read is not older
     raw = read_scan_file(path, _scan_name(path), keys)
     return replace(raw, origin=origin or SourceFile.of(raw.source))
 

@@ -6,8 +6,8 @@ import bz2
 import io
 from pathlib import Path
 
-from ptycho_config.errors import ConfigError, DataError
-from ptycho_config.regular import NotRegularError, open_regular
+from ptycho_config.errors import ConfigError, DataError, NotRegularError
+from ptycho_config.regular import open_regular
 from ptycho_core.io.bounds import refuse_great_growth
 from ptycho_core.memory import in_words, memory_bytes
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ptycho_config.errors import ConfigError, DataError
-from ptycho_config.regular import NotRegularError, require_regular
+from ptycho_config.errors import ConfigError, DataError, NotRegularError
+from ptycho_config.regular import require_regular
 from ptycho_core.io.formats.npy import read_array
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.raw_scan import RawScan

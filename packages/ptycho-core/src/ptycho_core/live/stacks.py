@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ptycho_config.errors import DataError
-from ptycho_config.regular import NotRegularError, require_regular
+from ptycho_config.errors import DataError, NotRegularError
+from ptycho_config.regular import require_regular
 from ptycho_core.io.formats.reading import is_hdf5, read_scan_file
 from ptycho_core.io.hdf5 import Hdf5Source, without_lock
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptycho_core.scan.lazy import FrameSource, LazyFrames
+from ptycho_core.scan.lazy import ArraySource, FrameSource, LazyFrames
 from ptycho_core.scan.plain import PlainSource
 
 __all__ = ["HELD_BYTES", "HeldSource", "held"]
@@ -54,7 +54,8 @@ class HeldSource:
         return found
 
     def frames_first(self) -> FrameSource:
-        return self._source.frames_first()
+        turned = self._source.frames_first()
+        return turned if isinstance(turned, ArraySource) else HeldSource(turned)
 
     def __reduce__(self) -> tuple[type[HeldSource], tuple[FrameSource]]:
         return HeldSource, (self._source,)  # another process reads the file itself

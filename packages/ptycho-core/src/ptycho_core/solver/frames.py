@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from ptycho_core.cores import usable_cores
 from ptycho_core.held_out import hold_out_photons
+from ptycho_core.memory import in_words, memory_bytes
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central
@@ -236,7 +237,10 @@ def room_for(shape: tuple[int, ...], *, in_memory_bytes: int = IN_MEMORY_BYTES) 
 
     A large one lies in a temporary file (`TMPDIR`), which has no name and is gone when the process ends,
     however it ends. The system keeps as much of it in memory as is free, and takes it back when it is needed.
-    Where the disk has no room, or the system cannot promise it, the array is in memory whatever its size.
+    Where the disk has no room, or the system cannot promise it, the array is in memory.
+
+    Raises:
+        MemoryError: it has room in neither; says how much it needs.
     """
     n_bytes = 4 * math.prod(shape)
     if n_bytes > in_memory_bytes and hasattr(os, "posix_fallocate"):
@@ -244,6 +248,12 @@ def room_for(shape: tuple[int, ...], *, in_memory_bytes: int = IN_MEMORY_BYTES) 
             return _in_file(shape, n_bytes), True
         except OSError:
             pass  # no such folder, or no room in it
+    memory = memory_bytes()
+    if memory is not None and n_bytes > memory:
+        raise MemoryError(
+            f"the frames need {in_words(n_bytes)}, this process may have {in_words(memory)}, and the folder "
+            "for temporary files (`TMPDIR`) has no room for them"
+        )
     return np.empty(shape, np.float32), False
 
 

@@ -73,8 +73,8 @@ def solve(
         callbacks: told of progress, asked after every batch whether to stop.
         start: an earlier result of this scan (same frame size) to go on from, at full resolution.
 
-    Several threads may solve at the same time. A process must not be forked meanwhile: the child has the locks
-    of the mathematical libraries and nobody who opens them. Start processes by `spawn` or `forkserver`.
+    Several threads may solve at the same time. A process must not be forked meanwhile: the child has the
+    locks of the mathematical libraries and nobody who opens them. Start it by `spawn` or `forkserver`.
 
     Returns:
         The reconstruction; `interrupted` is set where a callback or the time budget ended it early.

@@ -15,7 +15,7 @@ from ptycho_config.regular import require_regular
 from ptycho_core.io.hdf5.matlab5 import as_hdf5, is_matlab5
 from ptycho_core.io.recognise import one_line
 
-__all__ = ["BROKEN", "open_file", "translated", "without_lock"]
+__all__ = ["BROKEN", "beside_a_writer", "open_file", "translated", "without_lock"]
 
 _CACHE_BYTES = 1 << 24
 #: What h5py raises where a file is damaged.
@@ -32,6 +32,11 @@ def without_lock() -> Iterator[None]:
         yield
     finally:
         _LOCKING.reset(token)
+
+
+def beside_a_writer() -> bool:
+    """Whether files are read while somebody writes them, so that much of them may not be there yet."""
+    return _LOCKING.get() is False
 
 
 @contextmanager

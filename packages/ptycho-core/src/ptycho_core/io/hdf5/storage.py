@@ -12,6 +12,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.hdf5.filters import require_known_filters
+from ptycho_core.io.hdf5.handles import beside_a_writer
 from ptycho_core.io.hdf5.virtual import opened_source, require_safe_sources, sources_of
 from ptycho_core.io.recognise import one_line
 
@@ -37,7 +38,7 @@ def require_sound_storage(item: h5py.Dataset, path: Path) -> None:
     if item.external:
         raise DataError(f"{name} keeps its values as raw bytes in another file, which is not followed.")
     stored = item.id.get_storage_size()
-    if item.nbytes > _EMPTY_BYTES and stored < item.nbytes / _EMPTY_RATIO:
+    if not beside_a_writer() and item.nbytes > _EMPTY_BYTES and stored < item.nbytes / _EMPTY_RATIO:
         raise DataError(
             f"{name} declares {item.nbytes / 2**30:.1f} GiB and holds {stored} bytes; most of it was never "
             "written. Expected frames; was the scan aborted?"
