@@ -65,6 +65,18 @@ def test_no_reader_waits_for_it(reader: str, odd: Path, scan_file: Path) -> None
         READERS[reader](odd, scan_file)
 
 
+def test_neither_a_folder_of_frames_nor_a_store_may_hold_a_fifo(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    os.mkfifo(tmp_path / "frames" / "f_0.tif")
+    with pytest.raises(DataError, match="FIFO"):
+        open_scan(tmp_path / "frames")
+    (tmp_path / "scan.zarr").mkdir()
+    (tmp_path / "scan.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    os.mkfifo(tmp_path / "scan.zarr" / "0.0.0")
+    with pytest.raises(DataError):
+        open_scan(tmp_path / "scan.zarr")
+
+
 def test_no_writer_takes_its_place(odd: Path) -> None:
     with pytest.raises(OutputError, match="not a regular file"):
         write_text(odd, "text")

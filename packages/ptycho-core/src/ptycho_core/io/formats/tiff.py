@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.regular import require_regular
 from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
@@ -152,8 +153,7 @@ def _with_tiff(path: Path, work: Any) -> Any:
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)  # it reports damage at length before it raises
     try:
-        if not path.is_file():
-            raise ValueError("it is not a regular file")
+        require_regular(path)
         with tifffile.TiffFile(path, **_ALONE) as tiff:
             return work(tiff)
     except DataError:

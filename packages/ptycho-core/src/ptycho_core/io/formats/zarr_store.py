@@ -5,6 +5,7 @@ The package zarr reads it, which is installed with `ptycho-core[zarr]`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,35 @@ def _arrays(path: Path) -> dict[str, Any]:
             f"{path.name} is a Zarr store, and the package zarr is not installed. Install it: pip install "
             "'ptycho-core[zarr]'."
         ) from None
+    _require_files(path)
     try:
         top = zarr.open(store=path, mode="r")
         if isinstance(top, zarr.Array):
             return {path.name: top}
         return {key: item for key, item in top.members(max_depth=None) if isinstance(item, zarr.Array)}
     except Exception as error:  # what a damaged store provokes is of many kinds
+        raise _damaged(path.name, error) from error
+
+
+def _require_files(path: Path) -> None:
+    """Refuse a store in which something is neither file nor directory: its reader would wait for it.
+
+    Raises:
+        DataError: so it is; names it.
+    """
+    waiting = [path]
+    try:
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif not entry.is_file():
+                        raise DataError(
+                            f"{path.name}: {one_line(entry.name, 80)} in it is no regular file. Expected a "
+                            "Zarr store; copy it again."
+                        )
+    except OSError as error:
         raise _damaged(path.name, error) from error
 
 
