@@ -190,6 +190,8 @@ def test_a_network_trained_on_the_way_is_judged_too(
         ('{"settings": {"solver": {"seed": 0}}}', "settings.solver.seed"),
         ('{"settings": {"solver": {}}, "execution": {}, "policy_events": 3}', "policy_events"),
         ("\ud800", "damaged"),
+        ('{"settings": 1e999}', "damaged"),
+        ('{"settings": ' + "[" * 60 + "]" * 60 + "}", "damaged"),
     ],
 )
 def test_a_record_that_is_absent_or_damaged_is_one_line_and_code_3(

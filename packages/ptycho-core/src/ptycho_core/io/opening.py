@@ -13,6 +13,7 @@ from ptycho_config.errors import DataError
 from ptycho_config.values import Orientation
 from ptycho_core import datasets
 from ptycho_core.files import expanded
+from ptycho_core.given import expect, expect_reading
 from ptycho_core.io.checked_scan import admit
 from ptycho_core.io.formats import npz
 from ptycho_core.io.formats.reading import read_scan_file
@@ -115,6 +116,7 @@ def open_scan(
     Raises:
         DataError: the file is missing, damaged or no scan; one line says what to do.
         ConfigError: an option has an impossible value.
+        TypeError: the source is no path, or an option is of another type.
 
     Example:
         >>> scan = open_scan("siemens-star")
@@ -157,6 +159,8 @@ def open_scan(
         region=region,
         missing_positions=missing_positions,
     )
+    expect(source, (str, Path), "open_scan", "the path of a scan or the name of a data set")
+    expect_reading("open_scan", vars(options))
     return read_scan(source, options)
 
 

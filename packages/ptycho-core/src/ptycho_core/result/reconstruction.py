@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 
+from ptycho_core.given import expect
 from ptycho_core.result.history import RunEvent, csv_text, history_table
 from ptycho_core.result.stored import (
     OPTIONAL_KEYS,
@@ -336,6 +337,9 @@ class Reconstruction:
         residual, is NaN there.
 
         Raises:
-            DataError: there is no such file, or it is not a result of this program; says what is missing.
+            DataError: there is no such file, or it is not a result of this program; says what is missing, or
+                what in it cannot be.
+            TypeError: `path` is none.
         """
+        expect(path, (str, Path), "Reconstruction.load", "the path of a result or of its directory")
         return cls(**fields_of_file(Path(path)))

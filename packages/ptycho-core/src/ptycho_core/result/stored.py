@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import one_line, plain
 from ptycho_core.files import is_file
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.recognise import one_line
+from ptycho_core.result.checked import check_arrays, check_fields
 from ptycho_core.result.history import HISTORY_COLUMNS, history_row, history_table
 from ptycho_core.result.verdict import Verdict
 
@@ -78,6 +79,20 @@ JUDGEMENT_KEYS: Mapping[str, tuple[str, str, str]] = {
     "bad_pixels": ("(N, N)", "bool", "pixels left out of all frames, zero frequency in the centre"),
 }
 PHYSICAL_KEYS = ("pixel_size_m", "energy_ev", "distance_m")
+#: Key -> shape and dtype, of everything that a file may hold; letters of shapes are bound in this order.
+_FORMS: Mapping[str, tuple[str, str]] = {
+    **{
+        key: (shape, dtype)
+        for table in (RECONSTRUCTION_KEYS, OPTIONAL_KEYS, UNCERTAINTY_KEYS, JUDGEMENT_KEYS)
+        for key, (shape, dtype, _) in table.items()
+    },
+    "history": (f"(E, {len(HISTORY_COLUMNS)})", "float64"),
+    **dict.fromkeys(("interrupted", "image_reliable", "dose_carries_image"), ("()", "bool")),
+    **dict.fromkeys((*PHYSICAL_KEYS, "pixel_aspect"), ("()", "float64")),
+    **dict.fromkeys(("method", "scan_name", "verdict"), ("()", "str")),
+}
+_LONGEST_NAME = 200
+_LARGEST_COUNT = 1e15
 
 
 def fields_of_file(path: Path) -> dict[str, Any]:
@@ -118,6 +133,14 @@ def _fields_of_product(path: Path) -> dict[str, Any]:
     from ptycho_core.physics.forward import whole_and_rest
 
     product = read_product(path)
+    known: dict[str, Any] = {
+        "object": product.obj,
+        "probe": product.probe,
+        "origin_px": product.origin_px,
+        "positions_px": product.positions_px,
+    }
+    check_arrays(path, known, _FORMS)
+    check_fields(path, known)
     frame_px = product.probe.shape[-1]
     on_canvas = product.positions_px - product.origin_px
     corners, _ = whole_and_rest(on_canvas - frame_px // 2)
@@ -128,16 +151,12 @@ def _fields_of_product(path: Path) -> dict[str, Any]:
             f"{path.name}: no window of {frame_px} pixels lies on its object of "
             f"{product.obj.shape}. Expected a result with its positions."
         )
-    return {
-        "object": product.obj,
-        "probe": product.probe,
-        "origin_px": product.origin_px,
-        "positions_px": product.positions_px,
+    return known | {
         "coverage": coverage_of(product.probe, corners[inside], product.obj.shape),
         "residual_per_frame": np.full(len(on_canvas), np.nan, np.float32),
         "data_residual": math.nan,
         "method": "of another program",
-        "scan_name": product.name,
+        "scan_name": plain(product.name)[:_LONGEST_NAME],
         "image_reliable": False,
         "pixel_size_m": product.pixel_size_m,
         "pixel_aspect": product.pixel_aspect,
@@ -148,49 +167,53 @@ def _fields_of_product(path: Path) -> dict[str, Any]:
 
 def _fields_of_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the fields that the arrays of `reconstruction.npz` tell, if they fit together."""
+    check_arrays(file, arrays, _FORMS)
     probe, positions = arrays["probe"], arrays["positions_px"]
-    shapes_fit = (
-        arrays["object"].ndim == 2
-        and arrays["coverage"].shape == arrays["object"].shape
-        and probe.ndim == 3
-        and probe.shape[1] == probe.shape[2]
-        and positions.ndim == 2
-        and positions.shape[1] == 2
-        and arrays["origin_px"].shape == (2,)
-        and arrays.get("positions_given_px", positions).shape == positions.shape
-        and arrays.get("frame_intensity", positions[:, 0]).shape == positions.shape[:1]
-        and arrays.get("frame_weight", positions[:, 0]).shape == positions.shape[:1]
-        and arrays.get("bad_pixels", probe[0]).shape == probe.shape[1:]
-        and all(arrays.get(key, arrays["object"]).shape == arrays["object"].shape for key in UNCERTAINTY_KEYS)
-        and arrays.get("history", np.empty((0, len(HISTORY_COLUMNS)))).shape[1:] == (len(HISTORY_COLUMNS),)
-    )
-    if not shapes_fit:
-        found = ", ".join(f"{key} {arrays[key].shape}" for key in RECONSTRUCTION_KEYS)
-        raise DataError(f"{file}: the arrays do not fit together ({found}). Reconstruct the scan again.")
     history = arrays.get("history", history_table(()))
     physical: dict[str, Any] = {key: _known(arrays.get(key)) for key in PHYSICAL_KEYS}
-    return dict(
-        object=arrays["object"].astype(np.complex64, copy=False),
-        probe=probe.astype(np.complex64, copy=False),
-        origin_px=arrays["origin_px"].astype(np.float64, copy=False),
-        positions_px=positions.astype(np.float64, copy=False),
-        coverage=arrays["coverage"].astype(np.float32, copy=False),
-        residual_per_frame=arrays["residual_per_frame"].astype(np.float32, copy=False),
-        data_residual=float(arrays["data_residual"]),
-        method=one_line(str(arrays.get("method", "unknown"))),
-        scan_name=one_line(str(arrays.get("scan_name", file.stem))),
-        history=tuple(history_row(row) for row in history),
-        interrupted=bool(arrays.get("interrupted", False)),
-        pixel_aspect=float(arrays.get("pixel_aspect", 1.0)),
-        image_reliable=bool(arrays.get("image_reliable", True)),
-        dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
-        **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
-        **{key: arrays[key].astype(np.float32, copy=False) for key in UNCERTAINTY_KEYS if key in arrays},
-        verdict=_verdict_of(arrays.get("verdict")),
-        frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),
-        bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),
-        **physical,
-    )
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        fields: dict[str, Any] = dict(
+            object=arrays["object"].astype(np.complex64, copy=False),
+            probe=probe.astype(np.complex64, copy=False),
+            origin_px=arrays["origin_px"].astype(np.float64, copy=False),
+            positions_px=positions.astype(np.float64, copy=False),
+            coverage=arrays["coverage"].astype(np.float32, copy=False),
+            residual_per_frame=arrays["residual_per_frame"].astype(np.float32, copy=False),
+            data_residual=float(arrays["data_residual"]),
+            method=_name(arrays.get("method", "unknown")),
+            scan_name=_name(arrays.get("scan_name", file.stem)),
+            history=tuple(_epochs(file, history)),
+            interrupted=bool(arrays.get("interrupted", False)),
+            pixel_aspect=float(arrays.get("pixel_aspect", 1.0)),
+            image_reliable=bool(arrays.get("image_reliable", True)),
+            dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
+            **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
+            **{key: arrays[key].astype(np.float32, copy=False) for key in UNCERTAINTY_KEYS if key in arrays},
+            verdict=_verdict_of(arrays.get("verdict")),
+            frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),
+            bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),
+            **physical,
+        )
+    check_fields(file, fields)
+    return fields
+
+
+def _epochs(file: Path, history: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Return the rows of the history; what is not known of an epoch may only be its residual.
+
+    Raises:
+        DataError: a number of an epoch is none.
+    """
+    known = np.delete(history, HISTORY_COLUMNS.index("residual"), axis=1)
+    if not (np.abs(known) < _LARGEST_COUNT).all() or np.isinf(history).any():
+        raise DataError(f"{file}: `history` holds what is no number. Reconstruct the scan again.")
+    return (history_row(row) for row in history)
+
+
+def _name(text: np.ndarray | str) -> str:
+    """Return a name as plain text that fits on a line."""
+    value = text if isinstance(text, str) else text.item()
+    return plain(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)[:_LONGEST_NAME]
 
 
 def _verdict_of(text: np.ndarray | None) -> Verdict | None:

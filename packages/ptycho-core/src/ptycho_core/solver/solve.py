@@ -14,6 +14,7 @@ from ptycho_config.errors import DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
+from ptycho_core.given import expect
 from ptycho_core.held_out import SHARE
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
@@ -82,13 +83,16 @@ def solve(
         ConfigError: a setting does not fit the scan, such as a `start` of another frame size.
         BackendUnavailableError: the arrays asked for are not installed.
         PolicyError: an explicit GPU that this host lacks (POLICY-001).
+        TypeError: something else was given than is described here; says what was expected.
 
     Example:
         >>> from ptycho_core import open_scan, solve
         >>> result = solve(open_scan("siemens-star"))
         >>> print(f"R = {result.data_residual:.3f}")  # doctest: +SKIP
     """
-    config, execution = config or SolverConfig(), execution or SolverExecutionConfig()
+    config = SolverConfig() if config is None else config
+    execution = SolverExecutionConfig() if execution is None else execution
+    _check_given(scan, config, execution, callbacks, start)
     config, modes_of_the_scan = _with_modes_of(scan, config, goes_on=start is not None)
     arrays, choice = choose_arrays(execution)
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
@@ -224,6 +228,25 @@ def _not_left_out(outlying: Int64[np.ndarray, " outlying"], error: DataError) ->
         f"{error}"
     )
     return RunEvent("not_read_again", text, {"frames": outlying.tolist()})
+
+
+def _check_given(
+    scan: object, config: object, execution: object, callbacks: Sequence[object], start: object
+) -> None:
+    """Refuse what is of another type, before any work.
+
+    Raises:
+        TypeError: in one line.
+    """
+    expect(scan, Scan, "solve, as `scan`,", "a Scan; `open_scan(FILE)` returns one")
+    expect(config, SolverConfig, "solve, as `config`,", "a SolverConfig, such as SolverConfig(effort='fast')")
+    expect(execution, SolverExecutionConfig, "solve, as `execution`,", "a SolverExecutionConfig")
+    expect(callbacks, Sequence, "solve, as `callbacks`,", "a list of Callback")
+    for callback in callbacks:
+        expect(callback, Callback, "solve, in `callbacks`,", "each to be a Callback")
+    if start is not None:
+        expected = "a Reconstruction; `Reconstruction.load(PLACE)` reads one"
+        expect(start, Reconstruction, "solve, as `start`,", expected)
 
 
 def _most_probable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ __all__ = ["RunRecord", "read_record", "read_run"]
 
 _FILE = "run.json"
 _KINDS = ("training", "inference", "solver")
+#: What a run writes is seven levels deep.
+_DEEPEST = 30
+_DIGITS = 19
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -93,7 +97,13 @@ def read_record(path: Path) -> tuple[Path, dict[str, Any]]:
             "`reconstruct`."
         )
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(
+            file.read_text(encoding="utf-8"),
+            parse_int=lambda digits: int(_number(digits)),
+            parse_float=_number,
+            parse_constant=lambda word: None,  # other programs write NaN, for which JSON has no word
+        )
+        _check_depth(record)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{file}: damaged, it cannot be read as JSON ({error}). Run the command again."
@@ -101,6 +111,36 @@ def read_record(path: Path) -> tuple[Path, dict[str, Any]]:
     if not isinstance(record, dict):
         raise DataError(f"{file}: holds {type(record).__name__}. Expected an object; run the command again.")
     return file, record
+
+
+def _number(digits: str) -> float | int:
+    """Return a number that others can calculate with.
+
+    Raises:
+        ValueError: it is beyond what a machine can hold.
+    """
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("a number in it is too large")
+    return int(digits) if len(digits) < _DIGITS and digits.lstrip("-").isdigit() else value
+
+
+def _check_depth(record: object) -> None:
+    """Refuse lists of lists of lists, which no run writes.
+
+    Raises:
+        ValueError: they are deeper than `_DEEPEST`.
+    """
+    level: list[Any] = [record]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        raise ValueError("its values are nested too deeply")
 
 
 def _events(file: Path, record: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

@@ -1,0 +1,65 @@
+"""What a program gives in the wrong type: a TypeError that says what was expected, before any work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+#: In a process of its own: here the tests' own checks of types would answer first.
+PROGRAM = """
+import json
+import numpy as np
+from ptycho_core import Reconstruction, open_scan, scan_from_arrays, solve
+
+frames = np.random.default_rng(0).poisson(5, (9, 32, 32)).astype("u2")
+y, x = np.divmod(np.arange(9), 3)
+scan = scan_from_arrays(frames, 4.0 * np.c_[y, x])
+calls = {
+    "source None": lambda: open_scan(None),
+    "source array": lambda: open_scan(frames),
+    "source scan": lambda: open_scan(scan),
+    "frames": lambda: open_scan("scan.npz", frames=3),
+    "scan_shape": lambda: open_scan("scan.npz", scan_shape="3,4"),
+    "rebin": lambda: open_scan("scan.npz", rebin=float("nan")),
+    "mask_invert": lambda: open_scan("scan.npz", mask_invert="no"),
+    "positions_scale": lambda: open_scan("scan.npz", positions_scale=b"1"),
+    "load None": lambda: Reconstruction.load(None),
+    "load scan": lambda: Reconstruction.load(scan),
+    "solve path": lambda: solve("scan.npz"),
+    "solve None": lambda: solve(None),
+    "solve config": lambda: solve(scan, {"effort": "fast"}),
+    "solve execution": lambda: solve(scan, None, {"threads": 1}),
+    "solve callback": lambda: solve(scan, callbacks=print),
+    "solve callbacks": lambda: solve(scan, callbacks=[print]),
+    "solve start": lambda: solve(scan, start="reconstruction"),
+}
+said = {}
+for name, call in calls.items():
+    try:
+        call()
+    except Exception as error:
+        said[name] = [type(error).__name__, str(error)]
+    else:
+        said[name] = ["nothing", ""]
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, list[str]]:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_every_wrong_type_is_a_type_error_that_says_what_was_expected(said: dict[str, list[str]]) -> None:
+    for name, (kind, text) in said.items():
+        assert kind == "TypeError", (name, kind, text)
+        assert " expects " in text, name
+        assert ", not " in text, name
+        assert "\n" not in text, name
+    assert "open_scan(FILE)" in said["solve path"][1]
+    assert "Reconstruction.load(PLACE)" in said["solve start"][1]
+    assert "`scan_shape`" in said["scan_shape"][1]
