@@ -242,7 +242,20 @@ def test_the_hardware_is_asked_before_an_explicit_gpu_is_refused(cuda, accelerat
 
 
 @POLICY
-@pytest.mark.parametrize("accelerator", ["cpu", "mps", "auto"])
+@pytest.mark.parametrize("available", [True, False])
+def test_an_explicit_mps_is_refused_where_torch_sees_none(monkeypatch, available: bool) -> None:
+    torch = SimpleNamespace(backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: available)))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(hardware, "torch_installed", lambda: True)
+    if available:
+        hardware.refuse_absent_gpu("mps")
+    else:
+        with pytest.raises(PolicyError, match=r"^POLICY-001: accelerator 'mps' was asked for"):
+            hardware.refuse_absent_gpu("mps")
+
+
+@POLICY
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
 def test_the_hardware_is_not_asked_where_no_gpu_was_asked_for(cuda, accelerator: str) -> None:
     hardware.refuse_absent_gpu(accelerator)
     assert cuda.questions == 0

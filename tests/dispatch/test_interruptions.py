@@ -33,9 +33,11 @@ def command(scan_file: Path, directory: Path, *words: str) -> list[str]:
 
 def begun(scan_file: Path, directory: Path, *words: str) -> subprocess.Popen[str]:
     """A reconstruction that has done its first epoch; the rest of its output is still to be read."""
-    process = subprocess.Popen(
-        command(scan_file, directory, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return at_work(command(scan_file, directory, *words))
+
+
+def at_work(words: list[str]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if "epoch 1/" in line:
@@ -246,3 +248,126 @@ def test_a_scan_that_is_gone_after_the_image_costs_what_follows_and_not_the_imag
     assert done.code == 0
     assert done.err.count("The image is kept. scan.npz: cannot be read any more.") == 2
     assert Reconstruction.load(tmp_path / "out").n_frames == 40
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_scheduler_and_a_terminal_that_closes_end_a_run_as_ctrl_c_does(
+    scan_file: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "out"
+    process = begun(scan_file, out, *LONG)
+    process.send_signal(number)
+    process.send_signal(number)  # a shell and its terminal both send one
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert {path.name for path in out.iterdir()} == RESULT_FILES
+    assert json.loads((out / "run.json").read_text())["interrupted"] is True
+
+
+def test_a_hangup_that_nohup_lets_pass_is_not_heard(scan_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(scan_file, out, "--effort", "fast"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    wait_for_file_count(out, 1, process)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+def test_with_several_scans_an_interruption_counts_before_a_failure(scan_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    words = command(scan_file, tmp_path / "out", *LONG)
+    words.insert(words.index(str(scan_file)), str(tmp_path / "broken.npz"))
+    process = at_work(words)
+    process.send_signal(signal.SIGTERM)
+    table, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert re.search(r"broken\.npz +failed", table)
+    assert "interrupted" in table
+
+
+#: Sends its own process a signal from the first moment in which some module is loaded.
+DURING_START = """
+import os, sys
+from ptycho_dispatch import __main__
+module, number = sys.argv[1:3]
+sys.argv[1:3] = []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), int(number))
+sys.meta_path.insert(0, Finder())
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("module", ["ptycho_dispatch.cli", "numpy", "ptycho_core.solver.solve"])
+def test_a_signal_while_the_program_is_loaded_is_one_line(
+    scan_file: Path, tmp_path: Path, module: str, number: signal.Signals
+) -> None:
+    words = [module, str(int(number)), "reconstruct", str(scan_file), "--output-dir", "out", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-c", DURING_START, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stderr == "ptycho: interrupted\n"
+
+
+#: A command whose one step never ends, and which no signal gets out of: it waits for itself.
+DEAF = """
+import ctypes, sys
+from types import ModuleType
+from ptycho_dispatch import __main__, cli
+
+def run(arguments):
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)
+    libc.pthread_mutex_lock(mutex)
+    print("working", flush=True)
+    libc.pthread_mutex_lock(mutex)
+
+deaf = ModuleType("ptycho_dispatch.commands.deaf")
+deaf.EXAMPLES, deaf.add_arguments, deaf.run = (), lambda parser: None, run
+sys.modules[deaf.__name__] = deaf
+cli.COMMANDS["deaf"] = ("commands.deaf", "never ends")
+sys.argv = ["ptycho", "deaf"]
+sys.exit(__main__.main())
+"""
+
+
+def test_a_step_that_hears_nothing_is_answered_for_and_ended_by_the_second_ctrl_c() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("ptycho: stopping as soon as the present step is done")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "ptycho: interrupted\n"
+
+
+def test_a_child_process_hears_signals_as_any_other(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from ptycho_dispatch.signals import HEARING; HEARING.listen(); "
+        "HEARING.begin_work(); ready, told = os.pipe(); child = os.fork(); "
+        "child or (os.write(told, b'.'), signal.pause()); os.read(ready, 1); os.kill(child, signal.SIGTERM); "
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), HEARING.exit_code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == [str(-signal.SIGTERM), "None"], done.stderr

@@ -18,8 +18,10 @@ __all__ = [
     "EXIT_DATA",
     "EXIT_DONE",
     "EXIT_FAILED",
+    "EXIT_HANGUP",
     "EXIT_INTERRUPTED",
     "EXIT_POLICY",
+    "EXIT_TERMINATED",
     "BackendUnavailableError",
     "BundleError",
     "BundleNotFoundError",
@@ -48,6 +50,10 @@ EXIT_POLICY = 5
 """A rule of the house was violated."""
 EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C; what had been reached is kept."""
+EXIT_TERMINATED = 143
+"""Stopped by SIGTERM, as from `kill` or a scheduler; what had been reached is kept."""
+EXIT_HANGUP = 129
+"""Stopped by SIGHUP, as from a terminal that closed; what had been reached is kept."""
 
 
 class _Finding(Exception):
@@ -134,7 +140,8 @@ def exit_code(exception: BaseException | None) -> int:
 
     Returns:
         0 done, 1 the run failed, 2 wrong command or configuration, 3 data refused, 4 backend not available,
-        5 policy violated, 130 interrupted. A `SystemExit` keeps its own code.
+        5 policy violated, 130 interrupted. A `SystemExit` keeps its own code. A command that SIGTERM or
+        SIGHUP ended gives `EXIT_TERMINATED` or `EXIT_HANGUP`, which no exception tells.
 
     Source:
         docs/reference/files.md, "Exit codes".

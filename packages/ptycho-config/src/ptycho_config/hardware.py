@@ -26,8 +26,10 @@ __all__ = [
     "asking",
     "cuda_available",
     "fallback_warning",
+    "mps_available",
     "nvidia_driver_present",
     "refuse_absent_gpu",
+    "refuse_absent_mps",
     "require_accelerator",
     "resolve_accelerator",
     "torch_installed",
@@ -154,6 +156,28 @@ def asking(question: Callable[[], bool]) -> Generator[Callable[[], bool], None, 
         _question = before
 
 
+def mps_available() -> bool:
+    """Ask PyTorch for the GPU of an Apple chip; without PyTorch the answer is False."""
+    if not torch_installed():
+        return False
+    torch: Any = importlib.import_module("torch")  # torch has no types here: it is not a dependency
+    return bool(torch.backends.mps.is_available())
+
+
+def refuse_absent_mps(accelerator: str) -> None:
+    """Refuse an explicit `mps` on a host without one; it is asked only where it was asked for.
+
+    Raises:
+        PolicyError: POLICY-001.
+    """
+    if accelerator == "mps" and not mps_available():
+        raise PolicyError(
+            "accelerator 'mps' was asked for, but PyTorch sees no GPU of an Apple chip here. Use `auto` to "
+            "take what the host has, or `cpu`.",
+            finding="POLICY-001",
+        )
+
+
 def require_accelerator(accelerator: str, *, cuda_available: bool, flag: str = TORCH_FLAG) -> None:
     """Refuse an explicit `cuda` or `gpu` on a host without one; call it before any data is read.
 
@@ -181,6 +205,7 @@ def refuse_absent_gpu(accelerator: str) -> None:
     Raises:
         PolicyError: POLICY-001.
     """
+    refuse_absent_mps(accelerator)
     if accelerator in _GPU:
         require_accelerator(accelerator, cuda_available=cuda_available())
 

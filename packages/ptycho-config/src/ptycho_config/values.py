@@ -55,6 +55,8 @@ class Accepts:
 
 _LONGEST_NUMBER = 100
 """Characters; no number that anybody means is longer, and the patterns below stay quick."""
+_LARGEST_WHOLE = 2**63 - 1
+"""What the libraries that count with it can hold."""
 _LONGEST_NAME = 255
 """Bytes; what the file systems in use allow."""
 _UNIT_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -124,17 +126,17 @@ def _whole_number(value: object) -> object:
     """Read `1e6` and `16.0` as whole numbers; refuse True and False, which Python takes for 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("expected a whole number")
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if len(text) > _LONGEST_NUMBER or not _EXPONENT_OR_POINT.fullmatch(text):
-        return value
-    if text.lstrip("+-").isdigit():
-        return int(text)
-    number = float(text)
-    if number == float("inf"):
-        raise ValueError("expected a whole number")
-    return int(number)
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) > _LONGEST_NUMBER or not _EXPONENT_OR_POINT.fullmatch(text):
+            return value
+        number = int(text) if text.lstrip("+-").isdigit() else float(text)
+        if number in (float("inf"), float("-inf")):
+            raise ValueError("expected a whole number")
+        value = int(number)
+    if isinstance(value, int) and not -_LARGEST_WHOLE <= value <= _LARGEST_WHOLE:
+        raise ValueError("expected a whole number that fits into 64 bits")
+    return value
 
 
 def _number(value: object) -> object:

@@ -154,7 +154,7 @@ def is_no_regular_file(path: Path) -> bool:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    r"""Write a text file in UTF-8; bytes of a name that are none stand in it as `\udcfc`, which JSON reads back."""
+    r"""Write a text file in UTF-8; bytes of a name that are none stand there as JSON has them, `\udcfc`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return Path(path)

@@ -1,6 +1,6 @@
 """What a program gives to the public functions, checked at the door.
 
-A wrong type is a TypeError that says what was expected, and not an attribute that is missing somewhere inside.
+A wrong type is a TypeError that says what was expected, and not an attribute missing somewhere inside.
 """
 
 from __future__ import annotations

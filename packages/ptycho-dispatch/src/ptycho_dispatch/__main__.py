@@ -1,8 +1,24 @@
-"""Lets `python -m ptycho_dispatch` do what `ptycho` does."""
+"""Where `ptycho` begins, and `python -m ptycho_dispatch`: it hears signals before anything else is loaded."""
 
 import sys
 
-from ptycho_dispatch.cli import main
+from ptycho_dispatch.signals import HEARING
+
+__all__ = ["main"]
+
+
+def main(*before: str) -> int:
+    """Run the command that the words of this process name; its exit code.
+
+    Args:
+        before: words to be put before them.
+    """
+    HEARING.listen()
+    sys.argv[1:1] = before
+    from ptycho_dispatch import cli
+
+    return cli.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

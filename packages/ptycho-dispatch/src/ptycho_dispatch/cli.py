@@ -13,6 +13,9 @@ from importlib.metadata import version
 
 from ptycho_config.commandline import FlagHelp, FlagParser
 from ptycho_config.errors import ConfigError, exit_code
+from ptycho_config.plaintext import one_line
+from ptycho_dispatch.screen import Outputs, say, tell
+from ptycho_dispatch.signals import HEARING
 
 __all__ = ["COMMANDS", "collect_less_often", "main"]
 
@@ -49,31 +52,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words behind `ptycho`; those of this process when None.
     """
-    if arguments is None:
-        collect_less_often()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return _finished(list(arguments))
+    HEARING.listen()
+    collect_less_often()
+    outputs = Outputs()
+    code = _finished(sys.argv[1:])
+    HEARING.end_work(code)
+    return outputs.end(code)
+
+
+def _finished(words: list[str]) -> int:
+    """Run a command to its end, whatever it is; the exit code."""
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
         return _run(words)
     except KeyboardInterrupt as interrupt:
-        print("ptycho: interrupted", file=sys.stderr)
-        return exit_code(interrupt)
-    except BrokenPipeError:
-        # Whoever read our output has gone (`ptycho … | head`); nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _interrupted(interrupt)
     except SystemExit as leaving:
         return exit_code(leaving)
     except Exception as error:
+        if HEARING.exit_code is not None:
+            return _interrupted(error)  # an import that was interrupted says that it failed
         if debug:
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                tell(line)
         else:
-            hint = "" if exit_code(error) != 1 or isinstance(error, OSError) else " (--debug shows where)"
-            text = " ".join(str(error).split()) or type(error).__name__
-            if isinstance(error, MemoryError):
-                hint, text = "", _of_memory(error)
-            print(f"ptycho: {text}{hint}", file=sys.stderr)
+            tell(f"ptycho: {_in_words(error)}")
         return exit_code(error)
 
 
@@ -101,9 +107,22 @@ def _require_addresses() -> None:
         )
 
 
-def _of_memory(error: MemoryError) -> str:
+def _interrupted(error: BaseException) -> int:
+    HEARING.was_told()
+    tell("ptycho: interrupted")
+    return HEARING.exit_code or exit_code(error)
+
+
+def _in_words(error: Exception) -> str:
+    """Say what went wrong in one line."""
+    text = one_line(str(error)) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return _of_memory("" if text == "MemoryError" else text)
+    return text if exit_code(error) != 1 or isinstance(error, OSError) else f"{text} (--debug shows where)"
+
+
+def _of_memory(text: str) -> str:
     """Say in words that there is too little memory, and what to do."""
-    text = " ".join(str(error).split())
     if "ulimit" in text:
         return f"not enough memory: {text}."
     cause = f" ({text})" if text else ""
@@ -115,7 +134,7 @@ def _of_memory(error: MemoryError) -> str:
 
 def _run(words: list[str]) -> int:
     if words and words[0] in ("-V", "--version"):
-        print(f"ptycho {version('ptycho-dispatch')}")
+        say(f"ptycho {version('ptycho-dispatch')}")
         return 0
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
@@ -138,7 +157,9 @@ def _run(words: list[str]) -> int:
     )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return module.run(parser.parse_args(words[1:]))
+    parsed = parser.parse_args(words[1:])
+    HEARING.begin_work()
+    return module.run(parsed)
 
 
 class _Help(FlagHelp, argparse.RawDescriptionHelpFormatter):

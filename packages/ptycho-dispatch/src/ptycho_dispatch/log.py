@@ -10,13 +10,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ptycho_config.errors import NotRegularError, OutputError
+from ptycho_config.plaintext import one_line, plain
 from ptycho_config.regular import kind_of, require_regular
-
-if TYPE_CHECKING:
-    pass
+from ptycho_dispatch.screen import tell
 
 __all__ = ["FILE_ONLY", "LOG_FILE", "Screen", "held_warnings", "logging_to", "writable_directory"]
 
@@ -36,9 +35,20 @@ class Screen(logging.Handler):
             return
         line = self.format(record)
         if self.console is None:
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
         else:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats a record as lines that hold nothing but text, whatever names stand in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = plain(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(plain, super().formatException(ei).splitlines()))
 
 
 class LogFile(logging.FileHandler):
@@ -98,7 +108,7 @@ def held_warnings() -> Iterator[list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield held
-    held += [" ".join(str(warning.message).split()) for warning in caught]
+    held += [one_line(str(warning.message)) for warning in caught]
 
 
 @contextmanager
@@ -108,11 +118,11 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
     What ends the run with an error goes to the file as well; on the screen it is the caller's last line.
     """
     screen = Screen(level)
-    screen.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    screen.setFormatter(PlainFormatter("%(levelname)s %(message)s"))
     handlers: list[logging.Handler] = [screen]
     if directory is not None:
         file = LogFile(directory / LOG_FILE, mode="a", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
         file.setLevel("INFO")
         handlers.append(file)
     names = ("ptycho", "ptycho_core", "ptycho_config", "ptycho_dispatch")
@@ -126,7 +136,7 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
     try:
         yield screen
     except BaseException as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = one_line(str(error)) or type(error).__name__
         for handler in handlers[1:]:
             handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), None))
         raise
@@ -142,7 +152,7 @@ def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
 
 
 def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    logger.warning("%s", " ".join(str(message).split()))
+    logger.warning("%s", one_line(str(message)))
 
 
 def writable_directory(directory: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +11,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import RunConfig, SolverConfig
 from ptycho_config.naming import Part
+from ptycho_config.plaintext import typed
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_core.io.options import ReadOptions
 
@@ -80,7 +80,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 
 def command_line(source: str, flags: dict[str, str]) -> str:
     """Return the command that reconstructs a scan with these settings."""
-    return shlex.join(["ptycho", "reconstruct", source, *as_words(flags)])
+    return typed(["ptycho", "reconstruct", source, *as_words(flags)])
 
 
 def as_words(flags: dict[str, str]) -> list[str]:

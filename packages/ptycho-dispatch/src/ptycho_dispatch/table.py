@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ptycho_config.plaintext import plain
+
 __all__ = ["print_rows", "print_table"]
 
 
@@ -15,6 +17,7 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; outside a terminal no line is wrapped or coloured."""
+    title, rows = plain(title), [[plain(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -28,7 +31,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         return
     if title:
         print(title)
-    lines = [columns, *rows] if any(columns) else list(rows)
+    lines: list[Sequence[str]] = [columns, *rows] if any(columns) else [*rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
         cells = [f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)]

@@ -4,18 +4,16 @@ These know the older flags.
 
 from __future__ import annotations
 
-import sys
-
-from ptycho_dispatch.cli import main
+from ptycho_dispatch.__main__ import main
 
 __all__ = ["infer", "train"]
 
 
 def train() -> int:
     """Run `ptycho train` with the words of the command line."""
-    return main(["train", *sys.argv[1:]])
+    return main("train")
 
 
 def infer() -> int:
     """Run `ptycho infer` with the words of the command line."""
-    return main(["infer", *sys.argv[1:]])
+    return main("infer")

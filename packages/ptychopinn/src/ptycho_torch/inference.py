@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ptycho_dispatch.cli import main
+from ptycho_dispatch.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main(["infer", "--backend", "pytorch", *sys.argv[1:]]))
+    sys.exit(main("infer", "--backend", "pytorch"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ptycho_config.plaintext import plain
 from ptycho_core.figures.panels import INK, PAPER
 from ptycho_core.files import atomic_path
 
@@ -21,9 +22,12 @@ def blank_page(
     figure = Figure(figsize=(width_in, height_in), dpi=dpi, facecolor=PAPER)
     FigureCanvasAgg(figure)
     left = 0.3 / width_in
-    figure.text(left, 1 - 0.22 / height_in, heading, fontsize=13, color=INK, va="top", weight="bold")
+    # Names of files stand in these lines; a dollar in one begins no formula.
+    as_it_is = {"va": "top", "parse_math": False}
+    figure.text(left, 1 - 0.22 / height_in, plain(heading), fontsize=13, color=INK, weight="bold", **as_it_is)
     if note:
-        figure.text(left, 1 - 0.52 / height_in, note, fontsize=9.5, color="#5a6470", va="top")
+        below = figure.text(left, 1 - 0.52 / height_in, plain(note), fontsize=9.5, color="#5a6470", va="top")
+        below.set_parse_math(False)
     return figure
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from ptycho_config.plaintext import plain
 from ptycho_core.figures.display import colour_wheel, scale_bar
 
 __all__ = [
@@ -60,9 +61,10 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
 
 def title(axes: Axes, text: str, note: str = "") -> None:
     """Write a panel's title at its upper left, and a quieter note at its upper right."""
-    axes.set_title(text, loc="left", fontsize=10.5, color=INK, pad=5)
+    # The name of a file may stand there; a dollar in one begins no formula.
+    axes.set_title(plain(text), loc="left", fontsize=10.5, color=INK, pad=5, parse_math=False)
     if note:
-        axes.set_title(note, loc="right", fontsize=8.5, color="#5a6470", pad=5)
+        axes.set_title(plain(note), loc="right", fontsize=8.5, color="#5a6470", pad=5, parse_math=False)
 
 
 def draw_image(

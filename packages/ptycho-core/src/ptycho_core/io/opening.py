@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import plain
 from ptycho_config.values import Orientation
 from ptycho_core import datasets
 from ptycho_core.files import expanded
@@ -230,8 +231,8 @@ def _data_set(source: str | Path) -> datasets.DataSet | None:
 
 
 def _scan_name(path: Path) -> str:
-    """Return the file's name without the endings that scans have."""
-    return path.name.removesuffix(".bz2").removesuffix(".npz") or path.name
+    """Return the file's name without the endings that scans have, as plain text."""
+    return plain(path.name.removesuffix(".bz2").removesuffix(".npz") or path.name)
 
 
 def scan_from_arrays(
@@ -270,7 +271,7 @@ def scan_from_arrays(
         DataError: the arrays do not make a scan; the message says which and why.
     """
     raw = RawScan(
-        name=name,
+        name=plain(name),
         frames=frames,
         positions_px=positions_px,
         probe=probe,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Complex64, Float64, Int64
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.plaintext import plain
 from ptycho_core.files import is_file
 from ptycho_core.io.hdf5 import Hdf5, opened, text_of, written_hdf5
 from ptycho_core.io.recognise import one_line
@@ -91,7 +92,7 @@ def write_product(
     with written_hdf5(Path(path)) as file:
         file.attrs.update(
             {
-                "name": name,
+                "name": plain(name),
                 "comments": _with_unknowns(comments, pixel_size_m, energy_ev, distance_m),
                 "detector_object_distance_m": distance_m or 0.0,
                 "probe_energy_eV": energy_ev or 0.0,

@@ -73,6 +73,7 @@ def _resolve(arrays: str, accelerator: str) -> tuple[str, str, str]:
     if accelerator == "cpu":
         return ("numpy" if arrays == "auto" else arrays), "cpu", "the CPU was asked for"
     if accelerator == "mps":
+        hardware.refuse_absent_mps(accelerator)
         return ("torch" if arrays == "auto" else arrays), "mps", "MPS was asked for"
     if accelerator in _GPU:
         if not _torch_sees_gpu():

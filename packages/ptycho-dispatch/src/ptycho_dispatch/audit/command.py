@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from ptycho_config.errors import EXIT_DONE, EXIT_POLICY, ConfigError
 from ptycho_config.findings import finding_ids
 from ptycho_config.naming import nearest
+from ptycho_dispatch.screen import say, tell
 from ptycho_dispatch.table import print_table
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def _write(
         if table:
             print_table("", columns, rows)
         else:
-            print(make_text(), end="")
+            for line in make_text().splitlines():
+                say(line)
         return
     path = Path(arguments.output).expanduser()
     make_directory(path.parent)
@@ -125,8 +126,6 @@ def _ended(failed: Sequence[str], problems: Sequence[str]) -> int:
     if not failed:
         return EXIT_DONE
     for line in problems:
-        print(line, file=sys.stderr)
-    print(
-        f"ptycho: not kept: {', '.join(failed)}; `findings/<ID>.md` says what each asks for.", file=sys.stderr
-    )
+        tell(line)
+    tell(f"ptycho: not kept: {', '.join(failed)}; `findings/<ID>.md` says what each asks for.")
     return EXIT_POLICY

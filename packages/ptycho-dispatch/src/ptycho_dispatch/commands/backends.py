@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ptycho_dispatch.screen import say
 from ptycho_dispatch.table import print_table
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -31,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     for name, backend in discover_backends().items():
         found = backend.availability()
         rows.append((name, "ready" if found.installed else found.reason, ", ".join(found.devices) or "-"))
-    print()
+    say()
     if rows:
         print_table("backends for networks", ("name", "state", "devices"), rows)
     else:
-        print("backends for networks: none installed")
+        say("backends for networks: none installed")
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_dispatch.screen import say
 from ptycho_dispatch.table import print_table
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(directory / "comparison.json", comparison.values)
         names = (Path(arguments.first).name, Path(arguments.second).name)
         picture = draw_comparison(comparison, directory / "comparison.png", names)
-        print(f"picture: {picture}")
+        say(f"picture: {picture}")
     return 0
 
 

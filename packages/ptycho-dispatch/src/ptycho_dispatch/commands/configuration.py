@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from typing import Any
 
 from pydantic import Field
@@ -26,6 +25,7 @@ from ptycho_config.sources import Loaded, load_parts
 from ptycho_config.values import FilePath
 from ptycho_dispatch.execution_parts import execution_parts
 from ptycho_dispatch.log import held_warnings
+from ptycho_dispatch.screen import tell
 from ptycho_dispatch.table import print_table
 
 __all__ = ["EXAMPLES", "MODELS", "PARTS", "add_arguments", "run"]
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     with held_warnings() as warned:
         every = load_parts(PARTS, flags=given_flags(arguments), env=os.environ, yaml=arguments.config)
     for text in warned:
-        print(f"WARNING {text}", file=sys.stderr)
+        tell(f"WARNING {text}")
     for part, loaded in zip(PARTS, every, strict=True):
         print_table(part.heading, ("field", "value", "source"), _rows(loaded))
     return 0

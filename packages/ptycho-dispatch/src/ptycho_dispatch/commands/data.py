@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from ptycho_dispatch.screen import say, tell
 from ptycho_dispatch.table import print_table
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name is None:
         raise ConfigError(f"`ptycho data fetch` needs a name: {', '.join(dataset_names())}.")
-    path = fetch(arguments.name, progress=lambda line: print(line, file=sys.stderr))
-    print(licence_notice(arguments.name))
-    print(f"{arguments.name}: {path}")
+    path = fetch(arguments.name, progress=tell)
+    for line in licence_notice(arguments.name).splitlines():
+        say(line)
+    say(f"{arguments.name}: {path}")
     return 0

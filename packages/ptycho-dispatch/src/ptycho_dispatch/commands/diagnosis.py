@@ -12,6 +12,7 @@ from ptycho_config.sources import load_parts
 from ptycho_config.values import parse_duration
 from ptycho_dispatch.interrupt import Interruptible
 from ptycho_dispatch.log import logging_to
+from ptycho_dispatch.screen import say
 from ptycho_dispatch.settings import READING, as_words, command_line, read_options
 from ptycho_dispatch.table import print_table
 
@@ -62,24 +63,24 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for finding in diagnosis.findings
     ]
-    print(f"{scan.name}: {len(diagnosis.trials)} settings tried on {diagnosis.n_frames} frames")
+    say(f"{scan.name}: {len(diagnosis.trials)} settings tried on {diagnosis.n_frames} frames")
     if rows:
         print_table("", ("found", "unexplained", "how sure", "flags"), rows)
     elif diagnosis.explained and not (diagnosis.complete and diagnosis.best.unexplained < _MUCH):
         print(f"Nothing that was tried explains the frames better ({_unexplained(diagnosis)}).")
     elif diagnosis.explained:
-        print(f"Right as it was read: nothing explains the frames better ({_unexplained(diagnosis)}).")
+        say(f"Right as it was read: nothing explains the frames better ({_unexplained(diagnosis)}).")
     if not diagnosis.explained:
-        print(
+        say(
             f"No setting explains the frames ({_unexplained(diagnosis)}, best: "
             f"{in_words(diagnosis.best.setting)}). Check that frames and positions belong together and are "
             "in the same order, and that the sample scatters."
         )
     for remark in diagnosis.remarks:
-        print(remark)
+        say(remark)
     if arguments.picture:
-        print(f"picture: {write_sheet(diagnosis, arguments.picture, name=scan.name)}")
-    print(f"reconstruct it: {command_line(arguments.scan, diagnosis.flags)}")
+        say(f"picture: {write_sheet(diagnosis, arguments.picture, name=scan.name)}")
+    say(f"reconstruct it: {command_line(arguments.scan, diagnosis.flags)}")
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptycho_config.errors import EXIT_INTERRUPTED, BackendUnavailableError, ConfigError, DataError
+from ptycho_config.errors import BackendUnavailableError, ConfigError, DataError
 from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
 from ptycho_config.flags import add_flags
 from ptycho_config.models import InferenceConfig, RunConfig
@@ -192,7 +192,7 @@ def _infer(
         logger.info("The scan as it was imaged is %s.", save_scan(scan, make_directory(dump) / "frames.npz"))
     _report(scan, result, directory, [*files, *more, LOG_FILE], began)
     tell_verdict(result)
-    return EXIT_INTERRUPTED if interrupt.asked else 0
+    return interrupt.exit_code or 0
 
 
 def _say_where(execution: NetworkExecution) -> None:

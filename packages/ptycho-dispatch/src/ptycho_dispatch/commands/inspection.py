@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,10 @@ import numpy as np
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.flags import add_flags, given_flags
+from ptycho_config.plaintext import typed
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.log import logging_to
+from ptycho_dispatch.screen import say
 from ptycho_dispatch.settings import READING, read_options
 from ptycho_dispatch.table import print_rows, print_table
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.picture:
             from ptycho_core.figures import write_overview
 
-            print(f"picture: {write_overview(result, arguments.picture)}")
+            say(f"picture: {write_overview(result, arguments.picture)}")
         return 0
     if arguments.file not in _data_sets() and _is_product(path, given_flags(arguments)):
         from ptycho_core.io.product import read_product
@@ -68,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"`--picture` draws scans and results, not product files such as {path.name}.")
         product = read_product(path)
         print_rows(product.name or str(path), _rows_of_product(product))
-        print(f"positions and probe for: ptycho reconstruct DIFFRACTION --positions-file {path}")
+        command = typed(["ptycho", "reconstruct", "DIFFRACTION", "--positions-file", str(path)])
+        say(f"positions and probe for: {command}")
         return 0
     _inspect_scan(arguments)
     return 0
@@ -124,55 +126,55 @@ def _inspect_scan(arguments: argparse.Namespace) -> None:
         if arguments.orientations:
             _try_orientations(scan, arguments)
             return
-        print(f"reconstruct it: {_command(arguments.file, given_flags(arguments))}")
+        say(f"reconstruct it: {_command(arguments.file, given_flags(arguments))}")
         if arguments.picture:
             from ptycho_core.figures import write_scan_picture
 
             picture = write_scan_picture(scan, arguments.picture, counts_per_frame=counts_per_frame)
-            print(f"picture: {picture}")
+            say(f"picture: {picture}")
 
 
 def _command(source: str, flags: dict[str, str]) -> str:
     """Return the command that reconstructs what was looked at, read in the same way."""
     words = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
-    return shlex.join(["ptycho", "reconstruct", source, *words])
+    return typed(["ptycho", "reconstruct", source, *words])
 
 
 def _try_orientations(scan: Scan, arguments: argparse.Namespace) -> None:
     from ptycho_core.orientations import explaining, neighbours, try_orientations, write_orientations
 
-    print(f"trying eight orientations on {len(neighbours(scan))} frames in the middle of the scan")
+    say(f"trying eight orientations on {len(neighbours(scan))} frames in the middle of the scan")
     trials = try_orientations(scan)
     rows = [(trial.orientation, f"{trial.residual:.4f}") for trial in trials]
     print_table("", ("positions", "residual R"), rows)
     right = explaining(trials)
     if len(right) == 0:
-        print(
+        say(
             "None stands out: the frames may be wrong in another way (centre, unit of the positions, order), "
             "or the object shows too little."
         )
     else:
         _advise(right, arguments.file, given_flags(arguments))
     picture = arguments.picture or f"{scan.name}-orientations.png"
-    print(f"picture: {write_orientations(trials, picture, name=scan.name)}")
+    say(f"picture: {write_orientations(trials, picture, name=scan.name)}")
 
 
 def _advise(right: tuple[str, ...], source: str, flags: dict[str, str]) -> None:
     """Say which orientation it is, and the command that uses it."""
     best, *twins = right
-    print(f"{best} explains the frames.")
+    say(f"{best} explains the frames.")
     if twins:
-        print(
+        say(
             f"So does {twins[0]}, its twin: the same image, turned by 180 degrees and its phase reversed. "
             "Only a start probe that is known tells them apart."
         )
     before = flags.get("positions_orientation", "as-is")
     if best == "as-is":
-        print("The orientation is right as it is" + ("." if before == "as-is" else f" ({before})."))
+        say("The orientation is right as it is" + ("." if before == "as-is" else f" ({before})."))
     elif before == "as-is":
-        print(f"reconstruct it: {_command(source, flags | {'positions_orientation': best})}")
+        say(f"reconstruct it: {_command(source, flags | {'positions_orientation': best})}")
     else:
-        print(f"Leave out `--positions-orientation {before}` and try again: the trials build on it.")
+        say(f"Leave out `--positions-orientation {before}` and try again: the trials build on it.")
 
 
 def _rows_of_scan(scan: Scan, counts_per_frame: np.ndarray, highest: float) -> Rows:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError, DataError, OutputError, exit_code
+from ptycho_config.errors import EXIT_HANGUP, ConfigError, DataError, OutputError, exit_code
+from ptycho_config.plaintext import one_line
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.results import save_as_asked, tell_verdict, verdict_rows
+from ptycho_dispatch.screen import say
 from ptycho_dispatch.second_look import look_again
 from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
+from ptycho_dispatch.signals import HEARING
 from ptycho_dispatch.table import print_rows, print_table
 
 if TYPE_CHECKING:
@@ -107,16 +110,21 @@ def _one_after_another(places: list[tuple[str, Path]], settings: Settings, comma
             try:
                 with logging_to(writable_directory(directory), level) as screen:
                     code, probe = _reconstruct(source, settings, directory, screen, probe, command)
+            except KeyboardInterrupt as caught:
+                worst = HEARING.exit_code or exit_code(caught)
+                rows.append((source, "interrupted", ""))
+                HEARING.was_told()
+                break
             except Exception as caught:  # whatever it is, the scans behind it are not to blame
                 error = caught
             else:
                 rows.append((source, f"done in {time.perf_counter() - began:.1f} s", f"{directory}/"))
                 worst = max(worst, code)
-                if code == EXIT_INTERRUPTED:
+                if code >= EXIT_HANGUP:
                     rows[-1] = (source, "interrupted", f"{directory}/")
                     break
                 continue
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = one_line(str(error)) or type(error).__name__
         with logging_to(None, level):
             logger.error("%s: %s", source, text)
         rows.append((source, "failed", text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " ..."))
@@ -299,9 +307,9 @@ def _reconstruct(
     _report(scan, result, directory, [*files, LOG_FILE])
     tell_verdict(result)
     for line in advice:
-        print(line)
-    if interrupt.asked:
-        return EXIT_INTERRUPTED, result.probe
+        say(line)
+    if interrupt.exit_code is not None:
+        return interrupt.exit_code, result.probe
     return int(run_config.strict and not result.image_reliable), result.probe
 
 

@@ -153,7 +153,7 @@ def _lead(
         ("files", f"{directory}/: {', '.join([bundle.name, *files, *legacy, LOG_FILE])}"),
     ]
     print_rows("", rows)
-    return EXIT_INTERRUPTED if interrupt.asked or trained.interrupted else 0
+    return interrupt.exit_code or (EXIT_INTERRUPTED if trained.interrupted else 0)
 
 
 def _follow(

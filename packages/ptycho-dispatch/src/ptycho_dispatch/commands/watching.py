@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config.errors import EXIT_INTERRUPTED, ConfigError
+from ptycho_config.errors import ConfigError
 from ptycho_config.execution import (
     PyTorchExecutionConfig,
     SolverExecutionConfig,
@@ -165,8 +165,8 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
     drawn = [LIVE_PICTURE] if (directory / LIVE_PICTURE).exists() else []
     _report(source, result, record, directory, [*files, *drawn, LOG_FILE])
     tell_verdict(result)
-    if interrupt.asked:
-        return EXIT_INTERRUPTED
+    if interrupt.exit_code is not None:
+        return interrupt.exit_code
     return int(run_config.strict and not result.image_reliable)
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ptycho_config.errors import OutputError
+from ptycho_dispatch.screen import say
 
 __all__ = ["EXAMPLES", "REPORT_FILE", "add_arguments", "run"]
 
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if path.is_dir():
         raise OutputError(f"{path}: is a directory. Name a file with `--output {path / REPORT_FILE}`.")
     text = page_html(read_contents(directory))
-    print(f"report: {_written(path, text)} ({len(text) / 1e6:.1f} MB)")
+    say(f"report: {_written(path, text)} ({len(text) / 1e6:.1f} MB)")
     return 0
 
 

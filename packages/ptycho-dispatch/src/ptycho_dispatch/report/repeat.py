@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ptycho_config.flags import flag_specs
 from ptycho_config.naming import Part, places
+from ptycho_config.plaintext import typed
 from ptycho_dispatch import settings
 from ptycho_dispatch.commands import inference, training, watching
 from ptycho_dispatch.execution_parts import core_prefix
@@ -49,7 +49,7 @@ def repeating_words(record: Record) -> list[str] | None:
 
 def as_typed(words: list[str]) -> str:
     """Write words as a shell reads them."""
-    return shlex.join(words)
+    return typed(words)
 
 
 def _given(record: Record, command: str) -> list[str]:
