@@ -146,3 +146,16 @@ def test_a_mask_for_each_frame_and_a_directory_of_frames_are_looked_at(
     assert done.code == 0, done.err
     assert f"frames         {len(frames)} of" in done.out
     assert f"ptycho reconstruct {directory}" in done.out
+
+
+def test_a_pixel_that_is_nan_in_one_frame_is_no_reason_to_stop(
+    ptycho, scan_file: Path, tmp_path: Path
+) -> None:
+    with np.load(scan_file) as scan:
+        arrays = {key: scan[key] for key in scan.files}
+    arrays["diff3d"] = arrays["diff3d"].astype(np.float32)
+    arrays["diff3d"][3, 10, 10] = np.nan
+    np.savez(tmp_path / "nan.npz", **arrays)
+    done = ptycho("inspect", "nan.npz", "--picture", "nan.png")
+    assert done.code == 0, done.err
+    assert "bad pixels" in done.out

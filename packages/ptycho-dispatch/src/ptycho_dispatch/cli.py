@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from importlib.metadata import version
 
 from ptycho_config.commandline import FlagHelp, FlagParser
 from ptycho_config.errors import ConfigError, exit_code
-from ptycho_config.plaintext import one_line
+from ptycho_dispatch.failures import NO_MEMORY, explained, require_address_space
 from ptycho_dispatch.screen import Outputs, say, tell
 from ptycho_dispatch.signals import HEARING
 
@@ -57,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     HEARING.listen()
     collect_less_often()
     outputs = Outputs()
-    code = _finished(sys.argv[1:])
+    try:
+        code = _finished(sys.argv[1:])
+    except (KeyboardInterrupt, MemoryError) as error:  # while another error was being told
+        code = HEARING.exit_code or exit_code(error)
+        HEARING.last_words("interrupted" if HEARING.exit_code else NO_MEMORY)
     HEARING.end_work(code)
     return outputs.end(code)
 
@@ -75,61 +78,19 @@ def _finished(words: list[str]) -> int:
     except Exception as error:
         if HEARING.exit_code is not None:
             return _interrupted(error)  # an import that was interrupted says that it failed
+        text, code = explained(error)
         if debug:
             for line in traceback.format_exc().splitlines():
                 tell(line)
         else:
-            tell(f"ptycho: {_in_words(error)}")
-        return exit_code(error)
-
-
-#: What a command needs of the address space: for itself, and for each thread of the mathematical libraries.
-_LEAST_BYTES, _BYTES_A_CORE = 512 << 20, 64 << 20
-
-
-def _require_addresses() -> None:
-    """Refuse a limit on the address space in which the mathematical libraries would wait for memory for ever.
-
-    Raises:
-        MemoryError: `ulimit -v` leaves too little.
-    """
-    if sys.platform == "win32":
-        return
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    least = _LEAST_BYTES + cores * _BYTES_A_CORE
-    if limit not in (resource.RLIM_INFINITY, -1) and limit < least:
-        raise MemoryError(
-            f"this process may use {limit} bytes of addresses (`ulimit -v {limit >> 10}`) and needs {least} "
-            f"on {cores} cores. Type `ulimit -v {least >> 10}` or more"
-        )
+            tell(f"ptycho: {text}")
+        return code
 
 
 def _interrupted(error: BaseException) -> int:
     HEARING.was_told()
     tell("ptycho: interrupted")
     return HEARING.exit_code or exit_code(error)
-
-
-def _in_words(error: Exception) -> str:
-    """Say what went wrong in one line."""
-    text = one_line(str(error)) or type(error).__name__
-    if isinstance(error, MemoryError):
-        return _of_memory("" if text == "MemoryError" else text)
-    return text if exit_code(error) != 1 or isinstance(error, OSError) else f"{text} (--debug shows where)"
-
-
-def _of_memory(text: str) -> str:
-    """Say in words that there is too little memory, and what to do."""
-    if "ulimit" in text:
-        return f"not enough memory: {text}."
-    cause = f" ({text})" if text else ""
-    return (
-        f"not enough memory{cause}. Crop, rebin or leave out frames (`--crop-px`, `--rebin`, `--frames`), or "
-        "raise the limit of this process."
-    )
 
 
 def _run(words: list[str]) -> int:
@@ -146,7 +107,7 @@ def _run(words: list[str]) -> int:
         guess = nearest(command, COMMANDS)
         hint = f"Did you mean `ptycho {guess}`?" if guess else "`ptycho --help` lists the commands."
         raise ConfigError(f"there is no command `{shortened(command)}`. {hint}")
-    _require_addresses()
+    require_address_space()
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(f"ptycho_dispatch.{module_name}")
     parser = FlagParser(

@@ -79,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Simulate and write one scan.
 
     Raises:
-        ConfigError, OutputError: a setting is impossible or asks for too much; it cannot be written.
+        ConfigError: a setting is impossible, or asks for more memory than there is.
+        OutputError: the file cannot be written.
     """
     config = load(SimulationConfig, flags=given_flags(arguments), env=os.environ).config
     _check_room(config)
