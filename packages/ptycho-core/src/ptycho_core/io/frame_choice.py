@@ -219,5 +219,6 @@ def _heaps(positions_px: Float64[np.ndarray, "frame 2"], gap_px: float) -> Int64
     low = positions_px.min(axis=0)
     squares, of_frame = np.unique(np.floor((positions_px - low) / gap_px), axis=0, return_inverse=True)
     touching = KDTree(squares).query_pairs(1.0, p=np.inf, output_type="ndarray")
-    joined = coo_array((np.ones(len(touching)), touching.T), shape=(len(squares),) * 2)
+    count = len(squares)
+    joined = coo_array((np.ones(len(touching)), (touching[:, 0], touching[:, 1])), shape=(count, count))
     return connected_components(joined, directed=False)[1].astype(np.int64)[of_frame.reshape(-1)]

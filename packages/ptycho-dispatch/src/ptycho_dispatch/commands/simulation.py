@@ -15,7 +15,7 @@ from ptycho_config.plaintext import typed
 from ptycho_config.sources import load
 from ptycho_config.values import FilePath, PositiveInteger, Seed
 from ptycho_core.io import save_scan
-from ptycho_core.io.recognise import physical_memory_bytes
+from ptycho_core.memory import memory_bytes
 from ptycho_core.simulate import ObjectKind, PositionKind, ProbeKind, StartKind, simulate_scan
 from ptycho_dispatch.table import print_rows
 
@@ -67,7 +67,7 @@ def _check_room(config: SimulationConfig) -> None:
         ConfigError: with the number of bytes.
     """
     needed = _BYTES_OF_A_PIXEL * config.frames * config.size**2
-    memory = physical_memory_bytes()
+    memory = memory_bytes()
     if memory is not None and needed > memory:
         raise ConfigError(
             f"`--frames {config.frames}` of {config.size} px need {needed:.3g} bytes, and this machine has "
