@@ -27,8 +27,6 @@ _MOST_FILES = 1_000_000
 _GREATEST_GROWTH = {8: 1032, 32946: 1032, 34925: 10_000}
 _LZMA = 34925
 _HARMLESS = 64
-#: Kinds of TIFF that name other files, which are not followed: each file is read for its own pages.
-_ALONE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 
 
 def read(path: Path, name: str) -> RawScan:
@@ -144,7 +142,10 @@ def _require_bounded(tiff: Any, page: Any) -> None:
 
 
 def _with_tiff(path: Path, work: Any) -> Any:
-    """Open a TIFF file for a moment and turn what damage provokes into one line."""
+    """Open a TIFF file for a moment and turn what damage provokes into one line.
+
+    Three kinds of TIFF name other files. These are not followed: each file is read for its own pages.
+    """
     import logging
 
     import tifffile
@@ -154,7 +155,7 @@ def _with_tiff(path: Path, work: Any) -> Any:
     quiet.setLevel(logging.CRITICAL)  # it reports damage at length before it raises
     try:
         require_regular(path)
-        with tifffile.TiffFile(path, **_ALONE) as tiff:
+        with tifffile.TiffFile(path, is_ome=False, is_mmstack=False, is_ndtiff=False) as tiff:
             return work(tiff)
     except DataError:
         raise
