@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptycho_core import scan_from_arrays
-from ptycho_core.scan.screening import screen_pixels, wrapped_around
+from ptycho_core.scan.bad_pixels import screen_pixels, wrapped_around
 from ptycho_core.scan.survey import survey_frames
 from ptycho_core.simulate import PROBE_KINDS, simulate_scan
 

@@ -13,7 +13,9 @@ from ptycho_core.io.frame_values import nan_pixels, warn
 from ptycho_core.io.geometry import lazily
 from ptycho_core.io.layout import arrange_mask
 from ptycho_core.io.masks import mask_asked_for
-from ptycho_core.scan.screening import screen_frames, screen_pixels, wrapped_around
+from ptycho_core.scan.bad_pixels import screen_pixels, wrapped_around
+from ptycho_core.scan.bad_values import find_bad_values
+from ptycho_core.scan.screening import screen_frames
 from ptycho_core.scan.survey import survey_frames
 
 __all__ = [
@@ -108,18 +110,31 @@ def leave_out_bad_pixels(draft: Draft) -> Draft:
         )
     known = bad if bad is None or bad.ndim == 2 else np.asarray(bad.all(axis=0))
     found = screen_pixels(survey, frames.dtype, known=known)
-    if not found:
+    if found:
+        pixels = np.logical_or.reduce(list(found.values()))
+        bad = pixels if bad is None else bad | pixels
+        survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
+    in_some_frames = find_bad_values(frames, survey, bad)
+    for values in in_some_frames.values():
+        bad = values if bad is None else bad | values
+    if in_some_frames:
+        survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
+    elif not found:
         return draft
-    pixels = np.logical_or.reduce(list(found.values()))
-    said = "; ".join(f"{np.count_nonzero(mask)} {reason}" for reason, mask in found.items())
-    warn(
-        f"{draft.name}: {np.count_nonzero(pixels)} pixels are left out as bad: {said}. `--bad-pixels off` "
-        "keeps them.",
-        finding="DATA-001",
-    )
-    bad = pixels if bad is None else bad | pixels
-    survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
-    return draft.noting(f"{np.count_nonzero(pixels)} bad pixels: {said}.", bad_pixels=bad, survey=survey)
+    said = _what_was_found(found, in_some_frames)
+    warn(f"{draft.name}: {said}. `--bad-pixels off` keeps them.", finding="DATA-001")
+    return draft.noting(f"{said}.", bad_pixels=bad, survey=survey)
+
+
+def _what_was_found(found: dict[str, np.ndarray], in_some_frames: dict[str, np.ndarray]) -> str:
+    """Give the number of pixels and the reason for each kind."""
+    words = [f"{np.count_nonzero(mask)} {reason}" for reason, mask in found.items()]
+    for reason, values in in_some_frames.items():
+        pixels = values if values.ndim == 2 else values.any(axis=0)
+        n_frames = "" if values.ndim == 2 else f", in {np.count_nonzero(values.any(axis=(1, 2)))} frames"
+        words.append(f"{np.count_nonzero(pixels)} {reason}{n_frames}")
+    number = sum(int(word.split()[0]) for word in words)
+    return f"{number} pixels are left out as bad: {'; '.join(words)}"
 
 
 def warn_of_a_large_mask(draft: Draft) -> Draft:

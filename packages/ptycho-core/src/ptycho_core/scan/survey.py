@@ -38,9 +38,10 @@ class FrameSurvey:
             where all values are finite.
         counts_sum: (N, N) sum of the counts over the frames, as stored.
         counts_per_frame: (M,) counts of each frame.
-        pixel_minimum, pixel_maximum, pixel_sum, pixel_squares: (N, N) extremes, sum and sum of squares of the
-            stored values of each pixel, negative ones included.
-        pixel_negatives, pixel_at_limit: (N, N) how often it was below zero, at the integer type's limit.
+        pixel_minimum, pixel_maximum: (N, N) extremes of the stored values of each pixel.
+        pixel_sum, pixel_squares: (N, N) sum of its counts and of their squares, negative counts included.
+        pixel_negatives, pixel_negative_sum: (N, N) how often its stored value was below zero; the sum of those.
+        pixel_at_maximum: (N, N) how often it held `maximum`, the largest value of all.
     """
 
     minimum: float
@@ -61,11 +62,12 @@ class FrameSurvey:
     pixel_sum: Float64[np.ndarray, "n n"]
     pixel_squares: Float64[np.ndarray, "n n"]
     pixel_negatives: np.ndarray
-    pixel_at_limit: np.ndarray
+    pixel_negative_sum: Float64[np.ndarray, "n n"]
+    pixel_at_maximum: np.ndarray
 
     @property
     def pixel_variance(self) -> Float64[np.ndarray, "n n"]:
-        """Variance of each pixel's stored values over the frames, of which there are two or more."""
+        """Variance of each pixel's counts over the frames, of which there are two or more."""
         n_frames = self.counts_per_frame.size
         mean = self.pixel_sum / n_frames
         return (self.pixel_squares - n_frames * mean**2) / (n_frames - 1)
@@ -80,6 +82,7 @@ class FrameSurvey:
             "pixel_minimum",
             "pixel_maximum",
             "pixel_sum",
+            "pixel_negative_sum",
         )
         changed = {name: getattr(self, name) * factor for name in linear}
         return replace(self, **changed, pixel_squares=self.pixel_squares * factor**2, integral=False)
@@ -147,12 +150,12 @@ class _Collector:
         self.bad_values = np.zeros(frames.shape[0], dtype=np.int64)
         self.counts_sum = np.zeros(frames.shape[1:])
         self.counts_per_frame = np.zeros(frames.shape[0])
-        self.limit = float(np.iinfo(frames.dtype).max) if frames.dtype.kind in "iu" else np.inf
         self.pixel_minimum = np.full(frames.shape[1:], np.inf)
         self.pixel_maximum = np.full(frames.shape[1:], -np.inf)
         self.pixel_sum, self.pixel_squares = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
         self.pixel_negatives = np.zeros(frames.shape[1:], dtype=np.int64)
-        self.pixel_at_limit = np.zeros(frames.shape[1:], dtype=np.int64)
+        self.pixel_negative_sum = np.zeros(frames.shape[1:])
+        self.pixel_at_maximum = np.zeros(frames.shape[1:], dtype=np.int64)
         #: Working copies of one block, used again for the next: new memory costs as much as the arithmetic.
         self._copy = self._whole = np.empty((0, *frames.shape[1:]), self.dtype)
 
@@ -164,28 +167,27 @@ class _Collector:
         if not (np.isfinite(low) and np.isfinite(high)):
             self._note_bad_values(chunk, values)
             low, high = float(values.min()), float(values.max())
+        self._note_maximum(values, high)
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         if self.float_data and self.integral and not self._all_whole(values):
             self.integral = False
             if self.undecided:
                 self._take_for_amplitude(before=chunk.start)
-        self._note_pixels(values, low, high)
-        if low < 0:
-            self.n_negative += int(np.count_nonzero(values < 0))
-            np.maximum(values, 0, out=values)
-        self._sum(chunk, values)
-
-    def _note_pixels(self, values: np.ndarray, low: float, high: float) -> None:
-        """Keep the extremes and sums of every pixel."""
         np.minimum(self.pixel_minimum, values.min(axis=0), out=self.pixel_minimum)
         np.maximum(self.pixel_maximum, values.max(axis=0), out=self.pixel_maximum)
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.pixel_sum += values.sum(axis=0, dtype=np.float64)
-            self.pixel_squares += np.einsum("kij,kij->ij", values, values, dtype=np.float64)
         if low < 0:
-            self.pixel_negatives += (values < 0).sum(axis=0)
-        if high >= self.limit:
-            self.pixel_at_limit += (values >= self.limit).sum(axis=0)
+            below = np.minimum(values, 0)
+            self.n_negative += int(np.count_nonzero(below))
+            self.pixel_negatives += np.count_nonzero(below, axis=0)
+            self.pixel_negative_sum += below.sum(axis=0, dtype=np.float64)
+        self._sum(chunk, values, low)
+
+    def _note_maximum(self, values: np.ndarray, high: float) -> None:
+        """Count how often each pixel holds the largest value met so far."""
+        if high > self.maximum:
+            self.pixel_at_maximum[:] = 0
+        if high >= self.maximum:
+            self.pixel_at_maximum += np.count_nonzero(values == high, axis=0)
 
     def _all_whole(self, values: np.ndarray) -> bool:
         return bool((np.rint(values, out=self._whole[: len(values)]) == values).all())
@@ -220,18 +222,28 @@ class _Collector:
         self.undecided, self.squared = False, True
         if before == 0 or self.maximum <= 1:  # squares of 0 and 1 are what has been summed already
             return
-        self.counts_sum[:] = 0
+        for total in (self.counts_sum, self.pixel_sum, self.pixel_squares):
+            total[:] = 0
         for chunk in frame_chunks(before, self.frames[0].size * self.frames.dtype.itemsize):
             stored = self.frames[chunk]
             values = self._readable(chunk, stored, np.empty(stored.shape, self.dtype))
             values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
-            self._sum(chunk, np.maximum(values, 0))
+            self._sum(chunk, values, float(values.min()))
 
-    def _sum(self, chunk: slice, values: np.ndarray) -> None:
+    def _sum(self, chunk: slice, values: np.ndarray, low: float) -> None:
+        """Add the counts of a chunk; `values` may be changed."""
         with np.errstate(over="ignore", invalid="ignore"):  # values that large are refused by `maximum`
             if self.squared:
-                values = values * values
-            self.counts_sum += values.sum(axis=0, dtype=np.float64)
+                if low < 0:
+                    np.maximum(values, 0, out=values)
+                values *= values
+            total = values.sum(axis=0, dtype=np.float64)
+            self.pixel_sum += total
+            self.pixel_squares += np.einsum("kij,kij->ij", values, values, dtype=np.float64)
+            if low < 0 and not self.squared:
+                np.maximum(values, 0, out=values)
+                total = values.sum(axis=0, dtype=np.float64)
+            self.counts_sum += total
             self.counts_per_frame[chunk] = values.sum(axis=(1, 2), dtype=np.float64)
 
     def result(self) -> FrameSurvey:
@@ -257,5 +269,6 @@ class _Collector:
             pixel_sum=self.pixel_sum,
             pixel_squares=self.pixel_squares,
             pixel_negatives=self.pixel_negatives,
-            pixel_at_limit=self.pixel_at_limit,
+            pixel_negative_sum=self.pixel_negative_sum,
+            pixel_at_maximum=self.pixel_at_maximum,
         )
