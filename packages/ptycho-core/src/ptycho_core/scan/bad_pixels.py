@@ -1,8 +1,8 @@
 """Which pixels are no data in all frames: decided from one reading of them, with a reason for each.
 
-A false alarm costs more than a miss: every rule asks for evidence that neither Poisson noise nor diffraction can
-give. Diffraction of a probe that its window holds is smooth: a pixel that its neighbours say nothing of is one
-of the detector's. A scan of few frames is not judged.
+A false alarm costs more than a miss: every rule asks for evidence that neither Poisson noise nor diffraction
+can give. Diffraction of a probe that its window holds is smooth: a pixel that its neighbours say nothing of is
+one of the detector's. A scan of few frames is not judged.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ STRUCK_FACTOR = 4.5
 #: Poisson noise is allowed so many standard deviations, on both sides.
 SPREADS = 6.0
 HOT_PHOTONS = 20.0
-#: An unscattered beam may be one pixel wide: nothing is judged this near to the zero frequency, nor, in a wider
-#: part of the frame around it, what holds such a part of the light.
+#: An unscattered beam may be one pixel wide: nothing is judged this near to the zero frequency, nor, in a
+#: wider part of the frame around it, what holds such a part of the light.
 BEAM_RADIUS_PX = 2.9
 BEAM_PART = 1 / 6
 BEAM_SHARE = 0.1
@@ -158,8 +158,8 @@ def _above_neighbours(
 ) -> Bool[np.ndarray, "n n"]:
     """Pixels far above all of their eight neighbours but one, beyond what Poisson noise allows.
 
-    Hot neighbours that are known say nothing. Beside gaps and shadows, whose light is not known, the pixel has
-    to be above all that is left of the 24 around it.
+    Hot neighbours that are known say nothing. Beside gaps and shadows, whose light is not known, the pixel
+    has to be above all that is left of the 24 around it.
     """
     here = np.maximum(values, 0)
     padded = np.pad(np.where(taken, -1.0, here), 1, mode="symmetric")

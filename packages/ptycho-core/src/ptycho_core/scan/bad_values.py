@@ -1,4 +1,4 @@
-"""Which values of single frames are no data: saturated ones, and marks of pixels that are masked now and then.
+"""Which values of single frames are no data: saturated ones, and marks of pixels masked now and then.
 
 Both need a second reading, which is made only where the first one gives reason to.
 """
@@ -100,7 +100,7 @@ def _marked(
     at: float | None = None,
     below: float | None = None,
 ) -> Bool[np.ndarray, "*frame n n"]:
-    """Mark the values of these pixels at, or below, some value; the pixels where that needs too much memory."""
+    """Mark the values of these pixels at, or below, some value; the pixels where that takes too much memory."""
     size = int(np.prod(frames.shape[1:]))
     if size * len(frames) > LARGEST_MARKS_BYTES:
         return pixels

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Complex64, Float64
+from scipy import ndimage
 
 from ptycho_core.scan.overlap import typical_step_px
 from ptycho_core.scan.scan import Scan
@@ -33,7 +34,7 @@ def estimate_probe(scan: Scan) -> tuple[Complex64[np.ndarray, "1 n n"], str]:
         spectrum is real: the position operator is i d/dk.
     """
     n = scan.frame_px
-    pattern = scan.mean_pattern()
+    pattern = _completed(scan.mean_pattern(), scan)
     radius_px = probe_radius_px(scan)
     k = np.arange(n, dtype=np.float64) - n // 2
     k_squared = k[:, np.newaxis] ** 2 + k**2
@@ -47,6 +48,22 @@ def estimate_probe(scan: Scan) -> tuple[Complex64[np.ndarray, "1 n n"], str]:
         f"speckle shows."
     )
     return probe.astype(np.complex64)[np.newaxis], note
+
+
+def _completed(pattern: Float64[np.ndarray, "n n"], scan: Scan) -> Float64[np.ndarray, "n n"]:
+    """Give the pixels that are bad in most frames the light of the nearest good ones, softened.
+
+    A stop or a gap through the beam would otherwise be taken for a part of the probe.
+    """
+    bad = scan.bad_pixels
+    if bad is None:
+        return pattern
+    bad = np.asarray(bad if bad.ndim == 2 else bad.mean(axis=0) > 0.5)
+    if not bad.any() or bad.all():
+        return pattern
+    nearest = ndimage.distance_transform_edt(bad, return_distances=False, return_indices=True)
+    filled = pattern[tuple(np.asarray(nearest))]
+    return np.where(bad, ndimage.gaussian_filter(filled, 1.0), pattern)
 
 
 def probe_radius_px(scan: Scan) -> float:

@@ -40,7 +40,7 @@ class FrameSurvey:
         counts_per_frame: (M,) counts of each frame.
         pixel_minimum, pixel_maximum: (N, N) extremes of the stored values of each pixel.
         pixel_sum, pixel_squares: (N, N) sum of its counts and of their squares, negative counts included.
-        pixel_negatives, pixel_negative_sum: (N, N) how often its stored value was below zero; the sum of those.
+        pixel_negatives, pixel_negative_sum: (N, N) how often its stored value was below zero; their sum.
         pixel_at_maximum: (N, N) how often it held `maximum`, the largest value of all.
     """
 

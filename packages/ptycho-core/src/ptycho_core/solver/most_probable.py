@@ -42,6 +42,9 @@ _PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 6.5e7, 8, 200
 _SMALL = 1e6
 #: An image that the prior makes no smoother than this was smoother than the prior can tell.
 _SMOOTHER = 0.995
+#: The misfit may grow by such a factor where the levels had fitted noise; beyond it, as where a stop hides the
+#: beam, the image has left the data.
+_LOST_THE_DATA = 2.0
 #: Pixels with more than this part of the most light are judged.
 _ILLUMINATED = 0.1
 _FRAMES_PER_BATCH = 64
@@ -214,7 +217,7 @@ def with_prior(
     steps = min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
     if config.effort == "thorough":
         steps = _MOST_STEPS
-    before = _roughness(posterior, arrays)
+    before, misfit_before = _roughness(posterior, arrays), posterior.misfit()
     freedom = "free" if config.probe_step else "held"
     # The levels may have ended before the image explained what it can: the first steps take it there, with a
     # prior as if noise were all that is left.
@@ -238,8 +241,12 @@ def with_prior(
         prior = smooth or prior
     posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
     ratio = _roughness(posterior, arrays) / max(before, 1e-12)
+    allowed = _LOST_THE_DATA * max(
+        misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px))
+    )
+    lost_the_data = known and posterior.misfit() > allowed
     # A smooth prior was chosen by photons; the levels alone may leave more of the image out than it does.
-    taken = ratio <= _SMOOTHER or prior.shape != shape or config.prior != "auto"
+    taken = (ratio <= _SMOOTHER or prior.shape != shape or config.prior != "auto") and not lost_the_data
     data: dict[str, Any] = {
         "shape": prior.shape,
         "smooth_gain": smooth_gain,
@@ -257,7 +264,10 @@ def with_prior(
         if prior.shape != shape:
             text += " Photons held out of some frames say that the object varies smoothly."
         return objective.reached(), RunEvent("prior", text, data)
-    text = f"{said}: not taken, the object is smoother without it. `--prior {prior.shape}` takes it."
+    if lost_the_data:
+        text = f"{said}: not taken, the frames are explained far worse with it."
+    else:
+        text = f"{said}: not taken, the object is smoother without it. `--prior {prior.shape}` takes it."
     return solution, RunEvent("prior", text, data)
 
 
