@@ -9,6 +9,7 @@ import pytest
 
 from ptycho_core import scan_from_arrays
 from ptycho_core.scan.bad_pixels import screen_pixels, wrapped_around
+from ptycho_core.scan.bad_values import find_bad_values
 from ptycho_core.scan.survey import survey_frames
 from ptycho_core.simulate import PROBE_KINDS, simulate_scan
 
@@ -99,3 +100,128 @@ def test_nothing_is_flagged_in_a_sound_scan(probe: str, photons: float) -> None:
         warnings.simplefilter("ignore")
         scan = simulate_scan(probe_kind=probe, photons=photons, frames=60, frame_px=32).scan  # pyright: ignore[reportArgumentType]
     assert screened(np.round(scan.counts()).astype("u4")) == {}
+
+
+# Hot pixels
+
+
+@pytest.mark.parametrize("amplitude", [False, True])
+def test_noisy_hot_pixels_are_found_anywhere_but_in_the_beam(counts: np.ndarray, amplitude: bool) -> None:
+    rng = np.random.default_rng(4)
+    pattern = counts.mean(axis=0)
+    places = [(0, 1), (2, 30), (4, 4), (4, 5), (27, 8), (31, 31)]
+    frames = np.random.default_rng(5).poisson(pattern / 10, counts.shape).astype("u4")
+    for y, x in places:
+        frames[:, y, x] += rng.poisson(3000, len(frames)).astype("u4")
+    found = screened(np.sqrt(frames).astype("f4") if amplitude else frames)
+    assert set(found) == {"hot"}
+    np.testing.assert_array_equal(np.argwhere(found["hot"]), sorted(places))
+
+
+def test_pixels_that_flicker_are_found(counts: np.ndarray) -> None:
+    rng = np.random.default_rng(4)
+    frames = counts.astype("u4")
+    frames[:, 2, 3] = rng.choice([0, 8000], len(frames))
+    frames[:, 29, 20] = rng.integers(0, 20000, len(frames))
+    frames[[3, 8, 20], 27, 3] += 20000
+    pixels = np.logical_or.reduce(list(screened(frames).values()))
+    np.testing.assert_array_equal(np.argwhere(pixels), [[2, 3], [27, 3], [29, 20]])
+
+
+@pytest.mark.parametrize(
+    "beam", [np.s_[16:17, 16:17], np.s_[15:17, 16:18], np.s_[18:19, 13:14], np.s_[15, 14:18]]
+)
+@pytest.mark.parametrize("corner", [False, True])
+def test_an_unscattered_beam_of_few_pixels_is_none(beam: tuple, corner: bool) -> None:
+    y, x = np.mgrid[-16:16, -16:16]
+    pattern = 0.5 * np.exp(-(y**2 + x**2) / 50.0)
+    pattern[beam] = 5000
+    pattern = np.fft.ifftshift(pattern) if corner else pattern
+    frames = np.random.default_rng(0).poisson(pattern, (30, 32, 32)).astype("u4")
+    assert screened(frames) == {}
+
+
+# Marks
+
+
+@pytest.mark.parametrize("value", [-1, -1e30])
+@pytest.mark.parametrize("kind", ["whole", "amplitude", "at most 1"])
+def test_one_negative_value_in_all_frames_is_a_mark_in_floats_too(
+    counts: np.ndarray, kind: str, value: float
+) -> None:
+    frames = (counts if kind == "whole" else np.sqrt(counts)).astype("f4")
+    frames /= frames.max() if kind == "at most 1" else 1
+    frames[:, 20] = value
+    y, x = np.mgrid[:8, :5].reshape(2, -1) * 3.0
+    with pytest.warns(UserWarning, match="32 negative, the mark of a masked pixel"):
+        scan = scan_from_arrays(frames, np.stack([y, x], 1), dc="center")
+    assert scan.measurement == ("counts" if kind == "whole" else "amplitude")
+    assert scan.bad_pixels is not None
+    np.testing.assert_array_equal(np.flatnonzero(scan.bad_pixels.any(axis=1)), [20])
+
+
+def test_noise_below_zero_is_no_mark(counts: np.ndarray) -> None:
+    frames = np.random.default_rng(1).normal(-3, 2, counts.shape).round().astype("i4") + counts
+    assert not any("negative" in reason for reason in screened(frames))
+
+
+def test_a_mark_in_some_frames_is_left_out_there(counts: np.ndarray) -> None:
+    frames = counts.astype("i4") + 20
+    frames[5:9, 10:12] = -1
+    (values,) = find_bad_values(frames, survey_frames(frames)).values()
+    np.testing.assert_array_equal(values, frames < 0)
+
+
+# Shadows
+
+
+@pytest.mark.parametrize("arm", [np.s_[:16, 15:18], np.s_[15:17, :], "diagonal"])
+@pytest.mark.parametrize("corner", [False, True])
+def test_a_stop_whose_arm_reaches_the_edge_is_found(counts: np.ndarray, arm: object, corner: bool) -> None:
+    y, x = np.mgrid[:32, :32]
+    stop = np.hypot(y - 16, x - 16) < 4
+    if arm == "diagonal":
+        stop |= (abs(y - x) < 2) & (y < 16)
+    else:
+        stop[arm] = True  # type: ignore[index]
+    frames = counts.astype("u4")
+    frames[:, stop] = 0
+    order = np.fft.ifftshift if corner else np.asarray
+    (mask,) = screened(order(frames, axes=(1, 2)) if corner else frames).values()
+    expected = order(stop)
+    assert not (mask & ~expected).any()
+    assert mask.sum() > 0.8 * expected.sum()
+
+
+# Saturation
+
+
+@pytest.mark.parametrize(("limit", "dtype"), [(255, "u1"), (1000, "u2"), (4095, "f4"), (40.5, "f4")])
+def test_values_that_end_at_one_limit_are_saturated(counts: np.ndarray, limit: float, dtype: str) -> None:
+    # As strong in each frame as its intensity, so that a pixel is at the limit in some of them.
+    light = np.random.default_rng(1).uniform(0.5, 1.3, len(counts))[:, None, None] * counts.mean(axis=0)
+    frames = np.random.default_rng(2).poisson(light * (1.2 * int(limit) / 300)).astype(float)
+    frames = frames + (0.5 if limit % 1 else 0)
+    clipped = np.minimum(frames, limit).astype(dtype)
+    (found,) = find_bad_values(clipped, survey_frames(clipped, measurement="counts")).items()
+    assert f"at {limit:g}" in found[0]
+    np.testing.assert_array_equal(found[1], frames >= limit)
+
+
+def test_saturated_values_are_left_out_of_their_frames_only(counts: np.ndarray) -> None:
+    clipped = np.minimum(counts, 250).astype("u2")
+    y, x = np.mgrid[:8, :5].reshape(2, -1) * 3.0
+    with pytest.warns(UserWarning, match=r"saturated in some frames \(at 250\), in \d+ frames"):
+        scan = scan_from_arrays(clipped, np.stack([y, x], 1), dc="center")
+    assert scan.bad_pixels is not None
+    np.testing.assert_array_equal(scan.bad_pixels, counts >= 250)
+
+
+def test_largest_values_that_no_limit_cuts_are_data(counts: np.ndarray) -> None:
+    single = np.random.default_rng(0).poisson(0.05, counts.shape).astype("u2")
+    coarse = (np.random.default_rng(0).poisson(0.3, counts.shape) * 40).astype("u2")
+    scaled = (counts / counts.max(axis=(1, 2), keepdims=True)).astype("f4")
+    shut = counts.astype("u2")
+    shut[3] = 65535
+    for frames in (counts, single, coarse, scaled, shut, np.tile(counts, (12, 1, 1))):
+        assert find_bad_values(frames, survey_frames(frames)) == {}

@@ -1,8 +1,8 @@
 """Which pixels are no data in all frames: decided from one reading of them, with a reason for each.
 
 A false alarm costs more than a miss: every rule asks for evidence that neither Poisson noise nor diffraction
-can give. Diffraction of a probe that its window holds is smooth: a pixel that its neighbours say nothing of is
-one of the detector's. A scan of few frames is not judged.
+can give. Diffraction of a probe that its window holds is smooth: a pixel that its neighbours say nothing of
+is one of the detector's. A scan of few frames is not judged.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _above_neighbours(
     has to be above all that is left of the 24 around it.
     """
     here = np.maximum(values, 0)
-    padded = np.pad(np.where(taken, -1.0, here), 1, mode="symmetric")
+    padded = np.pad(np.where(taken, -1.0, here), 1, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
     around = np.delete(windows.reshape(*values.shape, 9), 4, axis=-1)
     second = np.partition(around, 6, axis=-1)[..., 6]

@@ -100,7 +100,7 @@ def _marked(
     at: float | None = None,
     below: float | None = None,
 ) -> Bool[np.ndarray, "*frame n n"]:
-    """Mark the values of these pixels at, or below, some value; the pixels where that takes too much memory."""
+    """Mark the values of these pixels at, or below, some value; the pixels where that takes too much."""
     size = int(np.prod(frames.shape[1:]))
     if size * len(frames) > LARGEST_MARKS_BYTES:
         return pixels

@@ -42,8 +42,8 @@ _PIXELS_COMPARED, _FEWEST_STEPS, _MOST_STEPS = 6.5e7, 8, 200
 _SMALL = 1e6
 #: An image that the prior makes no smoother than this was smoother than the prior can tell.
 _SMOOTHER = 0.995
-#: The misfit may grow by such a factor where the levels had fitted noise; beyond it, as where a stop hides the
-#: beam, the image has left the data.
+#: The misfit may grow by such a factor where the levels had fitted noise; beyond it, as where a stop hides
+#: the beam, the image has left the data.
 _LOST_THE_DATA = 2.0
 #: Pixels with more than this part of the most light are judged.
 _ILLUMINATED = 0.1
