@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, scan_from_arrays, solve
 from ptycho_core.io.frame_choice import far_from_all_others, interpolated, listed_frames
 from ptycho_core.io.left_out import some_numbers
@@ -140,6 +141,41 @@ def test_low_dose_frames_without_photons_are_data(positions: np.ndarray) -> None
     scan, heard = opened(frames, positions)
     assert not any("left out" in said for said in heard)
     assert scan.n_frames == len(positions)
+
+
+def test_many_frames_stored_twice_are_left_out(counts: np.ndarray, positions: np.ndarray) -> None:
+    again = np.arange(1, len(counts), 4)
+    counts[again] = counts[again - 1]
+    scan, (said,) = opened(counts, positions)
+    assert f"{again.size} stored twice" in said
+    np.testing.assert_array_equal(scan.frame_numbers, np.setdiff1d(np.arange(len(counts)), again))
+
+
+def test_frames_that_are_alike_for_a_reason_are_data(counts: np.ndarray, positions: np.ndarray) -> None:
+    """Positions measured twice; and frames without noise, all alike where there is no sample."""
+    twice = np.repeat(counts[::2][:40], 2, axis=0)
+    scan, heard = opened(twice, np.repeat(positions[::2][:40], 2, axis=0))
+    assert heard == []
+    assert scan.n_frames == 80
+    counts[5:9] = counts[40:44] = counts[4]
+    scan, heard = opened(counts, positions)
+    assert heard == []
+    assert scan.n_frames == len(counts)
+
+
+@pytest.mark.parametrize("choice", [{"frames": "0:40"}, {"exclude_frames": "40:81"}, {"region": "0:40,-2:9"}])
+def test_frames_that_were_not_asked_for_are_not_said_to_be_missing(
+    counts: np.ndarray, positions: np.ndarray, tmp_path: Path, choice: dict[str, str]
+) -> None:
+    counts[3] = 0
+    y, x = positions.T
+    np.savez(tmp_path / "scan.npz", diffraction=counts, ycoords=y, xcoords=x)
+    with pytest.warns(UserWarning, match="1 empty"):
+        scan = open_scan(tmp_path / "scan.npz", **choice)
+    assert scan.share_left_out == pytest.approx(1 / (scan.n_frames + 1))
+    assert solve(scan, SolverConfig(effort="fast")).verdict.measures["frames_left_out"] == pytest.approx(
+        scan.share_left_out
+    )
 
 
 @pytest.mark.parametrize("surplus", [1, 4, -3])
@@ -335,8 +371,6 @@ def test_the_result_has_a_place_for_every_frame_of_the_file(
     without_a_position(counts, positions)
     counts[60] = 0
     scan, _ = opened(counts, positions)
-    from ptycho_config.models import SolverConfig
-
     config = SolverConfig(effort="fast", refine_positions=True, frame_intensity=True)
     result = solve(scan, config)
     result.save(tmp_path)

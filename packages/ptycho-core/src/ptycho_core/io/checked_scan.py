@@ -414,6 +414,7 @@ def build_scan(draft: Draft) -> Scan:
         notes=draft.notes,
         frame_numbers=draft.frame_numbers,
         all_positions_px=draft.all_positions,
+        n_frames_asked_for=draft.n_frames_asked_for,
     ).remember(draft.seen)
 
 

@@ -35,6 +35,7 @@ class Draft:
         survey: what the one reading of all frames found.
         frame_numbers: (M,) number of each frame in the file, where some of the file's are left out.
         all_positions: (L, 2) of all frames of the file then; NaN where there is none.
+        n_frames_asked_for: how many of them were asked for; None where all were.
         notes: one sentence for each decision, in their order.
     """
 
@@ -52,6 +53,7 @@ class Draft:
     survey: FrameSurvey | None = None
     frame_numbers: Int64[np.ndarray, " frame"] | None = None
     all_positions: Float64[np.ndarray, "all 2"] | None = None
+    n_frames_asked_for: int | None = None
     counts_per_photon: float | None = None
     dc: Literal["center", "corner"] = "center"
 

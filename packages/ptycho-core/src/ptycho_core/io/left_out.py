@@ -245,7 +245,10 @@ def choose_frames(draft: Draft) -> Draft:
         everywhere = draft.positions if draft.all_positions is None else draft.all_positions
         of_all = asked_for(options, everywhere, name)
         used = of_all if draft.frame_numbers is None else of_all[draft.frame_numbers]
-        draft = draft.noting(f"{np.count_nonzero(used)} of {used.size} frames were asked for.")
+        draft = draft.noting(
+            f"{np.count_nonzero(used)} of {used.size} frames were asked for.",
+            n_frames_asked_for=int(np.count_nonzero(of_all)),
+        )
     if not (used & finite).any():
         raise DataError(f"{name}: none of the frames that were asked for has a position.", finding="DATA-001")
     lost = used & ~finite

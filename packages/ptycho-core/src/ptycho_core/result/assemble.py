@@ -112,8 +112,7 @@ def _verdict(
     """Judge by what can be measured on the result itself; halves of the frames may be asked later."""
     measures = measure(scan, obj, probe, on_canvas, coverage, residual_per_frame, frames)
     measures["overlap"] = overlap_fraction(scan.positions_px, probe) if scan.n_frames > 1 else 0.0
-    all_px = scan.all_positions_px
-    measures["frames_left_out"] = 0.0 if all_px is None else 1 - scan.n_frames / len(all_px)
+    measures["frames_left_out"] = scan.share_left_out
     measures["bad_pixels"] = 0.0 if scan.bad_pixels is None else float(scan.bad_pixels.mean())
     return decide(
         measures,

@@ -65,6 +65,7 @@ class Scan:
         frame_numbers: (M,) number of each frame in the file, where some of the file's are left out; else
         None.
         all_positions_px: (L, 2) positions of all L frames of the file then, NaN where there is none.
+        n_frames_asked_for: how many of the file's frames were asked for; None where all were.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Scan:
     notes: tuple[str, ...] = ()
     frame_numbers: np.ndarray | None = None
     all_positions_px: np.ndarray | None = None
+    n_frames_asked_for: int | None = None
 
     @classmethod
     def from_arrays(cls, *arguments: Any, **settings: Any) -> Scan:
@@ -125,6 +127,13 @@ class Scan:
     def frame_px(self) -> int:
         """Side of a frame in pixels."""
         return self.frames.shape[-1]
+
+    @property
+    def share_left_out(self) -> float:
+        """Part of the frames that were asked for which is left out, as no data or without a position."""
+        if self.all_positions_px is None:
+            return 0.0
+        return 1 - self.n_frames / (self.n_frames_asked_for or len(self.all_positions_px))
 
     @cached_property
     def source_sha256(self) -> str | None:
@@ -203,6 +212,7 @@ class Scan:
             patch_truth=None if self.patch_truth is None else self.patch_truth[chosen],
             frame_numbers=None,
             all_positions_px=None,
+            n_frames_asked_for=None,
         )
 
     def moved_to(self, positions_px: Float64[np.ndarray, "frame 2"]) -> Scan:

@@ -305,7 +305,12 @@ def leave_out(
     kept = np.setdiff1d(np.arange(scan.n_frames), outlying)
     numbers = np.arange(scan.n_frames) if scan.frame_numbers is None else scan.frame_numbers
     everywhere = scan.positions_px if scan.all_positions_px is None else scan.all_positions_px
-    without = replace(scan.select(kept), frame_numbers=numbers[kept], all_positions_px=everywhere)
+    without = replace(
+        scan.select(kept),
+        frame_numbers=numbers[kept],
+        all_positions_px=everywhere,
+        n_frames_asked_for=scan.n_frames_asked_for,
+    )
     named = ", ".join(map(str, numbers[outlying[:12]])) + (", ..." if outlying.size > 12 else "")
     text = (
         f"{outlying.size} of {scan.n_frames} frames do not fit what all others say of object and probe, and "
