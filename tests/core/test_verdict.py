@@ -11,10 +11,12 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, scan_from_arrays, solve
 from ptycho_core.metrics import compare
+from ptycho_core.physics.residual import data_residual
 from ptycho_core.result.judgement import decide
 from ptycho_core.result.measures import noise_of_amplitude
 from ptycho_core.result.verdict import Verdict
 from ptycho_core.simulate import SimulatedScan, simulate_scan
+from ptycho_core.simulate.scan import expected_intensity
 from ptycho_core.verdict import judged
 
 NUMPY = SolverExecutionConfig(arrays="numpy", threads=1)
@@ -81,6 +83,29 @@ def test_every_result_has_a_verdict_and_it_survives_the_file(made: SimulatedScan
     assert again.verdict is not None
     assert (again.verdict.grade, again.verdict.reasons) == (result.verdict.grade, result.verdict.reasons)
     assert again.verdict.measures == pytest.approx(dict(result.verdict.measures))
+
+
+def test_a_beam_that_fades_is_judged_with_the_intensities_found() -> None:
+    made = simulate_scan(frames=100, frame_px=48, overlap=0.7, photons=1e6, seed=0)
+    random, bright = np.random.default_rng(1), np.linspace(1, 0.2, 100)
+    light = expected_intensity(made.obj, made.probe, made.scan.positions_px).astype(np.float64)
+    counts = random.poisson(light * bright[:, None, None]).astype(np.float32)
+    scan = replace(made.scan, frames=counts)
+    result = judged(scan, solve(scan, SolverConfig(frame_intensity=True), NUMPY), execution=NUMPY)
+    assert result.verdict is not None
+    assert result.verdict.grade == "good", result.verdict
+    assert result.verdict.measures["over_noise"] < 1.5
+    doubted = solve(scan, SolverConfig(prior="none"), NUMPY).verdict
+    assert doubted is not None
+    assert doubted.grade != "good"
+    # Whoever predicts frames of equal intensity does not explain them.
+    on_canvas = result.positions_on_canvas_px()
+    equal = data_residual(result.object, result.probe, on_canvas, scan)
+    found = data_residual(
+        result.object, result.probe, on_canvas, scan, frame_intensity=result.frame_intensity
+    )
+    assert found.value == pytest.approx(result.data_residual, rel=1e-4)
+    assert found.value < 0.7 * equal.value
 
 
 @pytest.mark.parametrize("record", [None, 3, {}, {"grade": "best"}, {"grade": "good", "measures": 5}])

@@ -11,6 +11,7 @@ import pytest
 
 from ptycho_core import save_scan
 from ptycho_core.simulate import simulate_scan
+from ptycho_core.simulate.scan import expected_intensity
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,23 @@ def test_what_was_open_is_taken_by_evidence(ptycho, tmp_path: Path, monkeypatch:
     assert "Taken by evidence: `--probe-modes" in done.err
     assert "`--probe-modes 1` overrules it" in done.err
     assert record(tmp_path)["data_residual"] < before["data_residual"]
+
+
+def test_a_flag_that_is_in_use_is_not_proposed(ptycho, in_a_hurry: None, tmp_path: Path) -> None:
+    made = simulate_scan(frames=100, frame_px=32, photons=1e6, seed=1, start_kind="scan-like")
+    bright = np.random.default_rng(0).uniform(0.4, 1.6, 100)
+    light = expected_intensity(made.obj, made.probe, made.scan.positions_px)
+    counts = np.random.default_rng(1).poisson(light * bright[:, None, None])
+    beam = replace(made.scan, frames=counts.astype(np.float32))
+    done = diagnosed(ptycho, beam, tmp_path / "beam.npz")
+    assert "Taken by evidence: `--frame-intensity true`" in done.err
+    assert record(tmp_path)["verdict"]["measures"]["unexplained"] < 0.1
+    mirrored = replace(beam, positions_px=np.ascontiguousarray(beam.positions_px[:, ::-1]))
+    done = diagnosed(ptycho, mirrored, tmp_path / "mirrored.npz", "--frame-intensity", "true")
+    *_, advice, line = done.out.splitlines()
+    assert "explained better" in advice
+    assert "--frame-intensity true" in line and "--positions-" in line
+    assert "Taken by evidence" not in done.err
 
 
 def test_off_and_strict(ptycho, made, tmp_path: Path) -> None:

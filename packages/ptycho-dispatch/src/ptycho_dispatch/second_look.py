@@ -28,6 +28,8 @@ logger = logging.getLogger("ptycho")
 LEAST_BUDGET_S = 20.0
 #: Settings that no file states, each with what overrules it.
 _OF_THE_MODEL = ("probe_modes", "refine_background", "frame_intensity")
+#: And what else of the model may be proposed.
+_PROPOSED = (*_OF_THE_MODEL, "refine_positions")
 #: And of the reading, where the file leaves them open.
 _OF_THE_READING = ("measurement", "dc", "probe_start")
 #: So the notes of a scan say that the values alone decided what they are.
@@ -83,7 +85,8 @@ def look_again(
     stated = _stated(settings)
     execution = settings.execution.config
     found = diagnose(scan, budget_s=budget, flags=stated, execution=execution, should_stop=should_stop)
-    news = {name: value for name, value in found.flags.items() if stated.get(name) != value}
+    in_use = stated | {name: _as_text(getattr(solver, name)) for name in _PROPOSED}
+    news = {name: value for name, value in found.flags.items() if in_use.get(name) != value}
     opened = {name: value for name, value in news.items() if _is_open(name, scan, settings)}
     rest = {name: value for name, value in news.items() if name not in opened}
     taken: dict[str, str] = {}
@@ -128,11 +131,12 @@ def look_again(
             f"{found.best.unexplained:.0%}) by what the file or you state otherwise:",
             command_line(source, found.flags),
         ]
-    elif not found.complete and not should_stop():
+    elif not found.complete and not should_stop() and not _is_good(result):
+        reading_asked = {name: value for name, value in stated.items() if name in READING_FIELDS}
         longer = f"{max(60, 60 * math.ceil(3 * budget / 60))}s"
         advice = [
             f"In {budget:.0f} s {len(found.trials)} readings could be tried; this tries the others:",
-            shlex.join(["ptycho", "diagnose", source, *as_words(stated), "--budget", longer]),
+            shlex.join(["ptycho", "diagnose", source, *as_words(reading_asked), "--budget", longer]),
         ]
     elif not news:
         advice = [f"No other reading explains the frames better: {len(found.trials)} were tried."]
@@ -153,17 +157,21 @@ def _why(measurement: str) -> str:
 
 
 def _stated(settings: Settings) -> dict[str, str]:
-    """Return how the scan was asked to be read, as flags."""
+    """Return how the scan was asked to be read, and what was said of the model, as flags."""
     stated: dict[str, str] = {}
-    for name in READING_FIELDS:
-        value = getattr(settings.run.config, name)
-        if settings.run.source_of(name) == "default" or value is None:
-            continue
-        if isinstance(value, tuple):
-            stated[name] = ",".join(map(str, value))
-        else:
-            stated[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    for part, names in ((settings.run, READING_FIELDS), (settings.solver, _PROPOSED)):
+        for name in names:
+            value = getattr(part.config, name)
+            if part.source_of(name) != "default" and value is not None:
+                stated[name] = _as_text(value)
     return stated
+
+
+def _as_text(value: object) -> str:
+    """Return a setting as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_open(name: str, scan: Scan, settings: Settings) -> bool:
@@ -200,3 +208,7 @@ def _words(flags: dict[str, str]) -> str:
 
 def _unexplained(result: Reconstruction) -> float:
     return 1.0 if result.verdict is None else float(result.verdict.measures.get("unexplained", 1.0))
+
+
+def _is_good(result: Reconstruction) -> bool:
+    return result.verdict is not None and result.verdict.grade == "good"

@@ -86,5 +86,6 @@ def start_probe(doctor: Doctor) -> None:
 
 def flicker(doctor: Doctor) -> None:
     """Does the beam vary from frame to frame? The counts tell; it spoils all that is tried."""
-    if flickers(doctor.scan.positions_px, doctor.scan.counts_per_frame()):
+    found_already = doctor.best.setting.frame_intensity
+    if not found_already and flickers(doctor.scan.positions_px, doctor.scan.counts_per_frame()):
         doctor.take(_FLICKER, [doctor.but(frame_intensity=True)], needed=GAIN_OF_READING)

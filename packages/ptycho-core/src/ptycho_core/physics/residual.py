@@ -3,7 +3,8 @@
     R = sum |k |psi| - sqrt(I)| / sum sqrt(I),    k = sum |psi| sqrt(I) / sum |psi|^2
 
 over all frames and good pixels, psi the orthonormal FFT of probe times object patch (for several modes
-|psi|^2 is their sum) and k one number for the whole scan. R needs no truth and knows nothing of the
+|psi|^2 is their sum) and k one number for the whole scan. Where the intensity of each frame was found, |psi|
+is multiplied by its root. R needs no truth and knows nothing of the
 method that made the object; it judges all of them alike.
 
 Positions between pixels need a model, and it is an argument: `probe_fourier` cuts the object at whole
@@ -72,6 +73,7 @@ def data_residual(
     *,
     subpixel: SubpixelModel = "probe_fourier",
     good_pixels: Bool[np.ndarray, "*_ n n"] | None = None,
+    frame_intensity: Float64[np.ndarray, " frame"] | None = None,
     threads: int | None = None,
 ) -> Residual:
     """Compare what object and probe predict with the measured amplitudes.
@@ -86,6 +88,7 @@ def data_residual(
         subpixel: the model for positions between pixels.
         good_pixels: True where a pixel counts, DC in the centre, for all frames or for each. By default
             those of the scan, and all pixels where there is none.
+        frame_intensity: (M,) of each frame over the mean of all, where it was found; 1 where None.
         threads: chunks worked on at the same time; by default one per core. The result does not depend on it.
 
     Raises:
@@ -98,7 +101,8 @@ def data_residual(
     if subpixel not in SUBPIXEL_MODELS:
         raise ConfigError(f"`subpixel` is {subpixel!r}; choose one of {', '.join(SUBPIXEL_MODELS)}")
     n_frames = len(positions_on_canvas_px)
-    model = PredictedAmplitude(obj, probe, np.asarray(positions_on_canvas_px, np.float64), subpixel)
+    centres_px = np.asarray(positions_on_canvas_px, np.float64)
+    model = PredictedAmplitude(obj, probe, centres_px, subpixel, frame_intensity)
     measured = _Measured(frames, good_pixels, n_frames)
     chunks = list(_chunks(n_frames, frame_bytes=8 * probe.shape[-1] ** 2))
     keep = n_frames * 8 * probe.shape[-1] ** 2 <= KEPT_BYTES
@@ -198,8 +202,9 @@ class PredictedAmplitude:
         probe: np.ndarray,
         centres_px: np.ndarray,
         subpixel: SubpixelModel = "probe_fourier",
+        frame_intensity: Float64[np.ndarray, " frame"] | None = None,
     ) -> None:
-        """Take object, probe, and where index N/2 of each window lies, as `data_residual` does."""
+        """Take object, probe, centres (where index N/2 of each window lies) and so on as `data_residual`."""
         n = probe.shape[-1]
         top_left = centres_px - n // 2
         # Whole-pixel corner of each window; the rest is at most half a pixel for the probe's shift
@@ -219,8 +224,15 @@ class PredictedAmplitude:
         self.spectrum = spectrum
         self.frequency = scipy.fft.fftshift(scipy.fft.fftfreq(n)).astype(np.float32)
         self.probe = scipy.fft.ifft2(spectrum)
+        self.factor = None if frame_intensity is None else np.sqrt(frame_intensity).astype(np.float32)
 
     def __call__(self, chunk: slice) -> Float32[np.ndarray, "frame n n"]:
+        amplitude = self._of_equal_intensity(chunk)
+        if self.factor is not None:
+            amplitude *= self.factor[chunk, None, None]
+        return amplitude
+
+    def _of_equal_intensity(self, chunk: slice) -> Float32[np.ndarray, "frame n n"]:
         corner, rest = self.corner[chunk], self.rest[chunk]
         patches = self.windows[corner[:, 0], corner[:, 1]]
         if self.subpixel == "object_bilinear":

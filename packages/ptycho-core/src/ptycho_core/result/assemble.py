@@ -14,7 +14,7 @@ from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.physics.lattice import hand_over_lattice, lattice_of
 from ptycho_core.physics.residual import AmplitudeSource, data_residual
 from ptycho_core.result.judgement import decide
-from ptycho_core.result.measures import measure
+from ptycho_core.result.measures import Explanation, measure
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.result.verdict import Verdict
 from ptycho_core.scan import Scan
@@ -51,6 +51,7 @@ def make_reconstruction(
         frames: the amplitudes of the scan where they are at hand; by default it is read again.
         record: further fields of `Reconstruction`.
     """
+    intensity: Float64[np.ndarray, " frame"] | None = record.get("frame_intensity")
     for key in ("positions_given_px", "frame_intensity"):
         if record.get(key) is not None:
             unused = scan.all_positions_px if key == "positions_given_px" else np.nan
@@ -65,16 +66,17 @@ def make_reconstruction(
         flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
     source = scan if frames is None else frames
-    residual = data_residual(flat, modes, on_canvas, source)
+    residual = data_residual(flat, modes, on_canvas, source, frame_intensity=intensity)
     lattice = None if probe_is_known else lattice_of(on_canvas)
     if lattice is not None and record.get("dose_carries_image", True):
         window_px = on_canvas[0] - scan.frame_px // 2
         even, with_pattern = hand_over_lattice(flat, modes, coverage, lattice, window_px)
         even[coverage == 0] = 1
-        after = data_residual(even, with_pattern, on_canvas, source)
+        after = data_residual(even, with_pattern, on_canvas, source, frame_intensity=intensity)
         if after.value <= LATTICE_MAY_COST * residual.value:
             flat, modes, residual = even, with_pattern, after
-    verdict = _verdict(scan, flat, modes, on_canvas, coverage, residual.per_frame, frames, record)
+    explained = Explanation(flat, modes, on_canvas, coverage, residual.per_frame, intensity)
+    verdict = _verdict(scan, explained, frames, record)
     return Reconstruction(
         object=flat,
         probe=modes,
@@ -100,18 +102,11 @@ def make_reconstruction(
 
 
 def _verdict(
-    scan: Scan,
-    obj: np.ndarray,
-    probe: np.ndarray,
-    on_canvas: np.ndarray,
-    coverage: np.ndarray,
-    residual_per_frame: np.ndarray,
-    frames: AmplitudeSource | None,
-    record: Mapping[str, Any],
+    scan: Scan, explained: Explanation, frames: AmplitudeSource | None, record: Mapping[str, Any]
 ) -> Verdict:
     """Judge by what can be measured on the result itself; halves of the frames may be asked later."""
-    measures = measure(scan, obj, probe, on_canvas, coverage, residual_per_frame, frames)
-    measures["overlap"] = overlap_fraction(scan.positions_px, probe) if scan.n_frames > 1 else 0.0
+    measures = measure(scan, explained, frames)
+    measures["overlap"] = overlap_fraction(scan.positions_px, explained.probe) if scan.n_frames > 1 else 0.0
     measures["frames_left_out"] = scan.share_left_out
     measures["bad_pixels"] = 0.0 if scan.bad_pixels is None else float(scan.bad_pixels.mean())
     return decide(

@@ -7,13 +7,14 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Complex64, Float32, Float64
+from scipy.optimize import nnls
 from scipy.special import gammaln
 
 from ptycho_core.physics.residual import AmplitudeSource, PredictedAmplitude
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import mean_and_good, signal_pixels, whole_counts
 
-__all__ = ["measure", "noise_of_amplitude"]
+__all__ = ["Explanation", "measure", "noise_of_amplitude"]
 
 #: Frames of so many pixels, evenly spread, tell as much as all of them.
 SAMPLED_PIXELS = 1 << 19
@@ -21,15 +22,25 @@ FEWEST_SAMPLED, MOST_SAMPLED = 8, 64
 WELL_ILLUMINATED = 0.1
 
 
-def measure(
-    scan: Scan,
-    obj: Complex64[np.ndarray, "height width"],
-    probe: Complex64[np.ndarray, "mode n n"],
-    on_canvas_px: Float64[np.ndarray, "frame 2"],
-    coverage: Float32[np.ndarray, "height width"],
-    residual_per_frame: Float32[np.ndarray, " frame"],
-    frames: AmplitudeSource | None = None,
-) -> dict[str, float]:
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a result says of the frames of its scan.
+
+    Attributes:
+        on_canvas_px: (M, 2) of index N/2 of each window.
+        residual_per_frame: (M,), NaN where there is no light.
+        frame_intensity: (M,) over the mean of all frames, where it was found.
+    """
+
+    object: Complex64[np.ndarray, "height width"]
+    probe: Complex64[np.ndarray, "mode n n"]
+    on_canvas_px: Float64[np.ndarray, "frame 2"]
+    coverage: Float32[np.ndarray, "height width"]
+    residual_per_frame: Float32[np.ndarray, " frame"]
+    frame_intensity: Float64[np.ndarray, " frame"] | None = None
+
+
+def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None = None) -> dict[str, float]:
     """Measure how a result explains its frames, and whether it looks like a physical object and probe.
 
     Fit and noise are those of the pixels that carry signal: however large the empty part of a detector is,
@@ -39,11 +50,12 @@ def measure(
         `residual`: R over the signal pixels of some frames. `noise_floor`: R that photon noise alone leaves
         there (missing where the values are no photon counts), if the prediction is right. `mean_residual`: R
         of the mean pattern in the place of every frame. `unexplained`: what is left between noise (0) and the
-        mean pattern (1). `amplitude_high`, `amplitude_low`: modulus of the object that 1 % of the illuminated
-        pixels exceed, stay below. `probe_off_centre`, `probe_extent`: centre of the probe against the middle
-        of its window, and its root-mean-square radius, as parts of the window's side. `probe_at_edge`: part
-        of its power in the outer sixteenth of the window. `uneven`: residual of the frames beyond all but 5 %
-        over that of the median one.
+        mean pattern (1), which has the intensity of each frame where that was found. `amplitude_high`,
+        `amplitude_low`: modulus of the object that 1 % of the illuminated pixels exceed, stay below.
+        `probe_off_centre`, `probe_extent`: centre of the probe against the middle of its window, and its
+        root-mean-square radius, as parts of the window's side. `probe_at_edge`: part of its power in the
+        outer sixteenth of the window. `uneven`: residual of the frames beyond all but 5 % over that of the median
+        one.
     """
     wanted = min(max(SAMPLED_PIXELS // scan.frame_px**2, FEWEST_SAMPLED), MOST_SAMPLED, scan.n_frames)
     chosen = np.unique(np.linspace(0, scan.n_frames - 1, wanted).astype(int))
@@ -54,17 +66,23 @@ def measure(
     weight = np.broadcast_to(signal, amplitude.shape)
     if scan.bad_pixels is not None and scan.bad_pixels.ndim == 3:
         weight = scan.good_pixels(chosen) & signal
-    measures = _probe(probe) | _object(obj, coverage)
-    predicted = PredictedAmplitude(obj, probe, on_canvas_px[chosen])(slice(0, len(chosen)))
+    measures = _probe(explained.probe) | _object(explained.object, explained.coverage)
+    intensity = None if explained.frame_intensity is None else explained.frame_intensity[chosen]
+    predicted = PredictedAmplitude(
+        explained.object, explained.probe, explained.on_canvas_px[chosen], frame_intensity=intensity
+    )(slice(0, len(chosen)))
     fit = _fit(amplitude, predicted, weight)
     if fit is None:
         return measures
-    known = residual_per_frame[np.isfinite(residual_per_frame)]
+    known = _as_of_equal_frames(explained)
     measures["residual"] = fit.residual
     if known.size:
         measures["uneven"] = float(np.percentile(known, 95) / max(float(np.median(known)), 1e-9))
-    pattern = _fit(amplitude, np.broadcast_to(np.sqrt(mean).astype(np.float32), amplitude.shape), weight)
-    measures["mean_residual"] = 1.0 if pattern is None else pattern.residual
+    pattern = np.broadcast_to(np.sqrt(mean).astype(np.float32), amplitude.shape)
+    if intensity is not None:
+        pattern = pattern * np.sqrt(intensity).astype(np.float32)[:, None, None]
+    of_the_mean = _fit(amplitude, pattern, weight)
+    measures["mean_residual"] = 1.0 if of_the_mean is None else of_the_mean.residual
     floor = 0.0
     if whole_counts(amplitude):
         counts = np.square(fit.scale * predicted[weight])
@@ -74,6 +92,21 @@ def measure(
         measures["over_noise"] = fit.residual / max(floor, 1e-9)
     measures["unexplained"] = (fit.residual - floor) / max(measures["mean_residual"] - floor, 1e-3)
     return {name: float(value) for name, value in measures.items()}
+
+
+def _as_of_equal_frames(explained: Explanation) -> Float64[np.ndarray, " known"]:
+    """Return the residual of the frames with light, as if all had the mean intensity.
+
+    The noise of a frame is a larger part of it where the beam was weaker: R is a + b / sqrt(intensity).
+    """
+    residual = explained.residual_per_frame
+    known = np.isfinite(residual)
+    found = residual[known].astype(np.float64)
+    if explained.frame_intensity is None or found.size == 0:
+        return found
+    root = np.sqrt(np.maximum(explained.frame_intensity[known], 1e-6))
+    wrong, noise = nnls(np.stack([np.ones(found.size), 1 / root], axis=1), found)[0]
+    return found * (wrong + noise) / np.maximum(wrong + noise / root, 1e-30)
 
 
 @dataclass(frozen=True, eq=False)

@@ -117,7 +117,11 @@ def agreement_of_halves(
     """
     start = used_part(scan, result)
     config = SolverConfig(
-        effort="fast", probe_search=False, probe_modes=len(result.probe), leave_out_frames=False
+        effort="fast",
+        probe_search=False,
+        probe_modes=len(result.probe),
+        leave_out_frames=False,
+        frame_intensity=result.frame_intensity is not None,
     )
     parts = [start.select(numbers) for numbers in split_frames(start.positions_px)]
     one, other = solved_at_the_same_time(parts, config, execution or SolverExecutionConfig())
