@@ -54,8 +54,8 @@ def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None =
         `amplitude_low`: modulus of the object that 1 % of the illuminated pixels exceed, stay below.
         `probe_off_centre`, `probe_extent`: centre of the probe against the middle of its window, and its
         root-mean-square radius, as parts of the window's side. `probe_at_edge`: part of its power in the
-        outer sixteenth of the window. `uneven`: residual of the frames beyond all but 5 % over that of the median
-        one.
+        outer sixteenth of the window. `uneven`: residual of the frames beyond all but 5 % over that of the
+        median one.
     """
     wanted = min(max(SAMPLED_PIXELS // scan.frame_px**2, FEWEST_SAMPLED), MOST_SAMPLED, scan.n_frames)
     chosen = np.unique(np.linspace(0, scan.n_frames - 1, wanted).astype(int))
