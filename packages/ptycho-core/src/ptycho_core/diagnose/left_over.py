@@ -73,9 +73,9 @@ def left_beyond_noise(scan: Scan, predicted: Float32[np.ndarray, "m n n"]) -> fl
     """
     amplitude, good = scan.amplitude(), scan.good_pixels()
     residual, noise = _residual(amplitude, predicted, good), 0.0
-    if whole_counts(amplitude):
+    if scan.counts_per_photon is not None or whole_counts(amplitude):
         total = max(float(amplitude.sum(dtype=np.float64)), 1e-30)
-        noise = float((noise_of_amplitude(predicted) * good).sum(dtype=np.float64)) / total
+        noise = float((noise_of_amplitude(predicted, scan.read_noise) * good).sum(dtype=np.float64)) / total
     return (residual - noise) / max(of_the_mean_pattern(scan) - noise, 1e-6)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -13,9 +14,11 @@ from ptycho_core.io.draft import Draft
 from ptycho_core.io.frame_values import warn
 from ptycho_core.io.geometry import lazily
 from ptycho_core.io.images import read_image
-from ptycho_core.scan.gain import found_gain
+from ptycho_core.scan.gain import counted_one_by_one, found_gain, unit_of_each_frame
+from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.survey import MOST_MARKS, FrameSurvey, survey_frames
 
-__all__ = ["calibrate", "divide_by_found_gain"]
+__all__ = ["calibrate", "divide_by_found_gain", "find_photons_by_steps"]
 
 _DARK_NAMES = ("dark", "dark_field", "darkfield", "background", "data")
 _FLAT_NAMES = ("flat", "flat_field", "flatfield", "gain", "data")
@@ -28,13 +31,17 @@ class _Calibration:
     Attributes:
         dark: None where nothing is subtracted.
         factor: one over flat and gain; NaN where the flat field is no number above 0.
-        marks: values that are no counts, the limit of an integer type and what is below zero, become NaN;
-            not for frames that were judged as they are stored.
+        at_limit: values at the limit of an integer type are no counts and become NaN; not for frames that
+            were judged as they are stored.
+        below_zero: what is below zero is noise, and becomes 0, or marks pixels, and becomes NaN.
+        whole: what comes out is rounded to whole numbers.
     """
 
     dark: Float32[np.ndarray, "height width"] | None
     factor: Float32[np.ndarray, "height width"] | np.float32
-    marks: bool = False
+    at_limit: bool = False
+    below_zero: Literal["noise", "marks"] = "noise"
+    whole: bool = False
 
     def shape(self, frame_shape: tuple[int, int]) -> tuple[int, int]:
         return frame_shape
@@ -44,13 +51,15 @@ class _Calibration:
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         photons = block.astype(np.float32)
-        if self.marks and block.dtype.kind in "iu":
+        if self.at_limit and block.dtype.kind in "iu":
             photons[block == np.iinfo(block.dtype).max] = np.nan
-            if block.dtype.kind == "i":
-                photons[block < 0] = np.nan
+        if self.below_zero == "marks" and block.dtype.kind in "if":
+            photons[block < 0] = np.nan
         if self.dark is not None:
             photons -= self.dark
         photons *= self.factor
+        if self.whole:
+            np.rint(photons, out=photons)
         return np.maximum(photons, 0, out=photons)
 
 
@@ -96,70 +105,135 @@ def calibrate(draft: Draft) -> Draft:
         said.append(f"{gain:.4g} counts of the detector are one photon")
     draft = draft.with_verified_frames()
     text = "; ".join(said)
+    below_zero = "marks" if draft.frames.dtype.kind == "i" and not _noise_around_zero(draft) else "noise"
     return draft.noting(
         f"{text[:1].upper()}{text[1:]}.",
         raw=replace(draft.raw, declared_measurement=("counts", "they were calibrated")),
-        frames=lazily(draft.frames).then(_Calibration(dark, factor, marks=True)),
+        frames=lazily(draft.frames).then(_Calibration(dark, factor, at_limit=True, below_zero=below_zero)),
         counts_per_photon=gain,
     )
+
+
+_LOOKED_AT = 16
+
+
+def _noise_around_zero(draft: Draft) -> bool:
+    """Whether what is below zero is noise of the detector, by some frames."""
+    chosen = np.unique(np.linspace(0, len(draft.frames) - 1, _LOOKED_AT).astype(int))
+    some = np.stack([np.asarray(draft.frames[int(number)]) for number in chosen])
+    return np.unique(some[some < 0]).size > MOST_MARKS
+
+
+def find_photons_by_steps(draft: Draft) -> Draft:
+    """Count photons where all values of a frame are whole multiples of one number, with a warning.
+
+    So counts are that were multiplied by a constant, or divided by the monitor of each frame. Where nothing
+    says what the values are, that makes them counts.
+    """
+    options, survey, bad = draft.options, draft.seen, draft.bad_pixels
+    declared = draft.declared_measurement
+    stated = options.measurement if declared is None else declared[0]
+    fractions = draft.frames.dtype.kind == "f" and not survey.integral
+    if not fractions or stated == "amplitude" or draft.counts_per_photon is not None:
+        return draft
+    units = unit_of_each_frame(draft.frames, _bad_in_any(bad))
+    if units is None or (units.common and 1 / _NEARLY_PHOTONS < units.mean < _NEARLY_PHOTONS):
+        return draft
+    frames = lazily(draft.frames).then(
+        _Calibration(None, np.float32(1 / units.mean), below_zero="marks", whole=units.common)
+    )
+    text = f"all values are whole multiples of {units.mean:.5g}"
+    if not units.common:
+        text = (
+            "all values of a frame are whole multiples of one number, which goes from "
+            f"{units.least:.4g} to {units.most:.4g}, as counts divided by a monitor are"
+        )
+    undo = "`--counts-per-photon 1` keeps them as they are"
+    if stated == "auto":
+        undo = "`--measurement amplitude` overrules it"
+    warn(
+        f"{draft.name}: {text}; they were taken for counts and divided by {units.mean:.5g}, which is a "
+        f"photon. {undo}.",
+        finding="DATA-001",
+    )
+    raw = draft.raw
+    if stated == "auto":
+        raw = replace(raw, declared_measurement=("counts", text))
+    return draft.noting(
+        f"{text[:1].upper()}{text[1:]}: one photon, by {units.mean:.5g} of which the frames were divided.",
+        raw=raw,
+        frames=frames,
+        survey=survey_frames(frames, bad_pixels=bad, measurement="counts"),
+        counts_per_photon=units.mean,
+    )
+
+
+def _bad_in_any(bad: np.ndarray | None) -> Bool[np.ndarray, "height width"] | None:
+    return None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.any(axis=0))
 
 
 #: Frames whose gain is nearer to 1 than this are photons.
 _NEARLY_PHOTONS = 1.3
+#: Read noise of so many photons is said.
+_SAID_READ_NOISE = 0.1
 
 
 def divide_by_found_gain(draft: Draft) -> Draft:
-    """Divide frames that can be no photons by the gain that mean and variance tell, with a warning."""
-    survey, bad = draft.seen, draft.bad_pixels
-    if draft.counts_per_photon is not None:
+    """Divide frames that can be no photons by the gain that they tell, with a warning."""
+    survey, bad = draft.seen, _bad_in_any(draft.bad_pixels)
+    if draft.counts_per_photon is not None or survey.measurement != "counts":
         return draft
-    found = found_gain(survey, None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.any(axis=0)))
+    if _look_like_photons(draft.frames, survey, bad):
+        return draft
+    found = found_gain(draft.frames, bad, noisy=survey.n_negative > 0)
     if found is None or 1 / _NEARLY_PHOTONS < found.counts_per_photon < _NEARLY_PHOTONS:
         return draft
-    if (
-        found.counts_per_photon > 1
-        and survey.integral
-        and _counted_one_by_one(draft, found.counts_per_photon)
-    ):
-        return draft  # a sample that moves much light about varies more than photons do
     gain = found.counts_per_photon
-    text = f"mean and variance of the dim pixels tell {gain:.3g} counts of the detector for a photon"
+    what = "the distance of the heaps in which the values stand tells"
+    if found.told_by == "variance":
+        what = "mean and variance of the dim pixels tell"
+    text = f"{what} {gain:.3g} counts of the detector for a photon (within {100 * found.within:.0f} %)"
+    read_noise = found.read_noise if survey.n_negative else 0.0
+    mixed = f", beside a read noise of {read_noise:.2g} photons" if read_noise > _SAID_READ_NOISE else ""
     warn(
-        f"{draft.name}: the frames are no photons: {text} (within {max(100 * found.spread, 1):.0f} %), by "
-        "which they were divided. `--counts-per-photon 1` keeps them as they are.",
+        f"{draft.name}: the frames are no photons: {text}{mixed}, by which they were divided. "
+        f"`--counts-per-photon {gain:.4g}` says so, `--counts-per-photon 1` keeps them as they are.",
         finding="DATA-001",
     )
     return draft.noting(
-        f"{text[:1].upper()}{text[1:]}; the frames were divided by it.",
+        f"{text[:1].upper()}{text[1:]}{mixed}; the frames were divided by it.",
         frames=lazily(draft.frames).then(_Calibration(None, np.float32(1 / gain))),
         survey=survey.times(1 / gain),
         counts_per_photon=gain,
+        read_noise=read_noise,
     )
 
 
-#: The dimmest pixels and the frames that are looked at, and the values above 0 that are needed to tell, of
-#: which so large a part has to be 1.
-_DIMMEST, _LOOKED_AT, _FEWEST_VALUES, _SINGLE = 500, 32, 100, 0.2
+#: Part of the pixels, the dimmest, whose variance is compared with their mean; and of these, so many, in so
+#: many frames, whose single counts are looked at.
+_DIM, _DIMMEST = 0.2, 400
 
 
-def _counted_one_by_one(draft: Draft, gain: float) -> bool:
-    """Whether the dimmest pixels hold 1 more often than 2, 2 more often than 3, and so on beyond the gain.
-
-    Where a photon gives several counts there is a gap below it, or a valley where the detector has noise.
-    """
-    mean = draft.seen.pixel_sum / draft.seen.counts_per_frame.size
-    dim = (mean > 0) & (mean < min(gain, 2.0))
-    if dim.sum() > _DIMMEST:
-        dim &= mean <= np.partition(mean[dim], _DIMMEST)[_DIMMEST]
-    chosen = np.unique(np.linspace(0, len(draft.frames) - 1, _LOOKED_AT).astype(int))
-    values = np.concatenate([np.asarray(draft.frames[int(number)])[dim] for number in chosen])
-    values = values[np.isfinite(values) & (values > 0)]
-    most = int(np.ceil(gain)) + 1
-    seen = np.bincount(values[values <= most].astype(np.int64), minlength=most + 1)[1:]
-    # A number of n scatters by its root; few values over many numbers would fall by that alone.
-    falls = seen[1:] <= seen[:-1] + 2 * np.sqrt(seen[:-1] + 1)
-    enough = values.size >= _FEWEST_VALUES and seen[0] > _SINGLE * values.size
-    return bool(enough and falls.all())
+def _look_like_photons(
+    frames: np.ndarray | LazyFrames, survey: FrameSurvey, bad: Bool[np.ndarray, "height width"] | None
+) -> bool:
+    """Whether the dim pixels vary as photons do, or hold them one by one; this costs next to nothing."""
+    n_frames = survey.counts_per_frame.size
+    if n_frames < 2 or survey.n_negative or not survey.integral:
+        return False
+    mean, variance = survey.pixel_sum / n_frames, survey.pixel_variance
+    lit = (mean > 0) & np.isfinite(variance)
+    if bad is not None:
+        lit &= ~bad
+    if not lit.any():
+        return True
+    dim = np.flatnonzero(lit & (mean <= np.quantile(mean[lit], _DIM)))
+    ratio = float(variance.flat[dim].sum() / mean.flat[dim].sum())
+    if 1 / _NEARLY_PHOTONS < ratio < _NEARLY_PHOTONS:
+        return True
+    dim = dim[:: max(1, dim.size // _DIMMEST)]
+    chosen = np.unique(np.linspace(0, n_frames - 1, _LOOKED_AT).astype(int))
+    return counted_one_by_one(np.stack([np.asarray(frames[int(number)]).flat[dim] for number in chosen]))
 
 
 def _image(

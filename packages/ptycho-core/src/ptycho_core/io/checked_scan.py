@@ -14,7 +14,7 @@ import numpy as np
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.values import parse_voltage
 from ptycho_core.files import expanded
-from ptycho_core.io.calibration import calibrate, divide_by_found_gain
+from ptycho_core.io.calibration import calibrate, divide_by_found_gain, find_photons_by_steps
 from ptycho_core.io.cut_frames import change_geometry
 from ptycho_core.io.draft import Draft
 from ptycho_core.io.formats.reading import read_probe
@@ -88,6 +88,7 @@ def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
     draft = place_positions(draft)
     draft = take_probe(draft)
     draft = read_all_frames(draft)
+    draft = find_photons_by_steps(draft)
     draft = leave_out_bad_pixels(draft)
     draft = leave_out_bad_frames(draft)
     draft = judge_values(draft)
@@ -409,6 +410,7 @@ def build_scan(draft: Draft) -> Scan:
         energy_ev=raw.energy_ev,
         distance_m=raw.distance_m,
         counts_per_photon=draft.counts_per_photon,
+        read_noise=draft.read_noise,
         nphotons=raw.nphotons,
         metadata=raw.metadata,
         notes=draft.notes,

@@ -32,6 +32,7 @@ class Draft:
         probe: None where it has to be estimated.
         position_scale: object pixels in one unit of the positions as stored.
         counts_per_photon: by which the frames are divided, where they are no photons as stored.
+        read_noise: standard deviation of what the detector adds to every pixel, in photons.
         survey: what the one reading of all frames found.
         frame_numbers: (M,) number of each frame in the file, where some of the file's are left out.
         all_positions: (L, 2) of all frames of the file then; NaN where there is none.
@@ -55,6 +56,7 @@ class Draft:
     all_positions: Float64[np.ndarray, "all 2"] | None = None
     n_frames_asked_for: int | None = None
     counts_per_photon: float | None = None
+    read_noise: float = 0.0
     dc: Literal["center", "corner"] = "center"
 
     @property

@@ -143,8 +143,9 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infin
             finding="DATA-001",
         )
     if survey.n_negative:
+        are = "are noise around zero and are" if survey.negatives_are_noise else "are"
         warn(
-            f"{name}: {survey.n_negative} negative counts, down to {survey.minimum:.3g}, are taken as 0.",
+            f"{name}: {survey.n_negative} negative counts, down to {survey.minimum:.3g}, {are} taken as 0.",
             finding="DATA-001",
         )
 

@@ -84,9 +84,9 @@ def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None =
     of_the_mean = _fit(amplitude, pattern, weight)
     measures["mean_residual"] = 1.0 if of_the_mean is None else of_the_mean.residual
     floor = 0.0
-    if whole_counts(amplitude):
+    if scan.counts_per_photon is not None or whole_counts(amplitude):
         counts = np.square(fit.scale * predicted[weight])
-        noise = float(noise_of_amplitude(counts).sum(dtype=np.float64))
+        noise = float(noise_of_amplitude(counts, scan.read_noise).sum(dtype=np.float64))
         floor = noise / float(amplitude[weight].sum(dtype=np.float64))
         measures["noise_floor"] = floor
         measures["over_noise"] = fit.residual / max(floor, 1e-9)
@@ -129,19 +129,23 @@ def _fit(amplitude: np.ndarray, predicted: np.ndarray, weight: np.ndarray) -> _F
     return _Fit(distance / measured, scale)
 
 
-def noise_of_amplitude(counts: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    """Mean of |sqrt(n) - sqrt(m)| for Poisson counts n of mean m."""
-    return np.interp(counts, *_noise_table()).astype(np.float32)
+def noise_of_amplitude(
+    counts: Float32[np.ndarray, "..."], read_noise: float = 0.0
+) -> Float32[np.ndarray, "..."]:
+    """Mean of |sqrt(n) - sqrt(m)| for Poisson counts n of mean m plus read noise, in photons."""
+    return np.interp(counts, *_noise_table(round(read_noise, 3))).astype(np.float32)
 
 
 @cache
-def _noise_table() -> tuple[Float64[np.ndarray, " mean"], Float64[np.ndarray, " mean"]]:
+def _noise_table(read_noise: float) -> tuple[Float64[np.ndarray, " mean"], Float64[np.ndarray, " mean"]]:
     means = np.concatenate([[0.0], np.geomspace(1e-3, 60, 120)])
     n = np.arange(200)
     with np.errstate(divide="ignore"):
         chances = np.exp(n * np.log(np.maximum(means, 1e-300))[:, None] - means[:, None] - gammaln(n + 1))
-    away = (chances * np.abs(np.sqrt(n) - np.sqrt(means)[:, None])).sum(axis=1)
-    return np.append(means, 1e30), np.append(away, 1 / np.sqrt(2 * np.pi))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(31 if read_noise else 1)
+    seen = np.sqrt(np.maximum(n[:, None] + read_noise * nodes, 0))
+    away = np.abs(seen - np.sqrt(means)[:, None, None]) @ (weights / weights.sum())
+    return np.append(means, 1e30), np.append((chances * away).sum(axis=1), 1 / np.sqrt(2 * np.pi))
 
 
 def _object(

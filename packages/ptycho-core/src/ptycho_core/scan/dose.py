@@ -116,14 +116,18 @@ def _noise_floor(scan: Scan, mean: Float64[np.ndarray, "n n"], good: Bool[np.nda
     """R of the true model under Poisson noise, over the pixels that carry signal; None where the frames are
     not photon counts.
 
-    The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m).
+    The mean of |sqrt(n) - sqrt(m)| is about 0.4 for bright pixels and never above sqrt(m); read noise of s
+    photons raises it by sqrt(1 + s^2 / m), and alone makes it 0.41 sqrt(s).
     """
     sample = scan.amplitude(slice(None, None, max(1, scan.n_frames // _SAMPLED_FRAMES)))
     if scan.counts_per_photon is None and not whole_counts(sample):
         return None
     signal = signal_pixels(mean, good)
     measured = sample[:, signal].mean(axis=0, dtype=np.float64).sum()
-    return float(np.minimum(0.4, np.sqrt(mean[signal])).sum() / measured) if measured > 0 else math.inf
+    counts, read_noise = mean[signal], scan.read_noise
+    bright = 0.4 * np.sqrt(1 + read_noise**2 / np.maximum(counts, 1e-30))
+    noise = np.minimum(bright, np.maximum(np.sqrt(counts), 0.41 * math.sqrt(read_noise)))
+    return float(noise.sum() / measured) if measured > 0 else math.inf
 
 
 def _coarse_level(mean: Float64[np.ndarray, "n n"]) -> int:

@@ -59,6 +59,8 @@ class Scan:
         pixel_aspect: height of an object pixel over its width; 1 unless the detector's pixels are oblong.
         counts_per_photon: what the detector gives for a photon, by which `frames` are divided already; None
             where they are taken for photons as they are.
+        read_noise: standard deviation of what the detector adds to every pixel, in photons; 0 where none
+            was found.
         nphotons: photons per frame that the file declares.
         metadata: the file's own metadata, fit for JSON.
         notes: one sentence for each thing that was decided while it was read, and why.
@@ -88,6 +90,7 @@ class Scan:
     energy_ev: float | None = None
     distance_m: float | None = None
     counts_per_photon: float | None = None
+    read_noise: float = 0.0
     nphotons: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)  # Any: whatever JSON the file's author chose
     notes: tuple[str, ...] = ()

@@ -19,6 +19,8 @@ CHUNK_BYTES = (
     4 << 20
 )  # small enough to stay in a processor's cache while several quantities are taken from it
 
+MOST_MARKS = 3  # -1, -2 and a third one
+
 Measurement = Literal["amplitude", "counts"]
 
 
@@ -71,6 +73,12 @@ class FrameSurvey:
         n_frames = self.counts_per_frame.size
         mean = self.pixel_sum / n_frames
         return (self.pixel_squares - n_frames * mean**2) / (n_frames - 1)
+
+    @property
+    def negatives_are_noise(self) -> bool:
+        """Whether what is below zero is noise around it; marks of masked pixels are few different numbers."""
+        below = self.pixel_minimum[self.pixel_negatives > 0]
+        return np.unique(below).size > MOST_MARKS
 
     def times(self, factor: float) -> FrameSurvey:
         """What the reading of the same counts, each multiplied by a factor, would have found."""
