@@ -360,7 +360,8 @@ def _mean_and_variance(
     some = np.flatnonzero(ranking.any(axis=0) | measured.any(axis=0))
     ranked = some[np.argsort(ranking[:, some].mean(axis=0), kind="stable")]
     groups = [group for group in np.array_split(ranked, _GROUPS) if group.size >= _FEWEST_PIXELS]
-    return np.array([(float(measured[:, group].mean()), _variance(measured[:, group])) for group in groups])
+    told = [(float(measured[:, group].mean()), _variance(measured[:, group])) for group in groups]
+    return np.array(told, np.float64).reshape(-1, 2)
 
 
 def _fit(groups: Float64[np.ndarray, "group 2"], *, noisy: bool) -> tuple[float, float, float] | None:
