@@ -323,6 +323,17 @@ def ptychodus(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Two thousand faults in files, settings, results and surroundings; what does harm becomes a program.
+
+    `-- --cases 20000 --seed 5` looks longer and elsewhere, `-- --only readers` at one class; `--write-docs`
+    renews docs/reference/faults.md. The tests run two hundred of them.
+    """
+    install(session, "all", *TEST_TOOLS)
+    session.run("python", "tests/faults", *session.posargs)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """The tests of the findings, then `ptycho audit` with their outcomes; writes the inventory in docs/."""
     install(session, "all", *TEST_TOOLS)
