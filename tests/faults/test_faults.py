@@ -38,7 +38,7 @@ BROKEN = {
     "import sys; sys.exit(4)": "wrong exit code",
     "bytearray(1 << 28)": "too much memory",
     "print(chr(27))": "broken promise",
-    "open('scan.npz', 'ab').write(b'x')": "broken promise",
+    "open('given', 'ab').write(b'x')": "broken promise",
     "import pathlib; pathlib.Path('.x.1a2b.part').touch()": "half-written file",
     "print('all is well')": "clean",
 }
@@ -53,7 +53,7 @@ def test_every_kind_of_harm_is_seen(program: str, tmp_path: Path) -> None:
         "from injection.judging import inputs_of, judged\n"
         "from injection.running import run_act\n"
         "place, screens = Path(sys.argv[2]), Path(sys.argv[3])\n"
-        "(place / 'scan.npz').write_bytes(b'sound')\n"
+        "(place / 'given').write_bytes(b'sound')\n"
         "act = Act(program=sys.argv[4], patience_s=3, memory_bytes=200 << 20, codes=frozenset({0}))\n"
         "before = inputs_of(place)\n"
         "print(judged(act, run_act(act, place, screens), place, before, keeps_parts=False)[0])\n"
@@ -88,7 +88,8 @@ def test_a_failure_is_written_as_a_program_that_shows_it_again(tmp_path: Path) -
         "(place / 'read.txt').write_text('spoiled')\n"
         "act = Act(program=\"import sys; print(open('read.txt').read()); sys.exit(7)\")\n"
         "case = Case('made up', 'a name\\x1b', lambda place: [act])\n"
-        "print(write_program(case, [act], 0, place, ('wrong exit code', '7'), place.parent / 'found', 'number 3'))\n"
+        "found = ('wrong exit code', '7')\n"
+        "print(write_program(case, [act], 0, place, found, place.parent / 'found', 'number 3'))\n"
     )
     (tmp_path / "place").mkdir()
     written = subprocess.run(

@@ -8,6 +8,7 @@ import importlib
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import sys
 import tempfile
@@ -83,7 +84,9 @@ def main() -> int:
     for outcome in failed:
         outcome_is, words = outcome.finding
         print(f"{outcome_is}: {outcome.kind}: {outcome.name!r}\n    {words}\n    {outcome.program}")
-    print(f"{time.monotonic() - started:.0f} s in all; {len(failed)} failed")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = f"{used.ru_utime + used.ru_stime:.0f} s of processor time"
+    print(f"{time.monotonic() - started:.0f} s in all, {busy}; {len(failed)} failed")
     if asked.write_docs:
         print(f"written: {write_page(runs)}")
     return 1 if failed else 0

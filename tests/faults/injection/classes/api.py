@@ -32,7 +32,7 @@ try:
     $CALL
 except right as error:
     text = str(error)
-    print(type(error).__name__, text)
+    print(type(error).__name__, text, file=sys.stderr)
     if isinstance(error, pydantic.ValidationError):
         sys.exit(0)
     if len(text.splitlines()) != 1 or len(text) > 3000:

@@ -32,7 +32,7 @@ def _with(value: float) -> Change:
 def _typed(dtype: str) -> Change:
     def change(array: np.ndarray, rng: random.Random) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return (array.real if dtype[0] not in "c" else array).astype(dtype)
+            return (np.real(array) if dtype[0] not in "c" else array).astype(dtype)
 
     return change
 
@@ -43,7 +43,7 @@ def _text(array: np.ndarray, rng: random.Random) -> np.ndarray:
 
 def _compound(array: np.ndarray, rng: random.Random) -> np.ndarray:
     made = np.zeros(array.shape, [("r", "f4"), ("i", "f4"), ("more", "i2")])
-    made["r"] = array.real
+    made["r"] = np.real(array)
     return made
 
 
@@ -94,7 +94,7 @@ def fits(path: Path) -> bool:
     return path.suffix in (".npz", ".npy") or h5py.is_hdf5(path)
 
 
-def _damage(change: Change) -> Callable[[Path, random.Random], None]:
+def _damage(change: Change) -> Callable[[Path, random.Random], object]:
     def damage(path: Path, rng: random.Random) -> None:
         if path.suffix == ".npy":
             np.save(path, change(np.load(path), rng))
@@ -154,7 +154,7 @@ def _two_keys_swapped(path: Path, rng: random.Random) -> None:
                 file.move("aside", other)
 
 
-DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
+DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
     **{f"an array {name}": _damage(change) for name, change in CHANGES.items()},
     "a key missing": _without_a_key,
     "two keys swapped": _two_keys_swapped,

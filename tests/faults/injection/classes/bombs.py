@@ -177,7 +177,7 @@ def _pickled(path: Path, rng: random.Random) -> None:
             archive.writestr(name, one)
 
 
-DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
+DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
     "a member that unpacks to gigabytes": _deflated,
     "bz2 of gigabytes": _bzipped,
     "a shape that is not there": _declared,

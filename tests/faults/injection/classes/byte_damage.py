@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["DAMAGES"]
 
-Damage = Callable[[Path, random.Random], None]
+Damage = Callable[[Path, random.Random], object]
 
 
 def _edited(edit: Callable[[bytearray, random.Random], bytes | bytearray]) -> Damage:

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "müller.npz"),
     "report": ("report", "result"),
     "simulate": ("simulate", "--frames", "20", "--size", "32", "--output", "out.npz"),
-    "config": ("config",),
+    "config": ("config", "show"),
     "--help": ("reconstruct", "--help"),
     "backends": ("backends",),
 }
@@ -89,7 +89,7 @@ def _case(
     name: str,
     words: tuple[str, ...],
     codes: frozenset[int],
-    make: Callable[[Path], None] | None = None,
+    make: Callable[[Path], object] | None = None,
     **options: Any,
 ) -> Case:
     def prepare(place: Path) -> list[Act]:
@@ -155,7 +155,7 @@ def _at(make: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 #: Folder or file that stands in the way -> words, right codes, how it is made.
-FOLDERS: dict[str, tuple[tuple[str, ...], frozenset[int], Callable[[Path], None]]] = {
+FOLDERS: dict[str, tuple[tuple[str, ...], frozenset[int], Callable[[Path], object]]] = {
     "the output is a file": (RECONSTRUCT, REFUSED, lambda place: (place / "out").write_text("x") and None),
     "the output is a FIFO": (RECONSTRUCT, REFUSED, lambda place: os.mkfifo(place / "out")),
     "the output is a link to nowhere": (

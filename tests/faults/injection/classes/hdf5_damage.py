@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = ["DAMAGES", "fits"]
 
-Damage = Callable[[Path, random.Random], None]
+Damage = Callable[[Path, random.Random], object]
 Edit = Callable[[h5py.File, str, random.Random], None]
 
 

@@ -84,7 +84,7 @@ def _leftovers(path: Path, rng: random.Random) -> None:
     path.unlink()
 
 
-DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
+DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
     **{
         f"the library, {name}": one
         for name, one in byte_damage.DAMAGES.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 from injection.case import Act, Case, Stop
 from injection.ground import Ground
 
-__all__ = ["draw"]
+__all__ = ["TRAIN", "draw", "has_torch"]
 
 QUICK = ("--effort", "fast", "--quiet")
 #: Command -> its words, and how long it takes at most on a quiet machine.
@@ -51,14 +51,16 @@ print(codes)
 sys.exit(max(codes))
 """
 NO_PARTS = "left = [path.name for path in (place / 'out').rglob('*.part')]\nassert not left, left"
-TRAIN_ON = (
-    "import sys\nfrom ptycho_dispatch.cli import main\nsys.exit(main([*$WORDS, '--output-dir', 'out']))"
-)
+TRAIN_ON = """
+import os, sys
+from ptycho_dispatch.cli import main
+sys.exit(main([*sys.argv[1:], *(["--resume"] if os.path.exists("out/wts.h5.zip") else [])]))
+"""
 
 
 def draw(rng: random.Random, ground: Ground) -> Case:
     """Draw a command, the moment, and whether an earlier result lies there."""
-    if rng.random() < 0.04 and _has_torch():
+    if rng.random() < 0.04 and has_torch():
         return _training(rng, ground)
     name = rng.choices(list(COMMANDS), (4, 2, 3, 2))[0]
     words, seconds = COMMANDS[name]
@@ -79,7 +81,7 @@ def draw(rng: random.Random, ground: Ground) -> Case:
     return Case("kills", f"{name}, {before}, after {after} s", prepare, keeps_parts=True)
 
 
-def _has_torch() -> bool:
+def has_torch() -> bool:
     import importlib.util
 
     return (
@@ -104,7 +106,7 @@ def _training(rng: random.Random, ground: Ground) -> Case:
                 memory_bytes=memory,
                 process=True,
             ),
-            Act(words, codes=codes, patience_s=90, memory_bytes=memory, process=True, check=NO_PARTS),
+            Act(words, TRAIN_ON, codes, patience_s=90, memory_bytes=memory, process=True, check=NO_PARTS),
         ]
 
     return Case("kills", f"train, after {after} s", prepare, keeps_parts=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,13 @@ PROGRAM = """
 import os, sys, time
 from ptycho_dispatch.cli import main
 if os.fork() == 0:
-    time.sleep($DELAY)
-    for name in sorted(os.listdir("later")):
-        os.rename(f"later/{name}", f"frames/{name}")
-        time.sleep(0.005)
+    if os.fork() == 0:
+        time.sleep($DELAY)
+        for name in sorted(os.listdir("later")):
+            os.rename(f"later/{name}", f"frames/{name}")
+            time.sleep(0.005)
     os._exit(0)
+os.wait()
 sys.exit(main(["watch", *$WORDS, "--timeout", "1.5", "--finish", $FINISH, "--output-dir", "out"]))
 """
 ENOUGH = """
@@ -44,13 +46,11 @@ def draw(rng: random.Random, ground: Ground) -> Case:
     finish, delay = rng.choice(("none", "none", "solve", "polish")), rng.choice((0.0, 0.3))
     seed = rng.randrange(1000)
     how = rng.choice(("frame", "frame", "position", "position", "growing NPY", "growing HDF5"))
-    choices: dict[str, dict[str, object]] = {
-        "frame": dict(FRAMES),
-        "position": dict(POSITIONS),
-        "growing NPY": dict.fromkeys(STACKS),
-        "growing HDF5": dict.fromkeys(
-            ("a wild position", "a frame of NaN", "declared frames that never come")
-        ),
+    choices: dict[str, Iterable[str]] = {
+        "frame": FRAMES,
+        "position": POSITIONS,
+        "growing NPY": STACKS,
+        "growing HDF5": ("a wild position", "a frame of NaN", "declared frames that never come"),
     }
     name = rng.choice(sorted(choices[how]))
 
@@ -121,7 +121,9 @@ def _growing_hdf5(
     return [f"frames/{path.name}"]
 
 
-def _frame(make: Callable[[np.ndarray, random.Random], np.ndarray]) -> Callable[[Path, random.Random], None]:
+def _frame(
+    make: Callable[[np.ndarray, random.Random], np.ndarray],
+) -> Callable[[Path, random.Random], object]:
     def damage(path: Path, rng: random.Random) -> None:
         np.save(path, make(np.load(path), rng))
 
@@ -132,7 +134,7 @@ def _declared(path: Path, rng: random.Random) -> None:
     path.write_bytes(npy_header(rng.choice(((10**6, 10**6), (1 << 40,), (32, 1 << 50))), "<u2") + bytes(2048))
 
 
-FRAMES: dict[str, Callable[[Path, random.Random], None]] = {
+FRAMES: dict[str, Callable[[Path, random.Random], object]] = {
     **{name: one for name, one in paths_damage.DAMAGES.items() if "stranger" not in name},
     **{
         f"bytes {name}": one

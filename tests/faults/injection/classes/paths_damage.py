@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["DAMAGES", "put_fifo", "put_socket"]
 
-Damage = Callable[[Path, random.Random], None]
+Damage = Callable[[Path, random.Random], object]
 
 
 def _removed(path: Path) -> None:

@@ -22,7 +22,7 @@ READING: tuple[tuple[str, tuple[str, ...], float], ...] = (
 
 #: A kind of damage -> how often, whether it fits a file, and what it does to it.
 Fits = Callable[[Path], bool]
-Damage = Callable[[Path, random.Random], None]
+Damage = Callable[[Path, random.Random], object]
 KINDS: tuple[tuple[str, float, Fits, dict[str, Damage]], ...] = (
     ("bytes", 0.28, lambda path: path.is_file(), byte_damage.DAMAGES),
     ("path", 0.12, lambda path: True, paths_damage.DAMAGES),
@@ -53,13 +53,7 @@ def draw(rng: random.Random, ground: Ground) -> Case:
 
 
 def _prepare(
-    place: Path,
-    source: Source,
-    victim: Path,
-    damage: Damage,
-    seed: int,
-    command: str,
-    words: tuple[str, ...],
+    place: Path, source: Source, victim: Path, damage: Damage, seed: int, command: str, words: tuple[str, ...]
 ) -> list[Act]:
     given = source.put(place)
     damage(place / victim, random.Random(seed))

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from injection.ground import Ground
 __all__ = ["draw"]
 
 SHORT = ("--effort", "fast", "--solver-epochs", "2", "--output-dir")
-#: Command -> its words and the exit codes that are right. `audit` may find that a rule was broken.
+#: Command -> its words and the exit codes that are right. `audit` may find that a rule was broken; where
+#: there is nothing to go on from, `--resume` was the wrong word.
 COMMANDS: dict[str, tuple[tuple[str, ...], frozenset[int]]] = {
     "report": (("report", "result"), frozenset({0, 3})),
     "inspect": (("inspect", "result"), frozenset({0, 3})),
@@ -27,7 +29,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], frozenset[int]]] = {
         ("reconstruct", "scan.npz", "--start", "result", *SHORT, "out"),
         frozenset({0, 3}),
     ),
-    "reconstruct --resume": (("reconstruct", "scan.npz", "--resume", *SHORT, "result"), frozenset({0, 3})),
+    "reconstruct --resume": (("reconstruct", "scan.npz", "--resume", *SHORT, "result"), frozenset({0, 2, 3})),
     "audit": (("audit", "result"), frozenset({0, 3, 5})),
 }
 SHARES = (3, 1, 2, 2, 3, 2, 1)
@@ -42,7 +44,7 @@ def draw(rng: random.Random, ground: Ground) -> Case:
         return _case(
             ground, command, f"run.json: {name}", seed, lambda place, r: RECORDS[name](place / "run.json", r)
         )
-    kinds: dict[str, dict[str, Callable[[Path, random.Random], None]]] = {
+    kinds: dict[str, dict[str, Callable[[Path, random.Random], object]]] = {
         "values": VALUES,
         "arrays": arrays_of_files.DAMAGES,
         "bytes": byte_damage.DAMAGES,
@@ -71,7 +73,7 @@ def _case(
     command: str,
     name: str,
     seed: int,
-    damage: Callable[[Path, random.Random], None],
+    damage: Callable[[Path, random.Random], object],
     *,
     product: bool = False,
 ) -> Case:
@@ -89,7 +91,7 @@ def _case(
     return Case("results", f"{name} ({seed}), {command}", prepare)
 
 
-def _value(key: str, make: Callable[[np.ndarray], object]) -> Callable[[Path, random.Random], None]:
+def _value(key: str, make: Callable[[np.ndarray], object]) -> Callable[[Path, random.Random], object]:
     def damage(path: Path, rng: random.Random) -> None:
         arrays = dict(np.load(path))
         arrays[key] = np.asarray(make(arrays.get(key, np.zeros(3))))
@@ -117,7 +119,7 @@ ARRAYS = (
     "history",
     "frame_weight",
 )
-VALUES: dict[str, Callable[[Path, random.Random], None]] = {
+VALUES: dict[str, Callable[[Path, random.Random], object]] = {
     **{
         f"{key} is {value!r}": _value(key, lambda _, value=value: value)
         for key in SCALARS
@@ -150,8 +152,8 @@ VALUES: dict[str, Callable[[Path, random.Random], None]] = {
 
 
 def _record(
-    edit: Callable[[dict[str, object], random.Random], object],
-) -> Callable[[Path, random.Random], None]:
+    edit: Callable[[dict[str, Any], random.Random], object],
+) -> Callable[[Path, random.Random], object]:
     def damage(path: Path, rng: random.Random) -> None:
         record = json.loads(path.read_text("utf-8"))
         changed = edit(record, rng)
@@ -160,23 +162,23 @@ def _record(
     return damage
 
 
-def _any_key(value: object) -> Callable[[dict[str, object], random.Random], None]:
-    def edit(record: dict[str, object], rng: random.Random) -> None:
+def _any_key(value: object) -> Callable[[dict[str, Any], random.Random], None]:
+    def edit(record: dict[str, Any], rng: random.Random) -> None:
         where = record
         key = rng.choice(sorted(where))
         while isinstance(where[key], dict) and where[key] and rng.random() < 0.6:
-            where = where[key]  # type: ignore[assignment]
+            where = where[key]
             key = rng.choice(sorted(where))
         where[key] = value
 
     return edit
 
 
-def _without_a_key(record: dict[str, object], rng: random.Random) -> None:
+def _without_a_key(record: dict[str, Any], rng: random.Random) -> None:
     del record[rng.choice(sorted(record))]
 
 
-RECORDS: dict[str, Callable[[Path, random.Random], None]] = {
+RECORDS: dict[str, Callable[[Path, random.Random], object]] = {
     **{
         f"a value is {text}": _record(_any_key(value))
         for text, value in {
@@ -189,7 +191,9 @@ RECORDS: dict[str, Callable[[Path, random.Random], None]] = {
             "huge": 1e308,
             "2**70": 2**70,
             "an escape sequence": "\x1b[2J\nINFO forged",
-            **{"a page": "</script><script>alert(1)</script>", "true": True, "a megabyte": "m" * 1_000_000},
+            "a page": "</script><script>alert(1)</script>",
+            "true": True,
+            "a megabyte": "m" * 1_000_000,
         }.items()
     },
     "a value is null, again": _record(_any_key(None)),
@@ -198,8 +202,8 @@ RECORDS: dict[str, Callable[[Path, random.Random], None]] = {
     "empty object": _record(lambda record, rng: {}),
     "a list": _record(lambda record, rng: [record]),
     "a number": _record(lambda record, rng: 42),
-    "brackets": lambda path, rng: path.write_text("[" * 200_000, encoding="utf-8") and None,
-    "not UTF-8": lambda path, rng: path.write_bytes(b'{"scan": "m\xfcller"}') and None,
+    "brackets": lambda path, rng: path.write_text("[" * 200_000, encoding="utf-8"),
+    "not UTF-8": lambda path, rng: path.write_bytes(b'{"scan": "m\xfcller"}'),
     **{
         f"bytes, {name}": byte_damage.DAMAGES[name]
         for name in ("cut", "cut to nothing", "bits flipped", "garbage", "twice")

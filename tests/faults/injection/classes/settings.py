@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "report": ("report", "result"),
     "compare": ("compare", "result", "result"),
     "diagnose": ("diagnose", "scan.npz", "--budget", "1s"),
-    "config": ("config",),
+    "config": ("config", "show"),
 }
 SHARES = (5, 2, 2, 2, 0.3, 0.3, 0.3, 1)
 NUMBERS = (

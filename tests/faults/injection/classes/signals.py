@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 from injection.case import Act, Case, Stop
+from injection.classes.kills import TRAIN, has_torch
 from injection.ground import Ground
 
 __all__ = ["draw"]
@@ -38,6 +39,8 @@ DEAF = "import signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
 
 def draw(rng: random.Random, ground: Ground) -> Case:
     """Draw a command, a signal, and a moment: half of them among the imports."""
+    if rng.random() < 0.05 and has_torch():
+        return _training(rng, ground)
     name = rng.choices(list(COMMANDS), (6, 1, 4, 1, 1, 1, 1, 0.5))[0]
     words, endless = COMMANDS[name]
     number = rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
@@ -81,3 +84,17 @@ def draw(rng: random.Random, ground: Ground) -> Case:
     more = "" if again is None else f", again after {again} s"
     deaf = ", under nohup" if nohup else ""
     return Case("signals", f"{name}, {number.name} after {after} s{more}{deaf}", prepare)
+
+
+def _training(rng: random.Random, ground: Ground) -> Case:
+    """Stop a training: before its end no bundle need be there, but never half of one."""
+    number = rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    after = round(rng.uniform(0.05, 12.0), 3)
+
+    def prepare(place: Path) -> list[Act]:
+        shutil.copy(ground.scan, place / "scan.npz")
+        words = (*TRAIN[:-4], "--nepochs", "100000", *TRAIN[-2:], "--output-dir", "out")
+        codes, stop = frozenset({128 + number}), Stop(number, after)
+        return [Act(words, codes=codes, process=True, stop=stop, patience_s=60, memory_bytes=3 << 30)]
+
+    return Case("signals", f"train, {number.name} after {after} s", prepare)

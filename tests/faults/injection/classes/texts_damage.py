@@ -65,7 +65,7 @@ TEXTS: dict[str, Edit] = {
 CODES = ("utf-16", "utf-8-sig", "utf-32", "latin-1")
 
 
-def _text(edit: Edit) -> Callable[[Path, random.Random], None]:
+def _text(edit: Edit) -> Callable[[Path, random.Random], object]:
     def damage(path: Path, rng: random.Random) -> None:
         if path.suffix == ".tif":
             _tags(path, rng)
@@ -115,7 +115,7 @@ def _companion(path: Path, rng: random.Random) -> None:
     )
 
 
-DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
+DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
     **{name: _text(edit) for name, edit in TEXTS.items()},
     "coded otherwise": _coded,
     "coded otherwise, again": _coded,
