@@ -142,7 +142,7 @@ def _set_of_trees(seed: int) -> tuple[Tree, ...]:
         deadline=None,
         derandomize=False,
         phases=(hypothesis.Phase.generate,),
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=(hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large),
     )
     @hypothesis.given(trees)
     def collect(tree: Tree) -> None:
