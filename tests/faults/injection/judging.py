@@ -37,7 +37,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def judged(act: Act, ran: Ran, place: Path, before: Inputs, *, keeps_parts: bool) -> Finding:
     """Say what came of it: `clean`, or what is wrong and in which words."""
-    out, err = ran.out.decode("utf-8", "replace"), ran.err.decode("utf-8", "replace")
+    coded = (act.environment.get("PYTHONIOENCODING") or "utf-8").partition(":")[0]
+    out, err = ran.out.decode(coded, "replace"), ran.err.decode(coded, "replace")
     killed = act.stop is not None and act.stop.number == 9
     code = ran.code
     if "Traceback (most recent call last)" in err + out + _log(place):

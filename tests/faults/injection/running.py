@@ -69,19 +69,20 @@ def run_act(act: Act, place: Path, screens: Path, *, patience: float = 1.0) -> R
     for end in reader:
         os.close(end)
     deadline = started + act.patience_s * patience
-    at_signal = b""
-    if act.stop is not None:
-        at_signal, deadline = _stop(act, pid, read, err, deadline)
-    hung = not _ended(pid, deadline)
-    waits = hung and _only_waits(pid)
-    if hung:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-    _, status, usage = os.wait4(pid, 0)
-    os.close(read)
-    seconds = time.monotonic() - started
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)  # what it started and left behind
+    at_signal, hung, waits = b"", True, False
+    try:
+        if act.stop is not None:
+            at_signal, deadline = _stop(act, pid, read, err, deadline)
+        hung = not _ended(pid, deadline)
+        waits = hung and _only_waits(pid)
+        seconds = time.monotonic() - started
+    finally:
+        # Itself where it hangs, and what it started and left behind; also where we are interrupted.
+        if hung:
+            _kill(pid)
+        _, status, usage = os.wait4(pid, 0)
+        _kill(pid)
+        os.close(read)
     return Ran(
         None if hung else os.waitstatus_to_exitcode(status),
         seconds,
@@ -91,6 +92,11 @@ def run_act(act: Act, place: Path, screens: Path, *, patience: float = 1.0) -> R
         at_signal,
         waits,
     )
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _stop(act: Act, pid: int, begun: int, err: Path, deadline: float) -> tuple[bytes, float]:

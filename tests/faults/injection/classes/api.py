@@ -37,7 +37,7 @@ except right as error:
         sys.exit(0)
     if len(text.splitlines()) != 1 or len(text) > 3000:
         sys.exit(9)
-    if type(error) is TypeError and "xpected" not in text and "unexpected keyword" not in text:
+    if type(error) is TypeError and "xpect" not in text:
         sys.exit(8)
 """
 WRONG = (

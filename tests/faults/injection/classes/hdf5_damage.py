@@ -247,7 +247,8 @@ def _many(file: h5py.File, name: str, rng: random.Random) -> None:
 
 
 def _round(file: h5py.File, name: str, rng: random.Random) -> None:
-    file.create_group("a/b/c")["up"] = file["a"]
+    inside = file.create_group("a/b/c")
+    inside["up"] = file["a"]
     file["a/root"] = file["/"]
 
 
