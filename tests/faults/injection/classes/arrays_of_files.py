@@ -101,7 +101,7 @@ def _damage(change: Change) -> Callable[[Path, random.Random], object]:
         elif path.suffix == ".npz":
             arrays = dict(np.load(path))
             key = rng.choice(sorted(arrays))
-            arrays[key] = change(arrays[key], rng)
+            arrays[key] = change(_numbers(arrays[key]), rng)
             np.savez(path, **arrays)
         else:
             _change_in_hdf5(path, change, rng)
@@ -109,16 +109,19 @@ def _damage(change: Change) -> Callable[[Path, random.Random], object]:
     return damage
 
 
+def _numbers(values: object) -> np.ndarray:
+    """Give the values as an array; a few numbers where they are text or the like."""
+    array = np.asarray(values)
+    return array if array.dtype.kind in "biufc" else np.arange(4.0)
+
+
 def _change_in_hdf5(path: Path, change: Change, rng: random.Random) -> None:
     with h5py.File(path, "a") as file:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         name = rng.choice(sorted(names))
-        values, attributes = file[name][()], dict(file[name].attrs)
-        if not isinstance(values, bytes | str) and np.asarray(values).dtype.kind in "biufc":
-            values = change(np.asarray(values), rng)
-        else:
-            values = change(np.arange(4.0), rng)
+        attributes = dict(file[name].attrs)
+        values = change(_numbers(file[name][()]), rng)
         del file[name]
         file[name] = values
         for key, value in attributes.items():
