@@ -55,6 +55,16 @@ class Ground:
     def result(self) -> Path:
         return self.folder / RESULT
 
+    def put(
+        self, place: Path, words: str, *, scan: str = "scan.npz", results: tuple[str, ...] = ("result",)
+    ) -> None:
+        """Copy the scan and the result into a folder, where these words name them; without its pictures."""
+        if scan in words:
+            shutil.copyfile(self.scan, place / scan)
+        for name in results:
+            if name in words:
+                shutil.copytree(self.result, place / name, ignore=shutil.ignore_patterns("*.png", "*.log"))
+
     @property
     def bundle(self) -> Path:
         return self.folder / BUNDLE / "wts.h5.zip"

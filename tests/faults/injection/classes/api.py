@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 from injection.case import Act, Case
@@ -205,8 +204,7 @@ def draw(rng: random.Random, ground: Ground) -> Case:
             call = call.replace("$W", rng.choice(WRONG), 1)
 
     def prepare(place: Path) -> list[Act]:
-        shutil.copy(ground.scan, place / "scan.npz")
-        shutil.copytree(ground.result, place / "result")
+        ground.put(place, f"scan.npz {call}")
         return [Act(program=PROGRAM.replace("$CALL", call), codes=frozenset({0}), patience_s=25)]
 
     return Case("api", call, prepare)

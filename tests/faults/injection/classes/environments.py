@@ -93,9 +93,8 @@ def _case(
     **options: Any,
 ) -> Case:
     def prepare(place: Path) -> list[Act]:
-        shutil.copy(ground.scan, place / "scan.npz")
-        shutil.copy(ground.scan, place / "müller.npz")
-        shutil.copytree(ground.result, place / "result")
+        ground.put(place, f"{name} {' '.join(words)}")
+        ground.put(place, " ".join(words), scan="müller.npz", results=())
         if make is not None:
             make(place)
         return [Act(words, codes=codes, patience_s=25, **options)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,9 +81,7 @@ def _case(
         words = tuple("result/reconstruction.h5" if word == "result" else word for word in words)
 
     def prepare(place: Path) -> list[Act]:
-        shutil.copytree(ground.result, place / "result")
-        shutil.copytree(ground.result, place / "sound")
-        shutil.copy(ground.scan, place / "scan.npz")
+        ground.put(place, " ".join(words), results=("result", "sound"))
         damage(place / "result", random.Random(seed))
         return [Act(words, codes=codes, patience_s=25)]
 

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 import random
-import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -139,8 +138,7 @@ def _prepare(
     ground: Ground, words: tuple[str, ...], files: dict[str, bytes] | None = None, **options: object
 ) -> Callable[[Path], list[Act]]:
     def prepare(place: Path) -> list[Act]:
-        shutil.copy(ground.scan, place / "scan.npz")
-        shutil.copytree(ground.result, place / "result")
+        ground.put(place, f"{' '.join(words)} {options} {files}")
         os.mkfifo(place / "fifo")
         for name, content in (files or {}).items():
             (place / name).write_bytes(content)

@@ -54,9 +54,8 @@ def draw(rng: random.Random, ground: Ground) -> Case:
     def prepare(place: Path) -> list[Act]:
         import numpy as np
 
-        shutil.copy(ground.scan, place / "scan.npz")
-        shutil.copy(ground.scan, place / "again.npz")
-        shutil.copytree(ground.result, place / "result")
+        ground.put(place, " ".join(words))
+        ground.put(place, " ".join(words), scan="again.npz", results=())
         (place / "frames").mkdir()
         given = np.load(ground.scan)
         np.savetxt(
