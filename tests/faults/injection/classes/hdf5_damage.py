@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from injection.classes.bombs import zlib_zeros
+
 __all__ = ["DAMAGES", "fits"]
 
 Damage = Callable[[Path, random.Random], object]
@@ -26,7 +28,7 @@ def _edited(edit: Edit) -> Damage:
     """Open the file, choose one of its data sets and take it away; `edit` puts something in its place."""
 
     def damage(path: Path, rng: random.Random) -> None:
-        with h5py.File(path, "a", libver="latest") as file:
+        with h5py.File(path, "a") as file:
             names: list[str] = []
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
             # Frames are the largest, and most of what is done to them is done to no other.
@@ -119,6 +121,23 @@ def _virtual_elsewhere(source: str) -> Damage:
     return _instead(make)
 
 
+def _virtual_numbered(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype, rng: random.Random
+) -> None:
+    """Let it grow with files that are numbered without end; the first of them is a FIFO."""
+    shape = shape or (1,)
+    fifo = Path(file.filename).parent / "part0.h5"
+    if not fifo.exists():
+        os.mkfifo(fifo)
+    space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED, *shape[1:]))
+    space.select_hyperslab(
+        (0,) * len(shape), (h5py.h5s.UNLIMITED, *[1] * (len(shape) - 1)), None, (1, *shape[1:])
+    )
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_virtual(space, b"part%b.h5", b"x", h5py.h5s.create_simple((1, *shape[1:])))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype), space, plan, _parents())
+
+
 def _virtual_raw(
     file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype, rng: random.Random
 ) -> None:
@@ -163,8 +182,7 @@ def _chunks(stored: str) -> Damage:
         plan.set_chunk(shape)
         content = np.zeros(shape, "u2").tobytes()
         if "bomb" in stored:
-            block = zlib.compressobj(9)
-            content = b"".join(block.compress(bytes(1 << 24)) for _ in range(96)) + block.flush()
+            content = zlib_zeros()
             layers_packed = 1
         else:
             layers_packed = 0
@@ -190,7 +208,7 @@ def _parents() -> h5py.h5p.PropLCID:
 
 def _special(dtype: object, value: object) -> Damage:
     def make(file: h5py.File, name: str, shape: tuple[int, ...], old: np.dtype, rng: random.Random) -> None:
-        file.create_dataset(name, shape=shape[:1] or (1,), dtype=dtype)
+        file.create_dataset(name, shape=(max(1, *shape[:1], 1),), dtype=dtype)
         file[name][0] = value(file) if callable(value) else value
 
     return _instead(make)
@@ -210,9 +228,9 @@ def _named(text: str) -> Damage:
     def edit(file: h5py.File, name: str, rng: random.Random) -> None:
         parent = file[name].parent
         if rng.random() < 0.5:
-            file.move(name, f"{parent.name.rstrip('/')}/{text}")
+            file.move(name, os.fsencode(f"{parent.name.rstrip('/')}/{text}"))
         else:
-            parent[text] = np.zeros((3, 4))
+            parent[os.fsencode(text)] = np.zeros((3, 4))
 
     return _edited(edit)
 
@@ -273,7 +291,7 @@ DAMAGES: dict[str, Damage] = {
     "virtual, from a FIFO": _virtual_elsewhere("fifo"),
     "virtual, from a FIFO behind %%": _virtual_elsewhere("fi%%fo"),
     "virtual, from nowhere": _virtual_elsewhere("nowhere.h5"),
-    "virtual, from numbered files": _virtual_elsewhere("part%b.h5"),
+    "virtual, from numbered files": _instead(_virtual_numbered),
     "virtual, from a device": _virtual_elsewhere("/dev/zero"),
     "virtual, from raw storage": _instead(_virtual_raw),
     "raw storage outside": _instead(_raw),
