@@ -138,7 +138,9 @@ def _read_whole(path: Path) -> None:
     import h5py
     import numpy as np
 
-    match path.suffix.lower():
+    with path.open("rb") as file:
+        is_page = file.read(9).lower() == b"<!doctype"  # under whatever name somebody asked for
+    match ".html" if is_page else path.suffix.lower():
         case ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 for key in archive.files:
