@@ -134,7 +134,8 @@ def _what_was_found(found: dict[str, np.ndarray], in_some_frames: dict[str, np.n
         n_frames = "" if values.ndim == 2 else f", in {np.count_nonzero(values.any(axis=(1, 2)))} frames"
         words.append(f"{np.count_nonzero(pixels)} {reason}{n_frames}")
     number = sum(int(word.split()[0]) for word in words)
-    return f"{number} pixels are left out as bad: {'; '.join(words)}"
+    pixels_are = "pixel is" if number == 1 else "pixels are"
+    return f"{number} {pixels_are} left out as bad: {'; '.join(words)}"
 
 
 def warn_of_a_large_mask(draft: Draft) -> Draft:

@@ -38,6 +38,10 @@ HOT_PHOTONS = 20.0
 BEAM_RADIUS_PX = 2.9
 BEAM_PART = 1 / 6
 BEAM_SHARE = 0.1
+#: A detector with so many hot pixels has more of them.
+FEWEST_OF_MANY, MANY_HOT_PART = 10, 0.003
+#: By so many times what separates the upper neighbours.
+SMOOTH_SPREADS = 2.0
 #: Found hot pixels uncover others beside them.
 ROUNDS = 4
 
@@ -117,6 +121,15 @@ def screen_pixels(
         take("hot now and then", _above_neighbours(photons.highest, STRUCK_FACTOR, taken, unknown) & ~beam)
         if int(taken.sum()) == before:
             break
+    hot = taken & ~unknown
+    if hot.sum() >= max(FEWEST_OF_MANY, MANY_HOT_PART * hot.size):
+        # Where so many are hot, others stand in clusters, and in light that hides all but an excess.
+        for _ in range(ROUNDS):
+            before = int(taken.sum())
+            take("hot", _in_clusters(photons.total, taken) & ~beam)
+            take("hot", _above_smooth_light(photons.total, taken, unknown) & ~beam)
+            if int(taken.sum()) == before:
+                break
     return found
 
 
@@ -175,6 +188,35 @@ def _above_neighbours(
     compared = np.maximum(compared, 0)
     allowed = factor * (compared + SPREADS * np.sqrt(compared) + HOT_PHOTONS)
     return judged & (here - SPREADS * np.sqrt(here) > allowed)
+
+
+def _in_clusters(
+    values: Float64[np.ndarray, "n n"], taken: Bool[np.ndarray, "n n"]
+) -> Bool[np.ndarray, "n n"]:
+    """Pixels far above all but four of the 24 around them, bad ones left aside."""
+    fourth_but = np.ones((5, 5), dtype=bool)
+    fourth_but[2, 2] = False
+    here = np.maximum(values, 0)
+    fifth = ndimage.rank_filter(np.where(taken, 0.0, here), -5, footprint=fourth_but, mode="mirror")
+    return here - SPREADS * np.sqrt(here) > HOT_FACTOR * (fifth + SPREADS * np.sqrt(fifth) + HOT_PHOTONS)
+
+
+def _above_smooth_light(
+    values: Float64[np.ndarray, "n n"], taken: Bool[np.ndarray, "n n"], unknown: Bool[np.ndarray, "n n"]
+) -> Bool[np.ndarray, "n n"]:
+    """Pixels further above all eight neighbours but one than those differ among themselves."""
+    here = np.maximum(values, 0)
+    padded = np.pad(np.where(taken, np.nan, here), 1, mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+    around = np.sort(np.delete(windows.reshape(*here.shape, 9), 4, axis=-1), axis=-1)
+    n_good = np.isfinite(around).sum(axis=-1)
+    judged = ~taken & (n_good >= 5) & ~ndimage.binary_dilation(unknown, np.ones((3, 3), bool))
+    second, third_last = (
+        np.take_along_axis(around, np.maximum(n_good - k, 0)[..., None], axis=-1)[..., 0] for k in (2, 5)
+    )
+    with np.errstate(invalid="ignore"):
+        spread = np.maximum(second - third_last, 0) + SPREADS * np.sqrt(second) + HOT_PHOTONS
+        return judged & (here - SPREADS * np.sqrt(here) > second + SMOOTH_SPREADS * spread)
 
 
 def _near_zero_frequency(
