@@ -52,7 +52,7 @@ DAMAGE: dict[str, Callable[[Arrays], Arrays]] = {
     "probe not square": lambda a: {"probe": a["probe"][:, :8]},
     "object empty": lambda a: {"object": a["object"][:0, :0], "coverage": a["coverage"][:0, :0]},
     "object infinite": lambda a: {"object": a["object"] * np.inf},
-    "object of records": lambda a: {"object": np.zeros((32, 32), [("x", float)])},
+    "object of truth values": lambda a: {"object": np.ones((32, 32), bool)},
     "coverage of another shape": lambda a: {"coverage": a["coverage"][:5]},
     "coverage negative": lambda a: {"coverage": -a["coverage"]},
     "fewer positions": lambda a: {"positions_px": a["positions_px"][:2]},
@@ -104,7 +104,7 @@ def test_a_sound_result_comes_back_whole(arrays: Arrays, tmp_path: Path) -> None
 def test_an_array_is_no_archive(arrays: Arrays, tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", arrays["object"])
     file = (tmp_path / "array.npy").rename(tmp_path / "reconstruction.npz")
-    with pytest.raises(DataError, match="cannot be read as a result"):
+    with pytest.raises(DataError, match="an NPY file with a single array"):
         Reconstruction.load(file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from pathlib import Path
 
@@ -41,14 +42,15 @@ def test_too_little_memory_is_said_and_not_taken_for_a_damaged_file(
     ids=" ".join,
 )
 @pytest.mark.parametrize("path", ["x" * 300, "/".join(["d" * 200] * 25)], ids=["name", "path"])
-def test_a_path_that_no_file_system_takes_is_a_mistake_of_the_command(
+def test_a_path_that_no_file_system_takes_is_named_and_nothing_else_is_blamed(
     ptycho, scan_file: Path, words: list[str], path: str
 ) -> None:
     done = ptycho(*(path if word == "LONG" else str(scan_file) if word == "SCAN" else word for word in words))
-    assert done.code == 2, done.err
-    assert len([line for line in done.err.splitlines() if not line.startswith("INFO")]) == 1
-    assert "too long" in done.err or "at most 255 bytes" in done.err
-    assert len(done.err.splitlines()[-1]) < 200
+    assert done.code in (2, 3), done.err
+    (said,) = [line for line in done.err.splitlines() if not line.startswith("INFO")]
+    assert path[:20] in said
+    assert re.search("too long|at most 255 bytes|no such file|Expected", said), said
+    assert not re.search("damaged|Errno", said), said
 
 
 @pytest.mark.parametrize(

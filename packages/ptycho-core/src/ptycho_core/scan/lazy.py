@@ -187,7 +187,10 @@ class LazyFrames:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = self[:]
-        return values if dtype is None else values.astype(dtype)
+        if dtype is not None and values.dtype != dtype:
+            return values.astype(dtype)
+        # What is mapped may not be written to; NumPy leaves it to us to make the copy that it asks for.
+        return values.copy() if copy and not (values.flags.owndata and values.flags.writeable) else values
 
     def select(self, chosen: Chosen) -> LazyFrames:
         """Return some of the frames, unread."""
