@@ -46,7 +46,11 @@ class Part(Generic[ConfigT]):
     @property
     def heading(self) -> str:
         """The heading in the help text."""
-        return self.title or (self.model_class.__doc__ or "").strip().splitlines()[0].rstrip(".")
+        if self.title:
+            return self.title
+        # Python without docstrings (`-OO`) has the name alone.
+        said = (self.model_class.__doc__ or self.model_class.__name__).strip()
+        return said.splitlines()[0].rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -112,4 +116,4 @@ def shown(value: object) -> str:
         return shortened(repr(value[:_LONGEST_SHOWN]))
     if isinstance(value, int) and value.bit_length() > 4 * _LONGEST_SHOWN:
         return "a huge number"  # Python refuses to write one of several thousand digits
-    return shortened(_BOUNDED.repr(value))
+    return shortened(" ".join(_BOUNDED.repr(value).split()))

@@ -128,6 +128,8 @@ def _whole_number(value: object) -> object:
         raise ValueError("expected a whole number")
     if isinstance(value, str):
         text = value.strip()
+        if len(text) > _LONGEST_NUMBER and text.lstrip("+-").isdigit():
+            raise ValueError("expected a whole number that fits into 64 bits")
         if len(text) > _LONGEST_NUMBER or not _EXPONENT_OR_POINT.fullmatch(text):
             return value
         number = int(text) if text.lstrip("+-").isdigit() else float(text)

@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = HEARING.exit_code or exit_code(error)
         HEARING.last_words("interrupted" if HEARING.exit_code else NO_MEMORY)
     HEARING.end_work(code)
-    return outputs.end(code)
+    code = outputs.end(code)
+    HEARING.close()
+    return code
 
 
 def _finished(words: list[str]) -> int:

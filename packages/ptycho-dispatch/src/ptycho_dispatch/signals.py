@@ -108,6 +108,11 @@ class Hearing:
             self._said = True
             self._stage = lambda number: os._exit(code)
 
+    def close(self) -> None:
+        """Hear nothing more: what comes while Python itself ends would end the process by a signal."""
+        if self.listening and hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+
     def last_words(self, text: str) -> None:
         """Say a line past all buffers, where nothing else can be relied on."""
         self._said = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -269,7 +270,16 @@ def scan_from_arrays(
 
     Raises:
         DataError: the arrays do not make a scan; the message says which and why.
+        TypeError: a keyword has another type.
     """
+    reading = {"measurement": measurement, "dc": dc, "bad_frames": bad_frames}
+    lengths = {"pixel_size_m": pixel_size_m, "energy_ev": energy_ev, "distance_m": distance_m}
+    expect_reading("scan_from_arrays", {**reading, **lengths})
+    expect(name, str, "scan_from_arrays", "text as `name`")
+    if nphotons is not None:
+        expect(nphotons, Real, "scan_from_arrays", "a number as `nphotons`")
+    if metadata is not None:
+        expect(metadata, Mapping, "scan_from_arrays", "a mapping as `metadata`")
     raw = RawScan(
         name=plain(name),
         frames=frames,
@@ -284,7 +294,7 @@ def scan_from_arrays(
         energy_ev=energy_ev,
         distance_m=distance_m,
         nphotons=nphotons,
-        metadata=dict(metadata or {}),
+        metadata={} if metadata is None else dict(metadata),
         notes=notes,
     )
     return admit(raw, ReadOptions(measurement=measurement, dc=dc, bad_frames=bad_frames))

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.checked_scan import admit, warn_without_overlap
+from ptycho_core.io.frame_choice import far_from_all_others
 from ptycho_core.io.frame_values import LARGEST_NAN_FRACTION, canvas_limit_px
 from ptycho_core.io.geometry import turned_positions
 from ptycho_core.io.options import ReadOptions
@@ -141,6 +142,11 @@ class Intake:
         )
         if head.probe_source == "estimated":
             scan = replace(scan, probe=estimate_probe(scan)[0])
+        far = far_from_all_others(scan.positions_px, scan.frame_px)
+        if far.any():
+            text = f"{np.count_nonzero(far)} of the frames that came lie far from all others and are left out"
+            warnings.warn(f"{scan.name}: {text}.", UserWarning, stacklevel=2)
+            scan = replace(scan.select(~far), notes=(*scan.notes, f"{text}."))
         warn_without_overlap(scan)
         return scan
 

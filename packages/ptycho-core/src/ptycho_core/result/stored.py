@@ -220,7 +220,7 @@ def _verdict_of(text: np.ndarray | None) -> Verdict | None:
     """Return the verdict of a file; None where it has none, or one that cannot be read."""
     try:
         return None if text is None else Verdict.of_record(json.loads(str(text)))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -5,8 +5,8 @@ does not check again. Frames stay as stored, in the file where it allows, until 
 
 What is called `bad_pixels` is True where a pixel is bad; what is called `good`, because amplitudes are
 multiplied by it, is True where a pixel counts. One becomes the other in `Scan.good_pixels`, and in
-`Intake.good` for frames that still come. A file's `mask` is True where a pixel is good, and is inverted when
-it is read.
+`Intake.good` for frames that still come. The `mask` of an NPZ is True where a pixel is good, and is
+inverted when it is read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 
 from ptycho_config.moved import moved_name
+from ptycho_config.naming import shown
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.source_file import SourceFile
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
@@ -280,6 +281,11 @@ def _selector(indices: FrameIndices) -> slice | np.ndarray:
     if isinstance(indices, slice):
         return indices
     chosen = np.atleast_1d(np.asarray(indices))
+    if chosen.size and chosen.dtype.kind not in "biu":
+        raise TypeError(
+            "A scan expects numbers of frames, a slice, or True and False for each frame, not "
+            f"{type(indices).__name__} {shown(indices)}."
+        )
     return chosen if chosen.dtype == bool or chosen.size else chosen.astype(np.int64)
 
 

@@ -125,7 +125,7 @@ def _stored_twice(
         if not np.array_equal(one, np.asarray(frames[frame - 1])):
             continue
         twins[frame] = True
-        content = hashlib.blake2b(one, digest_size=16).digest()
+        content = hashlib.blake2b(one.tobytes(), digest_size=16).digest()
         if seen.get(content, frame - 1) != frame - 1:
             return np.zeros(taken.shape, dtype=bool)
         seen[content] = frame

@@ -7,12 +7,14 @@ pixels, the propagation is the orthonormal transform; that is the model of `ptyc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import scipy.fft
 from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import ConfigError
+from ptycho_core.given import expect
 from ptycho_core.io import scan_from_arrays
 from ptycho_core.scan import Scan
 from ptycho_core.simulate.objects import ObjectKind, make_object
@@ -71,12 +73,20 @@ def simulate_scan(
         bad_pixel_fraction: part of the pixels that read garbage and are marked as bad.
     Raises:
         ConfigError: an unknown kind, or a number outside its range; names it.
+        TypeError: an argument has another type.
 
     Example:
         >>> made = simulate_scan(object_kind="star", frames=20, photons=1e5, seed=3)
         >>> made.scan.n_frames, made.scan.frame_px
         (20, 64)
     """
+    kinds = (object_kind, probe_kind, position_kind, start_kind)
+    for value in kinds:
+        expect(value, str, "simulate_scan", "the name of a kind, as text")
+    for value in (overlap, photons, background, bad_pixel_fraction):
+        expect(value, Real, "simulate_scan", "a number")
+    for value in (frames, frame_px, modes, seed):
+        expect(value, Integral, "simulate_scan", "a whole number")
     _require(photons > 0, "photons", photons, "more than 0")
     _require(background >= 0, "background", background, "0 or more")
     _require(0 <= bad_pixel_fraction < 0.5, "bad_pixel_fraction", bad_pixel_fraction, "0 to below 0.5")
