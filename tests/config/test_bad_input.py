@@ -172,7 +172,7 @@ def test_a_missing_file_and_a_folder_are_no_configuration(tmp_path: Path) -> Non
     missing = _message(lambda: load(TrainingConfig, yaml=tmp_path / "none.yaml"))
     assert missing == f"configuration file {tmp_path}/none.yaml does not exist."
     folder = _message(lambda: load(TrainingConfig, yaml=tmp_path))
-    assert folder == f"configuration file {tmp_path} cannot be read: Is a directory."
+    assert folder == f"configuration file {tmp_path} cannot be read: it is a directory, not a regular file."
     for length in (120, 121):
         name = "b" * length
         shown_name = name if length == 120 else f"...{name[:117]}"
@@ -320,6 +320,10 @@ def test_names_of_many_bytes_are_refused_and_just_short_enough_ones_are_not() ->
             {"torch-persistent-workers": "true", "torch-num-workers": "0"},
             "`persistent_workers` needs `num_workers` > 0, found 0 "
             "(from `--torch-persistent-workers`, `--torch-num-workers`).",
+        ),
+        (
+            {"epochs": "9" * 400},
+            f"`epochs` is '{'9' * 56}... (from `--epochs`); expected a whole number that fits into 64 bits.",
         ),
         ({"n" * 1000: "3"}, f"unknown flag `--{'n' * 55}...`."),
         ({"efort": "3"}, "unknown flag `--efort`."),

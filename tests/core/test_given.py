@@ -12,7 +12,8 @@ import pytest
 PROGRAM = """
 import json
 import numpy as np
-from ptycho_core import Reconstruction, open_scan, scan_from_arrays, solve
+from ptycho_core import Reconstruction, open_scan, save_scan, scan_from_arrays, solve
+from ptycho_core.simulate import simulate_scan
 
 frames = np.random.default_rng(0).poisson(5, (9, 32, 32)).astype("u2")
 y, x = np.divmod(np.arange(9), 3)
@@ -35,6 +36,13 @@ calls = {
     "solve callback": lambda: solve(scan, callbacks=print),
     "solve callbacks": lambda: solve(scan, callbacks=[print]),
     "solve start": lambda: solve(scan, start="reconstruction"),
+    "region": lambda: open_scan("scan.npz", region=np.zeros((3, 4))),
+    "select": lambda: scan.select(float),
+    "save_scan": lambda: save_scan([1], "out.npz"),
+    "arrays measurement": lambda: scan_from_arrays(frames, frames[:, 0, :2], measurement=frames),
+    "arrays pixel": lambda: scan_from_arrays(frames, frames[:, 0, :2], pixel_size_m="nowhere"),
+    "arrays metadata": lambda: scan_from_arrays(frames, frames[:, 0, :2], metadata=frames),
+    "simulate_scan": lambda: simulate_scan(frame_px=frames),
 }
 said = {}
 for name, call in calls.items():

@@ -113,6 +113,12 @@ def test_where_nobody_can_read_it_the_result_is_complete(
     assert all("INFO" in line or "WARNING" in line for line in log.splitlines())
 
 
+def test_python_without_docstrings_will_do(ptycho_process) -> None:
+    done = ptycho_process("simulate", "--help", environment={"PYTHONOPTIMIZE": "2"})
+    assert done.code == 0, done.err
+    assert "--frames" in done.out
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "utf-8:strict", "utf-8"])
 def test_every_encoding_will_do(ptycho_process, encoding: str) -> None:
     done = ptycho_process("--help", environment={"PYTHONIOENCODING": encoding, "LC_ALL": "C"})

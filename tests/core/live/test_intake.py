@@ -183,6 +183,16 @@ def test_one_wild_position_is_left_out_wherever_it_comes(wild: int) -> None:
     assert "far from all others" in intake.left_out[wild]
 
 
+def test_a_position_that_a_canvas_can_hold_is_left_out_of_the_finished_scan() -> None:
+    positions = SCAN.positions_px.copy()
+    positions[1] += (2000.0, 0.0)
+    intake = taken(positions)
+    assert len(intake) == 30
+    with pytest.warns(UserWarning, match="1 of the frames that came lie far from all others"):
+        scan = intake.scan()
+    np.testing.assert_allclose(scan.positions_px, np.delete(SCAN.positions_px, 1, axis=0))
+
+
 def test_a_half_that_jumps_is_left_out_and_the_first_goes_on() -> None:
     positions = SCAN.positions_px.copy()
     positions[15:] += 1e5
