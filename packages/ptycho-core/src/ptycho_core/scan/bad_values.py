@@ -50,7 +50,8 @@ def find_bad_values(
         reason = f"saturated in some frames (at {limit:g})"
         found[reason] = _marked(frames, survey.pixel_at_maximum > 0, known, at=limit)
     faint = survey.pixel_negatives
-    if survey.integral and survey.measurement == "counts" and faint.any():
+    counted = survey.integral and survey.measurement == "counts"
+    if counted and faint.any() and not survey.negatives_are_noise:
         n_frames = survey.counts_per_frame.size
         others = survey.pixel_sum - survey.pixel_negative_sum
         bright = others >= BRIGHT_COUNTS * np.maximum(n_frames - faint, 1)
