@@ -170,8 +170,10 @@ def test_names_that_mean_intensity_decide_counts(original: Any, tmp_path: Path, 
     with h5py.File(tmp_path / "scan.h5", "w") as f:
         f[name], f["xcoords"], f["ycoords"] = original.counts / 3.7, x, y
     for path in (tmp_path / "scan.npz", tmp_path / "scan.h5"):
-        scan = open_scan(path)
+        with pytest.warns(UserWarning, match=r"whole multiples of 0\.27027"):
+            scan = open_scan(path)
         assert scan.measurement == "counts"
+        assert scan.counts_per_photon == pytest.approx(1 / 3.7)
         assert any(f"the name `{name}` says so" in note for note in scan.notes)
 
 

@@ -14,8 +14,9 @@ from ptycho_core.io.draft import Draft
 from ptycho_core.io.frame_values import warn
 from ptycho_core.io.geometry import lazily
 from ptycho_core.io.images import read_image
-from ptycho_core.scan.gain import counted_one_by_one, found_gain, unit_of_each_frame
+from ptycho_core.scan.gain import found_gain
 from ptycho_core.scan.lazy import LazyFrames
+from ptycho_core.scan.steps import counted_one_by_one, unit_of_each_frame
 from ptycho_core.scan.survey import MOST_MARKS, FrameSurvey, survey_frames
 
 __all__ = ["calibrate", "divide_by_found_gain", "find_photons_by_steps"]

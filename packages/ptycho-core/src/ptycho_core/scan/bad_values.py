@@ -56,7 +56,9 @@ def find_bad_values(
         others = survey.pixel_sum - survey.pixel_negative_sum
         bright = others >= BRIGHT_COUNTS * np.maximum(n_frames - faint, 1)
         marked = (faint > 0) & bright & (survey.pixel_negative_sum == survey.pixel_minimum * faint)
-        if marked.any():
+        # Where dark counts were subtracted, most of what is below zero lies where there is little light.
+        elsewhere = faint[~bright & (faint < n_frames)].sum()
+        if marked.any() and faint[marked].sum() > elsewhere:
             found["negative in some frames, the mark of a masked pixel"] = _marked(
                 frames, marked, known, below=0.0
             )
