@@ -134,7 +134,7 @@ def without_a_word(scan, frames: np.ndarray, path: Path, key: str = "diff3d") ->
 def two_counts_a_photon(scan) -> np.ndarray:
     """Counts in a unit of their own; that a photon gives two of them leaves it open what they are."""
     counts = 2 * scan.counts()
-    counts[:, 0, 0] = 1
+    counts[:, ::2, 0] += 1
     return counts * np.float32(0.37)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from ptycho_config.errors import ConfigError, DataError, PolicyWarning
 from ptycho_core import Scan, open_scan
@@ -188,6 +189,14 @@ def test_read_noise_around_zero_is_noise_and_no_mark(tmp_path: Path, dtype: str)
         assert np.isfinite(one.counts()).all()
         share = 0.0 if one.bad_pixels is None else one.bad_pixels.mean()
         assert share <= 1 / 64
+
+
+def test_photons_that_were_spread_over_pixels_are_not_counted_in_parts(
+    simulated: Scan, tmp_path: Path
+) -> None:
+    spread = gaussian_filter(simulated.counts().astype(float), (0, 0.4, 0.4)) * 1e-6
+    scan, _ = opened(tmp_path / "scan.npz", simulated, spread.astype("f4"), measurement="counts")
+    assert scan.counts_per_photon is None or 0.5e-6 < scan.counts_per_photon < 1.1e-6
 
 
 def test_a_gain_is_as_certain_as_it_is_said_to_be(simulated: Scan) -> None:

@@ -14,7 +14,7 @@ mean; so the dimmest pixels tell, and only where groups of them agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,6 +127,9 @@ _PEAK, _OVER_NOISE, _PHASE = 0.02, 4.0, 0.7
 #: Width of heaps over their distance, at most, of a detector without values below zero.
 _SHARP = 0.25
 _ASKED_FIRST = 9
+_EXACT = 0.05
+#: Variance over mean, in photons: at least, and at most so much of 1 + the last number x the mean.
+_LEAST_RATIO, _MOST_RATIO, _CONTRAST = 0.7, 2.5, 3.0
 
 
 def _by_heaps(values: Float64[np.ndarray, "frame pixel"], *, whole: bool) -> Gain | None:
@@ -159,7 +162,17 @@ def _by_heaps(values: Float64[np.ndarray, "frame pixel"], *, whole: bool) -> Gai
     width = float(np.median([width for _, width, _ in found]))
     if width > _SHARP * distance and not noisy:
         return None
+    if not (noisy or (whole and width < _EXACT * distance)) and not _vary_like_photons(groups, distance):
+        return None
     return Gain(distance, within, width / distance, "heaps")
+
+
+def _vary_like_photons(groups: Sequence[Float64[np.ndarray, "frame some"]], photon: float) -> bool:
+    """Whether groups vary as counts of such photons do; those spread over several pixels vary otherwise."""
+    mean = np.array([group.mean() for group in groups]) / photon
+    ratio = np.array([_variance(group) for group in groups]) / np.maximum(mean, 1e-30) / photon**2
+    likely = (ratio > _LEAST_RATIO) & (ratio < _MOST_RATIO * (1 + _CONTRAST * mean))
+    return bool(likely.mean() > 0.9)
 
 
 def _heaps_of(group: Float64[np.ndarray, "frame pixel"], *, whole: bool) -> tuple[float, float] | None:
