@@ -186,6 +186,13 @@ def test_a_mark_in_some_frames_is_left_out_there(counts: np.ndarray) -> None:
     np.testing.assert_array_equal(values, frames < 0)
 
 
+@pytest.mark.parametrize("dark", [1, 2])
+def test_a_dark_level_that_was_taken_off_leaves_no_marks(dark: int) -> None:
+    rng = np.random.default_rng(3)
+    frames = rng.poisson(rng.exponential(15, (60, 32, 32))).astype("i4") - dark
+    assert find_bad_values(frames, survey_frames(frames)) == {}
+
+
 # Shadows
 
 

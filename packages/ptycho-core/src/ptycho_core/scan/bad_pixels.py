@@ -103,7 +103,7 @@ def screen_pixels(
     low, high = survey.pixel_minimum, survey.pixel_maximum
     photons = _in_photons(survey, taken)
     constant = (low == high) & (photons.highest >= CONSTANT_PHOTONS)
-    if constant.mean() <= LARGEST_CONSTANT_FRACTION:
+    if constant.mean() <= LARGEST_CONSTANT_FRACTION and (low != high)[~taken].any():
         take("equal in all frames", constant)
     rest = (photons.total - photons.highest) / (n_frames - 1)
     around = _median_around(photons.highest, taken)

@@ -24,8 +24,9 @@ SMALLEST_LIMIT = 15
 LARGEST_FRAME_PART = 0.5
 #: Where frames are scaled one by one, each of them reaches the largest value once.
 FEWEST_MORE_THAN_ONCE = 10
-#: A pixel of so many counts is never below zero by noise.
-BRIGHT_COUNTS = 10.0
+#: A pixel of so many counts on average may be marked; where it is dark now and then, it holds as many of
+#: these small values as of those below zero, or a good part of them.
+BRIGHT_COUNTS, SMALL_COUNTS, SMALL_PART = 10.0, 3, 0.1
 #: A mark of every value takes as much memory; beyond this the pixels are marked in all frames.
 LARGEST_MARKS_BYTES = 1 << 30
 
@@ -49,20 +50,34 @@ def find_bad_values(
     if _many_at_limit(survey) and _ends_abruptly(frames, survey, known):
         reason = f"saturated in some frames (at {limit:g})"
         found[reason] = _marked(frames, survey.pixel_at_maximum > 0, known, at=limit)
-    faint = survey.pixel_negatives
-    counted = survey.integral and survey.measurement == "counts"
-    if counted and faint.any() and not survey.negatives_are_noise:
-        n_frames = survey.counts_per_frame.size
-        others = survey.pixel_sum - survey.pixel_negative_sum
-        bright = others >= BRIGHT_COUNTS * np.maximum(n_frames - faint, 1)
-        marked = (faint > 0) & bright & (survey.pixel_negative_sum == survey.pixel_minimum * faint)
-        # Where dark counts were subtracted, most of what is below zero lies where there is little light.
-        elsewhere = faint[~bright & (faint < n_frames)].sum()
-        if marked.any() and faint[marked].sum() > elsewhere:
-            found["negative in some frames, the mark of a masked pixel"] = _marked(
-                frames, marked, known, below=0.0
-            )
+    marked = _bright_but_marked(survey)
+    if marked.any() and not _small_values(frames, marked, survey):
+        reason = "negative in some frames, the mark of a masked pixel"
+        found[reason] = _marked(frames, marked, known, below=0.0)
     return {reason: values for reason, values in found.items() if values.any()}
+
+
+def _bright_but_marked(survey: FrameSurvey) -> Bool[np.ndarray, "n n"]:
+    """Pixels of many counts that are below zero in some frames, where there is one negative value only."""
+    faint = survey.pixel_negatives
+    one_value = float(survey.pixel_negative_sum.sum()) == survey.minimum * survey.n_negative
+    if not (survey.integral and survey.measurement == "counts" and survey.n_negative and one_value):
+        return np.zeros(faint.shape, dtype=bool)
+    n_frames = survey.counts_per_frame.size
+    others = survey.pixel_sum - survey.pixel_negative_sum
+    return (faint > 0) & (others >= BRIGHT_COUNTS * np.maximum(n_frames - faint, 1))
+
+
+def _small_values(
+    frames: np.ndarray | LazyFrames, pixels: Bool[np.ndarray, "n n"], survey: FrameSurvey
+) -> bool:
+    """Whether these pixels hold values just above zero as well, as where a dark level was taken off."""
+    at, size = np.flatnonzero(pixels), pixels.size
+    small = 0
+    for chunk in frame_chunks(len(frames), size * frames.dtype.itemsize):
+        values = np.asarray(frames[chunk]).reshape(-1, size)[:, at]
+        small += int(np.count_nonzero((values >= 0) & (values <= SMALL_COUNTS)))
+    return small > SMALL_PART * int(survey.pixel_negatives[pixels].sum())
 
 
 def _many_at_limit(survey: FrameSurvey) -> bool:
