@@ -51,14 +51,14 @@ def estimate_probe(scan: Scan) -> tuple[Complex64[np.ndarray, "1 n n"], str]:
 
 
 def _completed(pattern: Float64[np.ndarray, "n n"], scan: Scan) -> Float64[np.ndarray, "n n"]:
-    """Give the pixels that are bad in most frames the light of the nearest good ones, softened.
+    """Give the pixels that are bad in all frames the light of the nearest good ones, softened.
 
     A stop or a gap through the beam would otherwise be taken for a part of the probe.
     """
     bad = scan.bad_pixels
     if bad is None:
         return pattern
-    bad = np.asarray(bad if bad.ndim == 2 else bad.mean(axis=0) > 0.5)
+    bad = np.asarray(bad if bad.ndim == 2 else bad.all(axis=0))
     if not bad.any() or bad.all():
         return pattern
     nearest = ndimage.distance_transform_edt(bad, return_distances=False, return_indices=True)
