@@ -323,7 +323,8 @@ def test_names_of_many_bytes_are_refused_and_just_short_enough_ones_are_not() ->
         ),
         (
             {"nepochs": "9" * 400},
-            f"`nepochs` is '{'9' * 56}... (from `--nepochs`); expected a whole number that fits into 64 bits.",
+            f"`nepochs` is '{'9' * 56}... (from `--nepochs`); expected a whole number that fits into 64 "
+            "bits.",
         ),
         ({"n" * 1000: "3"}, f"unknown flag `--{'n' * 55}...`."),
         ({"efort": "3"}, "unknown flag `--efort`."),

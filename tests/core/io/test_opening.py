@@ -169,7 +169,7 @@ def test_whole_numbers_are_counts_in_any_type(
 def test_squaring_300_in_16_bits_does_not_wrap(arrays: Arrays, save: Save) -> None:
     amplitude = np.zeros((25, 16, 16), dtype=np.uint16)
     amplitude[:, 8, 8] = 300
-    scan = open_scan(save(arrays, diff3d=amplitude), measurement="amplitude", bad_pixels="file")
+    scan = open_scan(save(arrays, diff3d=amplitude), measurement="amplitude")
     assert scan.counts()[0, 8, 8] == 90_000
     assert scan.mean_counts_per_frame() == 90_000
 
