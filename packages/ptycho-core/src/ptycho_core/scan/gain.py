@@ -167,8 +167,8 @@ def _by_heaps(values: Float64[np.ndarray, "frame pixel"], *, whole: bool) -> Gai
     return Gain(distance, within, width / distance, "heaps")
 
 
-def _vary_like_photons(groups: Sequence[Float64[np.ndarray, "frame some"]], photon: float) -> bool:
-    """Whether groups vary as counts of such photons do; those spread over several pixels vary otherwise."""
+def _vary_like_photons(groups: Sequence[np.ndarray], photon: float) -> bool:
+    """Whether groups (frame, pixel) vary as such photons do; those spread over several pixels do not."""
     mean = np.array([group.mean() for group in groups]) / photon
     ratio = np.array([_variance(group) for group in groups]) / np.maximum(mean, 1e-30) / photon**2
     likely = (ratio > _LEAST_RATIO) & (ratio < _MOST_RATIO * (1 + _CONTRAST * mean))
