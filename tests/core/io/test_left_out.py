@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.models import SolverConfig
@@ -178,6 +179,15 @@ def test_frames_that_were_not_asked_for_are_not_said_to_be_missing(
     assert solve(scan, SolverConfig(effort="fast")).verdict.measures["frames_left_out"] == pytest.approx(
         scan.share_left_out
     )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_empty_frames_are_found_at_any_scale(counts: np.ndarray, positions: np.ndarray, scale: float) -> None:
+    values = gaussian_filter(counts.astype(float), (0, 0.7, 0.7)) * scale
+    values[[5, 40]] = 0
+    scan, heard = opened(values, positions, measurement="counts")
+    assert any("2 empty (5, 40)" in said for said in heard)
+    assert scan.n_frames == len(counts) - 2
 
 
 @pytest.mark.parametrize("surplus", [1, 4, -3])

@@ -58,7 +58,9 @@ def screen_frames(
     take("mostly NaN or infinite", survey.bad_values_per_frame > survey.counts_sum.size / 2)
     shining = counts[(counts > 0) & ~taken]
     usual = float(np.median(shining)) if shining.size else 0.0
-    if survey.measurement == "amplitude" or usual > EMPTY_BESIDE_COUNTS:
+    # Values that are no photons may have any scale: the faintest pixel of all frames has seen one, or less.
+    one = min(1.0, float(survey.pixel_sum[survey.pixel_sum > 0].min(initial=1.0)))
+    if survey.measurement == "amplitude" or usual > EMPTY_BESIDE_COUNTS * one:
         take("empty", counts == 0)
     if counts.size - np.count_nonzero(taken) >= FEWEST_FRAMES and usual > 0:
         bright, dark = _far_from_neighbours(counts, positions_px, taken)
