@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from PIL import Image
 
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
+from ptycho_core.diagnose import diagnose, write_sheet
 from ptycho_core.figures import write_figures, write_uncertainty
+from ptycho_core.metrics import compare
 from ptycho_core.physics.gauge import without_ramp
+from ptycho_core.simulate import simulate_scan
 from ptycho_core.verdict import with_uncertainty
 from ptycho_dispatch.cli import main as inspect_scan
 
@@ -35,6 +39,8 @@ def main() -> None:
     draw_orientations()
     draw_frames(scan, result)
     draw_levels(scan, result)
+    draw_no_data()
+    draw_diagnoses(scan)
     reference = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / "siemens-star-lsqml.npz"
     if reference.exists():
         draw_beside(result, reference)
@@ -115,6 +121,85 @@ def draw_levels(scan: Scan, result: Reconstruction) -> None:
         picture = middle_phase(stage.object, centre, 100)
         panel(figure, (1, 3, number), picture, f"{title}: R {stage.data_residual:.3f}", vmin=-0.8, vmax=0.5)
     save(figure, "coarse-to-fine.png")
+
+
+def draw_no_data() -> None:
+    """Six faults of a small scan: fitted as they are, and left out as they are by default."""
+    made = simulate_scan(object_kind="polygons", frames=150, seed=7)
+    truth, random = made.obj.astype(np.complex64), np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    hot = random.random((64, 64)) < 0.01
+    arm = (np.hypot(y - 32, x - 32) < 4) | ((np.abs(x - 32) < 2) & (y < 32))
+    some = random.permutation(made.scan.n_frames)
+
+    def with_gap(counts: np.ndarray) -> None:
+        counts[:, 40:43] = 2**32 - 1
+
+    def with_marks(counts: np.ndarray) -> None:
+        counts[:, :, 20:22] = -1
+
+    def with_hot_pixels(counts: np.ndarray) -> None:
+        counts[:, hot] += random.poisson(2000, (len(counts), int(hot.sum())))
+
+    def with_a_stop(counts: np.ndarray) -> None:
+        counts[:, arm] = 0
+
+    def with_empty_frames(counts: np.ndarray) -> None:
+        counts[some[:15]] = 0
+
+    def with_a_flash(counts: np.ndarray) -> None:
+        counts[some[20]] *= 60
+
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    faults = {
+        "gap at 2^32 - 1": (with_gap, "u4"),
+        "masked pixels at -1": (with_marks, "i4"),
+        "1 % hot pixels": (with_hot_pixels, "u4"),
+        "beam stop with its arm": (with_a_stop, "u4"),
+        "10 % empty frames": (with_empty_frames, "u4"),
+        "one frame x 60": (with_a_flash, "u4"),
+    }
+    for column, (title, (spoil, kind)) in enumerate(faults.items(), 1):
+        counts = np.rint(made.scan.counts()).astype(np.int64)
+        spoil(counts)
+        for row, options in enumerate(({"bad_pixels": "off", "bad_frames": "off"}, {})):
+            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                path = Path(folder) / "scan.npz"
+                positions = made.scan.positions_px
+                np.savez(
+                    path,
+                    diffraction=counts.astype(kind),
+                    xcoords=positions[:, 1],
+                    ycoords=positions[:, 0],
+                    probeGuess=made.scan.probe,
+                )
+                scan = open_scan(path, **options)
+                result = solve(scan, SolverConfig(leave_out_frames=not options))
+            error = compare(result, truth).values["object_error"]
+            picture = middle_phase(result.object, np.asarray(result.object.shape) / 2, 50)
+            said = f"fitted: {error:.2f}" if options else f"left out: {error:.2f}"
+            panel(
+                figure,
+                (2, 6, 6 * row + column),
+                picture,
+                f"{title}\n{said}" if not row else said,
+                vmin=-1,
+                vmax=1,
+            )
+    save(figure, "no-data.png")
+
+
+def draw_diagnoses(scan: Scan) -> None:
+    """What `ptycho diagnose --picture` draws of the real scans."""
+    found = {"siemens-star": scan}
+    other = Path(os.environ.get("PTYCHO_DATA_DIR", ".")) / "labyrinth.npz"
+    if other.exists():
+        found["labyrinth"] = open_scan(other)
+    for name, one in found.items():
+        with tempfile.TemporaryDirectory() as folder:
+            sheet = write_sheet(diagnose(one, budget_s=120), Path(folder) / "sheet.png", name=name)
+            save_smaller(sheet, f"diagnosis-{name}.png")
 
 
 def draw_beside(result: Reconstruction, path: Path) -> None:
