@@ -36,8 +36,15 @@ def begun(scan_file: Path, directory: Path, *words: str) -> subprocess.Popen[str
     return at_work(command(scan_file, directory, *words))
 
 
+def hearing_hangups() -> None:
+    """As under a terminal, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def at_work(words: list[str]) -> subprocess.Popen[str]:
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hearing_hangups
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "epoch 1/" in line:
@@ -314,6 +321,7 @@ def test_a_signal_while_the_program_is_loaded_is_one_line(
     words = [module, str(int(number)), "reconstruct", str(scan_file), "--output-dir", "out", "--quiet"]
     done = subprocess.run(
         [sys.executable, "-c", DURING_START, *words],
+        preexec_fn=hearing_hangups,
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -352,6 +360,7 @@ def test_a_step_that_hears_nothing_is_answered_for_and_ended_by_the_second_ctrl_
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.readline() == "working\n"
+    time.sleep(0.5)  # until it waits for itself
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline().startswith("ptycho: stopping as soon as the present step is done")
     process.send_signal(signal.SIGINT)

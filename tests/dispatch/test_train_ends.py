@@ -30,7 +30,7 @@ def ended(scan_file: Path, out: Path, *signals: signal.Signals) -> tuple[int, st
 
 def test_what_a_scheduler_ends_keeps_its_network(scan_file: Path, tmp_path: Path) -> None:
     code, stdout, stderr = ended(scan_file, tmp_path / "out", signal.SIGTERM)
-    assert code == 130, stderr
+    assert code == 143, stderr
     assert "Stopped on request; the weights reached so far are kept." in stderr
     assert "(interrupted)" in stdout
     assert (tmp_path / "out" / "wts.h5.zip").exists()

@@ -27,6 +27,8 @@ def say(text: str = "") -> None:
 
 def tell(text: str) -> None:
     """Print a line beside the answer, to stderr."""
+    if sys.stdout is not None:  # so that lines stand in the order in which they were said
+        sys.stdout.flush()
     print(plain(text), file=sys.stderr, flush=True)
 
 

@@ -242,6 +242,7 @@ def _scan_of(
         position_convention=convention,
         patch_truth=patch_truth,
         bad_frames="off",  # the client counts on as many as it gave
+        counts_per_photon=1.0,  # and on their unit
     )
 
 

@@ -254,6 +254,7 @@ def scan_from_arrays(
     energy_ev: float | None = None,
     distance_m: float | None = None,
     nphotons: float | None = None,
+    counts_per_photon: float | None = None,
     metadata: Mapping[str, Any] | None = None,  # Any: whatever JSON the caller chose
     notes: tuple[str, ...] = (),
 ) -> Scan:
@@ -265,6 +266,7 @@ def scan_from_arrays(
         probe: (N, N), (N, N, 1) or (P, N, N); estimated from the mean pattern when None.
         bad_pixels: (N, N) or (M, N, N), True = bad, DC in the same place as in `frames`.
         bad_frames: "auto" leaves out frames that are no data, as `open_scan` does; "off" keeps all.
+        counts_per_photon: as for `open_scan`; 1 keeps counts in the unit in which they are given.
         position_convention: "center" adds half a pixel, see
             docs/reference/physics.md, "Pixel convention".
 
@@ -272,8 +274,9 @@ def scan_from_arrays(
         DataError: the arrays do not make a scan; the message says which and why.
         TypeError: a keyword has another type.
     """
-    reading = {"measurement": measurement, "dc": dc, "bad_frames": bad_frames}
+    reading: dict[str, Any] = {"measurement": measurement, "dc": dc, "bad_frames": bad_frames}
     lengths = {"pixel_size_m": pixel_size_m, "energy_ev": energy_ev, "distance_m": distance_m}
+    reading["counts_per_photon"] = counts_per_photon
     expect_reading("scan_from_arrays", {**reading, **lengths})
     expect(name, str, "scan_from_arrays", "text as `name`")
     if nphotons is not None:
@@ -297,4 +300,7 @@ def scan_from_arrays(
         metadata={} if metadata is None else dict(metadata),
         notes=notes,
     )
-    return admit(raw, ReadOptions(measurement=measurement, dc=dc, bad_frames=bad_frames))
+    options = ReadOptions(
+        measurement=measurement, dc=dc, bad_frames=bad_frames, counts_per_photon=counts_per_photon
+    )
+    return admit(raw, options)
