@@ -109,9 +109,13 @@ class Hearing:
             self._stage = lambda number: os._exit(code)
 
     def close(self) -> None:
-        """Hear nothing more: what comes while Python itself ends would end the process by a signal."""
-        if self.listening and hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+        """Hear nothing more: what comes while Python itself ends would end the process by a signal.
+
+        Python leaves alone what is ignored, where it gives its own handlers up for the system's.
+        """
+        if self.listening:
+            for number in ASKING:
+                signal.signal(number, signal.SIG_IGN)
 
     def last_words(self, text: str) -> None:
         """Say a line past all buffers, where nothing else can be relied on."""

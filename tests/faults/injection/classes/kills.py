@@ -106,7 +106,16 @@ def _training(rng: random.Random, ground: Ground) -> Case:
                 memory_bytes=memory,
                 process=True,
             ),
-            Act(words, TRAIN_ON, codes, patience_s=90, memory_bytes=memory, process=True, check=NO_PARTS),
+            # 2: the training had come to its end before it was killed.
+            Act(
+                words,
+                TRAIN_ON,
+                frozenset({0, 2}),
+                patience_s=90,
+                memory_bytes=memory,
+                process=True,
+                check=NO_PARTS,
+            ),
         ]
 
     return Case("kills", f"train, after {after} s", prepare, keeps_parts=True)

@@ -28,7 +28,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], frozenset[int]]] = {
         ("reconstruct", "scan.npz", "--start", "result", *SHORT, "out"),
         frozenset({0, 3}),
     ),
-    "reconstruct --resume": (("reconstruct", "scan.npz", "--resume", *SHORT, "result"), frozenset({0, 2, 3})),
+    # 1: what stands in the place of a result is no file, and cannot be replaced.
+    "reconstruct --resume": (
+        ("reconstruct", "scan.npz", "--resume", *SHORT, "result"),
+        frozenset({0, 1, 2, 3}),
+    ),
     "audit": (("audit", "result"), frozenset({0, 3, 5})),
 }
 SHARES = (3, 1, 2, 2, 3, 2, 1)

@@ -32,6 +32,7 @@ __all__ = [
 
 LARGEST_EXTENT_IN_METRES = 1e-2  # a scan of 1 cm; no scan in pixels is that small
 SMALLEST_EXTENT_PX = 1.0
+LARGEST_POSITION_PX = 2.0**40  # a thousandth of a pixel is still a number there
 LARGEST_CANVAS_PX = 1 << 30
 #: A canvas so many times larger than all frames together would be empty; small ones may be.
 EMPTIEST_CANVAS, SMALL_CANVAS_PX = 64, 1 << 24
@@ -64,6 +65,13 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
         raise DataError(
             f"{name}: {np.count_nonzero(~finite)} of {finite.size} positions are NaN or infinite, the first "
             f"at frame {int(np.argmin(finite))}. Expected finite pixels; drop those frames.",
+            finding="DATA-001",
+        )
+    farthest = float(np.abs(positions_px).max(initial=0.0))
+    if farthest > LARGEST_POSITION_PX:
+        raise DataError(
+            f"{name}: the positions reach {farthest:.3g} pixels, where parts of a pixel are no longer told. "
+            "Subtract their offset, or divide them by the pixel size.",
             finding="DATA-001",
         )
     with np.errstate(over="ignore"):

@@ -383,12 +383,13 @@ class BySolver:
 
     def finished(self, scan: Scan, callbacks: Sequence[Callback]) -> Reconstruction:
         """Return the result of the complete scan."""
-        if self._finish == "none" or not self._solver.begun:
-            return (
-                self.kept(scan)
-                if self._solver.begun
-                else solve(scan, self._config, self._execution, callbacks)
-            )
+        if not self._solver.begun:
+            return solve(scan, self._config, self._execution, callbacks)
+        if self._finish == "none":
+            kept = self.kept(scan)
+            # A frame that turned out to be far from all others may have widened the canvas.
+            needed = np.ptp(scan.positions_px, axis=0) + 2 * scan.frame_px
+            return kept if (np.array(kept.object.shape) <= 2 * needed).all() else kept.cropped()
         start = self.kept(scan) if self._finish == "polish" else None
         return solve(scan, self._config, self._execution, callbacks, start=start)
 

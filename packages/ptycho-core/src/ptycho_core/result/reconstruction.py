@@ -159,10 +159,13 @@ class Reconstruction:
             File name -> path of everything written.
         Raises:
             OutputError: the directory cannot be written or the disk is full; names path and cause.
+            TypeError: what is to be written is neither True nor False.
         """
         from ptycho_core.files import make_directory, write_json, write_text
         from ptycho_core.io.product import write_product
 
+        for one in (figures, tiff, mat, unwrap):
+            expect(one, (bool, np.bool_), "Reconstruction.save", "True or False for what is written")
         root = make_directory(directory)
         files = {name: root / name for name in ALWAYS_WRITTEN}
         self.save_arrays(root)

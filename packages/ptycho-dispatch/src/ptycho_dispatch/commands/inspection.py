@@ -104,6 +104,8 @@ def _holds_result(directory: Path) -> bool:
 def _is_result(path: Path) -> bool:
     import zipfile
 
+    if not path.is_file():  # a device may never end
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return {"object.npy", "origin_px.npy"} <= set(archive.namelist())
