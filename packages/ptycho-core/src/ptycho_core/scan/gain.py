@@ -276,7 +276,7 @@ def _fit(groups: Float64[np.ndarray, "group 2"], *, noisy: bool) -> tuple[float,
     powers = (0, 1, 2) if noisy else (1, 2)
     gain, found = np.inf, None
     for _ in range(12):
-        some = (mean < _FEW_PHOTONS * gain) & ((mean > 0) | noisy)
+        some = (mean < _FEW_PHOTONS * gain) & ((mean > 0) | noisy) & (variance > 0)
         if some.sum() < _FEWEST_GROUPS:
             return None
         columns = np.stack([mean[some] ** power for power in powers], axis=1) / variance[some, None]

@@ -87,6 +87,9 @@ def simulate_scan(
         expect(value, Real, "simulate_scan", "a number")
     for value in (frames, frame_px, modes, seed):
         expect(value, Integral, "simulate_scan", "a whole number")
+    # No machine holds more; the kinds have narrower bounds of their own.
+    _require(8 <= frame_px <= 1 << 15, "frame_px", frame_px, "8 to 32768")
+    _require(frames <= 1 << 30, "frames", frames, "at most 1073741824")
     _require(photons > 0, "photons", photons, "more than 0")
     _require(background >= 0, "background", background, "0 or more")
     _require(0 <= bad_pixel_fraction < 0.5, "bad_pixel_fraction", bad_pixel_fraction, "0 to below 0.5")
@@ -143,7 +146,7 @@ def simulate_twin(
     )
 
 
-def _require(holds: bool, name: str, value: float, expected: str) -> None:
+def _require(holds: bool, name: str, value: float | int, expected: str) -> None:
     if not holds:
         raise ConfigError(f"`{name}` is {value}. Expected {expected}.")
 
