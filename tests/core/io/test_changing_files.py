@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import DataError, PolicyWarning
 from ptycho_config.models import SolverConfig
 from ptycho_core import Scan, open_scan, save_scan, solve
 from ptycho_core.result.provenance import run_provenance
@@ -123,7 +123,7 @@ def test_a_checksum_is_not_that_of_another_content(tmp_path: Path) -> None:
 
 def test_frames_go_to_another_process_by_their_file(given: Scan, tmp_path: Path) -> None:
     scan = open_scan(written(given, tmp_path / "scan.npz"))
-    there = pickle.loads(pickle.dumps(scan.frames))  # noqa: S301, our own
+    there = copy.deepcopy(scan.frames)
     assert np.array_equal(there[3:5], scan.frames[3:5])
 
 
@@ -141,3 +141,14 @@ def test_every_layout_in_a_plain_file_gives_the_same_frames(layout: str, given: 
         patched.setattr("warnings.warn", lambda *_, **__: None)  # of the frame axis
         scan = open_scan(tmp_path / "scan.npz", measurement="counts")
     assert np.array_equal(scan.counts(), frames)
+
+
+def test_a_raster_with_as_many_columns_as_positions_is_read_by_its_last_axis(tmp_path: Path) -> None:
+    """(2, 1, 1, 9) with nine positions: the last axis is taken for the frames, and one pixel is no frame."""
+    nine = np.arange(9.0)
+    np.savez(tmp_path / "scan.npz", diff3d=np.ones((2, 1, 1, 9), np.float32), xcoords=nine, ycoords=nine % 2)
+    with (
+        pytest.warns(PolicyWarning, match="the last axis was taken for the frame axis"),
+        pytest.raises(DataError, match="the frames are 2 x 1 pixels"),
+    ):
+        open_scan(tmp_path / "scan.npz")

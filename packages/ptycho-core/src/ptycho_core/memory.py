@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["in_words", "memory_bytes", "physical_memory_bytes"]
+__all__ = ["address_space_limit_bytes", "in_words", "memory_bytes", "physical_memory_bytes"]
 
 #: Files in which a container's limit stands, of the second and the first version of control groups.
 _LIMITS_OF_A_CONTAINER = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -32,6 +32,16 @@ def memory_bytes() -> int | None:
     return min(known) if known else None
 
 
+def address_space_limit_bytes() -> int | None:
+    """Return how much address space this process may have (`ulimit -v`); None where there is no limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def in_words(n_bytes: int | float) -> str:
     """Return a number of bytes in GiB, or MiB where it is small, and to the byte."""
     size = f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / 2**20:.0f} MiB"
@@ -47,12 +57,8 @@ def _of_the_container() -> int | None:
 
 def _of_the_addresses() -> int | None:
     """Return what is left of the address space, where that is limited."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
+    limit = address_space_limit_bytes()
+    if limit is None:
         return None
     used = 0
     with suppress(OSError, ValueError, IndexError):

@@ -17,6 +17,7 @@ from ptycho_config.errors import (
 )
 from ptycho_config.naming import shortened
 from ptycho_config.plaintext import one_line
+from ptycho_core.memory import address_space_limit_bytes
 
 __all__ = ["NO_MEMORY", "explained", "require_address_space"]
 
@@ -57,7 +58,7 @@ def require_address_space() -> None:
     Raises:
         MemoryError: with the limit and what is needed.
     """
-    limit = _address_space_limit()
+    limit = address_space_limit_bytes()
     if limit is not None and limit < _LEAST_ADDRESS_SPACE_MIB << 20:
         raise MemoryError(
             f"{limit / 2**20:.0f} MiB of address space; its libraries need {_LEAST_ADDRESS_SPACE_MIB}"
@@ -80,23 +81,13 @@ def _lacked_memory(error: Exception, text: str) -> bool:
 
 def _at_the_limit() -> bool:
     """Whether this process has come close to the address space that it may use."""
-    limit = _address_space_limit()
+    limit = address_space_limit_bytes()
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
     peak = re.search(r"VmPeak:\s*(\d+) kB", status)
     return limit is not None and peak is not None and (int(peak[1]) << 10) + _CLOSE_BYTES > limit
-
-
-def _address_space_limit() -> int | None:
-    """Return the bytes of address space that this process may use; None where there is no limit."""
-    try:
-        import resource
-    except ImportError:  # no such limits on this system
-        return None
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ptycho_dispatch.settings import READING_FIELDS, Settings, as_words, command_line, read_options
+from ptycho_dispatch.settings import READING_FIELDS, Settings, command_line, read_options
 
 if TYPE_CHECKING:
     from ptycho_config.models import SolverConfig
@@ -131,12 +130,12 @@ def look_again(
             f"{found.best.unexplained:.0%}) by what the file or you state otherwise:",
             command_line(source, found.flags),
         ]
-    elif not found.complete and not should_stop() and not _is_good(result):
+    elif not found.complete and not should_stop() and not result.image_reliable:
         reading_asked = {name: value for name, value in stated.items() if name in READING_FIELDS}
         longer = f"{max(60, 60 * math.ceil(3 * budget / 60))}s"
         advice = [
             f"In {budget:.0f} s {len(found.trials)} readings could be tried; this tries the others:",
-            shlex.join(["ptycho", "diagnose", source, *as_words(reading_asked), "--budget", longer]),
+            command_line(source, reading_asked | {"budget": longer}, command="diagnose"),
         ]
     elif not news:
         advice = [f"No other reading explains the frames better: {len(found.trials)} were tried."]
@@ -208,7 +207,3 @@ def _words(flags: dict[str, str]) -> str:
 
 def _unexplained(result: Reconstruction) -> float:
     return 1.0 if result.verdict is None else float(result.verdict.measures.get("unexplained", 1.0))
-
-
-def _is_good(result: Reconstruction) -> bool:
-    return result.verdict is not None and result.verdict.grade == "good"

@@ -78,9 +78,9 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     return Settings(run, solver, execution)
 
 
-def command_line(source: str, flags: dict[str, str]) -> str:
-    """Return the command that reconstructs a scan with these settings."""
-    return typed(["ptycho", "reconstruct", source, *as_words(flags)])
+def command_line(source: str, flags: dict[str, str], *, command: str = "reconstruct") -> str:
+    """Return the command that reconstructs a scan with these settings, or does something else with it."""
+    return typed(["ptycho", command, source, *as_words(flags)])
 
 
 def as_words(flags: dict[str, str]) -> list[str]:

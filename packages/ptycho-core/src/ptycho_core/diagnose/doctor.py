@@ -151,9 +151,10 @@ class Doctor:
                 "and its phase reversed; only a probe that is known tells the two apart."
             )
         flags = self.flags_of(self.best.setting)
-        read = self.best.setting.applied(self.scan)
-        statistics = scan_statistics(read, estimate_background=False)
-        if self.findings and thorough_would_hold_out(read, statistics):
+        # The frames that were tried tell noise and light of all of them.
+        if self.findings and thorough_would_hold_out(
+            best, scan_statistics(best, estimate_background=False), of_frames=self.scan.n_frames
+        ):
             flags["effort"] = "thorough"
             self.remarks.append(
                 "The frames are noisy: with `--effort thorough` photons held out choose start, probe and "

@@ -67,13 +67,6 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
             f"at frame {int(np.argmin(finite))}. Expected finite pixels; drop those frames.",
             finding="DATA-001",
         )
-    farthest = float(np.abs(positions_px).max(initial=0.0))
-    if farthest > LARGEST_POSITION_PX:
-        raise DataError(
-            f"{name}: the positions reach {farthest:.3g} pixels, where parts of a pixel are no longer told. "
-            "Subtract their offset, or divide them by the pixel size.",
-            finding="DATA-001",
-        )
     with np.errstate(over="ignore"):
         extent = positions_px.max(axis=0) - positions_px.min(axis=0)
         canvas_px = np.prod(extent + frame_px)
@@ -94,6 +87,13 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
             f"{canvas_px:.2g} pixels, which needs {needed}{there}. Expected at most {limit_px:.2g} pixels "
             f"for {len(positions_px)} frames; are they in nanometres or steps of a motor? Divide them by the "
             "pixel size.",
+            finding="DATA-001",
+        )
+    farthest = float(np.abs(positions_px).max(initial=0.0))
+    if farthest > LARGEST_POSITION_PX:
+        raise DataError(
+            f"{name}: the positions reach {farthest:.3g} pixels, where parts of a pixel are no longer told. "
+            "Subtract their offset, or divide them by the pixel size.",
             finding="DATA-001",
         )
     if positions_px.shape[0] > 1 and 0 < extent.max() < SMALLEST_EXTENT_PX:

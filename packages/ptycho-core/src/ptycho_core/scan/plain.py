@@ -151,5 +151,5 @@ class PlainSource:
 
     def frames_first(self) -> FrameSource:
         """Read all into memory, the frames first: each of them is scattered over the file."""
-        values = self.values.read()
+        values = self.values.read().reshape(self.shape)
         return ArraySource(np.ascontiguousarray(np.moveaxis(values, 2, 0)))

@@ -217,7 +217,11 @@ def with_prior(
     steps = min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
     if config.effort == "thorough":
         steps = _MOST_STEPS
-    before, misfit_before = _roughness(posterior, arrays), posterior.misfit()
+    before = _roughness(posterior, arrays)
+    # The probe has the power of the counts that are seen: where pixels hide a part of the beam, the image
+    # may leave the data.
+    hidden = known and look.scan.bad_pixels is not None
+    misfit_before = posterior.misfit() if hidden else 0.0
     freedom = "free" if config.probe_step else "held"
     # The levels may have ended before the image explained what it can: the first steps take it there, with a
     # prior as if noise were all that is left.
@@ -241,10 +245,9 @@ def with_prior(
         prior = smooth or prior
     posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
     ratio = _roughness(posterior, arrays) / max(before, 1e-12)
-    allowed = _LOST_THE_DATA * max(
+    lost_the_data = hidden and posterior.misfit() > _LOST_THE_DATA * max(
         misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px))
     )
-    lost_the_data = known and posterior.misfit() > allowed
     # A smooth prior was chosen by photons; the levels alone may leave more of the image out than it does.
     taken = (ratio <= _SMOOTHER or prior.shape != shape or config.prior != "auto") and not lost_the_data
     data: dict[str, Any] = {

@@ -74,11 +74,15 @@ def photons_are_few(look: Look) -> bool:
     return _photons_on_the_object(scan, statistics) < few
 
 
-def thorough_would_hold_out(scan: Scan, statistics: ScanStatistics) -> bool:
-    """Return whether held-out photons would decide with `--effort thorough`, and do not without it."""
+def thorough_would_hold_out(scan: Scan, statistics: ScanStatistics, *, of_frames: int | None = None) -> bool:
+    """Return whether held-out photons would decide with `--effort thorough`, and do not without it.
+
+    Args:
+        of_frames: how many frames there are, where `scan` is a part of them.
+    """
     if statistics.noise_floor is None or statistics.noise_floor <= _UNCERTAIN_FLOOR:
         return False
-    affordable = scan.n_frames * scan.frame_px**2 <= _MOST_PIXELS
+    affordable = (of_frames or scan.n_frames) * scan.frame_px**2 <= _MOST_PIXELS
     return affordable and _FEW <= _photons_on_the_object(scan, statistics) < _FEW_OF_NOISY_FRAMES
 
 

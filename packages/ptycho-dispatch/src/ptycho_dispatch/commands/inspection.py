@@ -16,7 +16,7 @@ from ptycho_config.plaintext import typed
 from ptycho_config.sources import load_parts
 from ptycho_dispatch.log import logging_to
 from ptycho_dispatch.screen import say
-from ptycho_dispatch.settings import READING, read_options
+from ptycho_dispatch.settings import READING, command_line, read_options
 from ptycho_dispatch.table import print_rows, print_table
 
 if TYPE_CHECKING:
@@ -128,18 +128,12 @@ def _inspect_scan(arguments: argparse.Namespace) -> None:
         if arguments.orientations:
             _try_orientations(scan, arguments)
             return
-        say(f"reconstruct it: {_command(arguments.file, given_flags(arguments))}")
+        say(f"reconstruct it: {command_line(arguments.file, given_flags(arguments))}")
         if arguments.picture:
             from ptycho_core.figures import write_scan_picture
 
             picture = write_scan_picture(scan, arguments.picture, counts_per_frame=counts_per_frame)
             say(f"picture: {picture}")
-
-
-def _command(source: str, flags: dict[str, str]) -> str:
-    """Return the command that reconstructs what was looked at, read in the same way."""
-    words = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
-    return typed(["ptycho", "reconstruct", source, *words])
 
 
 def _try_orientations(scan: Scan, arguments: argparse.Namespace) -> None:
@@ -174,7 +168,7 @@ def _advise(right: tuple[str, ...], source: str, flags: dict[str, str]) -> None:
     if best == "as-is":
         say("The orientation is right as it is" + ("." if before == "as-is" else f" ({before})."))
     elif before == "as-is":
-        say(f"reconstruct it: {_command(source, flags | {'positions_orientation': best})}")
+        say(f"reconstruct it: {command_line(source, flags | {'positions_orientation': best})}")
     else:
         say(f"Leave out `--positions-orientation {before}` and try again: the trials build on it.")
 

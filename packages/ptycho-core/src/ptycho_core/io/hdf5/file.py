@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Hdf5:
     file: h5py.File
     _safe: set[tuple[int, int]] = field(default_factory=set, repr=False)
 
-    @property
+    @cached_property
     def columns_first(self) -> bool:
         """Whether it is MATLAB's, which stores the axes of an array in reverse."""
         with self.path.open("rb") as stream:

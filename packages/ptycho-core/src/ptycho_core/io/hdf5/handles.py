@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.errors import ConfigError, DataError, NotRegularError
 from ptycho_config.regular import require_regular
 from ptycho_core.io.hdf5.matlab5 import as_hdf5, is_matlab5
 from ptycho_core.io.recognise import one_line
@@ -58,10 +58,11 @@ def translated(name: str, what: str = "the file") -> Iterator[None]:
 
 def open_file(path: Path) -> h5py.File:
     """Open for reading; as a reader beside a writer where the file is still being written."""
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path.name}: is not a regular file. Expected an HDF5 file.")
     _register_filters()
-    require_regular(path)  # the library would wait for a FIFO
+    try:
+        require_regular(path)  # the library would wait for a FIFO
+    except NotRegularError as error:
+        raise DataError(f"{path.name}: {error.strerror}. Expected an HDF5 file.") from error
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES, locking=_LOCKING.get())
     except OSError:
