@@ -23,6 +23,8 @@ TIME_OVER = "The time was over before everything was tried; `--budget` gives mor
 GAIN_OF_READING = 0.03
 #: Where more than this stays unexplained in every setting, nothing explains the frames.
 HOPELESS = 0.93
+#: Where more than this stays unexplained, it is not said that a scan is right as it was read.
+_MUCH = 0.5
 #: Below this overlap neighbours constrain each other too little to tell right from wrong.
 _LEAST_OVERLAP = 0.4
 #: So well the frames of a near field follow the positions; the shadows in the far field of a defocused beam
@@ -70,6 +72,15 @@ class Diagnosis:
     remarks: tuple[str, ...]
     n_frames: int
     complete: bool = True
+
+    @property
+    def outcome(self) -> str:
+        """What was found, in a few words."""
+        if self.findings:
+            return "; ".join(finding.name for finding in self.findings)
+        if self.complete and self.best.unexplained < _MUCH:
+            return "right as it was read"
+        return "nothing that explains the frames better"
 
     @property
     def explained(self) -> bool:

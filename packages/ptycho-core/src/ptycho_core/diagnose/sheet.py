@@ -55,8 +55,9 @@ def write_sheet(diagnosis: Diagnosis, path: str | Path, *, name: str) -> Path:
     """
     best = [trial for trial in diagnosis.trials if trial is not diagnosis.as_read]
     shown = [diagnosis.as_read, *best[: _PICTURES - 1]]
-    said = "; ".join(finding.name for finding in diagnosis.findings) or "right as it was read"
-    figure = blank_page(13.6, 7.6, heading=f"{name}: how it may be read", note=f"Found: {said}.", dpi=110)
+    figure = blank_page(
+        13.6, 7.6, heading=f"{name}: how it may be read", note=f"Found: {diagnosis.outcome}.", dpi=110
+    )
     for place, trial in enumerate(shown):
         row, column = divmod(place, 4)
         picture = _phase(trial)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
-#: Where so much stays unexplained, it is not said that a scan is right as it was read.
-_MUCH = 0.5
 EXAMPLES = ("ptycho diagnose scan.npz --budget 10s --picture diagnosis.png",)
 
 
@@ -66,10 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"{scan.name}: {len(diagnosis.trials)} settings tried on {diagnosis.n_frames} frames")
     if rows:
         print_table("", ("found", "unexplained", "how sure", "flags"), rows)
-    elif diagnosis.explained and not (diagnosis.complete and diagnosis.best.unexplained < _MUCH):
-        print(f"Nothing that was tried explains the frames better ({_unexplained(diagnosis)}).")
     elif diagnosis.explained:
-        say(f"Right as it was read: nothing explains the frames better ({_unexplained(diagnosis)}).")
+        say(f"Found: {diagnosis.outcome} ({_unexplained(diagnosis)}).")
     if not diagnosis.explained:
         say(
             f"No setting explains the frames ({_unexplained(diagnosis)}, best: "
