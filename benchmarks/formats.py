@@ -34,6 +34,11 @@ NAMES = {
     "npy": "NPY and a table of positions",
     "lcls": "NPZ, LCLS",
     "tike": "NPZ, tike",
+    "ptylab": "PtyLab HDF5",
+    "xptycho": "xptycho",
+    "fold_slice": "fold_slice and PtychoShelves",
+    "npy_directory": "NPY, a directory",
+    "hdf5_directory": "HDF5, a directory",
 }
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
-from ptycho_core.diagnose import diagnose, write_sheet
+from ptycho_core.doctor import diagnose, write_sheet
 from ptycho_core.figures import write_figures, write_uncertainty
 from ptycho_core.metrics import compare
 from ptycho_core.physics.gauge import without_ramp

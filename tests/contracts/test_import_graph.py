@@ -38,7 +38,7 @@ FLOORS = (
     ("figures", "io"),
     ("bundle", "result", "simulate"),
     ("backend", "solver"),
-    ("diagnose", "learning", "orientations", "verdict"),
+    ("doctor", "learning", "orientations", "verdict"),
     ("checks", "live"),
 )
 

@@ -12,16 +12,18 @@ from jaxtyping import config
 
 from ptycho_config.errors import ConfigError
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core import Scan, solve
-from ptycho_core.diagnose import Diagnosis, Setting, diagnose
-from ptycho_core.diagnose.evidence import (
+from ptycho_core import Scan, diagnose, solve
+from ptycho_core.doctor import Diagnosis, Setting
+from ptycho_core.doctor.evidence import (
     follows_the_positions,
     probe_speaks_for_other_dc,
     turn_by_centre_of_mass,
     values_speak_for_other_measurement,
 )
-from ptycho_core.diagnose.left_over import unexplained_by
-from ptycho_core.diagnose.setting import composed_flags
+from ptycho_core.doctor.findings import Doctor
+from ptycho_core.doctor.left_over import unexplained_by
+from ptycho_core.doctor.setting import AS_READ, composed_flags
+from ptycho_core.doctor.trials import Trials
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
 
@@ -220,3 +222,16 @@ def test_a_near_field_is_said_to_be_one(shadows: Scan) -> None:
     asked = iter([False, *[True] * 1000])
     found = diagnose(shadows, budget_s=LONG, execution=NUMPY, should_stop=lambda: next(asked))
     assert any("near field" in remark for remark in found.remarks)
+
+
+def test_a_trial_whose_probe_withdrew_to_one_frame_is_no_evidence(scan: Scan) -> None:
+    doctor = Doctor(scan, Trials(scan, LONG, NUMPY), {})
+    scaled = doctor.but(scale_y=1.1, scale_x=1.1)
+    trial = doctor.trials(scaled)
+    assert trial is not None
+    assert abs(trial.overlap - trial.overlap_at_start) < 0.1
+    alone = replace(trial, unexplained=0.0, overlap=trial.overlap_at_start - 0.2)
+    doctor.trials.tried[scaled] = replace(trial, unexplained=0.0)
+    assert doctor.best_of([scaled]) is doctor.trials.tried[scaled]
+    doctor.trials.tried[scaled] = alone
+    assert doctor.best_of([scaled, AS_READ]) is doctor.as_read

@@ -12,12 +12,12 @@ from scipy.ndimage import gaussian_filter
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core import Scan, open_scan, save_scan
-from ptycho_core.diagnose import Setting, diagnose
-from ptycho_core.diagnose.blur import Blur, find_blur
-from ptycho_core.diagnose.left_over import left_beyond_noise, predicted_counts
-from ptycho_core.diagnose.setting import composed_flags
-from ptycho_core.diagnose.slices import TwoSlices, two_slices
-from ptycho_core.diagnose.trials import Trials
+from ptycho_core.doctor import Setting, diagnose
+from ptycho_core.doctor.blur import Blur, find_blur
+from ptycho_core.doctor.left_over import left_beyond_noise, predicted_counts
+from ptycho_core.doctor.setting import composed_flags
+from ptycho_core.doctor.slices import TwoSlices, two_slices
+from ptycho_core.doctor.trials import Trials
 from ptycho_core.simulate import SimulatedScan
 from ptycho_core.simulate.scan import expected_intensity
 

@@ -12,18 +12,29 @@ from ptycho_config.moved import keep_old_paths
 from ptycho_core.moved import MOVED
 
 if TYPE_CHECKING:
+    from ptycho_core.doctor import diagnose
     from ptycho_core.io import open_scan, save_scan, scan_from_arrays
     from ptycho_core.result.callbacks import Callback
     from ptycho_core.result.reconstruction import Reconstruction
     from ptycho_core.scan import Scan
     from ptycho_core.solver import solve
 
-__all__ = ["Callback", "Reconstruction", "Scan", "open_scan", "save_scan", "scan_from_arrays", "solve"]
+__all__ = [
+    "Callback",
+    "Reconstruction",
+    "Scan",
+    "diagnose",
+    "open_scan",
+    "save_scan",
+    "scan_from_arrays",
+    "solve",
+]
 
 _HOME = {
     "Callback": "ptycho_core.result.callbacks",
     "Reconstruction": "ptycho_core.result.reconstruction",
     "Scan": "ptycho_core.scan",
+    "diagnose": "ptycho_core.doctor",
     "open_scan": "ptycho_core.io",
     "save_scan": "ptycho_core.io",
     "scan_from_arrays": "ptycho_core.io",

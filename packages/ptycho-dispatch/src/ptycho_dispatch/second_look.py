@@ -73,7 +73,7 @@ def look_again(
         read: opens the scan again, read otherwise, with all that was done to it since.
         solve_and_judge: reconstructs a scan with other settings, and gives the result its verdict.
     """
-    from ptycho_core.diagnose import TIME_OVER, diagnose
+    from ptycho_core.doctor import TIME_OVER, diagnose
 
     budget = max(LEAST_BUDGET_S, seconds)
     logger.info(

@@ -17,7 +17,7 @@ from ptycho_dispatch.settings import READING, as_words, command_line, read_optio
 from ptycho_dispatch.table import print_table
 
 if TYPE_CHECKING:
-    from ptycho_core.diagnose import Diagnosis
+    from ptycho_core.doctor import Diagnosis
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError, DataError, OutputError: see their docstrings.
     """
-    from ptycho_core.diagnose import diagnose, write_sheet
-    from ptycho_core.diagnose.sheet import in_words
+    from ptycho_core.doctor import diagnose, write_sheet
+    from ptycho_core.doctor.sheet import in_words
     from ptycho_core.io import read_scan
 
     budget_s = _seconds(arguments.budget)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ptycho_core.diagnose.doctor import GAIN_OF_READING, Doctor, Finding
-from ptycho_core.diagnose.evidence import probe_speaks_for_other_dc, values_speak_for_other_measurement
+from ptycho_core.doctor.evidence import probe_speaks_for_other_dc, values_speak_for_other_measurement
+from ptycho_core.doctor.findings import GAIN_OF_READING, Doctor, Finding
 from ptycho_core.scan.flicker import flickers
 
 __all__ = ["flicker", "measurement", "reading", "start_probe"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ptycho_core.diagnose.doctor import Diagnosis
-from ptycho_core.diagnose.setting import Setting
-from ptycho_core.diagnose.trials import Trial
+from ptycho_core.doctor.findings import Diagnosis
+from ptycho_core.doctor.setting import Setting
+from ptycho_core.doctor.trials import Trial
 from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
 from ptycho_core.figures.page import blank_page, write_page
 from ptycho_core.figures.panels import add_axes, draw_image, title

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ptycho_core.diagnose.doctor import GAIN_OF_READING, Doctor, Finding
-from ptycho_core.diagnose.evidence import TurnEvidence, turn_by_centre_of_mass
-from ptycho_core.diagnose.setting import Setting
-from ptycho_core.diagnose.trials import Trial
+from ptycho_core.doctor.evidence import TurnEvidence, turn_by_centre_of_mass
+from ptycho_core.doctor.findings import GAIN_OF_READING, Doctor, Finding
+from ptycho_core.doctor.setting import Setting
+from ptycho_core.doctor.trials import Trial
 from ptycho_core.scan.middle import frames_near_the_middle
 
 __all__ = ["scale", "turn", "turn_again"]

@@ -10,12 +10,13 @@ import numpy as np
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.diagnose.left_over import unexplained_by
-from ptycho_core.diagnose.setting import Setting
+from ptycho_core.doctor.left_over import unexplained_by
+from ptycho_core.doctor.setting import Setting
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import scan_statistics
 from ptycho_core.scan.middle import frames_near_the_middle
+from ptycho_core.scan.overlap import overlap_fraction
 from ptycho_core.solver import solve
 
 __all__ = ["Trial", "Trials"]
@@ -31,11 +32,15 @@ class Trial:
     Attributes:
         unexplained: data residual over that of the mean pattern in the place of every frame: 0 for a perfect
             explanation, 1 for one that knows nothing of the object.
+        overlap, overlap_at_start: of neighbouring frames, under the probe that came out and under the one it
+            began with.
     """
 
     setting: Setting
     result: Reconstruction
     unexplained: float
+    overlap: float
+    overlap_at_start: float
 
 
 @dataclass(eq=False)
@@ -82,7 +87,8 @@ class Trials:
         began = time.monotonic()
         changed = setting.applied(self.part)
         result = self.reconstruct(changed, setting)
-        trial = Trial(setting, result, unexplained_by(result, changed))
+        overlaps = [overlap_fraction(changed.positions_px, probe) for probe in (result.probe, changed.probe)]
+        trial = Trial(setting, result, unexplained_by(result, changed), *overlaps)
         self.tried[setting] = trial
         self._longest = max(self._longest, time.monotonic() - began)
         if self.say is not None:

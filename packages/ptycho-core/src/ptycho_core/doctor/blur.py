@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32
 
-from ptycho_core.diagnose.left_over import blurred, left_beyond_noise, predicted_counts
+from ptycho_core.doctor.left_over import blurred, left_beyond_noise, predicted_counts
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ptycho_core.diagnose.blur import find_blur
-from ptycho_core.diagnose.doctor import GAIN_OF_READING, HOPELESS, Doctor
-from ptycho_core.diagnose.left_over import left_beyond_noise, predicted_counts
-from ptycho_core.diagnose.setting import Setting
-from ptycho_core.diagnose.slices import two_slices
+from ptycho_core.doctor.blur import find_blur
+from ptycho_core.doctor.findings import GAIN_OF_READING, HOPELESS, Doctor
+from ptycho_core.doctor.left_over import left_beyond_noise, predicted_counts
+from ptycho_core.doctor.setting import Setting
+from ptycho_core.doctor.slices import two_slices
 from ptycho_core.io.units import wavelength_m
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ptycho_config.errors import ConfigError
-from ptycho_core.diagnose.evidence import follows_the_positions
-from ptycho_core.diagnose.left_over import of_the_mean_pattern
-from ptycho_core.diagnose.setting import AS_READ, Setting, composed_flags
-from ptycho_core.diagnose.trials import Trial, Trials
+from ptycho_core.doctor.evidence import follows_the_positions
+from ptycho_core.doctor.left_over import of_the_mean_pattern
+from ptycho_core.doctor.setting import AS_READ, Setting, composed_flags
+from ptycho_core.doctor.trials import Trial, Trials
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import scan_statistics
 from ptycho_core.scan.overlap import overlap_fraction
@@ -27,6 +27,8 @@ HOPELESS = 0.93
 _MUCH = 0.5
 #: Below this overlap neighbours constrain each other too little to tell right from wrong.
 _LEAST_OVERLAP = 0.4
+#: A probe that came out of a trial with so much less overlap than it began with has withdrawn to one frame.
+_WITHDRAWN = 0.15
 #: So well the frames of a near field follow the positions; the shadows in the far field of a defocused beam
 #: do too, but are explained, so that less than the second number is left.
 _IMAGE_MOVES, _POORLY_EXPLAINED = 0.95, 0.45
@@ -127,7 +129,11 @@ class Doctor:
 
     def best_of(self, settings: Iterable[Setting]) -> Trial | None:
         """Try settings, but for those whose frames share too little light: they explain anything."""
-        trials = [trial for trial in map(self.trials, filter(self._overlaps, settings)) if trial is not None]
+        trials = [
+            trial
+            for trial in map(self.trials, filter(self._overlaps, settings))
+            if trial is not None and not self._withdrew(trial)
+        ]
         return min(trials, key=lambda trial: trial.unexplained, default=None)
 
     def but(self, **changes: Any) -> Setting:  # Any: fields of several types
@@ -141,6 +147,14 @@ class Doctor:
     def _overlaps(self, setting: Setting) -> bool:
         largest = max(setting.scale_y, setting.scale_x)
         return largest <= 1 or 1 - (1 - self.overlap) * largest >= min(_LEAST_OVERLAP, self.overlap)
+
+    def _withdrew(self, trial: Trial) -> bool:
+        """Whether the probe shrank until its frames hardly share light: then each is explained alone."""
+        usual = max(0.0, self.as_read.overlap_at_start - self.as_read.overlap)
+        least = min(_LEAST_OVERLAP, self.overlap, self.as_read.overlap)
+        return trial.overlap < min(least, trial.overlap_at_start) or (
+            trial.overlap < trial.overlap_at_start - usual - _WITHDRAWN
+        )
 
     def conclusion(self) -> Diagnosis:
         """Sum up."""

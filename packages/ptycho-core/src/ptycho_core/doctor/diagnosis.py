@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.diagnose import model, positions, reading
-from ptycho_core.diagnose.doctor import Diagnosis, Doctor
-from ptycho_core.diagnose.trials import Trial, Trials
+from ptycho_core.doctor import model, positions, reading
+from ptycho_core.doctor.findings import Diagnosis, Doctor
+from ptycho_core.doctor.trials import Trial, Trials
 from ptycho_core.scan import Scan
 
 __all__ = ["diagnose"]
@@ -51,8 +51,7 @@ def diagnose(
         ConfigError: the budget leaves no time for a single trial.
 
     Example:
-        >>> from ptycho_core import open_scan
-        >>> from ptycho_core.diagnose import diagnose
+        >>> from ptycho_core import diagnose, open_scan
         >>> found = diagnose(open_scan("siemens-star"))  # doctest: +SKIP
     """
     doctor = Doctor(scan, Trials(scan, budget_s, execution, say, should_stop), flags or {})
