@@ -5,15 +5,18 @@ The package zarr reads it, which is installed with `ptycho-core[zarr]`.
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_core.io.bounds import refuse_a_large_array
 from ptycho_core.io.formats.named import BAD_PIXELS, FRAMES, PAIRS, PROBE, TOGETHER
+from ptycho_core.io.formats.zarr_chunks import ChunkGuard
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys, declared_by_name
 from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import length_factor
@@ -22,6 +25,9 @@ from ptycho_core.scan.lazy import LazyFrames
 __all__ = ["is_store", "read"]
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
+_METADATA = frozenset((*_MARKS, ".zattrs", ".zmetadata"))
+#: JSON becomes twenty times as large in memory.
+_MOST_METADATA_BYTES = 8 << 20
 
 
 def is_store(path: Path) -> bool:
@@ -50,7 +56,7 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
     return RawScan(
         name=name,
         format="Zarr",
-        frames=LazyFrames(_ZarrFrames(path.name, frames)),
+        frames=LazyFrames(_ZarrFrames(path.name, frames, ChunkGuard(path, frames))),
         declared_measurement=declared_by_name(frames_key),
         positions_px=positions,
         position_unit_m=unit_m,
@@ -71,7 +77,7 @@ def _arrays(path: Path) -> dict[str, Any]:
             f"{path.name} is a Zarr store, and the package zarr is not installed. Install it: pip install "
             "'ptycho-core[zarr]'."
         ) from None
-    _require_files(path)
+    _require_store(path)
     try:
         top = zarr.open(store=path, mode="r")
         if isinstance(top, zarr.Array):
@@ -81,11 +87,11 @@ def _arrays(path: Path) -> dict[str, Any]:
         raise _damaged(path.name, error) from error
 
 
-def _require_files(path: Path) -> None:
-    """Refuse a store in which something is neither file nor directory: its reader would wait for it.
+def _require_store(path: Path) -> None:
+    """Refuse a store whose reader would wait for something that is no file, or read metadata without end.
 
     Raises:
-        DataError: so it is; names it.
+        DataError: something is neither file nor directory, or a file of metadata is far too large.
     """
     waiting = [path]
     try:
@@ -98,6 +104,11 @@ def _require_files(path: Path) -> None:
                         raise DataError(
                             f"{path.name}: {one_line(entry.name, 80)} in it is no regular file. Expected a "
                             "Zarr store; copy it again."
+                        )
+                    elif entry.name in _METADATA and entry.stat().st_size > _MOST_METADATA_BYTES:
+                        raise DataError(
+                            f"{path.name}: {entry.name} in it has {entry.stat().st_size / 2**20:.0f} MiB. "
+                            f"Expected at most {_MOST_METADATA_BYTES >> 20} MiB of metadata; copy it again."
                         )
     except OSError as error:
         raise _damaged(path.name, error) from error
@@ -151,8 +162,12 @@ def _named(arrays: dict[str, Any], key: str, path: Path) -> Any:
 
 
 def _whole(arrays: dict[str, Any], key: str, path: Path) -> np.ndarray:
+    item = _named(arrays, key, path)
+    what = f"`{one_line(key, 80)}` with shape {item.shape}"
+    refuse_a_large_array(path.name, what, math.prod(item.shape) * np.dtype(item.dtype).itemsize)
     try:
-        return np.asarray(_named(arrays, key, path)[...])
+        ChunkGuard(path, item).require()
+        return np.asarray(item[...])
     except DataError:
         raise
     except Exception as error:
@@ -190,6 +205,7 @@ class _ZarrFrames:
 
     name: str
     array: Any  # zarr.Array, whose package need not be there
+    guard: ChunkGuard
     last: bool = False
 
     @property
@@ -209,15 +225,18 @@ class _ZarrFrames:
         return np.dtype(self.array.dtype)
 
     def frames_first(self) -> _ZarrFrames:
-        return _ZarrFrames(self.name, self.array, last=True)
+        return replace(self, last=True)
 
     def read(self, chosen: np.ndarray) -> np.ndarray:
         try:
             if self.array.ndim == 4:
                 return self._of_raster(chosen)
+            self.guard.require(*((None, None, chosen) if self.last else (chosen,)))
             if self.last:
                 return np.ascontiguousarray(np.moveaxis(np.asarray(self.array.oindex[:, :, chosen]), 2, 0))
             return np.asarray(self.array.oindex[chosen])
+        except DataError:
+            raise
         except Exception as error:
             raise _damaged(self.name, error) from error
 
@@ -226,5 +245,6 @@ class _ZarrFrames:
         block = np.empty((chosen.size, *self.shape[1:]), self.dtype)
         for row in np.unique(rows):
             here = rows == row
+            self.guard.require(np.array([row]), columns[here])
             block[here] = np.asarray(self.array.oindex[int(row), columns[here]])
         return block
