@@ -137,20 +137,18 @@ class ChunkGuard:
         )
 
     def _look(self, chunk: tuple[int, ...]) -> None:
-        if self._a_shard is None:
-            outer = chunk
-        else:
-            outer = tuple(number // sides for number, sides in zip(chunk, self._a_shard, strict=True))
+        shard, outer = self._a_shard, chunk
+        if shard is not None:
+            outer = tuple(number // sides for number, sides in zip(chunk, shard, strict=True))
         try:
             file = (self._folder / self._key_of(outer)).open("rb")
         except FileNotFoundError:
             return  # zarr fills in what is not stored
         with file:
             stored = file.seek(0, 2)
-            if self._a_shard is None:
-                begin, length = 0, stored
-            else:
-                found = self._in_shard(file, stored, chunk)
+            begin, length = 0, stored
+            if shard is not None:
+                found = self._in_shard(file, stored, chunk, shard)
                 if found is None:
                     return
                 begin, length = found
@@ -160,18 +158,19 @@ class ChunkGuard:
             file.seek(begin)
             self._unpack(chunk, file.read(length))
 
-    def _in_shard(self, file: BinaryIO, stored: int, chunk: tuple[int, ...]) -> tuple[int, int] | None:
+    def _in_shard(
+        self, file: BinaryIO, stored: int, chunk: tuple[int, ...], shard: tuple[int, ...]
+    ) -> tuple[int, int] | None:
         """Return where a chunk lies in its shard, and how long it is; None where it is not stored."""
-        assert self._a_shard is not None
-        number = math.prod(self._a_shard)
+        number = math.prod(shard)
         index_bytes = 16 * number + self._index_checksum
         if index_bytes > min(stored, _MOST_INDEX_BYTES):
             raise self._refused(chunk, "lies in a shard that is shorter")
         if stored > number * self._most_stored + index_bytes:
             raise self._refused(chunk, "lies in a shard that is larger")
         refuse_great_growth(self._name, f"a shard of {self._what}", number * self._chunk_bytes, stored)
-        inside = tuple(one % sides for one, sides in zip(chunk, self._a_shard, strict=True))
-        at = int(np.ravel_multi_index(inside, self._a_shard)) if inside else 0
+        inside = tuple(one % sides for one, sides in zip(chunk, shard, strict=True))
+        at = int(np.ravel_multi_index(inside, shard)) if inside else 0
         file.seek((0 if self._index_first else stored - index_bytes) + 16 * at)
         begin, length = np.frombuffer(file.read(16), dtype="<u8").tolist()
         if (begin, length) == (_MISSING, _MISSING):
