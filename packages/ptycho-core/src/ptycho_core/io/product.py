@@ -17,6 +17,7 @@ from jaxtyping import Complex64, Float64, Int64
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.plaintext import plain
 from ptycho_core.files import is_file
+from ptycho_core.given import expect_path
 from ptycho_core.io.hdf5 import Hdf5, opened, text_of, written_hdf5
 from ptycho_core.io.recognise import one_line
 
@@ -125,6 +126,7 @@ def read_product(path: str | Path) -> Product:
     Raises:
         DataError: the file is missing, damaged, no product, or has several object layers.
     """
+    expect_path(path, "read_product", "an HDF5 product file")
     path = Path(path)
     if not is_file(path):
         raise DataError(f"{one_line(str(path))}: no such file. Expected an HDF5 product file.")
