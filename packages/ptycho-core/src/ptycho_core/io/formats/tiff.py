@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import require_regular
 from ptycho_core.io.packed import lzma_bytes, zlib_bytes, zstd_bytes
 from ptycho_core.io.raw_scan import RawScan
-from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import ChainedSource, FrameSource, LazyFrames
 from ptycho_core.scan.plain import PlainSource, PlainValues
 
@@ -167,7 +167,7 @@ def _with_tiff(path: Path, work: Any) -> Any:
     except MemoryError as error:
         raise DataError(f"{path.name}: not enough memory to read it as TIFF.") from error
     except Exception as error:  # every compression has errors of its own
-        cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
+        cause = excerpt(" ".join(str(error).split()), 120) or type(error).__name__
         advice = "Expected grey pages of one size; copy or export it again."
         if isinstance(error, ImportError) or "imagecodecs" in str(error):
             advice = "Its compression needs another package: type `pip install imagecodecs`."

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.bounds import refuse_great_growth
 from ptycho_core.io.packed import (
     blosc_bytes,
@@ -25,7 +26,6 @@ from ptycho_core.io.packed import (
     zlib_bytes,
     zstd_bytes,
 )
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["ChunkGuard"]
 
@@ -64,7 +64,7 @@ class ChunkGuard:
     """
 
     def __init__(self, store: Path, array: Any) -> None:  # Any: zarr's, whose package need not be there
-        self._name, self._what = store.name, f"`{one_line(array.path or store.name, 80)}`"
+        self._name, self._what = store.name, f"`{excerpt(array.path or store.name, 80)}`"
         self._folder = store / array.path
         self._key_of: Callable[[tuple[int, ...]], str] = array.metadata.encode_chunk_key
         self._shape = tuple(int(side) for side in array.shape)
@@ -126,7 +126,7 @@ class ChunkGuard:
             raise self._unknown(f"{' and then by '.join(layers)}")
         for name, told in self._codecs:
             if name not in _KEEPS | _CHANGES | _BEFORE | _BEHIND | set(_UNPACKED):
-                raise self._unknown(one_line(name, 40))
+                raise self._unknown(excerpt(name, 40))
             if name == "lzma" and told.get("format", 1) not in (0, 1, 2):
                 raise self._unknown("lzma without a header")
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.bounds import refuse_a_large_array
 from ptycho_core.io.formats.named import BAD_PIXELS, FRAMES, PAIRS, PROBE, TOGETHER
 from ptycho_core.io.formats.zarr_chunks import ChunkGuard
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys, declared_by_name
-from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import length_factor
 from ptycho_core.scan.lazy import LazyFrames
 
@@ -102,7 +102,7 @@ def _require_store(path: Path) -> None:
                         waiting.append(Path(entry.path))
                     elif not entry.is_file():
                         raise DataError(
-                            f"{path.name}: {one_line(entry.name, 80)} in it is no regular file. Expected a "
+                            f"{path.name}: {excerpt(entry.name, 80)} in it is no regular file. Expected a "
                             "Zarr store; copy it again."
                         )
                     elif entry.name in _METADATA and entry.stat().st_size > _MOST_METADATA_BYTES:
@@ -115,7 +115,7 @@ def _require_store(path: Path) -> None:
 
 
 def _damaged(name: str, error: Exception) -> DataError:
-    cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
+    cause = excerpt(" ".join(str(error).split()), 120) or type(error).__name__
     return DataError(f"{name}: cannot be read as Zarr ({cause}). Copy or export it again.")
 
 
@@ -136,7 +136,7 @@ def _only_stack(arrays: dict[str, Any], path: Path) -> str:
 
 
 def _listing(arrays: dict[str, Any]) -> str:
-    found = ", ".join(f"`{one_line(key, 60)}` {item.shape}" for key, item in list(arrays.items())[:8])
+    found = ", ".join(f"`{excerpt(key, 60)}` {item.shape}" for key, item in list(arrays.items())[:8])
     return (
         f"Found {found or 'no arrays'}. Name them with `--frames-key`, `--positions-key` and `--probe-key`."
     )
@@ -145,7 +145,7 @@ def _listing(arrays: dict[str, Any]) -> str:
 def _named(arrays: dict[str, Any], key: str, path: Path) -> Any:
     item = arrays.get(key.strip("/"))
     if item is None:
-        raise DataError(f"{path.name}: there is no array `{one_line(key, 80)}`. {_listing(arrays)}")
+        raise DataError(f"{path.name}: there is no array `{excerpt(key, 80)}`. {_listing(arrays)}")
     described = item.metadata.to_dict()
     codecs = [
         described.get("compressor"),
@@ -154,7 +154,7 @@ def _named(arrays: dict[str, Any], key: str, path: Path) -> Any:
     ]
     if any("pickle" in str(codec).lower() for codec in codecs) or np.dtype(item.dtype).hasobject:
         raise DataError(
-            f"{path.name}: `{one_line(key, 80)}` holds pickled objects, which are never loaded because "
+            f"{path.name}: `{excerpt(key, 80)}` holds pickled objects, which are never loaded because "
             "unpickling runs code. Expected plain numbers.",
             finding="DATA-001",
         )
@@ -163,7 +163,7 @@ def _named(arrays: dict[str, Any], key: str, path: Path) -> Any:
 
 def _whole(arrays: dict[str, Any], key: str, path: Path) -> np.ndarray:
     item = _named(arrays, key, path)
-    what = f"`{one_line(key, 80)}` with shape {item.shape}"
+    what = f"`{excerpt(key, 80)}` with shape {item.shape}"
     refuse_a_large_array(path.name, what, math.prod(item.shape) * np.dtype(item.dtype).itemsize)
     try:
         ChunkGuard(path, item).require()

@@ -16,9 +16,9 @@ import h5py
 import h5py.h5z
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5 import szip
 from ptycho_core.io.packed import blosc_bytes, bzip2_bytes, zstd_bytes
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["Filter", "filters_of", "require_known_filters", "unpacked_bytes"]
 
@@ -60,7 +60,7 @@ def require_known_filters(item: h5py.Dataset, name: str) -> None:
         code, _, _, said = plist.get_filter(index)
         if not h5py.h5z.filter_avail(code):
             raise DataError(
-                f"{name} is compressed with `{one_line(said.decode('utf-8', 'replace'), 40)}` ({code}), "
+                f"{name} is compressed with `{excerpt(said.decode('utf-8', 'replace'), 40)}` ({code}), "
                 "which HDF5 does not know here. Type `pip install hdf5plugin`."
             )
     if any(one.code == _SZIP for one in filters_of(item)) and not szip.is_here():

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5.chunks import Guard, guard_of
 from ptycho_core.io.hdf5.handles import open_file, translated
 from ptycho_core.io.hdf5.links import require_regular_files
 from ptycho_core.io.hdf5.storage import require_sound_storage
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["Hdf5Source", "source_of"]
 
@@ -94,7 +94,7 @@ class Hdf5Source:
             require_regular_files(file)
             item = file[self.key]
             if not isinstance(item, h5py.Dataset):
-                raise DataError(f"{self.path.name}: `{one_line(self.key, 80)}` is no data set any more.")
+                raise DataError(f"{self.path.name}: `{excerpt(self.key, 80)}` is no data set any more.")
             require_sound_storage(item, self.path)
             held = self._open[os.getpid()] = (file, item, guard_of(item))
         return held[1:]
@@ -126,7 +126,7 @@ def _selection(numbers: np.ndarray) -> slice | np.ndarray:
 
 
 def source_of(path: Path, item: h5py.Dataset) -> Hdf5Source:
-    shape, name = item.shape, f"{path.name}: `{one_line(str(item.name), 80)}`"
+    shape, name = item.shape, f"{path.name}: `{excerpt(str(item.name), 80)}`"
     if shape is None or item.dtype.kind not in "biuf":
         kind = "complex" if item.dtype.kind == "c" else item.dtype
         raise DataError(
