@@ -18,7 +18,7 @@ from ptycho_config.plaintext import excerpt
 from ptycho_core.io.bounds import refuse_a_large_array
 from ptycho_core.io.hdf5.chunks import guard_of
 from ptycho_core.io.hdf5.frames import Hdf5Source, source_of
-from ptycho_core.io.hdf5.handles import BROKEN, open_file, translated
+from ptycho_core.io.hdf5.handles import BROKEN, held_in_memory, open_file, translated
 from ptycho_core.io.hdf5.links import require_regular_files
 from ptycho_core.io.hdf5.storage import require_sound_storage
 from ptycho_core.io.hdf5.values import joined_complex, unit_of
@@ -46,7 +46,10 @@ def opened(path: Path) -> Iterator[Hdf5]:
         with translated(path.name):
             require_regular_files(file)
         yield Hdf5(path, file)
-    finally:
+    except BaseException:
+        file.close()
+        raise
+    if not held_in_memory(file):  # what was unpacked into memory goes with whatever still reads from it
         file.close()
 
 
