@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_config.plaintext import one_line, plain, typed
+from ptycho_config.plaintext import excerpt, one_line, plain, typed
 
 
 def test_what_is_plain_stays_and_what_is_not_is_written_out() -> None:
@@ -17,6 +17,8 @@ def test_what_is_plain_stays_and_what_is_not_is_written_out() -> None:
     assert plain("a\x1b[31m\nb\r\x07\x9b") == r"a\x1b[31m\nb\r\x07\x9b"
     assert plain("\u202egnp.exe\u2028x") == r"\u202egnp.exe\u2028x"
     assert plain(os.fsdecode(b"m\xfcller")) == r"m\xfcller"
+    assert excerpt("a\n" + "b" * 10**6, 20) == r"a\nbbbbbbbbbbbbbb..."
+    assert excerpt("\x1b" * 5, 20) == r"\x1b" * 5
     assert one_line("first\n  second\x1b") == r"first second\x1b"
 
 

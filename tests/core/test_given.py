@@ -13,6 +13,9 @@ PROGRAM = """
 import json
 import numpy as np
 from ptycho_core import Reconstruction, open_scan, save_scan, scan_from_arrays, solve
+from ptycho_config.models import SolverConfig
+from ptycho_core.bundle import read_bundle, trained_by, write_bundle
+from ptycho_core.io.product import read_product
 from ptycho_core.simulate import simulate_scan
 
 frames = np.random.default_rng(0).poisson(5, (9, 32, 32)).astype("u2")
@@ -42,6 +45,12 @@ calls = {
     "arrays measurement": lambda: scan_from_arrays(frames, frames[:, 0, :2], measurement=frames),
     "arrays pixel": lambda: scan_from_arrays(frames, frames[:, 0, :2], pixel_size_m="nowhere"),
     "arrays metadata": lambda: scan_from_arrays(frames, frames[:, 0, :2], metadata=frames),
+    "save bytes": lambda: solve(scan, SolverConfig(effort="fast", epochs=1)).save(b"out"),
+    "save_scan bytes": lambda: save_scan(scan, b"out.npz"),
+    "read_bundle bytes": lambda: read_bundle(b"wts.h5.zip"),
+    "trained_by None": lambda: trained_by(None),
+    "write_bundle bytes": lambda: write_bundle(b"out", None),
+    "read_product number": lambda: read_product(7),
     "simulate_scan": lambda: simulate_scan(frame_px=frames),
 }
 said = {}

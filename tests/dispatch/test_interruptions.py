@@ -332,6 +332,41 @@ def test_a_signal_while_the_program_is_loaded_is_one_line(
     assert done.stderr == "ptycho: interrupted\n"
 
 
+#: Ctrl-C at the moment at which the module of that name is looked for.
+AT_THE_IMPORT = """
+import os, sys
+
+class Now:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), 2)
+
+sys.meta_path.insert(0, Now())
+from ptycho_dispatch import __main__
+sys.argv[1:] = ["--help"]
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.parametrize("module", ["ptycho_dispatch.signals", "signal"])
+def test_ctrl_c_before_any_signal_is_heard_ends_with_one_line(module: str) -> None:
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{AT_THE_IMPORT}", module]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ptycho: interrupted\n")
+
+
+def test_nothing_is_loaded_before_signals_are_heard() -> None:
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}\nbefore = set(sys.modules); import ptycho_dispatch\n"
+        "print(*set(sys.modules) - before)\n"
+        "from ptycho_dispatch import __main__; print('typing' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["ptycho_dispatch", "False"]
+
+
 #: A command whose one step never ends, and which no signal gets out of: it waits for itself.
 DEAF = """
 import ctypes, sys

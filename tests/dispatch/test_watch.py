@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +92,55 @@ def test_ctrl_c_keeps_the_image_and_exits_130(scan_file: Path, tmp_path: Path) -
     result = Reconstruction.load(tmp_path / "live")
     assert result.interrupted
     assert 4 <= result.n_frames < 40
+
+
+@pytest.fixture
+def dead_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk that never answers: one of the user's programs would have to, and there is none."""
+    place = tmp_path / "dead"
+    place.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        channel = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("this system lets no test mount a disk")
+    options = f"fd={channel},rootmode=40000,user_id=0,group_id=0".encode()
+    mounted = libc.mount(b"dead", os.fsencode(place), b"fuse", 0, options) == 0
+    try:
+        if not mounted:
+            pytest.skip("this system lets no test mount a disk")
+        yield place
+    finally:
+        os.close(channel)  # whoever waits for it gets an error
+        if mounted:
+            libc.umount2(os.fsencode(place), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts as Linux does")
+@pytest.mark.parametrize("how", ["timeout", "Ctrl-C"])
+def test_positions_on_a_disk_that_is_gone_keep_nothing_waiting(
+    how: str, scan_file: Path, tmp_path: Path, dead_disk: Path
+) -> None:
+    scan = open_scan(scan_file)
+    (tmp_path / "frames").mkdir()
+    for index, frame in enumerate(np.rint(scan.counts()).astype(np.uint32)):
+        np.save(tmp_path / f"frames/f_{index:04d}.npy", frame)
+    np.save(tmp_path / "there.npy", scan.positions_px)
+    (tmp_path / "where.npy").symlink_to("there.npy")
+    words = ("frames", "--positions-file", "where.npy", "--probe-file", scan_file, "--output-dir", "out")
+    more = ("--timeout", "1" if how == "timeout" else "60", "--finish", "none", "--effort", "fast")
+    command = [sys.executable, "-m", "ptycho_dispatch", "watch", *map(str, words), *more]
+    watch = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not (tmp_path / "out/live.png").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    (tmp_path / "gone").symlink_to(dead_disk / "positions.npy")
+    (tmp_path / "gone").replace(tmp_path / "where.npy")
+    if how == "Ctrl-C":
+        watch.send_signal(signal.SIGINT)
+    _, err = watch.communicate(timeout=60)
+    assert watch.returncode == (0 if how == "timeout" else 130), err
+    assert Reconstruction.load(tmp_path / "out").n_frames == scan.n_frames
 
 
 @pytest.mark.slow

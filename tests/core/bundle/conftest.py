@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ptycho_config.errors import EXIT_DATA, BundleError, exit_code
-from ptycho_core.bundle import Bundle, ProbeMask, Scaling, read_bundle, write_bundle
+from ptycho_core.bundle import Bundle, read_bundle, write_bundle
 from ptycho_core.bundle.manifest import Entry, seal
 
 Members = dict[str, bytes]
-
-
-def _small_bundle() -> Bundle:
-    rng = np.random.default_rng(5)
-    probe = (rng.normal(size=(2, 8, 8)) + 1j * rng.normal(size=(2, 8, 8))).astype(np.complex64)
-    return Bundle(
-        architecture="unet",
-        model={"architecture": "unet", "N": 64, "probe_mask_diameter": None, "object_big": True},
-        training={"nepochs": 2, "train_data_file": "scan.npz"},
-        weights={
-            "encoder.0.conv1.weight": rng.normal(size=(4, 1, 3, 3)).astype(np.float32),
-            "encoder.0.conv1.bias": np.zeros(4, np.float32),
-            "log_scale": np.array(1.5, np.float32),
-        },
-        scaling=Scaling(
-            gauge="power",
-            probe_scale=4.0,
-            intensity_scale=31.25,
-            alpha=1 / 3,
-            nphotons=1e6,
-            mean_counts=987654.25,
-            mask=ProbeMask(sigma_px=1.0),
-            patch_weighting="probe",
-            anchor="first",
-            pixel_convention="index",
-        ),
-        probe=probe,
-        probe_given=(2 * probe[:1]).astype(np.complex64),
-        history=({"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 0.25, "val_loss": 1e-9}),
-        provenance={"backend": "pytorch", "versions": {"torch": "2.13.0"}, "seed": 7},
-    )
+# The faults that are put in on purpose spoil the same one.
+FILE = Path(__file__).parents[2] / "fixtures" / "small_bundle.py"
+_spec = importlib.util.spec_from_file_location("small_bundle", FILE)
+assert _spec is not None
+assert _spec.loader is not None
+_small: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_small)
 
 
 @pytest.fixture
 def bundle() -> Bundle:
-    return _small_bundle()
+    return _small.small_bundle()
 
 
 @pytest.fixture

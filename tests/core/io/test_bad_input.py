@@ -244,6 +244,7 @@ def test_values_beyond_float32_are_refused(arrays: Arrays, save: Save) -> None:
     huge = arrays["diff3d"].astype(np.float64) * 1e30 + 0.1
     assert "more than float32 can square" in refusal(save(arrays, diff3d=huge))
     assert "more than float32 can square" in refusal(save(arrays, diff3d=huge), measurement="counts")
+    assert "less than float32 can" in refusal(save(arrays, diff3d=np.full_like(huge, 1e-30)))
 
 
 def test_complex_diffraction_is_refused(arrays: Arrays, save: Save) -> None:

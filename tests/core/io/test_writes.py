@@ -255,3 +255,14 @@ def test_what_a_killed_writer_left_goes_and_what_others_write_stays(tmp_path: Pa
         make_directory(tmp_path)
         assert temporary.exists()
     assert {entry.name for entry in tmp_path.iterdir()} == {elsewhere.name, "my.part", "other.txt"}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "half a character \ud800"])
+@pytest.mark.parametrize("write", ["file", "directory"])
+def test_a_name_that_no_system_takes_is_said_to_be_one(
+    name: str, write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=r"^(a\\x00b|half.*ud800): no file can have this name"):
+        write_text(name, "x") if write == "file" else make_directory(name)
+    assert not list(tmp_path.iterdir())

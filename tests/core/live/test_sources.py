@@ -12,6 +12,7 @@ import tifffile
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import Scan, save_scan
+from ptycho_core.io.options import ReadOptions
 from ptycho_core.live import Arrival, Intake, Source, open_source
 
 
@@ -238,3 +239,33 @@ def test_a_size_that_is_declared_and_will_not_come_hinders_nothing(
     intake = Intake(source)
     intake.take([Arrival(k, frames[k], scan.positions_px[k], 0.0) for k in range(40)], last=True)
     assert len(intake) == 40
+
+
+def test_what_is_known_of_positions_is_no_question_to_the_disk(folder: Path, scan: Scan) -> None:
+    for index, frame in enumerate(counts(scan)[:5]):
+        np.save(folder / f"f_{index:02d}.npy", frame)
+    np.save(folder.parent / "where.npy", scan.positions_px[:5])
+    source = open_source(folder, reading=ReadOptions(positions_file=folder.parent / "where.npy"))
+    assert indices(source.poll()) == list(range(5))
+    np.save(folder.parent / "where.npy", scan.positions_px[:9])
+    known, head = source.positions_known(), source.head().positions_px
+    assert known is not None
+    assert head is not None
+    assert len(known) == len(head) == 5
+    source.poll()
+    known = source.positions_known()
+    assert known is not None
+    assert len(known) == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are a POSIX idea")
+@pytest.mark.parametrize("frames", ["folder", "stack"])
+def test_a_fifo_in_the_place_of_the_positions_is_named(frames: str, folder: Path, scan: Scan) -> None:
+    os.mkfifo(folder / "where.csv")
+    np.save(folder / "f_00.npy", counts(scan)[0] if frames == "folder" else counts(scan)[:5])
+    place = folder if frames == "folder" else folder / "f_00.npy"
+    source = open_source(place, reading=ReadOptions(positions_file=folder / "where.csv"))
+    intake = Intake(source)
+    with pytest.raises(DataError, match=r"no (frame came that|positions were found).*where.csv: .*FIFO"):
+        intake.take(source.poll(last=True), last=True)
+        intake.scan()

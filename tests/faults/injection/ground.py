@@ -175,42 +175,13 @@ def _write_plain(h5py: Any, path: Path, original: Any) -> None:
 
 
 def _write_bundle(folder: Path) -> None:
-    """Write a small bundle as no network would train it; readers of bundles ask for no more."""
-    import numpy as np
+    """Write the small bundle of the tests."""
+    sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
+    from small_bundle import small_bundle
 
-    from ptycho_core.bundle import Bundle, ProbeMask, Scaling, write_bundle
+    from ptycho_core.bundle import write_bundle
 
-    rng = np.random.default_rng(5)
-    probe = (rng.normal(size=(2, 8, 8)) + 1j * rng.normal(size=(2, 8, 8))).astype(np.complex64)
-    weights = {
-        "encoder.0.conv1.weight": rng.normal(size=(4, 1, 3, 3)).astype(np.float32),
-        "encoder.0.conv1.bias": np.zeros(4, np.float32),
-        "log_scale": np.array(1.5, np.float32),
-    }
-    scaling = Scaling(
-        gauge="power",
-        probe_scale=4.0,
-        intensity_scale=31.25,
-        alpha=1 / 3,
-        nphotons=1e6,
-        mean_counts=987654.25,
-        mask=ProbeMask(sigma_px=1.0),
-        patch_weighting="probe",
-        anchor="first",
-        pixel_convention="index",
-    )
-    bundle = Bundle(
-        architecture="unet",
-        model={"architecture": "unet", "N": 64, "probe_mask_diameter": None, "object_big": True},
-        training={"nepochs": 2, "train_data_file": "scan.npz"},
-        weights=weights,
-        scaling=scaling,
-        probe=probe,
-        probe_given=(2 * probe[:1]).astype(np.complex64),
-        history=({"epoch": 1, "loss": 0.3}, {"epoch": 2, "loss": 0.25}),
-        provenance={"backend": "pytorch", "versions": {"torch": "2.13.0"}, "seed": 7},
-    )
-    write_bundle(folder / BUNDLE, bundle)
+    write_bundle(folder / BUNDLE, small_bundle())
 
 
 def _reconstruct(folder: Path) -> None:

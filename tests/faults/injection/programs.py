@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import lzma
 import re
 import tarfile
 import textwrap
@@ -130,9 +129,10 @@ def _act(act: Act) -> str:
 
 
 def _packed(prepared: Path) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in sorted(prepared.iterdir()):
-            if not path.is_socket():
-                archive.add(path, arcname=path.name)
-    return lzma.compress(content.getvalue(), preset=1)
+    # Packed as it goes: an archive of gigabytes of zeros would be held until somebody looks for cycles.
+    with io.BytesIO() as content:
+        with tarfile.open(fileobj=content, mode="w:xz", format=tarfile.PAX_FORMAT, preset=1) as archive:
+            for path in sorted(prepared.iterdir()):
+                if not path.is_socket():
+                    archive.add(path, arcname=path.name)
+        return content.getvalue()

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-__all__ = ["one_line", "plain", "typed"]
+__all__ = ["excerpt", "one_line", "plain", "typed"]
 
 #: What a terminal obeys instead of showing it: control characters, line separators, marks that turn the
 #: direction of writing; and halves of a character, as which Python keeps bytes of a name that are no UTF-8.
@@ -33,6 +33,12 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a text of several lines as one that is plain."""
     return plain(" ".join(text.split()))
+
+
+def excerpt(text: str, longest: int = 160) -> str:
+    """Return the beginning of a text as one line that is plain, for a message: it may be of any length."""
+    shown = plain(text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 
 def typed(words: Iterable[str]) -> str:

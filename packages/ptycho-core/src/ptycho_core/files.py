@@ -25,6 +25,7 @@ import numpy as np
 import platformdirs
 
 from ptycho_config.errors import NotRegularError, OutputError
+from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import require_regular
 
 __all__ = [
@@ -83,7 +84,7 @@ def require_replaceable(final: Path) -> None:
     """Refuse to put a file in the place of a directory, a FIFO, a socket or a device.
 
     Raises:
-        OutputError: that is what stands there, itself or behind a link.
+        OutputError: that is what stands there, itself or behind a link; or no file can have that name.
     """
     try:
         require_regular(final)
@@ -92,6 +93,8 @@ def require_replaceable(final: Path) -> None:
             f"{final}: cannot be written ({error.strerror}). Remove it, or choose another place with "
             "`--output-dir`."
         ) from error
+    except ValueError as error:
+        raise _no_name(final, error) from error
     except OSError:
         return  # nothing is there; what else is wrong shows when it is written
 
@@ -124,7 +127,10 @@ def make_directory(directory: str | Path) -> Path:
     """
     path = Path(directory).expanduser()
     with _explained(path):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except ValueError as error:
+            raise _no_name(path, error) from error
         with tempfile.TemporaryFile(dir=path):
             pass
     remove_leftovers(path)
@@ -265,6 +271,11 @@ def _explained(path: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             cure = "Choose a directory that can be written with `--output-dir`."
         raise OutputError(f"{path}: cannot be written ({cause}). Nothing was left there. {cure}") from error
+
+
+def _no_name(path: Path, error: ValueError) -> OutputError:
+    """Say that a name holds what no system takes: a zero byte, or half a character."""
+    return OutputError(f"{excerpt(str(path))}: no file can have this name ({error}). Choose another one.")
 
 
 def cache_directory() -> Path:

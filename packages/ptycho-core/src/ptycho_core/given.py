@@ -5,6 +5,7 @@ A wrong type is a TypeError that says what was expected, and not an attribute mi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from ptycho_config.naming import shown
 
-__all__ = ["expect", "expect_reading"]
+__all__ = ["expect", "expect_path", "expect_reading"]
 
 _TEXT = ("text", lambda value: isinstance(value, str))
 _PATH = ("a path", lambda value: isinstance(value, str | Path))
@@ -68,6 +69,15 @@ def expect(value: object, kind: type | tuple[type, ...], call: str, expected: st
     """
     if not isinstance(value, kind):
         raise TypeError(f"{call} expects {expected}, not {type(value).__name__} {shown(value)}.")
+
+
+def expect_path(value: object, call: str, what: str) -> None:
+    """Refuse what is no path, bytes among them.
+
+    Raises:
+        TypeError: in one line.
+    """
+    expect(value, (str, os.PathLike), call, f"the path of {what}")
 
 
 def expect_reading(call: str, given: Mapping[str, Any]) -> None:

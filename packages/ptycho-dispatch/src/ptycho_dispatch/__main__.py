@@ -2,7 +2,13 @@
 
 import sys
 
-from ptycho_dispatch.signals import HEARING
+try:
+    from ptycho_dispatch.signals import HEARING
+except KeyboardInterrupt:  # that takes some milliseconds as well; nothing is there yet that could be lost
+    import os
+
+    os.write(2, b"ptycho: interrupted\n")
+    os._exit(130)
 
 __all__ = ["main"]
 

@@ -17,9 +17,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False  # what is only needed for types takes longer to load than all the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
 
 __all__ = ["ASKING", "HEARING", "Hearing", "Request", "exit_code_of"]
 

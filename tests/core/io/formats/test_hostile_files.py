@@ -407,13 +407,25 @@ def _one_page(path: Path, compression: int, stored: bytes) -> Path:
     return path
 
 
+def _zstandard(size: int) -> bytes:
+    """A frame that does not say its size, of zeros in blocks of 128 KiB."""
+    block = (1 << 17 << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
+    return b"\x28\xb5\x2f\xfd\x00\x58" + block * (size >> 17) + (1).to_bytes(3, "little")
+
+
 @pytest.mark.parametrize(
     ("compression", "stored", "said"),
     [
         (34925, b"no stream of LZMA", "one.tif: cannot be read as TIFF"),
+        (50000, _zstandard(1 << 27), "expands to more than the 2048 bytes"),
         (50000, bytes(2048), "one.tif: cannot be read as TIFF"),  # Zstandard
         (8, zlib.compress(bytes(1 << 28), 9), "expands to more than the 2048 bytes"),
         (34925, lzma.compress(bytes(1 << 26)), "expands to more than the 2048 bytes"),
+        (
+            34925,
+            lzma.compress(bytes(2048)) + lzma.compress(bytes(1 << 26)),
+            "expands to more than the 2048 bytes",
+        ),
     ],
 )
 def test_a_packed_page_that_cannot_be_read_is_one_line(

@@ -130,3 +130,13 @@ def test_the_mask_of_a_scan_file_marks_bad_pixels_and_says_so(original: Any, tmp
     scan = open_scan(tmp_path / "scan.npz", bad_frames="off")
     np.testing.assert_array_equal(scan.bad_pixels, bad != 0)
     assert any("own mask marks 0.39 % of the pixels as bad: 0 is" in one for one in scan.notes)
+
+
+def test_frames_are_unpacked_once(original: Any, tmp_path: Path) -> None:
+    path = by_scipy(tmp_path / "scan.mat", dp=original.counts, positions=original.positions_px)
+    scan = open_scan(path, positions_unit="px", dc="center", measurement="counts")
+    path.unlink()
+    np.testing.assert_array_equal(scan.counts(), original.counts)
+    scan.frames.source.close()
+    with pytest.raises(DataError, match=r"scan.mat"):
+        scan.select(slice(3, 9)).counts()

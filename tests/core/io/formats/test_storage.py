@@ -109,6 +109,43 @@ def test_a_block_that_holds_more_than_it_should_is_refused(name: str, tmp_path: 
         open_scan(path, frames_key="data")
 
 
+def test_a_block_of_zstandard_that_does_not_say_its_size_is_walked_through(
+    tmp_path: Path, original: Any
+) -> None:
+    path = _with_positions(tmp_path / "scan.h5", original, "w")
+    block = (1 << 17 << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
+    bomb = b"\x28\xb5\x2f\xfd\x00\x58" + block * 1000 + (1).to_bytes(3, "little")
+    with h5py.File(path, "a") as file:
+        how = dict(chunks=(5, *original.counts.shape[1:]), **_filters()["zstd"])
+        file.create_dataset("data", data=original.counts, **how).id.write_direct_chunk((10, 0, 0), bomb)
+    with pytest.raises(DataError, match=r"block at \(10, 0, 0\) expands to more than"):
+        open_scan(path)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", [name for name in _NAMES if not name.startswith("scaleoffset")])
+def test_bits_flipped_in_a_block_are_told_where_there_is_a_checksum_and_never_crash(
+    name: str, checked: bool, tmp_path: Path, original: Any
+) -> None:
+    path = _with_positions(tmp_path / "scan.h5", original, "w")
+    how = {**_filters()[name], **({"fletcher32": True} if checked else {})}
+    with h5py.File(path, "a") as file:
+        chunks = (5, *original.counts.shape[1:])
+        item = file.create_dataset("data", data=original.counts, chunks=chunks, **how)
+        sound = item.id.read_direct_chunk((10, 0, 0))[1]
+    for bit in np.random.default_rng(4).choice(8 * len(sound), 8, replace=False):
+        spoiled = bytearray(sound)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        with h5py.File(path, "a") as file:
+            file["data"].id.write_direct_chunk((10, 0, 0), bytes(spoiled))
+        try:
+            counts = open_scan(path, bad_frames="off", bad_pixels="off").counts()
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert not checked or np.array_equal(counts, original.counts)
+
+
 def test_a_block_that_is_written_by_the_bits_is_read(tmp_path: Path, original: Any) -> None:
     path = _with_positions(tmp_path / "scan.h5", original, "w")
     assert original.counts.max() < 1 << 12

@@ -15,6 +15,7 @@ import numpy as np
 
 from injection.case import Act, Case
 from injection.classes import arrays_of_files, bombs, byte_damage, paths_damage, texts_damage
+from injection.classes.record_damage import any_value, without_a_key
 from injection.ground import Ground
 
 __all__ = ["draw"]
@@ -81,8 +82,7 @@ def _case(
             )
             return [Act((*words, "--torch-accelerator", "cpu"), codes=frozenset({0, 3, 4}), patience_s=60)]
         where = "wts.h5.zip"
-        if unpacked and path.is_file() and zipfile.is_zipfile(path):
-            _unpack(path, place / "unpacked")
+        if unpacked and path.is_file() and _unpacked(path, place / "unpacked"):
             where = "unpacked"
         return [Act(program=READ.replace("$path", repr(where)))]
 
@@ -90,9 +90,14 @@ def _case(
     return Case("bundles", f"{name}, {reading}", prepare)
 
 
-def _unpack(path: Path, folder: Path) -> None:
+def _unpacked(path: Path, folder: Path) -> bool:
+    """Unpack what can be unpacked; whether it is an archive at all."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        return False
     folder.mkdir()
-    with zipfile.ZipFile(path) as archive:
+    with archive:
         for name in archive.namelist():
             target = folder / name
             if ".." in name or name.startswith("/") or "\0" in name:
@@ -102,6 +107,7 @@ def _unpack(path: Path, folder: Path) -> None:
                 target.write_bytes(archive.read(name))
             except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError):
                 continue
+    return True
 
 
 def _rewritten(
@@ -194,28 +200,9 @@ def _manifest(
     return change
 
 
-def _any_value(value: object) -> Callable[[dict[str, Any], random.Random], None]:
-    def edit(manifest: dict[str, Any], rng: random.Random) -> None:
-        where, key = manifest, rng.choice(sorted(manifest))
-        while isinstance(where[key], dict) and where[key] and rng.random() < 0.7:
-            where = where[key]
-            key = rng.choice(sorted(where))
-        where[key] = value
-
-    return edit
-
-
-def _key_gone(manifest: dict[str, Any], rng: random.Random) -> None:
-    where, key = manifest, rng.choice(sorted(manifest))
-    while isinstance(where[key], dict) and where[key] and rng.random() < 0.6:
-        where = where[key]
-        key = rng.choice(sorted(where))
-    del where[key]
-
-
 MANIFESTS: dict[str, Callable[[Members, random.Random], object]] = {
     **{
-        f"a value is {text}": _manifest(_any_value(value))
+        f"a value is {text}": _manifest(any_value(value))
         for text, value in {
             "null": None,
             "7": 7,
@@ -235,7 +222,7 @@ MANIFESTS: dict[str, Callable[[Members, random.Random], object]] = {
             "empty": "",
         }.items()
     },
-    "a key gone": _manifest(_key_gone),
+    "a key gone": _manifest(without_a_key),
     "an unknown key": _manifest(lambda manifest, rng: manifest.update(unknown=1)),
     "brackets": lambda members, rng: members.update({"manifest.json": b"[" * 200_000}),
     "twice the same key": lambda members, rng: members.update(

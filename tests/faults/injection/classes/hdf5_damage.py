@@ -17,6 +17,8 @@ __all__ = ["DAMAGES", "fits"]
 
 Damage = Callable[[Path, random.Random], object]
 Edit = Callable[[h5py.File, str, random.Random], None]
+#: HDF5 notes how long a packed block is in as many bytes as fit the block itself, and one more.
+LEAST_OF_A_BOMB = 128
 
 
 def fits(path: Path) -> bool:
@@ -125,7 +127,7 @@ def _virtual_numbered(
     file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype, rng: random.Random
 ) -> None:
     """Let it grow with files that are numbered without end; the first of them is a FIFO."""
-    shape = shape or (1,)
+    shape = tuple(max(1, side) for side in shape) or (1,)
     fifo = Path(file.filename).parent / "part0.h5"
     if not fifo.exists():
         os.mkfifo(fifo)
@@ -167,7 +169,9 @@ def _declared(
 def _filtered(**options: object) -> Damage:
     def make(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype, rng: random.Random) -> None:
         values = np.random.default_rng(1).poisson(9, shape or (4,)).astype("u2")
-        file.create_dataset(name, data=values, chunks=tuple(min(side, 8) for side in values.shape), **options)
+        chunks = tuple(min(max(side, 1), 8) for side in values.shape)
+        growing = tuple(side or None for side in values.shape)  # a block is no longer than what never grows
+        file.create_dataset(name, data=values, chunks=chunks, maxshape=growing, **options)
 
     return _instead(make)
 
@@ -176,7 +180,9 @@ def _chunks(stored: str) -> Damage:
     """Write the bytes of a chunk as they never come out of the library."""
 
     def make(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype, rng: random.Random) -> None:
-        shape = shape or (4,)
+        shape = tuple(max(1, side) for side in shape) or (4,)
+        if "bomb" in stored and np.prod(shape) < LEAST_OF_A_BOMB:  # its length would not fit
+            shape = (shape[0], LEAST_OF_A_BOMB)
         layers = {"once": 1, "twice": 2, "three times": 3}.get(stored.split(",")[0], 1)
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_chunk(shape)

@@ -12,6 +12,7 @@ import numpy as np
 
 from injection.case import Act, Case
 from injection.classes import arrays_of_files, bombs, byte_damage, hdf5_damage, paths_damage
+from injection.classes.record_damage import any_value, without_a_key
 from injection.ground import Ground
 
 __all__ = ["draw"]
@@ -163,25 +164,9 @@ def _record(
     return damage
 
 
-def _any_key(value: object) -> Callable[[dict[str, Any], random.Random], None]:
-    def edit(record: dict[str, Any], rng: random.Random) -> None:
-        where = record
-        key = rng.choice(sorted(where))
-        while isinstance(where[key], dict) and where[key] and rng.random() < 0.6:
-            where = where[key]
-            key = rng.choice(sorted(where))
-        where[key] = value
-
-    return edit
-
-
-def _without_a_key(record: dict[str, Any], rng: random.Random) -> None:
-    del record[rng.choice(sorted(record))]
-
-
 RECORDS: dict[str, Callable[[Path, random.Random], object]] = {
     **{
-        f"a value is {text}": _record(_any_key(value))
+        f"a value is {text}": _record(any_value(value))
         for text, value in {
             "null": None,
             "a number": 7,
@@ -197,9 +182,9 @@ RECORDS: dict[str, Callable[[Path, random.Random], object]] = {
             "a megabyte": "m" * 1_000_000,
         }.items()
     },
-    "a value is null, again": _record(_any_key(None)),
-    "a value is a list, again": _record(_any_key([{}])),
-    "a key missing": _record(_without_a_key),
+    "a value is null, again": _record(any_value(None)),
+    "a value is a list, again": _record(any_value([{}])),
+    "a key missing": _record(without_a_key),
     "empty object": _record(lambda record, rng: {}),
     "a list": _record(lambda record, rng: [record]),
     "a number": _record(lambda record, rng: 42),

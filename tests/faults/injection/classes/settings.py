@@ -142,7 +142,9 @@ def _prepare(
         os.mkfifo(place / "fifo")
         for name, content in (files or {}).items():
             (place / name).write_bytes(content)
-        return [Act(words, codes=CODES, patience_s=25, **options)]  # type: ignore[arg-type]
+        # Whoever names a device or a folder as the output is told by 1 that it cannot be written.
+        codes = CODES | {1} if any(word.startswith("--output") and "=" in word for word in words) else CODES
+        return [Act(words, codes=codes, patience_s=25, **options)]  # type: ignore[arg-type]
 
     return prepare
 

@@ -23,6 +23,7 @@ from ptycho_core.bundle.members import (
 from ptycho_core.bundle.refusal import absent, refused
 from ptycho_core.bundle.zipped import ZippedMembers
 from ptycho_core.files import expanded
+from ptycho_core.given import expect_path
 
 __all__ = ["Container", "open_container"]
 
@@ -52,6 +53,7 @@ def open_container(path: str | Path) -> Iterator[Container]:
     Raises:
         BundleError: nothing is there, it is no bundle, or a member is dangerous or too large.
     """
+    expect_path(path, "read_bundle", "a bundle")
     path = expanded(path)
     try:
         if path.is_dir() and (path / BUNDLE_FILE).exists():

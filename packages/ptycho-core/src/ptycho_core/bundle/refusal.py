@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptycho_config.errors import BundleError, BundleNotFoundError
-from ptycho_core.io.recognise import one_line
+from ptycho_config.plaintext import excerpt
 
 __all__ = ["COPY_AGAIN", "TRAIN_AGAIN", "absent", "refused"]
 
@@ -21,11 +21,11 @@ def refused(source: str, found: str, expected: str, then: str = COPY_AGAIN) -> B
         expected: what a good bundle has there.
         then: the next thing to type, a sentence.
     """
-    text = f"{one_line(source)}: {one_line(found, 240)}. Expected {expected}. {then}"
+    text = f"{excerpt(source)}: {excerpt(found, 240)}. Expected {expected}. {then}"
     return BundleError(text, finding=FINDING)
 
 
 def absent(source: str, found: str) -> BundleNotFoundError:
     """Make the error for a place where no bundle is: no rule is at stake, so it names no finding."""
     expected = "Expected the `wts.h5.zip` of a training run or the directory that holds it."
-    return BundleNotFoundError(f"{one_line(source)}: {found}. {expected} {TRAIN_AGAIN}")
+    return BundleNotFoundError(f"{excerpt(source)}: {found}. {expected} {TRAIN_AGAIN}")

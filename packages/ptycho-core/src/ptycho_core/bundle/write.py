@@ -16,6 +16,7 @@ from ptycho_core.bundle.refusal import refused
 from ptycho_core.bundle.weights import encode_weights
 from ptycho_core.bundle.zipped import pack
 from ptycho_core.files import atomic_path, expanded, jsonable, make_directory
+from ptycho_core.given import expect_path
 
 __all__ = ["write_bundle"]
 
@@ -35,6 +36,7 @@ def write_bundle(path: str | Path, bundle: Bundle) -> Path:
             no stack of complex64, a configuration that JSON cannot hold, no `backend` in its provenance.
         OutputError: it could not be written.
     """
+    expect_path(path, "write_bundle", "a directory, or of a file that ends in .zip")
     path = expanded(path)
     is_directory = path.is_dir() or path.suffix != ".zip"
     final = path / BUNDLE_FILE if is_directory else path

@@ -17,9 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.files import expanded, is_file, is_no_regular_file
 from ptycho_core.io.options import ReadOptions
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["asked_for", "far_from_all_others", "interpolated", "listed_frames"]
 
@@ -90,9 +90,7 @@ def listed_frames(frames: str | Sequence[int], n_frames: int) -> Int64[np.ndarra
         numbers = np.asarray(frames)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
             if numbers.size:
-                raise ConfigError(
-                    f"`exclude_frames` is {one_line(repr(frames), 80)}. Expected whole numbers."
-                )
+                raise ConfigError(f"`exclude_frames` is {excerpt(repr(frames), 80)}. Expected whole numbers.")
             return np.zeros(0, np.int64)
         return numbers.astype(np.int64)
     found = _numbers(frames, n_frames)
@@ -103,7 +101,7 @@ def listed_frames(frames: str | Sequence[int], n_frames: int) -> Int64[np.ndarra
         raise ConfigError(f"`exclude_frames`: {path} is no regular file. Expected a file that lists frames.")
     if not is_file(path):
         raise ConfigError(
-            f"`exclude_frames` is {one_line(repr(frames), 80)}. Expected frame numbers and ranges such as "
+            f"`exclude_frames` is {excerpt(repr(frames), 80)}. Expected frame numbers and ranges such as "
             "3,17,40:45, or a file that lists them (there is none of that name)."
         )
     return _of_file(path, n_frames)
@@ -163,7 +161,7 @@ def _slice(text: str) -> slice:
             raise ValueError
     except ValueError:
         raise ConfigError(
-            f"`{one_line(text, 80)}` is no range of frames. Expected START:STOP or START:STOP:STEP, such as "
+            f"`{excerpt(text, 80)}` is no range of frames. Expected START:STOP or START:STOP:STEP, such as "
             "0:500 or ::2."
         ) from None
     return slice(*ends)

@@ -38,7 +38,8 @@ LARGEST_CANVAS_PX = 1 << 30
 EMPTIEST_CANVAS, SMALL_CANVAS_PX = 64, 1 << 24
 #: What a run holds for each pixel of the canvas, as measured: object, momentum, coverage, copies of them.
 BYTES_PER_CANVAS_PX = 40
-LARGEST_COUNTS = 1e30  # so that the energy of a frame still is a float32
+#: So that float32 holds squares and sums of a frame, and its probe is one that a result may have.
+LARGEST_COUNTS, SMALLEST_COUNTS = 1e16, 1e-20
 LARGEST_NAN_FRACTION = 0.5
 
 
@@ -120,6 +121,14 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infin
             "such pixels in `bad_pixels` or store NaN there.",
             finding="DATA-001",
         )
+    largest = max(abs(survey.minimum), abs(survey.maximum))
+    power = 1.0 if survey.measurement == "counts" else 0.5
+    if 0 < largest < SMALLEST_COUNTS**power:
+        raise DataError(
+            f"{name}: the diffraction reaches no more than {largest:.3g}, which is less than float32 can "
+            "square and sum. Expected counts or their square root; multiply by a constant.",
+            finding="DATA-001",
+        )
     if survey.first_all_nan is not None:
         raise DataError(
             f"{name}: frame {survey.first_all_nan} is NaN everywhere. NaN marks single bad pixels; drop that "
@@ -132,8 +141,7 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infin
             f"which at most {100 * LARGEST_NAN_FRACTION:.0f} % can be missing.",
             finding="DATA-001",
         )
-    largest = max(abs(survey.minimum), abs(survey.maximum))
-    if largest > (LARGEST_COUNTS if survey.measurement == "counts" else LARGEST_COUNTS**0.5):
+    if largest > LARGEST_COUNTS**power:
         raise DataError(
             f"{name}: the diffraction reaches {largest:.3g}, more than float32 can square and sum. Expected "
             f"counts or their square root; divide by a constant.",

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.files import expanded, is_file, is_no_regular_file
 from ptycho_core.io.formats.npy import read_array
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
-from ptycho_core.io.recognise import first_bytes, one_line
+from ptycho_core.io.recognise import first_bytes
 
 __all__ = ["DetectorImage", "read_image"]
 
@@ -48,12 +49,12 @@ def read_image(text: str, names: tuple[str, ...], *, what: str) -> DetectorImage
         path = expanded(name)
     if is_no_regular_file(path):
         raise DataError(
-            f"{one_line(str(path))}: no regular file. Expected a {what}, `--{what} FILE` or "
+            f"{excerpt(str(path))}: no regular file. Expected a {what}, `--{what} FILE` or "
             f"`--{what} FILE:KEY`."
         )
     if not is_file(path):
         raise DataError(
-            f"{one_line(str(path))}: no such file. Expected a {what}, `--{what} FILE` or `--{what} FILE:KEY`."
+            f"{excerpt(str(path))}: no such file. Expected a {what}, `--{what} FILE` or `--{what} FILE:KEY`."
         )
     start = first_bytes(path)
     if is_hdf5(path):

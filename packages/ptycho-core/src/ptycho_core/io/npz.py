@@ -24,6 +24,7 @@ from typing import cast
 import numpy as np
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import open_regular
 from ptycho_core.io.bounds import refuse_a_large_array, refuse_great_growth
 from ptycho_core.io.npy import MemoryFile, lazily_or_read, read_npy_header
@@ -32,7 +33,6 @@ from ptycho_core.io.recognise import (
     decompressed,
     first_bytes,
     not_an_npz,
-    one_line,
     refuse_more_than_memory,
 )
 from ptycho_core.scan.lazy import LazyFrames
@@ -118,7 +118,7 @@ class Archive:
         """
         member = self.members[key]
         if member.offset is None and not member.holds_objects and not image:
-            refuse_a_large_array(self.path.name, f"`{one_line(key, 40)}` {member.shape}", member.nbytes)
+            refuse_a_large_array(self.path.name, f"`{excerpt(key, 40)}` {member.shape}", member.nbytes)
         array = np.asarray(self.open(key)).reshape(member.shape)
         if member.offset is not None:
             checksum = self.checksum(key)
@@ -187,9 +187,9 @@ class Archive:
         except MemoryError as error:
             raise DataError(f"{self.path.name}: not enough memory to read {what}.") from error
         except _BROKEN_ARCHIVE as error:
-            cause = one_line(str(error)) or type(error).__name__
+            cause = excerpt(str(error)) or type(error).__name__
             raise DataError(
-                f"{self.path.name}: {one_line(what)} cannot be read, the file is truncated or damaged "
+                f"{self.path.name}: {excerpt(what)} cannot be read, the file is truncated or damaged "
                 f"({cause}). Expected a complete NPZ archive. {self.cure}"
             ) from error
 
@@ -236,7 +236,7 @@ class Archive:
         return begin
 
     def _decompress(self, member: Member) -> np.ndarray:
-        what = f"`{one_line(member.key, 40)}`"
+        what = f"`{excerpt(member.key, 40)}`"
         refuse_great_growth(self.path.name, what, member.nbytes, member.info.compress_size)
         refuse_more_than_memory(self.path, what, member.nbytes)
         flat = np.empty(member.nbytes, dtype=np.uint8)

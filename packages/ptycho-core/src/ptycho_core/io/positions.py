@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.formats.named import find_positions
 from ptycho_core.io.formats.npy import read_array
 from ptycho_core.io.formats.reading import is_hdf5
 from ptycho_core.io.hdf5 import opened, translated
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.raw_scan import FoundPositions, RawScan, RequestedKeys
-from ptycho_core.io.recognise import first_bytes, one_line
+from ptycho_core.io.recognise import first_bytes
 from ptycho_core.io.units import length_factor
 
 __all__ = ["with_positions"]
@@ -108,7 +109,7 @@ def _table(path: Path, *, growing: bool = False) -> FoundPositions:
             raise ValueError(f"its table has the shape {values.shape}")
     except (OSError, ValueError, UnicodeError, csv.Error) as error:
         raise DataError(
-            f"{path.name}: cannot be read as a table of positions ({one_line(str(error), 120)}). Expected "
+            f"{path.name}: cannot be read as a table of positions ({excerpt(str(error), 120)}). Expected "
             "two columns of numbers, y and x, or a header that says which is which."
         ) from error
     y, x, unit = _columns(header) if titled else (0, 1, None)

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Complex64, Float64, Int64
 
 from ptycho_config.errors import ConfigError, DataError
-from ptycho_config.plaintext import plain
+from ptycho_config.plaintext import excerpt, plain
 from ptycho_core.files import is_file
+from ptycho_core.given import expect_path
 from ptycho_core.io.hdf5 import Hdf5, opened, text_of, written_hdf5
-from ptycho_core.io.recognise import one_line
 
 PLACEHOLDER_PIXEL_M = 1e-9
 _LONGEST_COMMENTS = 4000
@@ -125,9 +125,10 @@ def read_product(path: str | Path) -> Product:
     Raises:
         DataError: the file is missing, damaged, no product, or has several object layers.
     """
+    expect_path(path, "read_product", "an HDF5 product file")
     path = Path(path)
     if not is_file(path):
-        raise DataError(f"{one_line(str(path))}: no such file. Expected an HDF5 product file.")
+        raise DataError(f"{excerpt(str(path))}: no such file. Expected an HDF5 product file.")
     try:
         with opened(path) as file:
             return _read_ptyr(file, path.name) if is_ptyr(file) else _read(file, path.name)
@@ -141,7 +142,7 @@ def read_product(path: str | Path) -> Product:
         ) from error
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(
-            f"{path.name}: cannot be read as an HDF5 product file ({one_line(str(error))}). Copy or export "
+            f"{path.name}: cannot be read as an HDF5 product file ({excerpt(str(error))}). Copy or export "
             "it again."
         ) from error
 
@@ -214,7 +215,7 @@ def _array(file: Hdf5, key: str) -> np.ndarray:
 
 def _what_is_missing(path: Path, error: KeyError) -> str:
     """Name what a product needs and this file lacks."""
-    said = one_line(str(error.args[0] if error.args else error))
+    said = excerpt(str(error.args[0] if error.args else error))
     with opened(path) as file:
         absent = [f"`{key}`" for key in (OBJECT, PROBE, POSITION_X, POSITION_Y) if file.dataset(key) is None]
         if not absent:
@@ -261,8 +262,8 @@ def _read(file: Hdf5, name: str) -> Product:
     losses = _array(file, loss_key).reshape(-1) if file.dataset(loss_key) is not None else ()
     known = bool(about.get(PIXEL_IS_KNOWN, True))
     return Product(
-        name=one_line(text_of(about.get("name")) or name),
-        comments=one_line(text_of(about.get("comments")), _LONGEST_COMMENTS),
+        name=excerpt(text_of(about.get("name")) or name),
+        comments=excerpt(text_of(about.get("comments")), _LONGEST_COMMENTS),
         obj=obj,
         probe=probe,
         positions_px=positions_m / pixel_m,

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from ptycho_config.errors import ConfigError, DataError, NotRegularError
+from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import open_regular
 from ptycho_core.io.bounds import refuse_great_growth
 from ptycho_core.memory import in_words, memory_bytes
@@ -16,7 +17,7 @@ BLOCK_BYTES = 1 << 22
 
 def first_bytes(path: Path) -> bytes:
     """Read the beginning of a regular file, or say why that is impossible."""
-    shown = one_line(str(path))
+    shown = excerpt(str(path))
     try:
         if path.is_dir():
             raise DataError(f"{shown}: is a directory. Expected one NPZ file; name a file in it.")
@@ -29,7 +30,7 @@ def first_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        cause = getattr(error, "strerror", None) or one_line(str(error))
+        cause = getattr(error, "strerror", None) or excerpt(str(error))
         raise DataError(f"{shown}: cannot be read ({cause}). Expected a readable NPZ file.") from error
 
 
@@ -48,7 +49,7 @@ def decompressed(path: Path) -> memoryview:
         if isinstance(error, ConfigError | DataError):
             raise
         raise DataError(
-            f"{path.name}: the bzip2 stream is truncated or damaged ({one_line(str(error))}). Copy or "
+            f"{path.name}: the bzip2 stream is truncated or damaged ({excerpt(str(error))}). Copy or "
             "download it again."
         ) from error
     return grown.getbuffer()
@@ -114,7 +115,7 @@ def _no_hdf5(path: Path, first_bytes: bytes) -> str:
     with open_regular(path) as file:
         beginning = file.read(64)
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in beginning):
-        text = one_line(beginning.decode("ascii").splitlines()[0] if beginning.strip() else "", 60)
+        text = excerpt(beginning.decode("ascii").splitlines()[0] if beginning.strip() else "", 60)
         return (
             f'this is no HDF5 file but text, which begins with "{text}". If these are positions, give the '
             f"file with the frames and `--positions-file {path.name}`."
@@ -123,9 +124,3 @@ def _no_hdf5(path: Path, first_bytes: bytes) -> str:
         "this is no HDF5 file; its first bytes are of no known format. Copy or download it again and compare "
         "the sizes."
     )
-
-
-def one_line(text: str, longest: int = 160) -> str:
-    """Make a text from a file fit for a message: no control characters, not too long."""
-    readable = "".join(character if character.isprintable() else "?" for character in text)
-    return readable if len(readable) <= longest else f"{readable[: longest - 3]}..."

@@ -9,7 +9,7 @@ import numpy as np
 from numpy import fft
 
 from ptycho_core.files import jsonable, write_npz
-from ptycho_core.given import expect
+from ptycho_core.given import expect, expect_path
 from ptycho_core.scan import Scan
 
 SCHEMA_VERSION = "1.0.0"
@@ -31,11 +31,12 @@ def save_scan(
         compressed: smaller, but unpacked into memory when it is opened.
 
     Raises:
-        OutputError: the file could not be written. TypeError: there is no scan to write.
+        OutputError: the file could not be written. TypeError: there is no scan to write, or no path.
     """
     import json
 
     expect(scan, Scan, "save_scan", "a Scan; `open_scan(FILE)` returns one")
+    expect_path(path, "save_scan", "a file")
     positions_px = np.ascontiguousarray(scan.positions_px)
     x, y = positions_px[:, 1].copy(), positions_px[:, 0].copy()
     as_amplitude = measurement == "amplitude"

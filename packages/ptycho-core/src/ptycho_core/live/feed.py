@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ptycho_core.live.arrival import Arrival, Source
 
@@ -26,6 +28,7 @@ class Feed:
         ended: why the feed has ended, empty while it has not. A look at the source that never comes back, as
             on a disk that is gone, ends it too.
         error: what the source raised, which ended the feed.
+        silent: the source has not answered, and is not to be asked again.
     """
 
     def __init__(self, source: Source, *, expected: int | None = None, timeout_s: float = 10.0) -> None:
@@ -43,6 +46,7 @@ class Feed:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self.error: Exception | None = None
+        self.silent = False
         self._thread = threading.Thread(target=self._run, name="ptycho-feed", daemon=True)
 
     def __enter__(self) -> Feed:
@@ -60,15 +64,22 @@ class Feed:
             silent_s = time.perf_counter() - since
             if silent_s > self._timeout_s + _NO_ANSWER_S:
                 self._closing.set()
+                self.silent = True
                 self._ended = f"its source has not answered for {silent_s:.0f} s"
         return self._ended
 
-    def _look(self, *, last: bool = False) -> list[Arrival]:
+    @contextmanager
+    def _asking(self) -> Iterator[Source]:
+        """Give the source, and note since when it is asked."""
         self._looking_since = time.perf_counter()
         try:
-            return self._source.poll(last=last)
+            yield self._source
         finally:
             self._looking_since = None
+
+    def _look(self, *, last: bool = False) -> list[Arrival]:
+        with self._asking() as source:
+            return source.poll(last=last)
 
     def take(self) -> list[Arrival]:
         """Return what has come since the last call."""
@@ -113,11 +124,12 @@ class Feed:
 
     def _over(self, quiet_s: float) -> str:
         count = len(self._indices)
-        if self._source.ended:
+        with self._asking() as source:
+            ended, declared = source.ended, source.expected
+        if ended:
             return "its source says so"
         if self._expected is not None and count >= self._expected:
             return f"all {self._expected} frames came"
-        declared = self._source.expected
         if self._expected is None and declared is not None and count >= declared and quiet_s > _GRACE_S:
             return f"all {declared} frames came"
         return f"no frame came for {self._timeout_s:g} s" if quiet_s > self._timeout_s else ""

@@ -52,10 +52,10 @@ class FrameFiles:
 
     def head(self) -> RawScan:
         blank = RawScan(name=self.name, frames=np.empty((0, 0, 0)), positions_px=None)
-        return blank if self._beside is None else replace(self._beside.read(), name=self.name)
+        return blank if self._beside is None else replace(self._beside.known, name=self.name)
 
     def positions_known(self) -> np.ndarray | None:
-        return None if self._beside is None else self._beside.read().positions_px
+        return None if self._beside is None else self._beside.known.positions_px
 
     @property
     def expected(self) -> int | None:
@@ -68,7 +68,8 @@ class FrameFiles:
     def missing(self) -> dict[int, str]:
         first = self._first or 0
         unread = {_number(name) - first: f"{name}: {why}" for name, (_, why) in self._failed.items()}
-        lost = {index: f"{name}: it has no position" for name, index in self._without_position.items()}
+        why = f" ({self._beside.why_not})" if self._beside is not None and self._beside.why_not else ""
+        lost = {index: f"{name}: it has no position{why}" for name, index in self._without_position.items()}
         return unread | lost
 
     def poll(self, *, last: bool = False) -> list[Arrival]:

@@ -126,7 +126,7 @@ class Intake:
         """
         head = self.head
         if head is None or not self._count:
-            raise DataError(f"{self._source.name}: no frame came. Is the name right, and has the scan begun?")
+            raise DataError(f"{self._source.name}: {self._why_none()}")
         order = np.array([row for _, row in sorted(self._rows.items())])
         in_order = bool((np.diff(order) == 1).all())
         rows: Any = slice(0, self._count) if in_order else order
@@ -149,6 +149,17 @@ class Intake:
             scan = replace(scan.select(~far), notes=(*scan.notes, f"{text}."))
         warn_without_overlap(scan)
         return scan
+
+    def _why_none(self) -> str:
+        """Say why there is no scan: nothing came, or nothing that could be used."""
+        left_out = self.left_out
+        if not left_out:
+            return "no frame came. Is the name right, and has the scan begun?"
+        first = next(iter(left_out.values()))
+        return (
+            f"no frame came that could be used; {len(left_out)} were left out, the first for this: {first}. "
+            "Expected frames of one size with a position each; is `--positions-file` right?"
+        )
 
     def _begin(self, *, last: bool) -> list[Arrival]:
         """Check the first frames as a finished scan is checked; return those to keep."""

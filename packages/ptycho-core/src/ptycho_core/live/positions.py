@@ -40,13 +40,23 @@ def find_beside(source: Path) -> Path | None:
 
 
 class PositionsBeside:
-    """A file of positions, read anew when it has changed."""
+    """A file of positions, read anew when it has changed.
+
+    Attributes:
+        why_not: why it could not be read the last time, empty where it could.
+    """
 
     def __init__(self, source: Path, path: Path | None = None, key: str | None = None) -> None:
         """Name the source that needs positions and, where it is known, their file; it may come later."""
         self._source, self._path, self._key = source, path, key
         self._seen: tuple[int, int] | None = None
+        self.why_not = ""
         self._raw = RawScan(name=source.name, frames=np.empty((0, 0, 0)), positions_px=None)
+
+    @property
+    def known(self) -> RawScan:
+        """What was read last; the disk, which may be gone, is not asked."""
+        return self._raw
 
     def read(self) -> RawScan:
         """Return positions and what else the file brings; what could be read last where it is unfinished."""
@@ -58,8 +68,10 @@ class PositionsBeside:
             seen = (status.st_size, status.st_mtime_ns)
             if seen != self._seen:
                 self._raw, self._seen = self._read_file(path), seen
-        except (OSError, DataError):
-            pass  # it is being written, and the next look will tell
+            self.why_not = ""
+        except (OSError, DataError) as error:  # it is being written, and the next look will tell
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            self.why_not = f"{path.name}: {said or type(error).__name__}"
         return self._raw
 
     def _read_file(self, path: Path) -> RawScan:

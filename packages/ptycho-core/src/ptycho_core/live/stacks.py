@@ -125,9 +125,12 @@ class GrowingStack:
             )
         if positions is None:
             if last:
+                why = (
+                    f" ({self._beside.why_not})" if self._beside is not None and self._beside.why_not else ""
+                )
                 raise DataError(
-                    f"{self._path.name}: no positions were found. Expected one (y, x) pair per frame, in the "
-                    "file, in `positions.csv` beside it, or where `--positions-file` says."
+                    f"{self._path.name}: no positions were found{why}. Expected one (y, x) pair per frame, "
+                    "in the file, in `positions.csv` beside it, or where `--positions-file` says."
                 )
             return None
         positions = np.asarray(positions)

@@ -235,11 +235,18 @@ class _Watch:
         if interrupted and not len(intake):
             raise KeyboardInterrupt
         record.frames, record.repeated, record.left_out = len(intake), intake.repeated, intake.left_out
+        if self._feed.silent and not len(intake):
+            raise DataError(
+                f"{self._source.name}: {self._feed.ended}, and no frame had come. Is the disk there, on "
+                "which it and its positions lie?"
+            )
         scan = intake.scan()
         # The checksum is of the file as it is now, when the last frame has been read; later it may be gone.
-        origin = SourceFile.of(scan.source)
+        origin = None if self._feed.silent else SourceFile.of(scan.source)
         if origin is None and scan.source is not None:
-            self._event("not_read_again", f"{scan.source.name} is gone; its checksum is not known.")
+            self._event(
+                "not_read_again", f"{scan.source.name} is gone or does not answer; its checksum is not known."
+            )
         elif origin is not None and scan.known_sha256 is None:
             origin.begin_checksum()
         scan = replace(scan, origin=origin)

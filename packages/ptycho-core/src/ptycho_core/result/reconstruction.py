@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 
-from ptycho_core.given import expect
+from ptycho_core.given import expect, expect_path
 from ptycho_core.result.history import RunEvent, csv_text, history_table
 from ptycho_core.result.stored import (
     OPTIONAL_KEYS,
@@ -159,11 +159,12 @@ class Reconstruction:
             File name -> path of everything written.
         Raises:
             OutputError: the directory cannot be written or the disk is full; names path and cause.
-            TypeError: what is to be written is neither True nor False.
+            TypeError: the directory is no path, or what is to be written is neither True nor False.
         """
         from ptycho_core.files import make_directory, write_json, write_text
         from ptycho_core.io.product import write_product
 
+        expect_path(directory, "Reconstruction.save", "a directory")
         for one in (figures, tiff, mat, unwrap):
             expect(one, (bool, np.bool_), "Reconstruction.save", "True or False for what is written")
         root = make_directory(directory)
@@ -242,6 +243,7 @@ class Reconstruction:
         """
         from ptycho_core.files import make_directory, write_npz
 
+        expect_path(directory, "Reconstruction.save_arrays", "a directory")
         path = make_directory(directory) / RECONSTRUCTION_FILE
         write_npz(path, self._arrays())
         return path

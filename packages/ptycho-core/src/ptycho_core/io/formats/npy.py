@@ -11,10 +11,11 @@ from typing import cast
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import open_regular
 from ptycho_core.io.npy import lazily_or_read, read_npy_header
 from ptycho_core.io.raw_scan import RawScan
-from ptycho_core.io.recognise import one_line, refuse_more_than_memory
+from ptycho_core.io.recognise import refuse_more_than_memory
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.plain import PlainValues
 
@@ -62,5 +63,5 @@ def _values(path: Path) -> PlainValues:
         ).begun()
     except (OSError, EOFError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path.name}: cannot be read as NPY ({one_line(str(error))}). Copy or export it again."
+            f"{path.name}: cannot be read as NPY ({excerpt(str(error))}). Copy or export it again."
         ) from error

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.frame_values import warn
 from ptycho_core.io.layout import pair_coordinates, require_real_numbers
 from ptycho_core.io.npz import Archive
@@ -21,7 +22,6 @@ from ptycho_core.io.raw_scan import (
     RequestedKeys,
     declared_by_name,
 )
-from ptycho_core.io.recognise import one_line
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.survey import frame_chunks
 
@@ -106,8 +106,8 @@ def _first(archive: Archive, names: tuple[str, ...]) -> str | None:
 
 
 def _missing(archive: Archive, what: str) -> str:
-    found = ", ".join(f"`{one_line(key, 40)}` {member.shape}" for key, member in archive.members.items())
-    found = one_line(found, 400) or "nothing"
+    found = ", ".join(f"`{excerpt(key, 40)}` {member.shape}" for key, member in archive.members.items())
+    found = excerpt(found, 400) or "nothing"
     return f"{archive.path.name}: {what} is missing. Found {found}. Known names: {KNOWN_NAMES}."
 
 
@@ -135,7 +135,7 @@ def find_positions(archive: Archive, key: str | None) -> np.ndarray:
 def _named(archive: Archive, key: str) -> str:
     if key in archive.members:
         return key
-    raise DataError(_missing(archive, f"`{one_line(key, 40)}`, which was asked for,"), finding="DATA-001")
+    raise DataError(_missing(archive, f"`{excerpt(key, 40)}`, which was asked for,"), finding="DATA-001")
 
 
 def _positions(archive: Archive, key: str | None, *, positions_elsewhere: bool) -> np.ndarray | None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.npz import Archive
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
-from ptycho_core.io.recognise import first_bytes, one_line
+from ptycho_core.io.recognise import first_bytes
 
 if TYPE_CHECKING:
     from ptycho_core.io.hdf5 import Hdf5
@@ -72,7 +73,7 @@ def read_scan_file(path: Path, name: str, keys: RequestedKeys) -> RawScan:
         DataError: the file is missing, damaged, of no known format, or holds no scan.
     """
     raw = _read(path, name, keys)
-    return replace(raw, notes=tuple(one_line(note, _LONGEST_NOTE) for note in raw.notes))
+    return replace(raw, notes=tuple(excerpt(note, _LONGEST_NOTE) for note in raw.notes))
 
 
 def _read(path: Path, name: str, keys: RequestedKeys) -> RawScan:

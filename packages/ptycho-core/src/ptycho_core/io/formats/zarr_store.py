@@ -5,23 +5,29 @@ The package zarr reads it, which is installed with `ptycho-core[zarr]`.
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
+from ptycho_core.io.bounds import refuse_a_large_array
 from ptycho_core.io.formats.named import BAD_PIXELS, FRAMES, PAIRS, PROBE, TOGETHER
+from ptycho_core.io.formats.zarr_chunks import ChunkGuard
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys, declared_by_name
-from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import length_factor
 from ptycho_core.scan.lazy import LazyFrames
 
 __all__ = ["is_store", "read"]
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
+_METADATA = frozenset((*_MARKS, ".zattrs", ".zmetadata"))
+#: JSON becomes twenty times as large in memory.
+_MOST_METADATA_BYTES = 8 << 20
 
 
 def is_store(path: Path) -> bool:
@@ -50,7 +56,7 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
     return RawScan(
         name=name,
         format="Zarr",
-        frames=LazyFrames(_ZarrFrames(path.name, frames)),
+        frames=LazyFrames(_ZarrFrames(path.name, frames, ChunkGuard(path, frames))),
         declared_measurement=declared_by_name(frames_key),
         positions_px=positions,
         position_unit_m=unit_m,
@@ -71,7 +77,7 @@ def _arrays(path: Path) -> dict[str, Any]:
             f"{path.name} is a Zarr store, and the package zarr is not installed. Install it: pip install "
             "'ptycho-core[zarr]'."
         ) from None
-    _require_files(path)
+    _require_store(path)
     try:
         top = zarr.open(store=path, mode="r")
         if isinstance(top, zarr.Array):
@@ -81,11 +87,11 @@ def _arrays(path: Path) -> dict[str, Any]:
         raise _damaged(path.name, error) from error
 
 
-def _require_files(path: Path) -> None:
-    """Refuse a store in which something is neither file nor directory: its reader would wait for it.
+def _require_store(path: Path) -> None:
+    """Refuse a store whose reader would wait for something that is no file, or read metadata without end.
 
     Raises:
-        DataError: so it is; names it.
+        DataError: something is neither file nor directory, or a file of metadata is far too large.
     """
     waiting = [path]
     try:
@@ -96,15 +102,20 @@ def _require_files(path: Path) -> None:
                         waiting.append(Path(entry.path))
                     elif not entry.is_file():
                         raise DataError(
-                            f"{path.name}: {one_line(entry.name, 80)} in it is no regular file. Expected a "
+                            f"{path.name}: {excerpt(entry.name, 80)} in it is no regular file. Expected a "
                             "Zarr store; copy it again."
+                        )
+                    elif entry.name in _METADATA and entry.stat().st_size > _MOST_METADATA_BYTES:
+                        raise DataError(
+                            f"{path.name}: {entry.name} in it has {entry.stat().st_size / 2**20:.0f} MiB. "
+                            f"Expected at most {_MOST_METADATA_BYTES >> 20} MiB of metadata; copy it again."
                         )
     except OSError as error:
         raise _damaged(path.name, error) from error
 
 
 def _damaged(name: str, error: Exception) -> DataError:
-    cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
+    cause = excerpt(" ".join(str(error).split()), 120) or type(error).__name__
     return DataError(f"{name}: cannot be read as Zarr ({cause}). Copy or export it again.")
 
 
@@ -125,7 +136,7 @@ def _only_stack(arrays: dict[str, Any], path: Path) -> str:
 
 
 def _listing(arrays: dict[str, Any]) -> str:
-    found = ", ".join(f"`{one_line(key, 60)}` {item.shape}" for key, item in list(arrays.items())[:8])
+    found = ", ".join(f"`{excerpt(key, 60)}` {item.shape}" for key, item in list(arrays.items())[:8])
     return (
         f"Found {found or 'no arrays'}. Name them with `--frames-key`, `--positions-key` and `--probe-key`."
     )
@@ -134,7 +145,7 @@ def _listing(arrays: dict[str, Any]) -> str:
 def _named(arrays: dict[str, Any], key: str, path: Path) -> Any:
     item = arrays.get(key.strip("/"))
     if item is None:
-        raise DataError(f"{path.name}: there is no array `{one_line(key, 80)}`. {_listing(arrays)}")
+        raise DataError(f"{path.name}: there is no array `{excerpt(key, 80)}`. {_listing(arrays)}")
     described = item.metadata.to_dict()
     codecs = [
         described.get("compressor"),
@@ -143,7 +154,7 @@ def _named(arrays: dict[str, Any], key: str, path: Path) -> Any:
     ]
     if any("pickle" in str(codec).lower() for codec in codecs) or np.dtype(item.dtype).hasobject:
         raise DataError(
-            f"{path.name}: `{one_line(key, 80)}` holds pickled objects, which are never loaded because "
+            f"{path.name}: `{excerpt(key, 80)}` holds pickled objects, which are never loaded because "
             "unpickling runs code. Expected plain numbers.",
             finding="DATA-001",
         )
@@ -151,8 +162,12 @@ def _named(arrays: dict[str, Any], key: str, path: Path) -> Any:
 
 
 def _whole(arrays: dict[str, Any], key: str, path: Path) -> np.ndarray:
+    item = _named(arrays, key, path)
+    what = f"`{excerpt(key, 80)}` with shape {item.shape}"
+    refuse_a_large_array(path.name, what, math.prod(item.shape) * np.dtype(item.dtype).itemsize)
     try:
-        return np.asarray(_named(arrays, key, path)[...])
+        ChunkGuard(path, item).require()
+        return np.asarray(item[...])
     except DataError:
         raise
     except Exception as error:
@@ -190,6 +205,7 @@ class _ZarrFrames:
 
     name: str
     array: Any  # zarr.Array, whose package need not be there
+    guard: ChunkGuard
     last: bool = False
 
     @property
@@ -209,15 +225,18 @@ class _ZarrFrames:
         return np.dtype(self.array.dtype)
 
     def frames_first(self) -> _ZarrFrames:
-        return _ZarrFrames(self.name, self.array, last=True)
+        return replace(self, last=True)
 
     def read(self, chosen: np.ndarray) -> np.ndarray:
         try:
             if self.array.ndim == 4:
                 return self._of_raster(chosen)
+            self.guard.require(*((None, None, chosen) if self.last else (chosen,)))
             if self.last:
                 return np.ascontiguousarray(np.moveaxis(np.asarray(self.array.oindex[:, :, chosen]), 2, 0))
             return np.asarray(self.array.oindex[chosen])
+        except DataError:
+            raise
         except Exception as error:
             raise _damaged(self.name, error) from error
 
@@ -226,5 +245,6 @@ class _ZarrFrames:
         block = np.empty((chosen.size, *self.shape[1:]), self.dtype)
         for row in np.unique(rows):
             here = rows == row
+            self.guard.require(np.array([row]), columns[here])
             block[here] = np.asarray(self.array.oindex[int(row), columns[here]])
         return block

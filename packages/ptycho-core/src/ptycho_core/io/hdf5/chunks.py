@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5.filters import Filter, filters_of, unpacked_bytes
 from ptycho_core.io.hdf5.virtual import Source, opened_source, parts_of
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["Guard", "guard_of"]
 
@@ -46,7 +46,7 @@ class _ChunkGuard:
 
     def __init__(self, item: h5py.Dataset) -> None:
         self._item = item
-        self._name = f"{Path(item.file.filename).name}: `{one_line(str(item.name), 80)}`"
+        self._name = f"{Path(item.file.filename).name}: `{excerpt(str(item.name), 80)}`"
         self._filters = filters_of(item)
         self._sides = tuple(int(side) for side in item.chunks or item.shape)
         self._chunk_bytes = math.prod(self._sides) * item.dtype.itemsize

@@ -14,16 +14,16 @@ import h5py.h5o
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.bounds import refuse_a_large_array
 from ptycho_core.io.hdf5.chunks import guard_of
 from ptycho_core.io.hdf5.frames import Hdf5Source, source_of
-from ptycho_core.io.hdf5.handles import BROKEN, open_file, translated
+from ptycho_core.io.hdf5.handles import BROKEN, held_in_memory, open_file, translated
 from ptycho_core.io.hdf5.links import require_regular_files
 from ptycho_core.io.hdf5.storage import require_sound_storage
 from ptycho_core.io.hdf5.values import joined_complex, unit_of
 from ptycho_core.io.hdf5.virtual import require_safe_sources
 from ptycho_core.io.heaps import check_global_heaps
-from ptycho_core.io.recognise import one_line
 from ptycho_core.io.units import energy_in_ev, length_factor
 
 __all__ = ["Hdf5", "opened"]
@@ -46,7 +46,10 @@ def opened(path: Path) -> Iterator[Hdf5]:
         with translated(path.name):
             require_regular_files(file)
         yield Hdf5(path, file)
-    finally:
+    except BaseException:
+        file.close()
+        raise
+    if not held_in_memory(file):  # what was unpacked into memory goes with whatever still reads from it
         file.close()
 
 
@@ -94,7 +97,7 @@ class Hdf5:
         """
         found = self.dataset(key)
         if found is None:
-            raise DataError(f"{self.path.name}: there is no data set `{one_line(key, 80)}`. {self.listing()}")
+            raise DataError(f"{self.path.name}: there is no data set `{excerpt(key, 80)}`. {self.listing()}")
         return found
 
     def _get(self, key: str) -> Any:  # Any: h5py's objects
@@ -104,7 +107,7 @@ class Hdf5:
                 link = self._link(key)
                 if link is not None:
                     raise DataError(
-                        f"{self.path.name}: `{one_line(key, 80)}` is a link to `{one_line(link, 80)}`, which "
+                        f"{self.path.name}: `{excerpt(key, 80)}` is a link to `{excerpt(link, 80)}`, which "
                         "leads nowhere. Copy the linked file beside this one, or name another with "
                         "`--frames-key`."
                     )
@@ -181,7 +184,7 @@ class Hdf5:
         found, lost = self._walk()
         arrays = sorted(
             (
-                (item.size or 0, f"`{one_line(key, 60)}` {item.shape}")
+                (item.size or 0, f"`{excerpt(key, 60)}` {item.shape}")
                 for key, item in found.items()
                 if item.shape
             ),
@@ -190,7 +193,7 @@ class Hdf5:
         shown = ", ".join(text for _, text in arrays[:8]) or "no arrays"
         more = f" and {len(arrays) - 8} more" if len(arrays) > 8 else ""
         if lost:
-            where = "; ".join(f"`{one_line(key, 60)}` to `{one_line(link, 80)}`" for key, link in lost[:4])
+            where = "; ".join(f"`{excerpt(key, 60)}` to `{excerpt(link, 80)}`" for key, link in lost[:4])
             others = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
             return (
                 f"Links lead nowhere: {where}{others}. Copy the linked files beside {self.path.name}. Found "
@@ -211,10 +214,10 @@ class Hdf5:
         with translated(self.path.name, what):
             if item.shape is None or item.dtype.hasobject:
                 raise DataError(
-                    f"{self.path.name}: {one_line(what)} holds no plain numbers. Name another data set."
+                    f"{self.path.name}: {excerpt(what)} holds no plain numbers. Name another data set."
                 )
             if not image or item.is_virtual or item.nbytes > item.id.get_storage_size():
-                refuse_a_large_array(self.path.name, f"{one_line(what)} {item.shape}", item.nbytes)
+                refuse_a_large_array(self.path.name, f"{excerpt(what)} {item.shape}", item.nbytes)
             require_sound_storage(item, self.path)
             if item.ndim:
                 guard = guard_of(item)

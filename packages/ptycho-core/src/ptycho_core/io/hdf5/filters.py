@@ -7,7 +7,6 @@ is unpacked, or walked through, up to the size that it should have and no furthe
 
 from __future__ import annotations
 
-import bz2
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,8 +16,9 @@ import h5py
 import h5py.h5z
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5 import szip
-from ptycho_core.io.recognise import one_line
+from ptycho_core.io.packed import blosc_bytes, bzip2_bytes, zstd_bytes
 
 __all__ = ["Filter", "filters_of", "require_known_filters", "unpacked_bytes"]
 
@@ -60,7 +60,7 @@ def require_known_filters(item: h5py.Dataset, name: str) -> None:
         code, _, _, said = plist.get_filter(index)
         if not h5py.h5z.filter_avail(code):
             raise DataError(
-                f"{name} is compressed with `{one_line(said.decode('utf-8', 'replace'), 40)}` ({code}), "
+                f"{name} is compressed with `{excerpt(said.decode('utf-8', 'replace'), 40)}` ({code}), "
                 "which HDF5 does not know here. Type `pip install hdf5plugin`."
             )
     if any(one.code == _SZIP for one in filters_of(item)) and not szip.is_here():
@@ -127,12 +127,7 @@ def _of_deflate(raw: bytes, values: tuple[int, ...], expected: int) -> int:
 
 
 def _of_bzip2(raw: bytes, values: tuple[int, ...], expected: int) -> int:
-    stream = bz2.BZ2Decompressor()
-    try:
-        size = len(stream.decompress(raw, expected + 1))
-    except (OSError, ValueError) as error:
-        raise EOFError from error
-    return size if stream.eof or size > expected else 0
+    return bzip2_bytes(raw, expected)
 
 
 def _of_szip(raw: bytes, values: tuple[int, ...], expected: int) -> int | None:
@@ -173,8 +168,7 @@ def _of_lzf(raw: bytes, values: tuple[int, ...], expected: int) -> int:
 
 
 def _of_blosc(raw: bytes, values: tuple[int, ...], expected: int) -> int:
-    size, _, stored = struct.unpack_from("<3I", raw, 4)
-    return size if stored <= len(raw) else 0
+    return blosc_bytes(raw)
 
 
 def _of_blosc2(raw: bytes, values: tuple[int, ...], expected: int) -> int:
@@ -215,25 +209,8 @@ def _require_pieces(raw: bytes, here: int, number: int) -> int:
     return here
 
 
-def _of_zstd(raw: bytes, values: tuple[int, ...], expected: int) -> int | None:
-    """Read the header of a frame and walk over its blocks, RFC 8878 section 3.1.1."""
-    if raw[:4] != b"\x28\xb5\x2f\xfd":
-        raise EOFError
-    descriptor = raw[4]
-    single, width = descriptor >> 5 & 1, (0, 2, 4, 8)[descriptor >> 6]
-    here = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
-    width = width or single
-    size = int.from_bytes(raw[here : here + width], "little") + (256 if width == 2 else 0)
-    here, last = here + width, False
-    while not last:
-        block = int.from_bytes(raw[here : here + 3], "little")
-        last, repeated = bool(block & 1), block >> 1 & 3 == 1
-        here += 3 + (1 if repeated else block >> 3)
-        if here > len(raw):
-            raise EOFError
-    if here + (4 if descriptor & 4 else 0) > len(raw):
-        raise EOFError
-    return size if width else None
+def _of_zstd(raw: bytes, values: tuple[int, ...], expected: int) -> int:
+    return zstd_bytes(raw, expected)
 
 
 _TOLD: dict[int, Callable[[bytes, tuple[int, ...], int], int | None]] = {

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5.chunks import Guard, guard_of
-from ptycho_core.io.hdf5.handles import open_file, translated
+from ptycho_core.io.hdf5.handles import held_in_memory, open_file, translated
 from ptycho_core.io.hdf5.links import require_regular_files
 from ptycho_core.io.hdf5.storage import require_sound_storage
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["Hdf5Source", "source_of"]
 
@@ -62,7 +62,7 @@ class Hdf5Source:
         return self.stored_dtype
 
     def frames_first(self) -> Hdf5Source:
-        return replace(self, frame_axis_last=True, _open={})
+        return replace(self, frame_axis_last=True)
 
     def read(self, chosen: np.ndarray) -> np.ndarray:
         with translated(self.path.name, f"`{self.key}`"):
@@ -94,10 +94,15 @@ class Hdf5Source:
             require_regular_files(file)
             item = file[self.key]
             if not isinstance(item, h5py.Dataset):
-                raise DataError(f"{self.path.name}: `{one_line(self.key, 80)}` is no data set any more.")
+                raise DataError(f"{self.path.name}: `{excerpt(self.key, 80)}` is no data set any more.")
             require_sound_storage(item, self.path)
             held = self._open[os.getpid()] = (file, item, guard_of(item))
         return held[1:]
+
+    def beginning_with(self, file: h5py.File, item: h5py.Dataset) -> Hdf5Source:
+        """Read from a file that is open, and now this source's, until it is closed."""
+        self._open[os.getpid()] = (file, item, guard_of(item))
+        return self
 
     def close(self) -> None:
         """Let the file go; the next read opens it again."""
@@ -126,7 +131,7 @@ def _selection(numbers: np.ndarray) -> slice | np.ndarray:
 
 
 def source_of(path: Path, item: h5py.Dataset) -> Hdf5Source:
-    shape, name = item.shape, f"{path.name}: `{one_line(str(item.name), 80)}`"
+    shape, name = item.shape, f"{path.name}: `{excerpt(str(item.name), 80)}`"
     if shape is None or item.dtype.kind not in "biuf":
         kind = "complex" if item.dtype.kind == "c" else item.dtype
         raise DataError(
@@ -145,4 +150,6 @@ def source_of(path: Path, item: h5py.Dataset) -> Hdf5Source:
         )
     require_sound_storage(item, path)
     # Behind an external link it is another file, in which the data set has another name.
-    return Hdf5Source(Path(item.file.filename), str(item.name), shape, item.dtype, leading, trailing)
+    file = item.file
+    source = Hdf5Source(Path(file.filename), str(item.name), shape, item.dtype, leading, trailing)
+    return source.beginning_with(file, item) if held_in_memory(file) else source

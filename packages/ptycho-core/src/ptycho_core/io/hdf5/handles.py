@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 
 from ptycho_config.errors import ConfigError, DataError, NotRegularError
+from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import require_regular
 from ptycho_core.io.hdf5.matlab5 import as_hdf5, is_matlab5
-from ptycho_core.io.recognise import one_line
 
-__all__ = ["BROKEN", "beside_a_writer", "open_file", "translated", "without_lock"]
+__all__ = ["BROKEN", "beside_a_writer", "held_in_memory", "open_file", "translated", "without_lock"]
 
 _CACHE_BYTES = 1 << 24
 #: What h5py raises where a file is damaged.
@@ -49,9 +49,9 @@ def translated(name: str, what: str = "the file") -> Iterator[None]:
     except MemoryError as error:
         raise DataError(f"{name}: not enough memory to read {what}.") from error
     except (*BROKEN, RecursionError, UnicodeError) as error:
-        cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
+        cause = excerpt(" ".join(str(error).split()), 120) or type(error).__name__
         raise DataError(
-            f"{name}: {one_line(what)} cannot be read, the HDF5 file is truncated or damaged ({cause}). Copy "
+            f"{name}: {excerpt(what)} cannot be read, the HDF5 file is truncated or damaged ({cause}). Copy "
             "or export it again."
         ) from error
 
@@ -75,6 +75,11 @@ def open_file(path: Path) -> h5py.File:
             except OSError:
                 pass  # a writer in this very process wants the same lock of all
         return h5py.File(path, "r", **beside)
+
+
+def held_in_memory(file: h5py.File) -> bool:
+    """Whether a file was made in memory, from one of MATLAB's older versions, which takes long."""
+    return file.driver == "core"
 
 
 def _register_filters() -> None:

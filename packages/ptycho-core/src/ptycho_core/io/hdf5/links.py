@@ -16,9 +16,9 @@ import h5py
 import h5py.h5l
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5.handles import open_file
 from ptycho_core.io.heaps import check_global_heaps
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["SOURCE_PREFIX", "beside", "first_opened", "require_regular_files"]
 
@@ -97,7 +97,7 @@ def beside(file: h5py.File, name: str, prefix: str) -> list[Path]:
         special = not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
         if special or os.path.realpath(place).startswith(_SYSTEM):
             raise DataError(
-                f"{Path(file.filename).name}: it leads to `{one_line(name, 80)}`, which is not a regular "
+                f"{Path(file.filename).name}: it leads to `{excerpt(name, 80)}`, which is not a regular "
                 "file. Expected HDF5 files; remove the link."
             )
         if stat.S_ISREG(mode):

@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.bounds import largest_array_bytes, refuse_great_growth
-from ptycho_core.io.recognise import one_line, refuse_more_than_memory
+from ptycho_core.io.recognise import refuse_more_than_memory
 
 __all__ = ["as_hdf5", "is_matlab5"]
 
@@ -60,7 +61,7 @@ def as_hdf5(path: Path) -> h5py.File:
     except MemoryError as error:
         raise DataError(f"{path.name}: not enough memory to read it.") from error
     except Exception as error:  # what a damaged file provokes is of many kinds
-        cause = one_line(" ".join(str(error).split()), 120) or type(error).__name__
+        cause = excerpt(" ".join(str(error).split()), 120) or type(error).__name__
         raise DataError(
             f"{path.name}: the MATLAB file is truncated or damaged ({cause}). Copy or save it again."
         ) from error

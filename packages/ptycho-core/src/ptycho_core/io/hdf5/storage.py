@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5.filters import require_known_filters
 from ptycho_core.io.hdf5.handles import beside_a_writer
 from ptycho_core.io.hdf5.virtual import opened_source, require_safe_sources, sources_of
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["require_sound_storage"]
 
@@ -30,7 +30,7 @@ def require_sound_storage(item: h5py.Dataset, path: Path) -> None:
     Raises:
         DataError: says which.
     """
-    name = f"{path.name}: `{one_line(str(item.name), 80)}`"
+    name = f"{path.name}: `{excerpt(str(item.name), 80)}`"
     if item.is_virtual:
         require_safe_sources(item)
         _require_sound_sources(item, name)
@@ -65,10 +65,10 @@ def _require_sound_sources(item: h5py.Dataset, name: str) -> None:
             if found is not None:
                 require_sound_storage(found, Path(found.file.filename))
                 continue
-        shown = one_line(source.key if source.file_name == "." else source.file_name, 80)
+        shown = excerpt(source.key if source.file_name == "." else source.file_name, 80)
         if source.file_name == ".":
             raise DataError(f"{name} is put together from others, and `{shown}` is not there.")
         raise DataError(
             f"{name} is put together from other files, and `{shown}` is not there, or without "
-            f"`{one_line(source.key, 80)}`. Copy it beside this one."
+            f"`{excerpt(source.key, 80)}`. Copy it beside this one."
         )

@@ -18,8 +18,8 @@ import h5py.h5o
 import h5py.h5s
 
 from ptycho_config.errors import DataError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.io.hdf5.links import SOURCE_PREFIX, beside, first_opened, require_regular_files
-from ptycho_core.io.recognise import one_line
 
 __all__ = ["Part", "Source", "opened_source", "parts_of", "require_safe_sources", "sources_of"]
 
@@ -159,7 +159,7 @@ def require_safe_sources(item: h5py.Dataset) -> None:
 
 def _follow(item: h5py.Dataset, chain: tuple[tuple[str, int], ...], sound: set[tuple[str, int]]) -> None:
     here = (os.path.realpath(item.file.filename), int(h5py.h5o.get_info(item.id).addr))
-    name = f"{Path(item.file.filename).name}: `{one_line(str(item.name), 80)}`"
+    name = f"{Path(item.file.filename).name}: `{excerpt(str(item.name), 80)}`"
     if here in chain:
         raise DataError(f"{name} is put together from itself. Expected data; export the file again.")
     if len(chain) >= _DEEPEST:
