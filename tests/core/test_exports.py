@@ -3,11 +3,15 @@ object."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,6 +20,7 @@ import tifffile
 
 from ptycho_core import Reconstruction
 from ptycho_core.figures.display import phase_without_ramp
+from ptycho_core.io.hdf5 import writing
 from ptycho_core.result.exports import unwrapped_phase
 from ptycho_core.result.verdict import Verdict
 
@@ -146,3 +151,41 @@ def test_notebooks_get_pictures_and_key_figures(result: Reconstruction, simulate
     scan = simulated(frames=9, frame_px=32).scan._repr_html_()
     assert scan.count("data:image/png;base64,") == 1
     assert "9 frames" in scan
+
+
+class DeadDisk(io.BytesIO):
+    """A file that HDF5 reads through Python, and which does not answer until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes(4096))
+        self.asked, self.let_go = threading.Event(), threading.Event()
+
+    def readinto(self, buffer: Any) -> int:
+        self.asked.set()
+        self.let_go.wait()
+        return super().readinto(buffer)
+
+
+def test_a_thread_that_waits_in_hdf5_costs_its_file_alone(
+    result: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_LONGEST_READ_S", 0.2)
+    result.save(tmp_path, figures=False)
+    disk = DeadDisk()
+
+    def read() -> None:
+        with suppress(OSError):
+            h5py.File(disk, "r")
+
+    waiting = threading.Thread(target=read)
+    waiting.start()
+    assert disk.asked.wait(30)
+    try:
+        with pytest.warns(UserWarning, match=r"reconstruction.h5 is left out: another thread waits"):
+            files = result.save(tmp_path, figures=False)
+    finally:
+        disk.let_go.set()
+        waiting.join()
+    assert "reconstruction.h5" not in files
+    assert not (tmp_path / "reconstruction.h5").exists()
+    assert Reconstruction.load(tmp_path).n_frames == result.n_frames

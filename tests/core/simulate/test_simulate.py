@@ -99,6 +99,7 @@ def test_the_twin_of_the_real_scan_has_its_positions_counts_and_start(siemens_st
         ({"start_kind": "none"}, "Unknown start probe"),
         ({"overlap": 1.0}, "overlap is 1.0"),
         ({"photons": 0.0}, "`photons` is 0.0"),
+        ({"seed": -1}, "`seed` is -1"),
         ({"frames": 0}, "n_frames is 0"),
         ({"modes": 9}, "n_modes is 9"),
     ],

@@ -32,6 +32,7 @@ from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, Te
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_config.moved import moved_name
+from ptycho_config.plaintext import excerpt
 
 if TYPE_CHECKING:
     from ptycho_core import Scan
@@ -260,7 +261,9 @@ def prepare(
     """
     backend = config.backend or otherwise
     if backend not in backends:
-        raise ConfigError(f"Unknown backend `{backend}`; choose one of {', '.join(sorted(backends))}.")
+        raise ConfigError(
+            f"Unknown backend `{excerpt(backend, 60)}`; choose one of {', '.join(sorted(backends))}."
+        )
     update_registry(params, config)
     if backend != "pytorch" and isinstance(execution, PyTorchExecutionConfig):
         logger.info("Backend dispatcher: the backend `%s` takes no PyTorchExecutionConfig.", backend)

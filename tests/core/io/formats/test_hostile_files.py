@@ -66,6 +66,8 @@ def test_frames_of_a_wrong_rank_or_type_are_refused(changed: Any, value: Any, sa
         ("cxi", "entry_1/sample_1/geometry_1/translation", np.zeros(30), "Expected \\(frames, 3\\)"),
         ("cxi", "entry_1/instrument_1/detector_2/mask", np.zeros((32, 32)), "whole numbers"),
         ("cxi", "entry_1/instrument_1/detector_2/mask", np.zeros((3, 3), int), "mask of pixels"),
+        ("ptychodus_raw", "raw_data/bad_pixels", np.zeros((32, 32), [("r", "f4")]), "Expected real numbers"),
+        ("ptychodus_raw", "raw_data/bad_pixels", np.full((32, 32), b"a"), "Expected real numbers"),
         ("ptyd", "chunks/1/data", np.zeros((10, 8, 8)), "several sizes"),
         ("ptyd", "chunks/1/positions", np.zeros(10), "not every chunk"),
         ("nexus", "entry/result/probe", np.zeros((5, 6)), "probe has shape"),
@@ -489,3 +491,13 @@ def test_impossible_settings_are_refused(options: Any, tmp_path: Path, writers: 
     path = writers["npz"](tmp_path, original).path
     with pytest.raises(ConfigError, match="Expected"):
         open_scan(path, **options)
+
+
+@pytest.mark.parametrize("mask", [np.full((32, 32), b"a"), np.zeros((32, 32), [("r", "f4")])])
+def test_a_mask_of_text_or_records_is_refused_in_any_hdf5(
+    mask: np.ndarray, tmp_path: Path, original: Any
+) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["dp"], file["positions_px"], file["bad_pixels"] = original.counts, original.positions_px, mask
+    with pytest.raises(DataError, match=r"scan.*the mask of pixels .*Expected real numbers"):
+        open_scan(tmp_path / "scan.h5")

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.naming import shown
 from ptycho_core.io.draft import Draft
 from ptycho_core.io.frame_values import warn
 from ptycho_core.io.geometry import lazily
@@ -76,7 +77,7 @@ def calibrate(draft: Draft) -> Draft:
     if options.dark is None and options.flat is None and gain is None:
         return draft
     if gain is not None and not (np.isfinite(gain) and gain > 0):
-        raise ConfigError(f"`counts_per_photon` is {gain!r}. Expected a positive number.")
+        raise ConfigError(f"`counts_per_photon` is {shown(gain)}. Expected a positive number.")
     if gain == 1 and options.dark is None and options.flat is None:
         return draft.noting("The counts were taken for photons, as asked.", counts_per_photon=gain)
     if options.measurement == "amplitude":

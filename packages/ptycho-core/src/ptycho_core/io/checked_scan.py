@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.naming import shown
 from ptycho_config.values import parse_voltage
 from ptycho_core.files import expanded
 from ptycho_core.io.calibration import calibrate, divide_by_found_gain, find_photons_by_steps
@@ -154,9 +155,9 @@ def _as_electrons(raw: RawScan, options: ReadOptions) -> RawScan:
     try:
         volts = parse_voltage(options.electrons)
     except ValueError as error:
-        raise ConfigError(f"`electrons` is {options.electrons!r}: {error}.") from None
+        raise ConfigError(f"`electrons` is {shown(options.electrons)}: {error}.") from None
     if not isinstance(volts, int | float) or not (np.isfinite(volts) and volts > 0):
-        raise ConfigError(f"`electrons` is {options.electrons!r}. Expected a voltage such as 80kV.")
+        raise ConfigError(f"`electrons` is {shown(options.electrons)}. Expected a voltage such as 80kV.")
     if options.energy_ev is not None:
         raise ConfigError("`energy_ev` is that of photons and excludes `electrons`. Give one of them.")
     length_m = float(electron_wavelength_m(float(volts)))
@@ -175,7 +176,7 @@ def _in_the_unit_asked_for(raw: RawScan, unit: str) -> RawScan:
         return replace(raw, position_unit_m=None, position_unit_open=False)
     factor = length_factor(unit)
     if factor is None:
-        raise ConfigError(f"`positions_unit` is {unit!r}. Expected one of auto, px, m, mm, um, nm.")
+        raise ConfigError(f"`positions_unit` is {shown(unit)}. Expected one of auto, px, m, mm, um, nm.")
     return replace(raw, position_unit_m=factor, position_unit_open=False)
 
 
@@ -194,19 +195,20 @@ def require_possible(raw: RawScan, options: ReadOptions) -> None:
         ("missing_positions", ("drop", "interpolate")),
     ):
         if getattr(options, key) not in choices:
-            raise ConfigError(f"`{key}` is {getattr(options, key)!r}. Expected one of {', '.join(choices)}.")
+            given = shown(getattr(options, key))
+            raise ConfigError(f"`{key}` is {given}. Expected one of {', '.join(choices)}.")
     scale = options.positions_scale
     if len(scale) not in (1, 2) or not all(np.isfinite(factor) and factor > 0 for factor in scale):
         raise ConfigError(
-            f"`positions_scale` is {scale!r}. Expected a positive factor, or two: of y and of x."
+            f"`positions_scale` is {shown(scale)}. Expected a positive factor, or two: of y and of x."
         )
     if not np.isfinite(options.positions_turn_deg):
-        raise ConfigError(f"`positions_turn_deg` is {options.positions_turn_deg!r}. Expected degrees.")
+        raise ConfigError(f"`positions_turn_deg` is {shown(options.positions_turn_deg)}. Expected degrees.")
     for key in ("pixel_size_m", "energy_ev", "distance_m", "detector_pixel_m", "nphotons"):
         value = getattr(raw, key)
         if value is not None and not (np.isfinite(value) and value > 0):
             raise ConfigError(
-                f"`{key}` is {value!r}. Expected a positive number, or leave it out where unknown."
+                f"`{key}` is {shown(value)}. Expected a positive number, or leave it out where unknown."
             )
 
 

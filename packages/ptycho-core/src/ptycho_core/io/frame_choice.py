@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.naming import shown
 from ptycho_config.plaintext import excerpt
 from ptycho_core.files import expanded, is_file, is_no_regular_file
 from ptycho_core.io.options import ReadOptions
@@ -174,12 +175,12 @@ def _region(text: str) -> tuple[np.ndarray, np.ndarray]:
         (y0, y1), (x0, x1) = axes
     except ValueError:
         raise ConfigError(
-            f"`region` is {text!r}. Expected Y0:Y1,X0:X1, in the unit of the positions."
+            f"`region` is {shown(text)}. Expected Y0:Y1,X0:X1, in the unit of the positions."
         ) from None
     low = [-np.inf if end is None else end for end in (y0, x0)]
     high = [np.inf if end is None else end for end in (y1, x1)]
     if any(first > last for first, last in zip(low, high, strict=True)):
-        raise ConfigError(f"`region` is {text!r}, whose ends are the wrong way round.")
+        raise ConfigError(f"`region` is {shown(text)}, whose ends are the wrong way round.")
     return np.array(low), np.array(high)
 
 

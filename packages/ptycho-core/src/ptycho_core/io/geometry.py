@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float64
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.naming import shown
 from ptycho_config.values import Orientation
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.scan.lazy import ArraySource, LazyFrames
@@ -51,7 +52,7 @@ def require_possible_geometry(options: ReadOptions) -> None:
     for key in ("frames_orientation", "positions_orientation"):
         if getattr(options, key) not in ORIENTATIONS:
             raise ConfigError(
-                f"`{key}` is {getattr(options, key)!r}. Expected one of {', '.join(ORIENTATIONS)}."
+                f"`{key}` is {shown(getattr(options, key))}. Expected one of {', '.join(ORIENTATIONS)}."
             )
     if options.rebin < 1 or (options.crop_px is not None and options.crop_px < 1):
         raise ConfigError(

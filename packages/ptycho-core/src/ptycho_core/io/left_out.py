@@ -11,7 +11,7 @@ from ptycho_core.io.draft import Draft
 from ptycho_core.io.frame_choice import asked_for, far_from_all_others, interpolated
 from ptycho_core.io.frame_values import nan_pixels, warn
 from ptycho_core.io.geometry import lazily
-from ptycho_core.io.layout import arrange_mask
+from ptycho_core.io.layout import arrange_mask, require_real_numbers
 from ptycho_core.io.masks import mask_asked_for
 from ptycho_core.scan.bad_pixels import screen_pixels, wrapped_around
 from ptycho_core.scan.bad_values import find_bad_values
@@ -56,6 +56,7 @@ def take_mask(draft: Draft) -> Draft:
     own = draft.raw.bad_pixels if options.bad_pixels != "off" else None
     if own is not None:
         own = np.asarray(own)
+        require_real_numbers(own, draft.raw.name, "the mask of pixels")
         turned = options.mask_invert and options.mask is None
         bad = own == 0 if turned else own != 0
         said = "turned round, as asked" if turned else draft.raw.mask_convention

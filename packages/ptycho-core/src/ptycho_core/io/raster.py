@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.naming import shown
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
 from ptycho_core.io.units import length_factor
@@ -77,7 +78,7 @@ def parse_step(text: str) -> tuple[tuple[float, float], float | None]:
         ConfigError: it is none of these.
     """
     refused = ConfigError(
-        f"`scan_step` is {text!r}. Expected DY,DX or one step for both, in object pixels or with a unit "
+        f"`scan_step` is {shown(text)}. Expected DY,DX or one step for both, in object pixels or with a unit "
         "(m, mm, um, nm, A), such as 31.25A or 0.5um,0.4um."
     )
     found: list[tuple[float, float | None]] = []

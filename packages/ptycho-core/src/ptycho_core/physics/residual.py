@@ -27,6 +27,7 @@ from jaxtyping import Bool, Complex, Complex64, Float32, Float64, Inexact, Real
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.naming import shown
 from ptycho_core.cores import usable_cores
 from ptycho_core.physics.forward import whole_and_rest
 
@@ -99,7 +100,7 @@ def data_residual(
     data set's own description.
     """
     if subpixel not in SUBPIXEL_MODELS:
-        raise ConfigError(f"`subpixel` is {subpixel!r}; choose one of {', '.join(SUBPIXEL_MODELS)}")
+        raise ConfigError(f"`subpixel` is {shown(subpixel)}; choose one of {', '.join(SUBPIXEL_MODELS)}")
     n_frames = len(positions_on_canvas_px)
     centres_px = np.asarray(positions_on_canvas_px, np.float64)
     model = PredictedAmplitude(obj, probe, centres_px, subpixel, frame_intensity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,6 +163,7 @@ class Reconstruction:
             TypeError: the directory is no path, or what is to be written is neither True nor False.
         """
         from ptycho_core.files import make_directory, write_json, write_text
+        from ptycho_core.io.hdf5.writing import library_answers
         from ptycho_core.io.product import write_product
 
         expect_path(directory, "Reconstruction.save", "a directory")
@@ -170,21 +172,30 @@ class Reconstruction:
         root = make_directory(directory)
         files = {name: root / name for name in ALWAYS_WRITTEN}
         self.save_arrays(root)
-        write_product(
-            files[PRODUCT_FILE],
-            obj=self.object,
-            probe=self.probe,
-            positions_px=self.positions_px[self.frames_used],
-            frame_numbers=np.flatnonzero(self.frames_used),
-            origin_px=self.origin_px,
-            name=self.scan_name,
-            comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}.",
-            losses=[row["residual"] for row in self.history],
-            pixel_size_m=self.pixel_size_m,
-            pixel_aspect=self.pixel_aspect,
-            energy_ev=self.energy_ev,
-            distance_m=self.distance_m,
-        )
+        if library_answers():
+            write_product(
+                files[PRODUCT_FILE],
+                obj=self.object,
+                probe=self.probe,
+                positions_px=self.positions_px[self.frames_used],
+                frame_numbers=np.flatnonzero(self.frames_used),
+                origin_px=self.origin_px,
+                name=self.scan_name,
+                comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}.",
+                losses=[row["residual"] for row in self.history],
+                pixel_size_m=self.pixel_size_m,
+                pixel_aspect=self.pixel_aspect,
+                energy_ev=self.energy_ev,
+                distance_m=self.distance_m,
+            )
+        else:
+            (files.pop(PRODUCT_FILE)).unlink(missing_ok=True)  # an earlier one would show another image
+            warnings.warn(
+                f"{PRODUCT_FILE} is left out: another thread waits in the HDF5 library for a file that does "
+                f"not answer. {RECONSTRUCTION_FILE} is complete; save it again.",
+                UserWarning,
+                stacklevel=2,
+            )
         write_text(files[METRICS_FILE], csv_text(self.history))
         if figures:
             from ptycho_core.figures import write_figures

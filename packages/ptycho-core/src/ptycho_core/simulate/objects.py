@@ -12,6 +12,7 @@ from jaxtyping import Complex64, Float64
 from scipy.ndimage import gaussian_filter
 
 from ptycho_config.errors import ConfigError
+from ptycho_config.plaintext import excerpt
 
 __all__ = ["OBJECT_KINDS", "ObjectKind", "make_object"]
 
@@ -35,7 +36,7 @@ def make_object(
         ConfigError: the kind is unknown.
     """
     if kind not in _OBJECTS:
-        raise ConfigError(f"Unknown object `{kind}`. Expected one of {', '.join(OBJECT_KINDS)}.")
+        raise ConfigError(f"Unknown object `{excerpt(kind, 60)}`. Expected one of {', '.join(OBJECT_KINDS)}.")
     return _OBJECTS[kind](shape, rng).astype(np.complex64)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ptycho_config.errors import ConfigError
+from ptycho_config.plaintext import excerpt
 
 __all__ = ["POSITION_KINDS", "PositionKind", "make_positions", "step_for_overlap_px"]
 
@@ -50,7 +51,9 @@ def make_positions(
         ConfigError: the kind is unknown, or there is no frame.
     """
     if kind not in _POSITIONS:
-        raise ConfigError(f"Unknown positions `{kind}`. Expected one of {', '.join(POSITION_KINDS)}.")
+        raise ConfigError(
+            f"Unknown positions `{excerpt(kind, 60)}`. Expected one of {', '.join(POSITION_KINDS)}."
+        )
     if n_frames < 1:
         raise ConfigError(f"n_frames is {n_frames}. Expected at least 1 frame.")
     positions = _POSITIONS[kind](n_frames, rng) * step_px

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Complex64, Complex128
 
 from ptycho_config.errors import ConfigError
+from ptycho_config.plaintext import excerpt
 
 __all__ = ["PROBE_KINDS", "ProbeKind", "effective_diameter_px", "make_probe"]
 
@@ -33,7 +34,7 @@ def make_probe(
         ConfigError: the kind is unknown, or the number of modes is outside 1 to 8.
     """
     if kind not in _PROBES:
-        raise ConfigError(f"Unknown probe `{kind}`. Expected one of {', '.join(PROBE_KINDS)}.")
+        raise ConfigError(f"Unknown probe `{excerpt(kind, 60)}`. Expected one of {', '.join(PROBE_KINDS)}.")
     if not 1 <= n_modes <= 8:
         raise ConfigError(f"n_modes is {n_modes}. Expected 1 to 8 probe modes.")
     field = _centre(_PROBES[kind](frame_px, rng))

@@ -14,6 +14,7 @@ import scipy.fft
 from jaxtyping import Complex64, Float64
 
 from ptycho_config.errors import ConfigError
+from ptycho_config.naming import shown
 from ptycho_core.given import expect
 from ptycho_core.io import scan_from_arrays
 from ptycho_core.scan import Scan
@@ -93,6 +94,7 @@ def simulate_scan(
     _require(photons > 0, "photons", photons, "more than 0")
     _require(background >= 0, "background", background, "0 or more")
     _require(0 <= bad_pixel_fraction < 0.5, "bad_pixel_fraction", bad_pixel_fraction, "0 to below 0.5")
+    _require(seed >= 0, "seed", seed, "0 or more")
     random = np.random.default_rng(seed)
     probe = make_probe(probe_kind, frame_px, random, n_modes=modes)
     step = step_for_overlap_px(overlap, effective_diameter_px(probe))
@@ -127,6 +129,7 @@ def simulate_twin(
 
     Source: docs/reference/physics.md, "Simulation".
     """
+    _require(seed >= 0, "seed", seed, "0 or more")
     random = np.random.default_rng(seed)
     positions = real_scan.positions_px - real_scan.positions_px.min(axis=0)
     positions = positions + real_scan.frame_px // 2 + _MARGIN_PX
@@ -148,7 +151,7 @@ def simulate_twin(
 
 def _require(holds: bool, name: str, value: float | int, expected: str) -> None:
     if not holds:
-        raise ConfigError(f"`{name}` is {value}. Expected {expected}.")
+        raise ConfigError(f"`{name}` is {shown(value)}. Expected {expected}.")
 
 
 def _canvas_shape(positions_px: np.ndarray, frame_px: int) -> tuple[int, int]:

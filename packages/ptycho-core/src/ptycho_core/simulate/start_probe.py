@@ -11,6 +11,7 @@ from jaxtyping import Complex64
 from scipy.ndimage import gaussian_filter
 
 from ptycho_config.errors import ConfigError
+from ptycho_config.plaintext import excerpt
 from ptycho_core.simulate.probes import effective_diameter_px
 
 __all__ = ["START_KINDS", "StartKind", "make_start_probe"]
@@ -33,7 +34,9 @@ def make_start_probe(
         ConfigError: the kind is unknown.
     """
     if kind not in _STARTS:
-        raise ConfigError(f"Unknown start probe `{kind}`. Expected one of {', '.join(START_KINDS)}.")
+        raise ConfigError(
+            f"Unknown start probe `{excerpt(kind, 60)}`. Expected one of {', '.join(START_KINDS)}."
+        )
     start = _STARTS[kind](probe.astype(np.complex128), rng)
     return (start / np.linalg.norm(start))[None].astype(np.complex64)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.hdf5 import Hdf5, unit_of
+from ptycho_core.io.layout import require_real_numbers
 from ptycho_core.io.raw_scan import (
     INTENSITIES,
     FoundPositions,
@@ -51,6 +52,8 @@ def read(file: Hdf5, name: str, keys: RequestedKeys) -> RawScan:
     frames = find_frames(file, keys)
     positions = find_positions(file, keys, "")
     bad = next((one for one in map(file.array, BAD_PIXELS) if one is not None), None)
+    if bad is not None:
+        require_real_numbers(bad, file.path.name, "the mask of pixels")
     return RawScan(
         name=name,
         format="HDF5",

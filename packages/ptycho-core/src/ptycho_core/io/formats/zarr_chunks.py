@@ -106,9 +106,7 @@ class ChunkGuard:
                 self._look(chunk)
                 self._sound.add(chunk)
 
-    def _inside_a_shard(
-        self, codecs: Sequence[tuple[str, dict[str, Any]]]
-    ) -> list[tuple[str, dict[str, Any]]]:
+    def _inside_a_shard(self, codecs: Codecs) -> Codecs:
         """Return the codecs of a shard's chunks; note where its index is."""
         if [name for name, _ in codecs] != [_SHARDS]:
             raise self._unknown("something around its shards")

@@ -18,6 +18,7 @@ from ptycho_config.plaintext import excerpt
 from ptycho_core.io.bounds import refuse_a_large_array
 from ptycho_core.io.formats.named import BAD_PIXELS, FRAMES, PAIRS, PROBE, TOGETHER
 from ptycho_core.io.formats.zarr_chunks import ChunkGuard
+from ptycho_core.io.layout import require_real_numbers
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys, declared_by_name
 from ptycho_core.io.units import length_factor
 from ptycho_core.scan.lazy import LazyFrames
@@ -53,6 +54,9 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
         )
     positions, unit_m, note = _positions(arrays, keys, path)
     probe_key, bad_key = keys.probe or _one(arrays, PROBE), _one(arrays, BAD_PIXELS)
+    bad = None if bad_key is None else _whole(arrays, bad_key, path)
+    if bad is not None:
+        require_real_numbers(bad, path.name, "the mask of pixels")
     return RawScan(
         name=name,
         format="Zarr",
@@ -62,7 +66,7 @@ def read(path: Path, name: str, keys: RequestedKeys) -> RawScan:
         position_unit_m=unit_m,
         position_unit_open=unit_m is None,
         probe=None if probe_key is None else _whole(arrays, probe_key, path),
-        bad_pixels=None if bad_key is None else _whole(arrays, bad_key, path) != 0,
+        bad_pixels=None if bad is None else bad != 0,
         source=path,
         notes=(f"The frames are `{frames_key}`.", *note),
     )

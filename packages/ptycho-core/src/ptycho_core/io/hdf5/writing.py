@@ -6,18 +6,30 @@ one of Python's files. Here it does neither.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import h5py.h5
 
 from ptycho_config.errors import OutputError
 from ptycho_core.files import atomic_path
 
-__all__ = ["written_hdf5"]
+__all__ = ["library_answers", "written_hdf5"]
 
 _GROWS_BY_BYTES = 1 << 22
+#: A thread has the library for itself while it reads; a block takes no longer.
+_LONGEST_READ_S = 10.0
+
+
+def library_answers() -> bool:
+    """Whether HDF5 can be used: another thread may wait in it for a disk that is gone, and lets nobody in."""
+    asking = threading.Thread(target=h5py.h5.get_libversion, name="hdf5-answers", daemon=True)
+    asking.start()
+    asking.join(_LONGEST_READ_S)
+    return not asking.is_alive()
 
 
 @contextmanager
