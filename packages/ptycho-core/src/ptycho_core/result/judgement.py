@@ -30,7 +30,7 @@ CLEAN_ALONE, EVEN_ALONE = 0.015, 1.25
 #: Where they were not asked for.
 UNCLEAN_UNASKED = 0.2
 #: Neighbours share less light than this: frames alone do not fix the object.
-LEAST_OVERLAP = 0.38
+LEAST_OVERLAP = 0.3
 #: The mean pattern leaves less than this times the noise: then there is little that a fit could explain.
 LEAST_TOLD = 1.15
 #: No image of the sample: hardly better than the mean pattern, or halves that have nothing in common.

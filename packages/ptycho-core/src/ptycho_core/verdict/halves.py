@@ -33,6 +33,7 @@ __all__ = [
     "HALVES_PIXELS",
     "Agreement",
     "agreement_of_halves",
+    "halves_are_sparse",
     "halves_worth_it",
     "on_common_canvas",
     "solved_at_the_same_time",
@@ -45,6 +46,8 @@ HALVES_PIXELS = 1 << 26
 #: Fewer frames in a half, or less overlap of neighbours in it, cannot be joined.
 FEWEST_FRAMES = 16
 LEAST_OVERLAP = 0.25
+#: With less overlap than this in a half, a prior does what neighbours do in the whole.
+SPARSE_OVERLAP = 0.65
 #: Part of the largest coverage of either half above which a pixel is compared.
 ILLUMINATED = 0.1
 SMALLEST_SIDE_PX = 16
@@ -103,21 +106,32 @@ def halves_worth_it(scan: Scan) -> str:
     return ""
 
 
+def halves_are_sparse(scan: Scan) -> bool:
+    """Whether the frames of a half share so little light that without a prior it is worse than the whole."""
+    first = scan.positions_px[split_frames(scan.positions_px)[0]]
+    return overlap_fraction(first, scan.probe) < SPARSE_OVERLAP
+
+
 def agreement_of_halves(
-    scan: Scan, result: Reconstruction, execution: SolverExecutionConfig | None = None
+    scan: Scan,
+    result: Reconstruction,
+    execution: SolverExecutionConfig | None = None,
+    *,
+    with_prior: bool = False,
 ) -> Agreement | None:
     """Reconstruct each half of the frames with little effort from the result's probe, and compare the
     objects.
 
     Args:
         scan: whose frames the result explains. result: brings the probe and the positions.
+        with_prior: with the usual effort and a prior, as the whole was made.
 
     Returns:
         None where the objects have no common part to compare.
     """
     start = used_part(scan, result)
     config = SolverConfig(
-        effort="fast",
+        effort="default" if with_prior else "fast",
         probe_search=False,
         probe_modes=len(result.probe),
         leave_out_frames=False,

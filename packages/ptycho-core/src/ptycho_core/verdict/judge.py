@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.result.judgement import decide
+from ptycho_core.result.judgement import AGREE, decide
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.verdict.halves import (
     HALVES_PIXELS,
     Agreement,
     agreement_of_halves,
+    halves_are_sparse,
     halves_worth_it,
     used_part,
 )
@@ -28,6 +29,9 @@ def judged(
 ) -> Reconstruction:
     """Return the result with a verdict that has seen two halves of its frames agree, or not.
 
+    They are made with little effort. Where their frames hardly overlap and they disagree, they are made once
+    more with a prior, if the result has one.
+
     Args:
         scan: whose frames it explains. result: with the verdict that every result is made with.
         halves: make them; by default where frames x pixels are at most `HALVES_PIXELS`.
@@ -40,6 +44,10 @@ def judged(
     why_not = halves_worth_it(part)
     agreement = None if why_not else agreement_of_halves(scan, result, execution)
     measures = dict(before.measures) | ({} if agreement is None else _measures_of(agreement))
+    took_a_prior = any(event.kind == "prior" and event.data.get("taken", True) for event in result.events)
+    if measures.get("halves_agree", 1.0) < AGREE and took_a_prior and halves_are_sparse(part):
+        agreement = agreement_of_halves(scan, result, execution, with_prior=True)
+        measures |= {} if agreement is None else _measures_of(agreement)
     verdict = decide(
         measures, n_frames=part.n_frames, why_no_halves=why_not, pixel_size_m=result.pixel_size_m
     )
