@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
 from ptycho_core.held_out import SHARE
 from ptycho_core.physics.canvas import light_on
@@ -54,24 +55,20 @@ def photons_are_few(look: Look) -> bool:
 
     Of noisy frames there may be more of them where the effort is `thorough`.
     """
-    return why_none_are_held_out(look) == ""
+    return why_none_are_held_out(look.scan, look.statistics, look.config) == ""
 
 
-def why_none_are_held_out(look: Look) -> str:
+def why_none_are_held_out(scan: Scan, statistics: ScanStatistics, config: SolverConfig) -> str:
     """Say why held-out photons are not to decide; empty where they are."""
-    scan, statistics = look.scan, look.statistics
     if statistics.noise_floor is None:
         return "the frames are no photon counts, so that none can be held out"
-    if scan.n_frames * look.with_prior_px**2 > _MOST_PIXELS:
+    side = min(config.final_size or scan.frame_px, scan.frame_px)
+    if scan.n_frames * side**2 > _MOST_PIXELS:
         return "the scan is too large for tries with photons held out"
     noisy = statistics.noise_floor > _UNCERTAIN_FLOOR
-    few = _FEW_OF_NOISY_FRAMES if noisy and look.config.effort == "thorough" else _FEW
+    few = _FEW_OF_NOISY_FRAMES if noisy and config.effort == "thorough" else _FEW
     photons = _photons_on_the_object(scan, statistics)
-    return (
-        ""
-        if photons < few
-        else f"the {photons:.3g} photons on a pixel of the object are enough by themselves"
-    )
+    return "" if photons < few else f"{photons:.3g} photons on a pixel of the object need no help"
 
 
 def thorough_would_hold_out(scan: Scan, statistics: ScanStatistics, *, of_frames: int | None = None) -> bool:

@@ -139,7 +139,8 @@ def solve(
         few = config.uses_prior and start is None and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))
         if prior_mean is not None and not few:
-            text = f"Prior mean: not asked for (strength 0), {why_none_are_held_out(look)}."
+            why = why_none_are_held_out(look.scan, look.statistics, config)
+            text = f"Prior mean: not asked for (strength 0), {why}."
             monitor.tell(RunEvent("prior_mean", text, {"strength": 0.0, "starts": False}))
         quick = config.uses_prior and config.effort == "default"
         if quick and thorough_would_hold_out(look.scan, look.statistics):
