@@ -107,17 +107,13 @@ class Tries:
         self._best: Try | None = None
         self.as_the_solver_left_it = math.inf
         self._given: GivenImage | None = None
-        self._given_is_moved = False
+        self._given_is_moved = self._pull_by_light = False
 
     def _misfit(self, posterior: Posterior) -> float:
         return posterior.misfit_of(self._judge, counts_ratio=HELD_TO_KEPT)
 
     def _offer(self, prior: Prior, start: str, probe: ProbeFreedom = "held") -> bool:
-        """Keep the present state if it is the best so far.
-
-        Args:
-            probe: how freely it has moved.
-        """
+        """Keep the present state, whose probe has moved so freely, if it is the best so far."""
         misfit = self._misfit(self._posterior)
         better = math.isfinite(misfit) and (self._best is None or misfit < self._best.misfit)
         if better:
@@ -260,7 +256,7 @@ class Tries:
             if started[0].misfit < self._with_more_steps(alone[0]) - _LEAST_GAIN:
                 found = started
                 self._laid_over(found[0])
-        pulled = self._pulled(found[0])
+        pulled = self._pulled_either_way(found[0])
         wanted = min(pulled, key=_misfit_of).misfit < self._with_more_steps(found[0]) - _LEAST_GAIN
         return _best_of([*found, *pulled]) if wanted else found
 
@@ -287,10 +283,25 @@ class Tries:
             raise RuntimeError("no image was given")
         xp, level = self._arrays, objective.level
         image = self._given.on_canvas(self._look, objective.solution, shape=level.shape, scale=level.scale)
-        region = illuminated(xp.to_numpy(objective.posterior.light))
+        light = xp.to_numpy(objective.posterior.light)
+        region = illuminated(light)
+        where = region * np.minimum(1, light / photons_per_pixel(light)) if self._pull_by_light else region
         placed = xp.asarray(laid_over(image, xp.to_numpy(best.state.object), region, moved=moved))
-        objective.posterior.expect_image(placed, xp.asarray(region.astype(np.float32)))
+        objective.posterior.expect_image(placed, xp.asarray(where.astype(np.float32)))
         return placed
+
+    def _pulled_either_way(self, base: Try) -> list[Try]:
+        """Try pulls that are as strong everywhere, and such that are weaker where less light is.
+
+        An image that was made of the frames knows less there as well.
+        """
+        ways: dict[bool, list[Try]] = {}
+        for by_light in (False, True):
+            self._pull_by_light = by_light
+            self._expect_image(self._objective, base, moved=self._given_is_moved)
+            ways[by_light] = self._pulled(base)
+        self._pull_by_light = min(ways, key=lambda way: min(map(_misfit_of, ways[way])))
+        return ways[self._pull_by_light]
 
     def _pulled(self, base: Try) -> list[Try]:
         """Try pulls to the image that is expected from the best try, then other strengths beside the best."""
