@@ -1,18 +1,21 @@
 """The same samples with ever fewer photons: with the prior, without it, and pty-chi's two best engines.
 
-    nox -s bench -- dose [--peer] [--save FOLDER] [--write-docs]
+    nox -s bench -- dose [--peer] [--network SECONDS] [--save FOLDER] [--write-docs]
 
 Simulated: the centre case of `cases.py` (polygons, N = 64, a start probe as wrong as that of the real scan), seeds 1 to
 3, at 1e2 to 1e8 photons a frame; and five objects with the true probe at 1e2 and 1e3. Real: one half of the Siemens
 star's frames, thinned, against the bright image of the same frames; the probe is that of the other half. All with the
 default settings. Beside each simulated scan stands what no linear estimator can do better (`bound.py`). `--peer` lets
-pty-chi have the scans of seed 1 and 50 epochs of LSQ-ML and rPIE, and takes the better one by object error. `--save` writes the simulated scans as NPZ, for other programs.
+pty-chi have the scans of seed 1 and 50 epochs of LSQ-ML and rPIE, and takes the better one by object error. `--network` trains one for so
+long for each dose of the centre case, on a bright scan of another sample with the same probe, thinned to that dose; it images
+the dim scans alone, and as prior mean of the solver. `--save` writes the simulated scans as NPZ, for other programs.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from peer_calls import Peer
 
-from ptycho_config.execution import SolverExecutionConfig
-from ptycho_config.models import SolverConfig
+from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
+from ptycho_config.models import SolverConfig, TrainingConfig
 from ptycho_core import Reconstruction, Scan, open_scan, save_scan, scan_from_arrays, solve
+from ptycho_core.backend import TrainedModel, get_backend
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 
@@ -37,6 +41,9 @@ SEEDS = (1, 2, 3)
 OBJECTS = ("polygons", "star", "discs", "texture", "gradient")
 REAL_DOSES = (1e2, 1e3, 1e4)
 METHODS = ("with the prior", "without")
+NETWORK, BOTH = "network", "network and solver"
+#: The scan that a network learns has so many photons, or so many times those of the dim one.
+BRIGHT, BRIGHTER, LEARNED_SEED = 1e6, 10.0, 11
 BOUND = "linear bound"
 NUMPY = SolverExecutionConfig(arrays="numpy")
 
@@ -54,6 +61,27 @@ def chosen(result: Reconstruction) -> str:
     start = f", {data['start']}" if "start" in data else ""
     kept = "" if data.get("taken", True) else ", not taken"
     return f"{data['shape']} {data['strength']:.3g}{start}{kept}"
+
+
+@cache
+def network_for(dose: float, seconds: float) -> TrainedModel:
+    """A network that has learned a bright scan of the centre case, thinned to a dose."""
+    bright = simulate_scan(
+        **CENTRE | {"photons": max(BRIGHT, BRIGHTER * dose), "seed": LEARNED_SEED, "frames": 400}
+    )
+    config = TrainingConfig(max_time=seconds, thin_to=dose)
+    where = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
+    return get_backend("pytorch").train(bright.scan, config, where)
+
+
+def with_network(made: SimulatedScan, network: TrainedModel) -> dict[str, float]:
+    """Object errors of the network's image, and of the solver that is offered it."""
+    image = network.reconstruct(made.scan)
+    helped = solve(made.scan, SolverConfig(), NUMPY, prior_mean=network.reconstruct)
+    return {
+        name: scores(result.object, np.asarray(result.origin_px), made)["error"]
+        for name, result in ((NETWORK, image), (BOTH, helped))
+    }
 
 
 def row_of(name: str, made: SimulatedScan, peer: Peer | None) -> dict[str, Any]:
@@ -109,13 +137,18 @@ def _mean(rows: list[dict[str, Any]], dose: float, method: str) -> float:
     return float(np.mean([row[method] for row in seeds if method in row]))
 
 
-def draw(rows: list[dict[str, Any]], images: dict[str, np.ndarray], with_peer: bool) -> None:
+def more_methods(arguments: Any) -> tuple[str, ...]:
+    """Which methods were asked for besides."""
+    return (*((NETWORK, BOTH) if arguments.network else ()), *(("pty-chi",) if arguments.peer else ()))
+
+
+def draw(rows: list[dict[str, Any]], images: dict[str, np.ndarray], more: tuple[str, ...]) -> None:
     figure = Figure(figsize=(12, 7), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplot_mosaic(
         [["curve"] * 2 + ["all photons", "1e+04"], ["curve"] * 2 + ["1e+03", "1e+02"]]
     )
-    for method in (*METHODS, *(["pty-chi"] if with_peer else []), BOUND):
+    for method in (*METHODS, *more, BOUND):
         means = [_mean(rows, dose, method) for dose in DOSES]
         style, name = ("k--", f"{BOUND}, probe known") if method == BOUND else ("o-", method)
         axes["curve"].loglog(DOSES, np.minimum(means, 1.5), style, label=name)
@@ -137,6 +170,9 @@ def main() -> None:
     parser = frame.parser(__doc__)
     parser.add_argument("--peer", action="store_true", help="let pty-chi have the simulated scans as well")
     parser.add_argument("--peer-python")
+    parser.add_argument(
+        "--network", type=float, metavar="SECONDS", help="train one for so long for each dose"
+    )
     parser.add_argument("--save", type=Path, help="write the simulated scans into this folder")
     arguments = parser.parse_args()
     peer = Peer(arguments.peer_python) if arguments.peer else None
@@ -159,16 +195,20 @@ def main() -> None:
             arguments.save.mkdir(parents=True, exist_ok=True)
             save_scan(made.scan, arguments.save / f"{name.replace(', ', '-').replace(' ', '-')}.npz")
         rows.append(row_of(name, made, peer if "seed 1" in name else None))
+        if arguments.network and ", seed " in name:
+            rows[-1] |= with_network(made, network_for(case["photons"], arguments.network))
+            print(name, {key: rows[-1][key] for key in (NETWORK, BOTH)}, flush=True)
     of_the_star, images = real()
     if arguments.write_docs:
-        draw(rows, images, peer is not None)
+        draw(rows, images, more_methods(arguments))
     rows += of_the_star
     figures = frame.figures(rows, "case", METHODS[0], "seconds")
-    frame.finish("dose", arguments, report(arguments, rows, peer is not None), {"rows": rows}, figures)
+    frame.finish("dose", arguments, report(arguments, rows), {"rows": rows}, figures)
 
 
-def report(arguments: Any, rows: list[dict[str, Any]], with_peer: bool) -> str:
-    methods = (*METHODS, *(["pty-chi"] if with_peer else []), BOUND)
+def report(arguments: Any, rows: list[dict[str, Any]]) -> str:
+    with_peer = arguments.peer
+    methods = (*METHODS, *more_methods(arguments), BOUND)
     header = ["photons a frame", *methods, "s", "chosen"]
     lines = [
         [
@@ -189,7 +229,14 @@ def report(arguments: Any, rows: list[dict[str, Any]], with_peer: bool) -> str:
         + "."
         for dose in DOSES[:2]
     ]
-    words = ["--peer"] if with_peer else []
+    words = (["--peer"] if with_peer else []) + (
+        [f"--network {arguments.network:g}"] if arguments.network else []
+    )
+    learned = (
+        f"The network learned {arguments.network:g} s for each dose, on a bright scan of another sample with the same probe."
+        if arguments.network
+        else ""
+    )
     return "\n".join(
         [
             frame.opening("Fewer and fewer photons", frame.command("dose", arguments, *words)),
@@ -197,6 +244,7 @@ def report(arguments: Any, rows: list[dict[str, Any]], with_peer: bool) -> str:
             "and strength of the prior, and where photons held out decided, the start. The bound is that of all estimators",
             "that are linear about the truth, told the true probe and the power spectra of the object by an oracle; edges allow",
             "more. The seconds may be disturbed by other work on the machine.",
+            *([learned] if learned else []),
             "",
             "![Error over dose, and the real star with fewer and fewer photons](../images/dose.png)",
             "",

@@ -39,6 +39,7 @@ calls = {
     "solve callback": lambda: solve(scan, callbacks=print),
     "solve callbacks": lambda: solve(scan, callbacks=[print]),
     "solve start": lambda: solve(scan, start="reconstruction"),
+    "solve prior_mean": lambda: solve(scan, prior_mean=frames),
     "region": lambda: open_scan("scan.npz", region=np.zeros((3, 4))),
     "select": lambda: scan.select(float),
     "save_scan": lambda: save_scan([1], "out.npz"),

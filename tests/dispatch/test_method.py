@@ -20,7 +20,8 @@ def scan_of(photons: float) -> Scan:
     ("photons", "goes_on", "said"),
     [
         (1e6, False, "faster and sharper"),
-        (300.0, False, "`--method both` trains a network first"),
+        (300.0, False, "`--method both` trains one"),
+        (300.0, False, "`--prior-bundle` offers it the image of a network"),
         (20.0, False, "photons held out choose its prior"),
         (300.0, True, "goes on from a result"),
     ],
@@ -31,6 +32,12 @@ def test_the_solver_is_taken_at_every_dose_and_says_what_a_network_would_cost(
     with caplog.at_level(logging.INFO, "ptycho"):
         assert choose_method(scan_of(photons), goes_on=goes_on) == "solver"
     assert "Method: " in caplog.text and "`auto`" in caplog.text and said in caplog.text
+
+
+def test_a_bundle_that_is_given_is_said_to_be_used(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "ptycho"):
+        assert choose_method(scan_of(300.0), goes_on=False, bundle=Path("trained")) == "solver"
+    assert "the network in trained as prior mean" in caplog.text
 
 
 def test_frames_that_are_no_counts_go_to_the_solver() -> None:

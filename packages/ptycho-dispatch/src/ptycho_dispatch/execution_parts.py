@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ptycho_config import hardware
 from ptycho_config.execution import (
     ExecutionConfig,
+    NetworkExecution,
     PyTorchExecutionConfig,
     TensorFlowExecutionConfig,
     UnresolvedPyTorchExecution,
 )
 from ptycho_config.flags import given_flags
+from ptycho_config.hardware import Accelerator
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_dispatch.log import held_warnings
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ForBackend",
     "announce_execution",
+    "beside_the_solver",
     "check_core",
     "core_prefix",
     "execution_parts",
@@ -63,6 +66,14 @@ def execution_parts(fields: Iterable[str] | None = None) -> tuple[Part[Any], ...
 def core_prefix(backend: str) -> str:
     """Give the prefix of a core's settings; PyTorch's where the name is unknown."""
     return _CORES.get(backend, _CORES["pytorch"])[0]
+
+
+def beside_the_solver(backend: str, accelerator: Accelerator) -> tuple[NetworkExecution, list[str]]:
+    """Return how a network runs where the accelerator is the solver's setting, and what that warns of."""
+    kind = PyTorchExecutionConfig if backend == "pytorch" else TensorFlowExecutionConfig
+    with held_warnings() as warned:
+        where = kind(accelerator=accelerator, logger_backend=None)
+    return where, warned
 
 
 class ForBackend(NamedTuple):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ptycho_config.models import RunConfig
     from ptycho_core import Reconstruction
 
-__all__ = ["save_as_asked", "tell_verdict", "verdict_rows"]
+__all__ = ["prior_mean_rows", "save_as_asked", "tell_verdict", "verdict_rows"]
 
 logger = logging.getLogger("ptycho")
 
@@ -31,6 +31,17 @@ def verdict_rows(result: Reconstruction) -> list[tuple[str, str]]:
         ("verdict", f"{verdict.grade}: {first}" if first else verdict.grade),
         *(("", one) for one in more),
     ]
+
+
+def prior_mean_rows(result: Reconstruction) -> list[tuple[str, str]]:
+    """Return a row that says how strongly the image of a network was followed, where one was offered."""
+    told = [event.data for event in result.events if event.kind == "prior_mean"]
+    if not told:
+        return []
+    strength, starts = told[-1]["strength"], told[-1]["starts"]
+    if strength:
+        return [("prior mean", f"the network's image, with a strength of {strength:.3g}")]
+    return [("prior mean", "the network's image as a start alone" if starts else "not wanted (strength 0)")]
 
 
 def tell_verdict(result: Reconstruction) -> None:

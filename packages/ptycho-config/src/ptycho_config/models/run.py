@@ -42,6 +42,11 @@ class RunConfig(CanonicalConfig):
         default=None,
         description="result to start from: a reconstruction.npz or its directory, a product, or a .ptyr",
     )
+    prior_bundle: FilePath | None = Field(
+        default=None,
+        description="bundle of a trained network, whose image the solver is offered as prior mean where "
+        "photons are few",
+    )
     probe_file: FilePath | None = Field(
         default=None, description="file with the start probe; the scan's own when not given"
     )

@@ -31,7 +31,7 @@ def flickers(positions_px: Float64[np.ndarray, "frame 2"], counts: Float64[np.nd
     _, near = cKDTree(positions_px).query(positions_px, k=_NEAREST + 1)
     apart = float(np.median(np.abs(level[:, None] - level[np.asarray(near)[:, 1:]])))
     noise = 1 / np.sqrt(max(float(np.median(counts)), 1.0))
-    return apart > max(_FLICKER, 4 * noise)
+    return bool(apart > max(_FLICKER, 4 * noise))
 
 
 def intensity_beside_neighbours(

@@ -11,6 +11,8 @@ The way through this room is `solve`: look, start, descend, finish.
   `windows` (the data and where they lie), `misfit` (the distance and its gradient), `state` (object and
   probe). `frame_parameters` and `frame_updates` are what is found for each frame besides, `background` what
   is found for the detector.
+- What is expected of an object joins in `posterior`, with a `prior`, its `proximal` step and a `prior_mean`;
+  `most_probable` sets its strength by a rule, `selection` by `tries` that photons held out judge.
 - `finish` makes a judged result of the solution.
 - `spectra` and `shifts` hold the probe in frequencies and move it by fractions of a pixel, `device` chooses
   the arrays, `monitor` tells of it all.
@@ -23,10 +25,12 @@ from typing import Any
 from ptycho_config.moved import moved_name
 from ptycho_core.scan.dose import HOPELESS_NOISE_FLOOR, noise_floor
 from ptycho_core.solver.device import choose_arrays
+from ptycho_core.solver.prior_mean import PriorMean
 from ptycho_core.solver.solve import solve
 
 __all__ = [
     "HOPELESS_NOISE_FLOOR",
+    "PriorMean",
     "choose_arrays",
     "noise_floor",
     "solve",

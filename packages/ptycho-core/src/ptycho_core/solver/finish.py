@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Complex64, Float64
 
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.physics import whole_and_rest
 from ptycho_core.result.assemble import make_reconstruction
 from ptycho_core.result.provenance import solver_provenance
 from ptycho_core.result.reconstruction import Reconstruction
@@ -18,7 +17,6 @@ from ptycho_core.solver.monitor import RunRecord
 from ptycho_core.solver.spectra import probe_of
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
-from ptycho_core.solver.windows import canvas_shape
 
 __all__ = ["finish"]
 
@@ -68,12 +66,8 @@ def _at_full_pixel(
     solution: Solution, look: Look
 ) -> tuple[Complex64[np.ndarray, "height width"], Float64[np.ndarray, " 2"]]:
     """Return the object at the pixel of the full frame, and where its canvas lies in the scan."""
-    scan, margin_px = look.scan, look.margin_px
-    on_canvas_px = scan.positions_px - scan.positions_px.min(axis=0) + solution.shift_px + margin_px
-    corners, _ = whole_and_rest(on_canvas_px)
-    shape = canvas_shape(corners, scan.frame_px, margin_px)
-    origin_px = scan.positions_px[0] - (on_canvas_px[0] + scan.frame_px // 2)
-    return solution.object_on(shape, scale=1.0, margin_px=margin_px), origin_px
+    shape, origin_px = look.full_canvas(solution.shift_px)
+    return solution.object_on(shape, scale=1.0, margin_px=look.margin_px), origin_px
 
 
 def _corrections(

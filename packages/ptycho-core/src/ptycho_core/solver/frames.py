@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -21,7 +22,7 @@ from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central
 
-__all__ = ["IN_MEMORY_BYTES", "MeasuredFrames", "OrderedFrames", "room_for"]
+__all__ = ["IN_MEMORY_BYTES", "MeasuredFrames", "OrderedFrames", "room_for", "scans_of_parts"]
 
 #: Pixels read at a time by one thread; what lies between file and copy stays in its cache.
 _READ_PIXELS = 1 << 18
@@ -224,6 +225,25 @@ class MeasuredFrames:
         if self._good is None:
             return np.ones(self._amplitude.shape[1:], bool)
         return self._good if self._good.ndim == 2 else self._good[self._place[indices]]
+
+
+def scans_of_parts(scan: Scan, random: np.random.Generator, *, share: float) -> tuple[Scan, Scan]:
+    """Return the scan twice, with two parts of its photons: those that are kept, and those held out.
+
+    Args:
+        share: chance of a photon to be held out.
+    """
+    shape = (scan.n_frames, scan.frame_px, scan.frame_px)
+    (kept, _), (held, _) = room_for(shape), room_for(shape)
+    step = max(1, (1 << 20) // scan.frame_px**2)
+    for start in range(0, scan.n_frames, step):
+        rows = slice(start, start + step)
+        hold_out_photons(scan.amplitude(rows), random, share=share, kept=kept[rows], held=held[rows])
+    for counts in (kept, held):
+        np.square(counts, out=counts)
+        np.rint(counts, out=counts)
+    one, other = (replace(scan, frames=counts, measurement="counts", dc="center") for counts in (kept, held))
+    return one, other
 
 
 #: Up to here the frames are held in memory, which is where small scans are solved fastest.

@@ -85,7 +85,16 @@ class Posterior:
         self._mean_pattern = mean_pattern
         self.object = obj
         self._dual = arrays.zeros((2, *obj.shape), complex_values=True)
+        self._expected: tuple[Array, Array] | None = None
         self._set_probe(spectrum)
+
+    def expect_image(self, image: Array, where: Array) -> None:
+        """Take the image (H, W) complex64 that priors with a pull to it mean.
+
+        Args:
+            where: (H, W) float32, 1 where it pulls and 0 elsewhere.
+        """
+        self._expected = image, where
 
     def state(self) -> PosteriorState:
         """Return the present state; nothing in it is changed later."""
@@ -161,7 +170,7 @@ class Posterior:
             if strengths is None or (prior.follows_edges and iteration % _RENEWAL == 0):
                 strengths, best = xp.asarray(prior.strengths(xp.to_numpy(image))), math.inf
             seen = self._level.gradient(ahead, self.spectrum, with_probe=mover is not None)
-            value = seen.misfit + prior.energy(ahead, strengths)
+            value = seen.misfit + prior.energy(ahead, strengths) + self._distance(ahead, prior)
             if not value <= best + tolerance:
                 image, dual, spectrum = good
                 self._dual, ahead, momentum = xp.copy(dual), image, 1.0
@@ -171,7 +180,7 @@ class Posterior:
                 if mover is not None:
                     mover.rest()
                 seen = self._level.gradient(ahead, self.spectrum, with_probe=mover is not None)
-                value = seen.misfit + prior.energy(ahead, strengths)
+                value = seen.misfit + prior.energy(ahead, strengths) + self._distance(ahead, prior)
             curvature = max(_CURVATURE, curvature * _DECAY)
             if value < best:
                 best, good = value, (image, xp.copy(self._dual), self.spectrum)
@@ -190,6 +199,13 @@ class Posterior:
                     self._set_probe(self.spectrum)
         self.object = image
 
+    def _distance(self, image: Array, prior: Prior) -> float:
+        """Return what an image pays for its distance from the one that is expected."""
+        if self._expected is None or not prior.to_mean:
+            return 0.0
+        expected, where = self._expected
+        return prior.to_mean * float((abs(image - expected) ** 2 * where).sum())
+
     def _step(
         self,
         image: Array,
@@ -207,6 +223,10 @@ class Posterior:
         mean = float(xp.total(modulus * self._light).real) / float(xp.total(self._light).real)
         target += ahead * (prior.pull * mean / (modulus + 1e-3))
         weight = weight + prior.pull
+        if self._expected is not None and prior.to_mean:
+            expected, where = self._expected
+            target += expected * (where * prior.to_mean)
+            weight = weight + where * prior.to_mean
         target = target / weight
         return proximal_image(
             xp,

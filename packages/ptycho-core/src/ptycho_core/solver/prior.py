@@ -1,9 +1,10 @@
 """What is expected of an object before anything is measured: it is smooth but for edges, and not opaque.
 
-    strength * sum phi(|grad O|)  +  pull * sum (|O| - A)^2
+    strength * sum phi(|grad O|)  +  pull * sum (|O| - A)^2  +  to_mean * sum |O - m|^2
 
 The gradient takes forward differences of the complex object, both directions and both parts together. A is
-the mean modulus where the light is. Three shapes of phi:
+the mean modulus where the light is, m an image that is expected, if there is one (`prior_mean.py`). Three
+shapes of phi:
 
     tv      |grad O|; L. I. Rudin, S. Osher and E. Fatemi, Physica D 60 (1992) 259,
             10.1016/0167-2789(92)90242-F
@@ -49,11 +50,14 @@ class Prior:
         strength: counts that an edge of height 1 and length 1 px costs.
         pull: counts by which a pixel pays for a modulus that is not the mean one; of frames in an unknown
             unit, what one count of noise is there.
+        to_mean: counts by which a pixel pays for the square of its distance from an image that is expected;
+            0 where there is none.
     """
 
     shape: Shape
     strength: float
     pull: float = 1.0
+    to_mean: float = 0.0
 
     @property
     def bend(self) -> float:
@@ -68,6 +72,10 @@ class Prior:
     def times(self, factor: float) -> Prior:
         """Return the same prior with another strength."""
         return replace(self, strength=self.strength * factor)
+
+    def pulled(self, to_mean: float) -> Prior:
+        """Return the same prior with a pull towards the image that is expected."""
+        return replace(self, to_mean=to_mean)
 
     def strengths(self, obj: Complex64[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
         """Return the strength at each pixel, for an object that is about known."""
@@ -89,7 +97,7 @@ class Prior:
         return found
 
     def energy(self, obj: Array, strengths: Array) -> float:
-        """Return the first of the two sums above, for arrays (H, W) on any device."""
+        """Return the first of the sums above, for arrays (H, W) on any device."""
         total = 0.0
         for band in row_bands(tuple(obj.shape)):
             stop = min(band.stop, obj.shape[0] - 1)

@@ -2,38 +2,41 @@
 
 A share of the photons of every pixel is held out (`ptycho_core.held_out`). Every state on the way is judged
 by how likely it makes them: the start (the solver's image, or none with a probe whose modulus is that of
-the mean pattern), the freedom of the probe, the shape of the prior and its strength. The image is the mean
-of the best tries, each gone on with all photons, with the weights of a posterior probability.
+the mean pattern), the freedom of the probe, the shape of the prior and its strength, and how strong the pull
+is to an image that is expected, where there is one. The image is the mean of the best tries (`tries.py`),
+each gone on with all photons, with the weights of a posterior probability.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Complex64
-from scipy import ndimage
 
-from ptycho_config.errors import DataError
-from ptycho_core.arrays import Array, Arrays
-from ptycho_core.held_out import HELD_TO_KEPT, SHARE
-from ptycho_core.physics.canvas import frequencies, light_on
+from ptycho_config.models import SolverConfig
+from ptycho_core.arrays import Arrays
+from ptycho_core.held_out import SHARE
+from ptycho_core.physics.canvas import light_on
 from ptycho_core.physics.forward import whole_and_rest
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
-from ptycho_core.scan.dose import ScanStatistics, central
+from ptycho_core.scan.dose import ScanStatistics
 from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.most_probable import Objective, kept_and_judge, photons_per_pixel
-from ptycho_core.solver.posterior import Posterior, PosteriorState, ProbeFreedom
-from ptycho_core.solver.prior import SHAPES, Prior, Shape
-from ptycho_core.solver.spectra import spectrum_of
+from ptycho_core.solver.most_probable import photons_per_pixel
+from ptycho_core.solver.prior_mean import PriorMean, asked_for, of_photons
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.tries import PRIOR_MEAN, Tries, Try
 
-__all__ = ["Chosen", "chosen_by_held_out_photons", "photons_are_few", "thorough_would_hold_out"]
+__all__ = [
+    "Chosen",
+    "chosen_by_held_out_photons",
+    "photons_are_few",
+    "thorough_would_hold_out",
+    "why_none_are_held_out",
+]
 
 #: Below so many photons for each illuminated pixel of the object, held-out photons decide.
 _FEW = 400.0
@@ -43,22 +46,8 @@ _FEW_OF_NOISY_FRAMES = 4000.0
 _MOST_PIXELS = 6e7
 #: Where the noise floor of R exceeds this, frames are noisy: starts without an image are tried as well.
 _UNCERTAIN_FLOOR = 0.15
-#: Strength of the prior in units of the noise of a pixel, the root of its photons; and what is tried beside
-#: it.
-_STRENGTH, _STRONGEST, _LADDER = 0.7, 80.0, 1.5
-#: Steps: a start to be ranked, one without an image, one more stage, a try, a try with all photons.
-_RANKING, _FROM_NOTHING, _PHASES, _STAGE, _TRY, _WITH_ALL = 10, 40, 40, 20, 30, 30
-_FREE_ROUNDS = 3
-#: A step on the ladder has to make the held-out photons likelier by so much; tries this near are averaged.
-_LEAST_GAIN, _NEAR, _MOST_AVERAGED = 3.0, 5.0, 4
 #: By so much an image has to make them likelier than no object does, or it is none.
 _AN_IMAGE = 10.0
-#: Defocus tried on the mean pattern's modulus, and half-way beside the best of them; in units as in
-#: `probe_search`.
-_DEFOCUS, _BESIDE = (0.0, -1.2, 1.2, -2.4, 2.4, -4.0, 4.0), 0.6
-_RANKED_FRAMES = 100
-#: Added on both sides where held-out photons are judged, as a part of their mean.
-_JUDGE_SOFTENING = 0.02
 
 
 def photons_are_few(look: Look) -> bool:
@@ -66,12 +55,20 @@ def photons_are_few(look: Look) -> bool:
 
     Of noisy frames there may be more of them where the effort is `thorough`.
     """
-    scan, statistics = look.scan, look.statistics
-    if statistics.noise_floor is None or scan.n_frames * look.with_prior_px**2 > _MOST_PIXELS:
-        return False
+    return why_none_are_held_out(look.scan, look.statistics, look.config) == ""
+
+
+def why_none_are_held_out(scan: Scan, statistics: ScanStatistics, config: SolverConfig) -> str:
+    """Say why held-out photons are not to decide; empty where they are."""
+    if statistics.noise_floor is None:
+        return "the frames are no photon counts, so that none can be held out"
+    side = min(config.final_size or scan.frame_px, scan.frame_px)
+    if scan.n_frames * side**2 > _MOST_PIXELS:
+        return "the scan is too large for tries with photons held out"
     noisy = statistics.noise_floor > _UNCERTAIN_FLOOR
-    few = _FEW_OF_NOISY_FRAMES if noisy and look.config.effort == "thorough" else _FEW
-    return _photons_on_the_object(scan, statistics) < few
+    few = _FEW_OF_NOISY_FRAMES if noisy and config.effort == "thorough" else _FEW
+    photons = _photons_on_the_object(scan, statistics)
+    return "" if photons < few else f"{photons:.3g} photons on a pixel of the object need no help"
 
 
 def thorough_would_hold_out(scan: Scan, statistics: ScanStatistics, *, of_frames: int | None = None) -> bool:
@@ -109,19 +106,8 @@ class Chosen:
 
     solution: Solution
     carries_an_image: bool
-    event: RunEvent
+    events: tuple[RunEvent, ...]
     plain: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class _Try:
-    """A state and how unlikely it makes the held-out photons."""
-
-    misfit: float
-    state: PosteriorState
-    prior: Prior
-    start: str
-    probe: ProbeFreedom
 
 
 def chosen_by_held_out_photons(
@@ -135,20 +121,26 @@ def chosen_by_held_out_photons(
     *,
     background: float,
     should_stop: Callable[[], bool],
+    prior_mean: PriorMean | None = None,
 ) -> Chosen:
     """Find the most probable image of few photons.
 
     Args:
         solution: of the kept photons; None where there was no descent. start: what it began with.
         frames: with all photons. parts: those that are kept, and those held out.
+        prior_mean: makes the image that is expected, of the kept photons first; of all where it is wanted.
     """
-    selection = _Selection(solution or start, look, parts, arrays, parameters, background, should_stop)
+    selection = Tries(solution or start, look, parts, arrays, parameters, background, should_stop)
     if solution is not None:
         selection.from_solver()
     if solution is None or (look.statistics.noise_floor or 0.0) > _UNCERTAIN_FLOOR:
         selection.from_nothing(start)
     selection.free_the_probe()
-    tries = selection.tries()
+    tries = alone = selection.tries()
+    told: tuple[RunEvent, ...] = ()
+    if prior_mean is not None and not should_stop():
+        tries = selection.with_prior_mean(asked_for(prior_mean, of_photons(parts[0], look)), alone)
+        told = (_about_the_mean(tries[0], alone[0]),)
     best = tries[0]
     transparent = selection.without_object(best)
     carries = best.misfit < transparent - _AN_IMAGE
@@ -158,6 +150,7 @@ def chosen_by_held_out_photons(
         "start": best.start,
         "shape": best.prior.shape,
         "strength": best.prior.strength,
+        "to_mean": best.prior.to_mean,
         "probe": best.probe,
         "photons_per_pixel": selection.photons,
         "averaged": len(tries),
@@ -168,241 +161,39 @@ def chosen_by_held_out_photons(
             "as likely under a transparent object as under the best image found. The object is left "
             "transparent. Measure longer, or bin the detector."
         )
-        return Chosen(replace(start, object=None), carries_an_image=False, event=RunEvent("dose", text, data))
+        events = (*told, RunEvent("dose", text, data))
+        return Chosen(replace(start, object=None), carries_an_image=False, events=events)
     if selection.as_the_solver_left_it <= best.misfit:
         text = (
             f"Photons held out ({100 * SHARE:.0f} %) are likelier under the solver's image than under any "
             "with a prior: none is taken."
         )
-        event = RunEvent("prior", text, {**data, "taken": False})
-        return Chosen(start, carries_an_image=True, event=event, plain=True)
-    found = selection.with_all_photons(tries, frames)
+        events = (*told, RunEvent("prior", text, {**data, "taken": False}))
+        return Chosen(start, carries_an_image=True, events=events, plain=True)
+    pulled = any(one.prior.to_mean > 0 for one in tries)
+    given = asked_for(prior_mean, look.scan) if prior_mean is not None and pulled else None
+    found = selection.with_all_photons(tries, frames, given=given)
     probe = {"held": "held", "phases": "refined in its phases", "free": "refined"}[best.probe]
     text = (
         f"Chosen by {100 * SHARE:.0f} % of the photons, held out: start from {best.start}, probe {probe}, "
         f"prior `{best.prior.shape}` with a strength of {best.prior.strength:.3g}; the mean of {len(tries)} "
         f"{'try' if len(tries) == 1 else 'tries'} is taken."
     )
-    return Chosen(found, carries_an_image=True, event=RunEvent("prior", text, data))
+    return Chosen(found, carries_an_image=True, events=(*told, RunEvent("prior", text, data)))
 
 
-class _Selection:
-    """The tries so far, and the best state among them."""
+def _about_the_mean(best: Try, alone: Try) -> RunEvent:
+    """Say whether the image that is expected is wanted, and how much.
 
-    def __init__(
-        self,
-        solution: Solution,
-        look: Look,
-        parts: tuple[OrderedFrames, OrderedFrames],
-        arrays: Arrays,
-        parameters: FrameParameters | None,
-        background: float,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self._look, self._arrays, self._parameters = look, arrays, parameters
-        self._background, self._should_stop = background, should_stop
-        self._solution, (self._kept, self._held) = solution, parts
-        objective = Objective.on(
-            self._kept,
-            solution,
-            look,
-            arrays,
-            misfit="poisson",
-            background=(1 - SHARE) * background,
-            parameters=parameters,
-        )
-        self._posterior = objective.posterior
-        self._judge = Objective.on(
-            self._held,
-            solution,
-            look,
-            arrays,
-            misfit="poisson",
-            background=SHARE * background,
-            parameters=parameters,
-            softening=lambda mean: max(_JUDGE_SOFTENING * mean, 1e-9),
-        ).level
-        self.photons = photons_per_pixel(arrays.to_numpy(objective.posterior.light))
-        strength = look.config.prior_strength or min(_STRENGTH * math.sqrt(self.photons), _STRONGEST)
-        asked = look.config.prior
-        self._shapes: tuple[Shape, ...] = SHAPES if asked in ("auto", "none") else (asked,)
-        self._prior = Prior(self._shapes[0], strength)
-        self._best: _Try | None = None
-        self.as_the_solver_left_it = math.inf
-
-    def _misfit(self, posterior: Posterior) -> float:
-        return posterior.misfit_of(self._judge, counts_ratio=HELD_TO_KEPT)
-
-    def _offer(self, prior: Prior, start: str, probe: ProbeFreedom = "held") -> bool:
-        """Keep the present state if it is the best so far.
-
-        Args:
-            probe: how freely it has moved.
-        """
-        misfit = self._misfit(self._posterior)
-        better = math.isfinite(misfit) and (self._best is None or misfit < self._best.misfit)
-        if better:
-            self._best = _Try(misfit, self._posterior.state(), prior, start, probe)
-        return better
-
-    def _improve(self, prior: Prior, steps: int, probe: ProbeFreedom = "held") -> None:
-        self._posterior.improve(prior, iterations=steps, probe=probe, should_stop=self._should_stop)
-
-    @property
-    def best(self) -> _Try:
-        """The best state so far."""
-        if self._best is None:
-            raise DataError("No photon that was held out has a likelihood: the counts are not finite.")
-        return self._best
-
-    def without_object(self, best: _Try) -> float:
-        """Return the misfit of the held-out photons under a transparent object, with the best try's probe."""
-        self._posterior.begin_flat(best.state.spectrum)
-        return self._misfit(self._posterior)
-
-    def from_solver(self) -> None:
-        """Start from the image of the descent."""
-        first = self._prior
-        self._offer(first, "the solver's image")
-        self.as_the_solver_left_it = self.best.misfit if self._look.config.prior == "auto" else math.inf
-        self._improve(first, _STAGE)
-        self._offer(first, "the solver's image")
-        if self._may_move_probe():
-            self._improve(first, _STAGE, "free")
-            self._offer(first, "the solver's image", "free")
-
-    def from_nothing(self, start: Solution) -> None:
-        """Start from a transparent object with the probe that explains held-out photons best."""
-        given = self._spectrum_of(start.spectra)
-        spectrum, named = given, "the probe given"
-        if self._may_move_probe() and len(start.spectra) == 1 and self._parameters is None:
-            spectrum, named = self._ranked_probe(given)
-        smooth = Prior("huber" if "huber" in self._shapes else self._shapes[0], self._prior.strength)
-        self._posterior.begin_flat(spectrum)
-        self._improve(smooth, _FROM_NOTHING)
-        text = f"no image, with {named}"
-        self._offer(smooth, text)
-        self._improve(self._prior, _STAGE)
-        self._offer(self._prior, text)
-        if self._may_move_probe():
-            self._improve(self._prior, _PHASES, "phases")
-            self._offer(self._prior, text, "phases")
-            self._improve(self._prior, _STAGE, "free")
-            self._offer(self._prior, text, "free")
-
-    def _ranked_probe(self, given: Array) -> tuple[Array, str]:
-        """Try the probe of the solver's start, that of the scan, and its phase with the modulus of the mean
-        pattern and some defocus."""
-        xp, n = self._arrays, self._look.with_prior_px
-        middle = np.median(self._kept.positions_px, axis=0)
-        near, held = (part.near(middle, _RANKED_FRAMES) for part in (self._kept, self._held))
-        posterior, judge = kept_and_judge((near, held), self._look, xp, given, background=self._background)
-        mean = ndimage.gaussian_filter(self._kept.mean_pattern(n), 0.7, mode="wrap")
-        scans_own = self._spectrum_of(spectrum_of(self._look.scan.probe[:1]))
-        given_here = xp.to_numpy(scans_own)[0]
-        k = frequencies(n)
-        k_squared = k[:, None] ** 2 + k**2
-        power = np.square(np.abs(given_here), dtype=np.float64)
-        spread = float((power * k_squared).sum() / power.sum())
-
-        def made(defocus: float) -> Array:
-            phase = np.angle(given_here) + defocus * k_squared / spread
-            return self._scaled((np.sqrt(mean) * np.exp(1j * phase))[None].astype(np.complex64))
-
-        def score(spectrum: Array) -> float:
-            posterior.begin_flat(spectrum)
-            posterior.improve(self._prior, iterations=_RANKING, should_stop=self._should_stop)
-            return posterior.misfit_of(judge, counts_ratio=HELD_TO_KEPT)
-
-        named = {"the probe of the solver's start": given, "the scan's probe": scans_own}
-        as_given = {name: score(probe) for name, probe in named.items()}
-        favourite = min(as_given, key=as_given.__getitem__)
-        scores: dict[float, float] = {defocus: score(made(defocus)) for defocus in _DEFOCUS}
-        best = min(scores, key=scores.__getitem__)
-        if not scores[best] < as_given[favourite]:
-            return named[favourite], favourite
-        for beside in (best - _BESIDE, best + _BESIDE):
-            scores[beside] = score(made(beside))
-        best = min(scores, key=scores.__getitem__)
-        return made(best), f"the mean pattern's modulus and a defocus of {best:+.1f}"
-
-    def free_the_probe(self) -> None:
-        """Let the probe move as long as the held-out photons ask for it; go on from the best state."""
-        self._posterior.restore(self.best.state)
-        if self._may_move_probe():
-            for _ in range(_FREE_ROUNDS):
-                self._improve(self._prior, _STAGE, "free")
-                if not self._offer(self._prior, self.best.start, "free"):
-                    break
-
-    def _may_move_probe(self) -> bool:
-        return self._look.config.probe_step > 0
-
-    def tries(self) -> list[_Try]:
-        """Try shapes, then strengths, from the best state; return the best tries, the best one first."""
-        base = self.best
-        found = [self._tried(Prior(shape, self._prior.strength), base.state, base) for shape in self._shapes]
-        if self._look.config.prior_strength is None:
-            for factor in (_LADDER, 1 / _LADDER):
-                leader = min(found, key=lambda one: one.misfit)
-                while not self._should_stop() and leader.prior.strength < 2 * _STRONGEST:
-                    further = self._tried(leader.prior.times(factor), leader.state, base)
-                    found.append(further)
-                    if not further.misfit < leader.misfit - _LEAST_GAIN:
-                        break
-                    leader = further
-        found.sort(key=lambda one: one.misfit)
-        return [one for one in found if one.misfit < found[0].misfit + _NEAR][:_MOST_AVERAGED]
-
-    def _tried(self, prior: Prior, state: PosteriorState, base: _Try) -> _Try:
-        self._posterior.restore(state)
-        self._improve(prior, _TRY)
-        misfit = self._misfit(self._posterior)
-        misfit = misfit if math.isfinite(misfit) else math.inf
-        return _Try(misfit, self._posterior.state(), prior, base.start, base.probe)
-
-    def with_all_photons(self, tries: list[_Try], frames: OrderedFrames) -> Solution:
-        """Go on from each try with all photons, and return the mean of the images, the likelier the more."""
-        xp = self._arrays
-        objective = Objective.on(
-            frames,
-            self._solution,
-            self._look,
-            xp,
-            misfit="poisson",
-            background=self._background,
-            parameters=self._parameters,
-        )
-        posterior = objective.posterior
-        spectrum = tries[0].state.spectrum * math.sqrt(1 / (1 - SHARE))
-        posterior.begin(tries[0].state.object, spectrum)
-        if tries[0].probe == "free":
-            posterior.improve(tries[0].prior, iterations=_STAGE, probe="free", should_stop=self._should_stop)
-        weights = np.exp([tries[0].misfit - one.misfit for one in tries])
-        weights /= weights.sum()
-        mean: Array = None
-        first: Array = None
-        for weight, one in zip(weights.tolist(), tries, strict=True):
-            posterior.go_on_with(one.state)
-            posterior.improve(one.prior, iterations=_WITH_ALL, should_stop=self._should_stop)
-            image = posterior.object
-            if first is None:
-                first, mean = image, image * weight
-                continue
-            # The images may differ by a complex factor.
-            light = posterior.light
-            across = complex(xp.total(image.conj() * first * light))
-            image = image * (across / float(xp.total(abs(image) ** 2 * light).real))
-            mean = mean + image * weight
-        posterior.begin(mean, posterior.spectrum)
-        return objective.reached()
-
-    def _spectrum_of(self, spectra: Complex64[np.ndarray, "mode n n"]) -> Array:
-        crop = central(self._look.with_prior_px, spectra.shape[-1])
-        return self._scaled(np.ascontiguousarray(spectra[:, crop, crop]))
-
-    def _scaled(self, spectra: Complex64[np.ndarray, "mode n n"]) -> Array:
-        """Give spectra the power of the photons that are kept."""
-        power = float(np.square(np.abs(spectra), dtype=np.float64).sum())
-        factor = math.sqrt(self._posterior.counts_per_frame / power)
-        return self._arrays.asarray((spectra * factor).astype(np.complex64))
+    Args:
+        alone: the best try without it.
+    """
+    gain, pull, starts = alone.misfit - best.misfit, best.prior.to_mean, best.start == PRIOR_MEAN
+    if pull:
+        taken = f"taken, with a strength of {pull:.3g}"
+    else:
+        taken = "taken as a start alone (strength 0)" if starts else "not wanted (strength 0)"
+    likelier = f"likelier by {gain:.3g}" if pull or starts else "no likelier"
+    text = f"Prior mean: {taken}; photons held out are {likelier} with it."
+    data = {"strength": pull, "starts": starts, "gain": gain, "held_out_misfit_alone": alone.misfit}
+    return RunEvent("prior_mean", text, data)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int64
 
-from ptycho_config.errors import DataError
+from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
@@ -26,11 +26,13 @@ from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.most_probable import with_prior
+from ptycho_core.solver.prior_mean import PriorMean
 from ptycho_core.solver.registration import search_is_worth_it, searched_positions
 from ptycho_core.solver.selection import (
     chosen_by_held_out_photons,
     photons_are_few,
     thorough_would_hold_out,
+    why_none_are_held_out,
 )
 from ptycho_core.solver.start import (
     Look,
@@ -61,6 +63,7 @@ def solve(
     callbacks: Sequence[Callback] = (),
     *,
     start: Reconstruction | None = None,
+    prior_mean: PriorMean | None = None,
 ) -> Reconstruction:
     """Reconstruct object and probe from a scan.
 
@@ -73,6 +76,11 @@ def solve(
         execution: where to run; by default NumPy on the CPU, torch where an NVIDIA GPU is seen.
         callbacks: told of progress, asked after every batch whether to stop.
         start: an earlier result of this scan (same frame size) to go on from, at full resolution.
+        prior_mean: given a scan, makes the image that is expected of it, as a trained network does: a
+            `Reconstruction`, or an object (H, W) and the scan coordinate (y, x) of its pixel [0, 0]. Where
+            photons are few it is asked with those that are kept; photons that it has not seen choose how
+            strongly the object is pulled to it, 0 among others, and it is asked again with all of them. Its
+            phase, ramp and place do not matter. Where no photons are held out it is not asked.
 
     Several threads may solve at the same time. A process must not be forked meanwhile: the child has the
     locks of the mathematical libraries and nobody who opens them. Start it by `spawn` or `forkserver`.
@@ -80,7 +88,8 @@ def solve(
     Returns:
         The reconstruction; `interrupted` is set where a callback or the time budget ended it early.
     Raises:
-        ConfigError: a setting does not fit the scan, such as a `start` of another frame size.
+        ConfigError: a setting does not fit the scan, such as a `start` of another frame size; or a
+            `prior_mean` came with a `start`, `effort` fast or `prior` none, which leave no place for it.
         BackendUnavailableError: the arrays asked for are not installed.
         PolicyError: an explicit GPU that this host lacks (POLICY-001).
         TypeError: something else was given than is described here; says what was expected.
@@ -93,6 +102,7 @@ def solve(
     config = SolverConfig() if config is None else config
     execution = SolverExecutionConfig() if execution is None else execution
     _check_given(scan, config, execution, callbacks, start)
+    _check_prior_mean(prior_mean, config, start)
     config, modes_of_the_scan = _with_modes_of(scan, config, goes_on=start is not None)
     arrays, choice = choose_arrays(execution)
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
@@ -128,6 +138,10 @@ def solve(
         # An earlier result has seen all photons: none could be held out of it.
         few = config.uses_prior and start is None and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))
+        if prior_mean is not None and not few:
+            why = why_none_are_held_out(look.scan, look.statistics, config)
+            text = f"Prior mean: not asked for (strength 0), {why}."
+            monitor.tell(RunEvent("prior_mean", text, {"strength": 0.0, "starts": False}))
         quick = config.uses_prior and config.effort == "default"
         if quick and thorough_would_hold_out(look.scan, look.statistics):
             text = (
@@ -194,7 +208,9 @@ def solve(
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
         if config.uses_prior and not monitor.interrupted and (few or begun.levels):
-            solution, look, plain = _most_probable(solution, begun, look, frames, split, arrays, monitor)
+            solution, look, plain = _most_probable(
+                solution, begun, look, frames, split, arrays, monitor, prior_mean=prior_mean
+            )
             if plain:
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
                 solution, _ = descend(begun, look, frames, arrays, random, monitor)
@@ -212,7 +228,12 @@ def solve(
     if config.refine_positions and start is None and begun.levels and not monitor.interrupted:
         without = asked.model_copy(update={"refine_positions": False})
         try:
-            return _borne_out(given, result, image_of, lambda: solve(given, without, execution, callbacks))
+            return _borne_out(
+                given,
+                result,
+                image_of,
+                lambda: solve(given, without, execution, callbacks, prior_mean=prior_mean),
+            )
         except DataError as error:
             text = f"The refined positions were not tried on frames held out, and are kept. {error}"
             event = RunEvent("not_read_again", text)
@@ -249,6 +270,27 @@ def _check_given(
         expect(start, Reconstruction, "solve, as `start`,", expected)
 
 
+def _check_prior_mean(prior_mean: object, config: SolverConfig, start: Reconstruction | None) -> None:
+    """Refuse what is no function, and what leaves no place for it.
+
+    Raises:
+        ConfigError, TypeError: in one line.
+    """
+    if prior_mean is None:
+        return
+    if not callable(prior_mean):
+        expect(prior_mean, type(solve), "solve, as `prior_mean`,", "a function from a Scan to its image")
+    if start is not None:
+        raise ConfigError(
+            "`prior_mean` is judged by photons held out, and `start` has seen all of them. Leave one out."
+        )
+    if not config.uses_prior:
+        raise ConfigError(
+            f"`prior_mean` is part of the prior, which `prior` {config.prior} with `effort` {config.effort} "
+            "leaves out. Use `prior` auto and `effort` default."
+        )
+
+
 def _most_probable(
     solution: Solution,
     begun: Start,
@@ -257,6 +299,8 @@ def _most_probable(
     split: tuple[OrderedFrames, OrderedFrames] | None,
     arrays: Arrays,
     monitor: Monitor,
+    *,
+    prior_mean: PriorMean | None,
 ) -> tuple[Solution, Look, bool]:
     """Take the prior into account, by a rule or, where photons are held out, by what they choose.
 
@@ -288,8 +332,9 @@ def _most_probable(
         arrays,
         background=background,
         should_stop=monitor.should_stop,
+        prior_mean=prior_mean,
     )
-    monitor.tell(chosen.event)
+    monitor.tell(*chosen.events)
     return chosen.solution, replace(look, dose_carries_image=chosen.carries_an_image), chosen.plain
 
 

@@ -100,6 +100,23 @@ class Look:
         signal from the object."""
         return min(self.config.final_size or self.scan.frame_px, self.scan.frame_px)
 
+    def full_canvas(
+        self, shift_px: Float64[np.ndarray, " 2"]
+    ) -> tuple[tuple[int, int], Float64[np.ndarray, " 2"]]:
+        """Return the shape of the canvas at the pixel of the full frame, and where its pixel [0, 0] lies in
+        the scan.
+
+        Args:
+            shift_px: by which all positions are moved on the canvas.
+        """
+        positions_px, side = self.scan.positions_px, self.scan.frame_px
+        on_canvas_px = positions_px - positions_px.min(axis=0) + shift_px + self.margin_px
+        corners, _ = whole_and_rest(on_canvas_px)
+        return (
+            canvas_shape(corners, side, self.margin_px),
+            positions_px[0] - (on_canvas_px[0] + side // 2),
+        )
+
     def events(self, *, to_be_tried: bool = False) -> list[RunEvent]:
         """Say what the scan tells, and what to do where there are too few photons.
 

@@ -22,7 +22,13 @@ from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 
-__all__ = ["HeldOut", "frames_held_out", "positions_are_far_off"]
+__all__ = [
+    "HeldOut",
+    "fifth_held_out",
+    "frames_held_out",
+    "positions_are_far_off",
+    "residuals_of_unseen",
+]
 
 #: One of so many frames is held out; with fewer than so many of these nothing can be said.
 _ONE_OF, _FEWEST = 5, 6
@@ -73,17 +79,18 @@ def positions_are_far_off(
     scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction], *, probe_modes: int
 ) -> bool:
     """Whether an image explains frames that it did not see so badly that most positions must be wrong."""
-    held = _fifth(scan.n_frames)
+    held = fifth_held_out(scan.n_frames)
     if np.count_nonzero(held) < _FEWEST:
         return False
     scan = replace(scan, frame_numbers=None, all_positions_px=None)
     config = SolverConfig(effort="fast", probe_modes=probe_modes, leave_out_frames=False)
     image = solve(scan.select(~held), config)
-    unseen = _residuals(scan.select(held), image)
+    unseen = residuals_of_unseen(scan.select(held), image)
     return bool(np.isfinite(unseen).any()) and float(np.nanmedian(unseen)) > _FAR_OFF * image.data_residual
 
 
-def _fifth(n_frames: int) -> Bool[np.ndarray, " frame"]:
+def fifth_held_out(n_frames: int) -> Bool[np.ndarray, " frame"]:
+    """Mark a fifth of the frames at random, the same ones every time."""
     held = np.zeros(n_frames, dtype=bool)
     held[np.random.default_rng(0).permutation(n_frames)[: n_frames // _ONE_OF]] = True
     return held
@@ -104,7 +111,7 @@ def frames_held_out(
     Returns:
         None where there are too few frames.
     """
-    held = _fifth(scan.n_frames)
+    held = fifth_held_out(scan.n_frames)
     if np.count_nonzero(held) < _FEWEST:
         return None
     config = SolverConfig(
@@ -115,7 +122,7 @@ def frames_held_out(
     )
     scan = replace(scan, probe=result.probe, probe_source="given", frame_numbers=None, all_positions_px=None)
     given, refined = (
-        _residuals(placed.select(held), solve(placed.select(~held), config))
+        residuals_of_unseen(placed.select(held), solve(placed.select(~held), config))
         for placed in (scan.moved_to(scan.positions_px), scan.moved_to(refined_px))
     )
     known = np.isfinite(given) & np.isfinite(refined)
@@ -127,7 +134,7 @@ def frames_held_out(
     )
 
 
-def _residuals(rest: Scan, image: Reconstruction) -> Float64[np.ndarray, " held"]:
+def residuals_of_unseen(rest: Scan, image: Reconstruction) -> Float64[np.ndarray, " held"]:
     """Residual of each frame held out; NaN where its window reaches beyond the image of the others."""
     on_canvas = rest.positions_px - image.origin_px
     corners, _ = whole_and_rest(on_canvas - rest.frame_px // 2)

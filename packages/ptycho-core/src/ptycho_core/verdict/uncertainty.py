@@ -21,7 +21,6 @@ from scipy import ndimage
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.held_out import hold_out_photons
 from ptycho_core.metrics.alignment import align
 from ptycho_core.metrics.object_error import illuminated_region
 from ptycho_core.result.callbacks import Callback
@@ -31,7 +30,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import noise_floor
 from ptycho_core.scan.overlap import overlap_fraction
 from ptycho_core.scan.split import split_frames
-from ptycho_core.solver.frames import room_for
+from ptycho_core.solver.frames import scans_of_parts
 from ptycho_core.verdict.halves import FEWEST_FRAMES, on_common_canvas, solved_at_the_same_time, used_part
 
 __all__ = ["PAIRS", "with_uncertainty"]
@@ -142,21 +141,7 @@ class _Halves:
         if self.of_what == "frames":
             one, other = split_frames(scan.positions_px, self.random)
             return scan.select(one), scan.select(other)
-        shape = (scan.n_frames, scan.frame_px, scan.frame_px)
-        (first, _), (second, _) = room_for(shape), room_for(shape)
-        step = max(1, (1 << 20) // scan.frame_px**2)
-        for start in range(0, scan.n_frames, step):
-            rows = slice(start, start + step)
-            hold_out_photons(
-                scan.amplitude(rows), self.random, share=0.5, kept=first[rows], held=second[rows]
-            )
-        for counts in (first, second):
-            np.square(counts, out=counts)
-            np.rint(counts, out=counts)
-        one, other = (
-            replace(scan, frames=counts, measurement="counts", dc="center") for counts in (first, second)
-        )
-        return one, other
+        return scans_of_parts(scan, self.random, share=0.5)
 
 
 class _Sum:

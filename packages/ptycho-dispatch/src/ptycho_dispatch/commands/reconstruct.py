@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from ptycho_config.errors import EXIT_HANGUP, ConfigError, DataError, OutputError, exit_code
 from ptycho_config.plaintext import one_line
 from ptycho_dispatch.by_network import choose_method
+from ptycho_dispatch.combinations import require_compatible
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
-from ptycho_dispatch.results import save_as_asked, tell_verdict, verdict_rows
+from ptycho_dispatch.prior_bundle import PriorBundle
+from ptycho_dispatch.results import prior_mean_rows, save_as_asked, tell_verdict, verdict_rows
 from ptycho_dispatch.screen import say
 from ptycho_dispatch.second_look import look_again
 from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
@@ -40,6 +42,7 @@ EXAMPLES = (
     "ptycho reconstruct scan.npz --effort fast --max-time 90s",
     "ptycho reconstruct scan.npz --probe-modes 3 --pixel-size-m 8e-9",
     "ptycho reconstruct scan.npz --start reconstruction --seed 7",
+    "ptycho reconstruct scan.npz --prior-bundle trained",
     "ptycho reconstruct scan.npz --refine-positions true --position-bound 5",
     "ptycho reconstruct scan.npz scan.npz --probe reconstruction/reconstruction.npz",
 )
@@ -69,31 +72,21 @@ def run(arguments: argparse.Namespace) -> int:
     """
     settings = read_settings(arguments)
     run_config = settings.run.config
-    if run_config.method in ("network", "both"):
-        from ptycho_core.backend import require_backend
-
-        require_backend(run_config.backend)
-        if run_config.start is not None or run_config.resume:
-            raise ConfigError(
-                f"`--start` and `--resume` go on with the solver, and `--method {run_config.method}` trains "
-                "a network anew. Leave them out, or use `--method solver`."
-            )
-    if run_config.uncertainty and run_config.method in ("network", "both"):
-        raise ConfigError(
-            f"`--uncertainty` reconstructs halves of the scan with the solver, and `--method "
-            f"{run_config.method}` has an image of a network. Leave one of them out."
-        )
+    require_compatible(run_config, settings.solver.config)
+    bundle = PriorBundle.open(run_config, settings.execution.config)
     root = writable_directory(run_config.output_dir)
     places = _places(arguments.scans, root, start=run_config.start)
     command = ["reconstruct", *arguments.scans]
     if len(places) == 1:
         ((source, directory),) = places
         with logging_to(writable_directory(directory), run_config.console_level) as screen:
-            return _reconstruct(source, settings, directory, screen, None, command)[0]
-    return _one_after_another(places, settings, command)
+            return _reconstruct(source, settings, directory, screen, None, command, bundle)[0]
+    return _one_after_another(places, settings, command, bundle)
 
 
-def _one_after_another(places: list[tuple[str, Path]], settings: Settings, command: list[str]) -> int:
+def _one_after_another(
+    places: list[tuple[str, Path]], settings: Settings, command: list[str], bundle: PriorBundle | None
+) -> int:
     """Reconstruct several scans; one that fails does not stop the others.
 
     All inputs are looked at before the first is worked on. A table closes the call; the exit code is that of
@@ -109,7 +102,7 @@ def _one_after_another(places: list[tuple[str, Path]], settings: Settings, comma
         if error is None:
             try:
                 with logging_to(writable_directory(directory), level) as screen:
-                    code, probe = _reconstruct(source, settings, directory, screen, probe, command)
+                    code, probe = _reconstruct(source, settings, directory, screen, probe, command, bundle)
             except KeyboardInterrupt as caught:
                 worst = HEARING.exit_code or exit_code(caught)
                 rows.append((source, "interrupted", ""))
@@ -194,11 +187,13 @@ def _reconstruct(
     screen: Screen,
     probe: np.ndarray | None,
     command: list[str],
+    bundle: PriorBundle | None,
 ) -> tuple[int, np.ndarray]:
     from ptycho_core import solve
     from ptycho_core.io import read_scan
     from ptycho_core.solver import choose_arrays
     from ptycho_core.verdict import judged, with_uncertainty
+    from ptycho_dispatch.both import network_and_solver
     from ptycho_dispatch.by_network import by_network
     from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
@@ -233,27 +228,29 @@ def _reconstruct(
             "%s: the file has no probe, so an estimated one is held as it is; name one with `--probe-file`.",
             scan.name,
         )
+    if bundle is not None:
+        bundle.require_fit(scan)
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":
-        method = choose_method(scan, goes_on=start is not None)
+        method = choose_method(scan, goes_on=start is not None, bundle=run_config.prior_bundle)
     bar, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
         with bar:
             callbacks = (progress, interrupt, Checkpoint(directory))
             if method in ("network", "both"):
-                result = by_network(
+                result = (by_network if method == "network" else network_and_solver)(
                     scan,
                     solver,
                     settings.execution.config,
                     callbacks,
                     backend=run_config.backend,
                     refine_probe=run_config.probe_refinement,
-                    then_solver=method == "both",
                 )
             else:
-                result = solve(scan, solver, settings.execution.config, callbacks, start=start)
+                where = settings.execution.config
+                result = solve(scan, solver, where, callbacks, start=start, prior_mean=bundle)
         screen.console = None
         solved = time.perf_counter()
 
@@ -280,7 +277,7 @@ def _reconstruct(
                     should_stop=interrupt.should_stop,
                     read=read_again,
                     solve_and_judge=lambda one, how: judge(
-                        one, solve(one, how, settings.execution.config, (interrupt,))
+                        one, solve(one, how, settings.execution.config, (interrupt,), prior_mean=bundle)
                     ),
                 )
                 scan, result, solver, advice = look.scan, look.result, look.solver, look.advice
@@ -292,6 +289,7 @@ def _reconstruct(
                     scan, result, solver, settings.execution.config, callbacks=(interrupt,)
                 )
         halved = time.perf_counter()
+        result = result if bundle is None else bundle.recorded(result)
         provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
         timings = dict(result.timings) | {"open": opened - began, "verdict": looked - solved}
         if run_config.uncertainty:
@@ -363,6 +361,7 @@ def _report(scan: Scan, result: Reconstruction, directory: Path, names: list[str
         ("time", f"{seconds:.2f} s" + (" (interrupted)" if result.interrupted else "")),
         ("speed", f"{scan.n_frames / seconds:.0f} frames/s, whole run"),
         ("residual R", f"{result.data_residual:.4f}"),
+        *prior_mean_rows(result),
         *verdict_rows(result),
         *_uncertainty(result),
         ("files", f"{directory}/: {', '.join(names)}"),

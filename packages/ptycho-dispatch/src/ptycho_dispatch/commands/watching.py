@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho_config.errors import ConfigError
-from ptycho_config.execution import (
-    PyTorchExecutionConfig,
-    SolverExecutionConfig,
-    TensorFlowExecutionConfig,
-)
+from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.models import RunConfig, SolverConfig, WatchConfig
 from ptycho_config.naming import Part
 from ptycho_config.sources import Loaded, load_parts
 from ptycho_dispatch import settings
-from ptycho_dispatch.log import LOG_FILE, Screen, held_warnings, logging_to, writable_directory
+from ptycho_dispatch.execution_parts import beside_the_solver
+from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.network_record import resolved_execution
 from ptycho_dispatch.results import save_as_asked, tell_verdict, verdict_rows
 from ptycho_dispatch.table import print_rows
@@ -42,7 +39,7 @@ logger = logging.getLogger("ptycho")
 LIVE_PICTURE = "live.png"
 #: What the solver finds for each frame, or beside them, it finds when all have come.
 _FOUND_AT_THE_END = ("refine_positions", "frame_intensity", "probe_variations", "refine_background")
-_NOT_OFFERED = frozenset({"do_stitching", "resume", "start", "probe_refinement"})
+_NOT_OFFERED = frozenset({"do_stitching", "resume", "start", "prior_bundle", "probe_refinement"})
 #: Frames are taken as they come, one by one; the finished scan is for `ptycho reconstruct`.
 _NOT_OFFERED |= {"frames", "exclude_frames", "region", "missing_positions", "diagnose", "frc", "uncertainty"}
 PARTS: tuple[Part[Any], ...] = (
@@ -192,9 +189,7 @@ def _worker(
     if "backend" not in run_config.model_fields_set:
         backend = trainer_of(watched.model_path)
     require_backend(backend)
-    kind = PyTorchExecutionConfig if backend == "pytorch" else TensorFlowExecutionConfig
-    with held_warnings() as warned:
-        where = kind(accelerator=execution.accelerator, logger_backend=None)
+    where, warned = beside_the_solver(backend, execution.accelerator)
     for text in warned:
         logger.warning("%s", text)
     trained = get_backend(backend).load(watched.model_path, where)
