@@ -138,6 +138,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "output_dir": (Path("reconstruction"), "a path"),
         "resume": (False, "true or false"),
         "start": (None, "a path, or none"),
+        "prior_bundle": (None, "a path, or none"),
         "probe_file": (None, "a path, or none"),
         "probe_start": ("given", "'given', 'estimated' or 'conjugate'"),
         "probe_refinement": (True, "true or false"),

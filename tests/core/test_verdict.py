@@ -191,7 +191,7 @@ def test_the_expected_noise_is_that_of_poisson_counts(mean: float) -> None:
 
 
 def test_halves_that_hardly_overlap_are_compared_with_a_prior() -> None:
-    made = simulate_scan(frames=70, frame_px=64, overlap=0.45, photons=1e6, seed=1, object_kind="discs")
+    made = simulate_scan(frames=60, frame_px=48, overlap=0.45, photons=1e6, seed=1, object_kind="discs")
     result = solve(made.scan, SolverConfig(), NUMPY)
     without, with_prior = (
         agreement_of_halves(made.scan, result, with_prior=prior) for prior in (False, True)
