@@ -202,3 +202,26 @@ def test_frames_that_are_moved_are_not_read_again(simulated, monkeypatch: pytest
     moved = scan.moved_to(scan.positions_px + 1)
     np.testing.assert_array_equal(moved.counts_per_frame(), counts)
     np.testing.assert_array_equal(moved.positions_px, scan.positions_px + 1)
+
+
+def test_some_of_a_billion_frames_are_chosen_without_a_list_of_all() -> None:
+    class Endless:
+        shape, dtype = (10**9, 4, 4), np.dtype(np.uint16)
+
+        def frames_first(self) -> Endless:
+            return self
+
+        def read(self, chosen: np.ndarray) -> np.ndarray:
+            return np.broadcast_to((chosen % 7).astype(np.uint16)[:, None, None], (chosen.size, 4, 4)).copy()
+
+    frames = LazyFrames(Endless())
+    tracemalloc.start()
+    try:
+        assert frames[np.array([9, 5, -1])][:, 0, 0].tolist() == [2, 5, (10**9 - 1) % 7]
+        assert frames[3:9:2][:, 0, 0].tolist() == [3, 5, 0]
+        assert frames.select(slice(10**9 - 2, None)).shape == (2, 4, 4)
+        with pytest.raises(IndexError, match="out of bounds"):
+            frames[np.array([10**9])]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -175,8 +175,7 @@ class LazyFrames:
         """Read some frames; a single number gives a single frame."""
         if isinstance(chosen, int | np.integer):
             return self[np.array([chosen])][0]
-        numbers = np.arange(len(self))[chosen]
-        numbers = numbers if self.rows is None else self.rows[numbers]
+        numbers = self._numbers(chosen)
         if numbers.size == 0:
             return np.empty((0, *self.shape[1:]), self.dtype)
         wanted, back = np.unique(numbers, return_inverse=True)
@@ -194,8 +193,27 @@ class LazyFrames:
 
     def select(self, chosen: Chosen) -> LazyFrames:
         """Return some of the frames, unread."""
-        numbers = np.arange(len(self))[chosen]
-        return replace(self, rows=numbers if self.rows is None else self.rows[numbers])
+        return replace(self, rows=self._numbers(chosen))
+
+    def _numbers(self, chosen: Chosen) -> np.ndarray:
+        """Return the numbers of chosen frames in the source, without a list of all: a file may declare 10^9.
+
+        Raises:
+            IndexError: there is no such frame, as NumPy says it.
+        """
+        if self.rows is not None:
+            return self.rows[chosen]
+        count = len(self)
+        if isinstance(chosen, slice):
+            return np.arange(*chosen.indices(count))
+        asked = np.asarray(chosen)
+        if asked.dtype == np.bool_:
+            return np.arange(count)[asked]
+        numbers = asked.astype(np.int64)
+        beyond = (numbers < -count) | (numbers >= count)
+        if beyond.any():
+            raise IndexError(f"index {numbers[beyond][0]} is out of bounds for {count} frames")
+        return np.where(numbers < 0, numbers + count, numbers)
 
     def then(self, change: FrameChange) -> LazyFrames:
         """Return the frames with one more change, unread."""
