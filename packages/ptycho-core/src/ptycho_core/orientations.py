@@ -19,9 +19,9 @@ from jaxtyping import Int64
 
 from ptycho_config.models import SolverConfig
 from ptycho_config.values import Orientation
-from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
+from ptycho_core.figures.display import covered_phase, robust_limits
 from ptycho_core.figures.page import blank_page, write_page
-from ptycho_core.figures.panels import add_axes, draw_image, title
+from ptycho_core.figures.panels import add_axes, draw_image, mark_as_best, title
 from ptycho_core.io.geometry import turned_positions
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -121,7 +121,7 @@ def write_orientations(trials: Sequence[Trial], path: str | Path, *, name: str) 
     figure = blank_page(
         13.6, 7.6, heading=f"{name}: eight orientations", note=f"Explains the frames: {said}.", dpi=110
     )
-    pictures = [_phase(trial) for trial in trials]
+    pictures = [covered_phase(trial.result.object, trial.result.coverage) for trial in trials]
     limits = robust_limits(pictures[0][np.isfinite(pictures[0])], percent=1.0)
     for place, (trial, picture) in enumerate(zip(trials, pictures, strict=True)):
         row, column = divmod(place, 4)
@@ -135,14 +135,5 @@ def write_orientations(trials: Sequence[Trial], path: str | Path, *, name: str) 
             pixel_size_m=trial.result.pixel_size_m,
         )
         if trial.orientation in right:
-            for spine in axes.spines.values():
-                spine.set_color("#2f9e44")
-                spine.set_linewidth(3)
+            mark_as_best(axes)
     return write_page(figure, Path(path))
-
-
-def _phase(trial: Trial) -> np.ndarray:
-    seen = covered_region(trial.result.coverage)
-    box = covered_box(seen)
-    obj = np.ascontiguousarray(trial.result.object[box])
-    return np.where(seen[box], phase_without_ramp(obj, seen[box]), np.nan)

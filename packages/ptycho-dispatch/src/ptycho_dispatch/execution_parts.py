@@ -37,6 +37,7 @@ __all__ = [
     "runs_by_default",
 ]
 
+logger = logging.getLogger("ptycho")
 #: Backend -> prefix of the settings of its core, the model as it is read, and its heading.
 _CORES: dict[str, tuple[str, type[ExecutionConfig], str]] = {
     "pytorch": ("torch_", UnresolvedPyTorchExecution, "Execution on PyTorch"),
@@ -162,9 +163,6 @@ def _resolved(asked: Loaded[UnresolvedPyTorchExecution]) -> Loaded[PyTorchExecut
     config = PyTorchExecutionConfig.of(asked.config)
     accelerator = replace(asked.settings["accelerator"], value=config.accelerator)
     return Loaded(config, {**asked.settings, "accelerator": accelerator}, asked.elsewhere)
-
-
-logger = logging.getLogger("ptycho")
 
 
 def runs_by_default(execution: Loaded[Any]) -> bool:

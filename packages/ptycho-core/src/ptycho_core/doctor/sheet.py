@@ -8,10 +8,9 @@ import numpy as np
 
 from ptycho_core.doctor.findings import Diagnosis
 from ptycho_core.doctor.setting import Setting
-from ptycho_core.doctor.trials import Trial
-from ptycho_core.figures.display import covered_box, covered_region, phase_without_ramp, robust_limits
+from ptycho_core.figures.display import covered_phase, robust_limits
 from ptycho_core.figures.page import blank_page, write_page
-from ptycho_core.figures.panels import add_axes, draw_image, title
+from ptycho_core.figures.panels import add_axes, draw_image, mark_as_best, title
 
 __all__ = ["in_words", "write_sheet"]
 
@@ -60,21 +59,12 @@ def write_sheet(diagnosis: Diagnosis, path: str | Path, *, name: str) -> Path:
     )
     for place, trial in enumerate(shown):
         row, column = divmod(place, 4)
-        picture = _phase(trial)
+        picture = covered_phase(trial.result.object, trial.result.coverage)
         axes = add_axes(figure, 0.3 + 3.33 * column, 3.75 - 3.5 * row, 2.75, 2.75)
         title(axes, in_words(trial.setting), f"{trial.unexplained:.0%} unexplained")
         seen = picture[np.isfinite(picture)]
         limits = robust_limits(seen, percent=1.0)
         draw_image(axes, picture, limits, label="phase / rad" if column == 3 else "", pixel_size_m=None)
         if trial is diagnosis.best:
-            for spine in axes.spines.values():
-                spine.set_color("#2f9e44")
-                spine.set_linewidth(3)
+            mark_as_best(axes)
     return write_page(figure, Path(path))
-
-
-def _phase(trial: Trial) -> np.ndarray:
-    seen = covered_region(trial.result.coverage)
-    box = covered_box(seen)
-    obj = np.ascontiguousarray(trial.result.object[box])
-    return np.where(seen[box], phase_without_ramp(obj, seen[box]), np.nan)

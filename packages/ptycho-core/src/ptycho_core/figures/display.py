@@ -15,6 +15,7 @@ from ptycho_core.physics.gauge import without_mean_phase, without_ramp
 __all__ = [
     "colour_wheel",
     "covered_box",
+    "covered_phase",
     "covered_region",
     "mode_mosaic",
     "mode_shares",
@@ -64,6 +65,16 @@ def phase_without_ramp(
     Object and probe may exchange such a ramp freely, so it says nothing about the sample.
     """
     return np.angle(without_mean_phase(without_ramp(obj, seen), seen)).astype(np.float32)
+
+
+def covered_phase(
+    obj: Complex64[np.ndarray, "height width"], coverage: Float32[np.ndarray, "height width"]
+) -> Float32[np.ndarray, "rows columns"]:
+    """Return the phase of the covered part of an object, without a ramp, and NaN where nothing was seen."""
+    seen = covered_region(coverage)
+    box = covered_box(seen)
+    part = np.ascontiguousarray(obj[box])
+    return np.where(seen[box], phase_without_ramp(part, seen[box]), np.float32(np.nan))
 
 
 def robust_limits(

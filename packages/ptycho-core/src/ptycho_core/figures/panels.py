@@ -32,6 +32,7 @@ __all__ = [
     "draw_scale_bar",
     "draw_sentence",
     "draw_wheel",
+    "mark_as_best",
     "title",
 ]
 
@@ -65,6 +66,13 @@ def title(axes: Axes, text: str, note: str = "") -> None:
     axes.set_title(plain(text), loc="left", fontsize=10.5, color=INK, pad=5, parse_math=False)
     if note:
         axes.set_title(plain(note), loc="right", fontsize=8.5, color="#5a6470", pad=5, parse_math=False)
+
+
+def mark_as_best(axes: Axes) -> None:
+    """Draw a green frame around the picture among several that is the right one."""
+    for spine in axes.spines.values():
+        spine.set_color("#2f9e44")
+        spine.set_linewidth(3)
 
 
 def draw_image(
