@@ -415,3 +415,33 @@ def test_a_child_process_hears_signals_as_any_other(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == [str(-signal.SIGTERM), "None"], done.stderr
+
+
+#: A command that is interrupted in code made of a text, as where a dataclass is made by a late import.
+IN_MADE_CODE = """
+import sys
+from ptycho_dispatch.__main__ import main
+from ptycho_dispatch.commands import inspection
+
+def run(arguments):
+    exec("import signal; signal.raise_signal(signal.SIGHUP)")
+
+inspection.run = run
+sys.argv[1:] = ["inspect", "scan.npz"]
+sys.exit(main())
+"""
+
+
+def test_an_interruption_in_code_made_of_a_text_ends_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "beginning.py").write_text(IN_MADE_CODE)
+    ended = subprocess.run(
+        [sys.executable, "-m", "beginning"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=hearing_hangups,
+    )
+    assert ended.stderr == "ptycho: interrupted\n"
+    assert ended.returncode == 129

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         HEARING.last_words("interrupted" if HEARING.exit_code else NO_MEMORY)
     HEARING.end_work(code)
     code = outputs.end(code)
-    HEARING.close()
+    HEARING.close(code)
     return code
 
 

@@ -13,6 +13,7 @@ This module is loaded before all others and imports nothing that is not there an
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -74,6 +75,7 @@ class Hearing:
         self.listening = False
         self._stage: Callable[[int], None] = _end_at_once
         self._said = False
+        self._left_with: int | None = None
 
     @property
     def exit_code(self) -> int | None:
@@ -90,6 +92,7 @@ class Hearing:
                 signal.signal(number, self._hear)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_as_any_process)
+        atexit.register(self._leave)  # before all others, so that it is called behind them
 
     def begin_work(self) -> None:
         """From now on something may be lost: a signal becomes a KeyboardInterrupt that everything cleans up
@@ -111,14 +114,27 @@ class Hearing:
             self._said = True
             self._stage = lambda number: os._exit(code)
 
-    def close(self) -> None:
+    def close(self, code: int) -> None:
         """Hear nothing more: what comes while Python itself ends would end the process by a signal.
 
         Python leaves alone what is ignored, where it gives its own handlers up for the system's.
+
+        Args:
+            code: with which the process ends.
         """
+        self._left_with = code
         if self.listening:
             for number in ASKING:
                 signal.signal(number, signal.SIG_IGN)
+
+    def _leave(self) -> None:
+        """End with the code that was said.
+
+        Once an interruption has passed through code that was made of a text, as dataclasses and named tuples
+        make theirs, `python -m` ends itself by SIGINT, whatever became of the interruption.
+        """
+        if self.listening and self.request.first is not None and self._left_with is not None:
+            os._exit(self._left_with)
 
     def last_words(self, text: str) -> None:
         """Say a line past all buffers, where nothing else can be relied on."""
