@@ -417,23 +417,37 @@ def test_a_child_process_hears_signals_as_any_other(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(-signal.SIGTERM), "None"], done.stderr
 
 
-#: A command that is interrupted in code made of a text, as where a dataclass is made by a late import.
-IN_MADE_CODE = """
-import sys
+#: A command that is interrupted where Python does not let an interruption through.
+INTERRUPTED = """
+import signal, sys, time
 from ptycho_dispatch.__main__ import main
 from ptycho_dispatch.commands import inspection
 
 def run(arguments):
-    exec("import signal; signal.raise_signal(signal.SIGHUP)")
+    {work}
 
 inspection.run = run
 sys.argv[1:] = ["inspect", "scan.npz"]
 sys.exit(main())
 """
+#: In code made of a text, as where a dataclass is made by a late import; in a destructor.
+WHERE = {
+    "in made code": """exec("signal.raise_signal(signal.SIGHUP)")""",
+    "in a destructor": """
+    class Gone:
+        def __del__(self):
+            signal.raise_signal(signal.SIGHUP)
+
+    Gone()
+    time.sleep(30)
+    print("it got lost")
+""",
+}
 
 
-def test_an_interruption_in_code_made_of_a_text_ends_with_its_code(tmp_path: Path) -> None:
-    (tmp_path / "beginning.py").write_text(IN_MADE_CODE)
+@pytest.mark.parametrize("where", WHERE)
+def test_an_interruption_is_not_lost_and_ends_with_its_code(where: str, tmp_path: Path) -> None:
+    (tmp_path / "beginning.py").write_text(INTERRUPTED.format(work=WHERE[where]))
     ended = subprocess.run(
         [sys.executable, "-m", "beginning"],
         cwd=tmp_path,
@@ -443,5 +457,5 @@ def test_an_interruption_in_code_made_of_a_text_ends_with_its_code(tmp_path: Pat
         check=False,
         preexec_fn=hearing_hangups,
     )
-    assert ended.stderr == "ptycho: interrupted\n"
+    assert (ended.stdout, ended.stderr) == ("", "ptycho: interrupted\n")
     assert ended.returncode == 129

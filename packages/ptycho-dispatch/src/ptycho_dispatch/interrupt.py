@@ -38,6 +38,8 @@ class Interruptible(Callback):
             for number in ASKING:
                 if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._ask)
+        if HEARING.request.first is not None:  # heard before, and what was raised then got lost on its way
+            self._ask(HEARING.request.first, None)
         return self
 
     def __exit__(

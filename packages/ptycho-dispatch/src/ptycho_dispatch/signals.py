@@ -13,6 +13,7 @@ This module is loaded before all others and imports nothing that is not there an
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -38,6 +39,8 @@ _ENDED_AFTER_S = 2.0
 #: A shell that closes, and the terminal under it, each send SIGHUP; schedulers send SIGTERM to every process
 #: of a job, and its parent passes it on. What follows so soon is the same request.
 _ONE_REQUEST_S = 2.0
+#: An interruption that got lost comes again after so long.
+_COMES_AGAIN_S = 0.01
 _HEARD = "ptycho: stopping as soon as the present step is done; Ctrl-C again ends at once.\n"
 _INTERRUPTED = "ptycho: interrupted\n"
 
@@ -75,6 +78,7 @@ class Hearing:
         self.listening = False
         self._stage: Callable[[int], None] = _end_at_once
         self._said = False
+        self._repeated = False
         self._left_with: int | None = None
 
     @property
@@ -145,6 +149,12 @@ class Hearing:
         """Note that whoever asked has been answered."""
         self._said = True
 
+    def come_again(self) -> None:
+        """Send the first signal once more, which is no second request."""
+        time.sleep(_COMES_AGAIN_S)
+        self._repeated = True
+        os.kill(os.getpid(), self.request.first or signal.SIGINT)
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.request.again(number)
         self._stage(number)
@@ -168,6 +178,9 @@ class Hearing:
                 continue
             for number in os.read(reading, 64):
                 if number not in ASKING:
+                    continue
+                if self._repeated:
+                    self._repeated = False
                     continue
                 if request.again(number):
                     end_s = min(end_s, time.monotonic() + _ENDED_AFTER_S)
@@ -193,11 +206,12 @@ def _write(text: str) -> None:
 
 
 def _once_more(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Raise an interruption again that came where Python passes over exceptions, as in a `__del__`."""
+    """Let an interruption come again that came where Python passes over exceptions, as in a `__del__`."""
 
     def hook(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            signal.raise_signal(HEARING.request.first or signal.SIGINT)
+            # From here Python would pass over it as well.
+            _thread.start_new_thread(HEARING.come_again, ())
         else:
             before(unraisable)
 
