@@ -1,4 +1,4 @@
-"""The scans of the fidelity table: a centre case, one factor at a time, and the hardest corners.
+"""The scans of the fidelity table: a centre case, one factor at a time, and the hardest corners; and few photons.
 
 Every case is N = 64 and starts, unless it says otherwise, from a probe that is as wrong as that of the real
 Siemens-star scan. The design was fixed before the table was first filled.
@@ -13,7 +13,7 @@ from typing import Any
 
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 
-__all__ = ["CASES", "build_case", "case_hash", "in_scope"]
+__all__ = ["CASES", "CENTRE", "FEW_PHOTONS", "OBJECTS", "SEEDS", "build_case", "case_hash", "in_scope"]
 
 CENTRE: dict[str, Any] = {
     "object_kind": "polygons",
@@ -29,6 +29,8 @@ CENTRE: dict[str, Any] = {
     "bad_pixel_fraction": 0.0,
     "seed": 0,
 }
+
+OBJECTS, SEEDS = ("polygons", "star", "discs", "texture", "gradient"), (1, 2, 3)
 
 
 def _design() -> dict[str, dict[str, Any]]:
@@ -69,12 +71,31 @@ def _design() -> dict[str, dict[str, Any]]:
     return {name: CENTRE | change for name, change in cases.items()}
 
 
-CASES = _design()
+def _few_photons() -> dict[str, dict[str, Any]]:
+    """Three seeds of each: few photons with five objects and both start probes; every dose; little overlap."""
+    found: dict[str, dict[str, Any]] = {}
+    for dose, kind, start in product((1e2, 1e3, 1e4), OBJECTS, ("true", "scan-like")):
+        found[f"{dose:.0e}, {kind}, {'true' if start == 'true' else 'wrong'} probe"] = {
+            "photons": dose,
+            "object_kind": kind,
+            "start_kind": start,
+            "frames": 200,
+        }
+    found |= {f"centre, {dose:.0e}": {"photons": dose} for dose in (1e2, 1e3, 1e4, 1e5, 1e6, 1e8)}
+    found |= {f"centre, overlap {o:.0%}": {"overlap": o} for o in (0.3, 0.5, 0.8)}
+    return {
+        f"{name}, seed {seed}": CENTRE | change | {"seed": seed}
+        for name, change in found.items()
+        for seed in SEEDS
+    }
+
+
+CASES, FEW_PHOTONS = _design(), _few_photons()
 
 
 def build_case(name: str) -> SimulatedScan:
     """Simulate the scan of a case."""
-    return simulate_scan(**CASES[name])
+    return simulate_scan(**(CASES | FEW_PHOTONS)[name])
 
 
 def case_hash(*parts: object) -> str:

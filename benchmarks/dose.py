@@ -22,7 +22,7 @@ from typing import Any
 import frame
 import numpy as np
 from bound import linear_bound
-from cases import CENTRE
+from cases import CENTRE, OBJECTS, SEEDS
 from fidelity import EPOCHS, PEER_RUNS, geometric_mean, scores
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -37,8 +37,6 @@ from ptycho_core.simulate import SimulatedScan, simulate_scan
 
 PICTURE = Path("docs/images/dose.png")
 DOSES = (1e2, 1e3, 1e4, 1e5, 1e6, 1e8)
-SEEDS = (1, 2, 3)
-OBJECTS = ("polygons", "star", "discs", "texture", "gradient")
 REAL_DOSES = (1e2, 1e3, 1e4)
 METHODS = ("with the prior", "without")
 NETWORK, BOTH = "network", "network and solver"

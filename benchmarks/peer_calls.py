@@ -19,10 +19,14 @@ __all__ = ["Peer", "PeerSnapshot"]
 
 @dataclass(frozen=True, eq=False)
 class PeerSnapshot:
-    """State after some epochs; `centres_px` are canvas coordinates of index N/2 of the windows."""
+    """State after some epochs; `centres_px` are canvas coordinates of index N/2 of the windows.
+
+    `processor_seconds` are those of all threads.
+    """
 
     epoch: int
     seconds: float
+    processor_seconds: float
     obj: np.ndarray
     probe: np.ndarray
     centres_px: np.ndarray
@@ -87,9 +91,14 @@ class Peer:
                 out = {key: archive[key] for key in archive.files}
         centres = windows_on(out, scan)
         return [
-            PeerSnapshot(int(epoch), float(seconds), obj, probe, centres)
-            for epoch, seconds, obj, probe in zip(
-                out["epochs"], out["seconds"], out["objects"], out["probes"], strict=True
+            PeerSnapshot(int(epoch), *map(float, times), obj, probe, centres)
+            for epoch, *times, obj, probe in zip(
+                out["epochs"],
+                out["seconds"],
+                out["processor_seconds"],
+                out["objects"],
+                out["probes"],
+                strict=True,
             )
         ]
 
