@@ -33,6 +33,8 @@ __all__ = ["Objective", "kept_and_judge", "photons_per_pixel", "with_prior"]
 #: Strength of the prior in units of the noise of a pixel, the root of its photons, and at most. What a model
 #: cannot explain varies more slowly than noise over pixels and frames: it counts in full, not by its root.
 _STRENGTH, _STRONGEST = 0.6, 120.0
+#: Width of the edges, in passes of the blur.
+_PASSES = 1
 #: Part of the steps after which it is seen what stays unexplained.
 _FIRST = 0.3
 #: A step goes over all frames. So many pixels are compared, within these numbers of steps; the first few do
@@ -228,6 +230,8 @@ def with_prior(
     first = round(_FIRST * steps)
     prior = prior_for(1.0 if known else noise_left_by(solution))
     posterior.improve(prior, iterations=first, probe=freedom, should_stop=should_stop)
+    # A softer object would be smoother whatever the prior does, so it is judged before its edges get soft.
+    ratio = _roughness(posterior, arrays) / max(before, 1e-12)
     noise = noise_left_by(objective.reached())
     prior = prior_for(noise)
     smooth_gain = None
@@ -243,24 +247,31 @@ def with_prior(
             should_stop=should_stop,
         )
         prior = smooth or prior
-    posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
-    ratio = _roughness(posterior, arrays) / max(before, 1e-12)
-    lost_the_data = hidden and posterior.misfit() > _LOST_THE_DATA * max(
-        misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px))
-    )
     # A smooth prior was chosen by photons; the levels alone may leave more of the image out than it does.
-    taken = (ratio <= _SMOOTHER or prior.shape != shape or config.prior != "auto") and not lost_the_data
+    wanted = ratio <= _SMOOTHER or prior.shape != shape or config.prior != "auto"
+    if wanted:
+        prior = prior.with_edges(_PASSES)
+        posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
+    lost_the_data = (
+        wanted
+        and hidden
+        and posterior.misfit()
+        > _LOST_THE_DATA
+        * max(misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px)))
+    )
+    taken = wanted and not lost_the_data
     data: dict[str, Any] = {
         "shape": prior.shape,
         "smooth_gain": smooth_gain,
         "strength": prior.strength,
         "photons_per_pixel": photons if known else None,
         "over_photon_noise": noise if known else None,
-        "steps": steps,
+        "steps": steps if wanted else first,
+        "edge_px": prior.edge_px,
         "roughness_ratio": ratio,
         "taken": taken,
     }
-    said = f"Prior `{prior.shape}` with a strength of {prior.strength:.3g}, {steps} steps"
+    said = f"Prior `{prior.shape}` with a strength of {prior.strength:.3g}, {data['steps']} steps"
     if taken:
         verb = "falls" if ratio <= 1 else "rises"
         text = f"{said}: the sum of the object's gradients {verb} to {100 * ratio:.0f} %."

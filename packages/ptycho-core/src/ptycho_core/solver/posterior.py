@@ -2,7 +2,8 @@
 
     minimise  sum deviance(counts + c, I + c) + prior(O)     I: predicted counts, c: a softening
 
-c on both sides leaves the likelihood's minimum where it is and bounds the gradient where few photons are.
+O = B u: what is improved is a sharp image u, of which the object is a little blurred (`prior.py`). c on both
+sides leaves the likelihood's minimum where it is and bounds the gradient where few photons are.
 Each step follows the gradient of the likelihood divided by the light of each pixel, and then takes the
 proximal step of the prior, with the momentum of A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183,
 10.1137/080716542, which is dropped where it leads uphill (B. O'Donoghue and E. Candes, Found. Comput. Math.
@@ -23,7 +24,7 @@ from scipy import ndimage
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.physics.canvas import frequencies
 from ptycho_core.solver.level import FullGradient, Level
-from ptycho_core.solver.prior import Prior
+from ptycho_core.solver.prior import Prior, softened
 from ptycho_core.solver.proximal import proximal_image
 
 __all__ = ["Posterior", "PosteriorState", "ProbeFreedom", "softening_of"]
@@ -50,9 +51,11 @@ def softening_of(mean_counts: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class PosteriorState:
-    """Object (H, W), dual variable (2, H, W) of the prior and spectra (P, n, n), on the device."""
+    """Sharp image (H, W) and passes that make it the object, dual variable (2, H, W) of the prior and spectra
+    (P, n, n), on the device."""
 
-    object: Array
+    sharp: Array
+    passes: int
     dual: Array
     spectrum: Array
 
@@ -61,7 +64,7 @@ class Posterior:
     """The objective of one set of frames, and the present state.
 
     Attributes:
-        object: (H, W) complex64. spectrum: (P, n, n) complex64, centred spectra of the probe's modes.
+        spectrum: (P, n, n) complex64, centred spectra of the probe's modes.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Posterior:
         self._level, self._xp = level, arrays
         self._n_frames, self.counts_per_frame = n_frames, counts_per_frame
         self._mean_pattern = mean_pattern
-        self.object = obj
+        self._sharp, self._passes = obj, 0
         self._dual = arrays.zeros((2, *obj.shape), complex_values=True)
         self._expected: tuple[Array, Array] | None = None
         self._set_probe(spectrum)
@@ -96,29 +99,35 @@ class Posterior:
         """
         self._expected = image, where
 
+    @property
+    def object(self) -> Array:
+        """The object, (H, W) complex64."""
+        return softened(self._xp, self._sharp, self._passes)
+
     def state(self) -> PosteriorState:
         """Return the present state; nothing in it is changed later."""
-        return PosteriorState(self.object, self._xp.copy(self._dual), self.spectrum)
+        return PosteriorState(self._sharp, self._passes, self._xp.copy(self._dual), self.spectrum)
 
     def restore(self, state: PosteriorState) -> None:
         """Go back to a state, or on from one of other frames."""
-        self.object, self._dual = state.object, self._xp.copy(state.dual)
+        self.go_on_with(state)
         if state.spectrum is not self.spectrum:
             self._set_probe(state.spectrum)
 
     def begin(self, obj: Array, spectrum: Array) -> None:
         """Start anew from an object (H, W) and spectra (P, n, n)."""
-        self.object, self._dual = obj, self._xp.zeros((2, *obj.shape), complex_values=True)
+        self._sharp, self._passes = obj, 0
+        self._dual = self._xp.zeros((2, *obj.shape), complex_values=True)
         self._set_probe(spectrum)
 
     def begin_flat(self, spectrum: Array) -> None:
         """Start anew from a transparent object and spectra (P, n, n)."""
-        flat = np.ones(tuple(self.object.shape), np.complex64)
+        flat = np.ones(tuple(self._sharp.shape), np.complex64)
         self.begin(self._xp.asarray(flat), spectrum)
 
     def go_on_with(self, state: PosteriorState) -> None:
-        """Go on from the object of a state of other frames, with the present probe."""
-        self.object, self._dual = state.object, self._xp.copy(state.dual)
+        """Go on from the image of a state, also of other frames, with the present probe."""
+        self._sharp, self._passes, self._dual = state.sharp, state.passes, self._xp.copy(state.dual)
 
     def _set_probe(self, spectrum: Array) -> None:
         self.spectrum = spectrum
@@ -159,7 +168,7 @@ class Posterior:
         """
         xp = self._xp
         mover = None if probe == "held" else _ProbeMover(xp, probe, self.spectrum, self._mean_pattern)
-        image = self.object
+        image, self._passes = self._sharp, prior.passes
         ahead, momentum, curvature = image, 1.0, _CURVATURE
         best, good = math.inf, (image, xp.copy(self._dual), self.spectrum)
         tolerance = 2 * math.sqrt(prior.pull * self._n_frames * self.counts_per_frame)
@@ -169,8 +178,9 @@ class Posterior:
                 break
             if strengths is None or (prior.follows_edges and iteration % _RENEWAL == 0):
                 strengths, best = xp.asarray(prior.strengths(xp.to_numpy(image))), math.inf
-            seen = self._level.gradient(ahead, self.spectrum, with_probe=mover is not None)
-            value = seen.misfit + prior.energy(ahead, strengths) + self._distance(ahead, prior)
+            obj = softened(xp, ahead, prior.passes)
+            seen = self._level.gradient(obj, self.spectrum, with_probe=mover is not None)
+            value = seen.misfit + prior.energy(ahead, strengths) + self._distance(obj, prior)
             if not value <= best + tolerance:
                 image, dual, spectrum = good
                 self._dual, ahead, momentum = xp.copy(dual), image, 1.0
@@ -179,12 +189,13 @@ class Posterior:
                 curvature *= _GROWTH
                 if mover is not None:
                     mover.rest()
-                seen = self._level.gradient(ahead, self.spectrum, with_probe=mover is not None)
-                value = seen.misfit + prior.energy(ahead, strengths) + self._distance(ahead, prior)
+                obj = softened(xp, ahead, prior.passes)
+                seen = self._level.gradient(obj, self.spectrum, with_probe=mover is not None)
+                value = seen.misfit + prior.energy(ahead, strengths) + self._distance(obj, prior)
             curvature = max(_CURVATURE, curvature * _DECAY)
             if value < best:
                 best, good = value, (image, xp.copy(self._dual), self.spectrum)
-            moved = self._step(image, ahead, seen, prior, strengths, curvature)
+            moved = self._step(image, ahead, obj, seen, prior, strengths, curvature)
             uphill = float(xp.total((ahead - moved) * (moved - image).conj() * self._metric).real) > 0
             if uphill:
                 momentum = 1.0
@@ -197,36 +208,37 @@ class Posterior:
                 )
                 if (iteration + 1) % _LIGHT_RENEWAL == 0 or iteration + 1 == iterations:
                     self._set_probe(self.spectrum)
-        self.object = image
+        self._sharp = image
 
-    def _distance(self, image: Array, prior: Prior) -> float:
-        """Return what an image pays for its distance from the one that is expected."""
+    def _distance(self, obj: Array, prior: Prior) -> float:
+        """Return what an object pays for its distance from the one that is expected."""
         if self._expected is None or not prior.to_mean:
             return 0.0
         expected, where = self._expected
-        return prior.to_mean * float((abs(image - expected) ** 2 * where).sum())
+        return prior.to_mean * float((abs(obj - expected) ** 2 * where).sum())
 
     def _step(
         self,
         image: Array,
         ahead: Array,
+        obj: Array,
         seen: FullGradient,
         prior: Prior,
         strengths: Array,
         curvature: float,
     ) -> Array:
-        """Return the object after a step of likelihood, pull and proximal step from `ahead`."""
+        """Return the image after a step of likelihood, pull and proximal step from `ahead`, which is `obj`."""
         xp = self._xp
-        weight = self._metric * curvature
-        target = ahead * weight + seen.to_object
+        weight, way_down = self._metric * curvature, seen.to_object
+        if self._expected is not None and prior.to_mean:
+            expected, where = self._expected
+            way_down = way_down + (expected - obj) * (where * prior.to_mean)
+            weight = weight + where * prior.to_mean
+        target = ahead * weight + softened(xp, way_down, prior.passes)
         modulus = abs(ahead)
         mean = float(xp.total(modulus * self._light).real) / float(xp.total(self._light).real)
         target += ahead * (prior.pull * mean / (modulus + 1e-3))
         weight = weight + prior.pull
-        if self._expected is not None and prior.to_mean:
-            expected, where = self._expected
-            target += expected * (where * prior.to_mean)
-            weight = weight + where * prior.to_mean
         target = target / weight
         return proximal_image(
             xp,

@@ -48,6 +48,9 @@ _MOST_PIXELS = 6e7
 _UNCERTAIN_FLOOR = 0.15
 #: By so much an image has to make them likelier than no object does, or it is none.
 _AN_IMAGE = 10.0
+#: By such a part of that, an image with a prior has to make them likelier than the solver's: a prior takes
+#: contrast from a smooth object, of which waves this long tell little.
+_WORTH = 0.004
 
 
 def photons_are_few(look: Look) -> bool:
@@ -100,8 +103,8 @@ class Chosen:
 
     Attributes:
         carries_an_image: they are likelier under the image than under a transparent object.
-        plain: they are likelier under the solver's image than under any with a prior; it has to be made of
-            all photons.
+        plain: they are hardly likelier under any image with a prior than under the solver's, which has to be
+            made of all photons.
     """
 
     solution: Solution
@@ -147,9 +150,11 @@ def chosen_by_held_out_photons(
     data = {
         "held_out_misfit": best.misfit,
         "held_out_misfit_transparent": transparent,
+        "held_out_misfit_solver": selection.as_the_solver_left_it,
         "start": best.start,
         "shape": best.prior.shape,
         "strength": best.prior.strength,
+        "edge_px": best.prior.edge_px,
         "to_mean": best.prior.to_mean,
         "probe": best.probe,
         "photons_per_pixel": selection.photons,
@@ -163,10 +168,10 @@ def chosen_by_held_out_photons(
         )
         events = (*told, RunEvent("dose", text, data))
         return Chosen(replace(start, object=None), carries_an_image=False, events=events)
-    if selection.as_the_solver_left_it <= best.misfit:
+    if selection.as_the_solver_left_it - best.misfit < _WORTH * (transparent - best.misfit):
         text = (
-            f"Photons held out ({100 * SHARE:.0f} %) are likelier under the solver's image than under any "
-            "with a prior: none is taken."
+            f"Photons held out ({100 * SHARE:.0f} %) are hardly likelier under any image with a prior than "
+            "under the solver's: none is taken."
         )
         events = (*told, RunEvent("prior", text, {**data, "taken": False}))
         return Chosen(start, carries_an_image=True, events=events, plain=True)

@@ -23,7 +23,7 @@ from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.most_probable import Objective, kept_and_judge, photons_per_pixel
 from ptycho_core.solver.posterior import Posterior, PosteriorState, ProbeFreedom
-from ptycho_core.solver.prior import SHAPES, Prior, Shape
+from ptycho_core.solver.prior import SHAPES, Prior, Shape, softened
 from ptycho_core.solver.prior_mean import GivenImage, illuminated, laid_over
 from ptycho_core.solver.spectra import spectrum_of
 from ptycho_core.solver.start import Look
@@ -36,7 +36,9 @@ __all__ = ["PRIOR_MEAN", "Tries", "Try"]
 _STRENGTH, _STRONGEST, _LADDER = 0.7, 80.0, 1.5
 #: Steps: a start to be ranked, one without an image, one more stage, a try, a try with all photons.
 _RANKING, _FROM_NOTHING, _PHASES, _STAGE, _TRY, _WITH_ALL = 10, 40, 40, 20, 30, 30
-_FREE_ROUNDS = 3
+_FREE_ROUNDS, _MORE_STAGES = 3, 5
+#: Width of the edges, in passes of the blur, that tries begin with, and at most.
+_PASSES, _MOST_PASSES = 1, 16
 #: A step on the ladder has to make the held-out photons likelier by so much; tries this near are averaged.
 _LEAST_GAIN, _NEAR, _MOST_AVERAGED = 3.0, 5.0, 4
 #: Defocus tried on the mean pattern's modulus, and half-way beside the best of them; in units as in
@@ -214,10 +216,51 @@ class Tries:
         return self._look.config.probe_step > 0
 
     def tries(self) -> list[Try]:
-        """Try shapes, then strengths, from the best state; return the best tries, the best one first."""
+        """Try shapes, widths of edges, strengths and more steps, from the best state.
+
+        Returns:
+            The best tries, the best one first.
+        """
         base = self.best
-        found = [self._tried(Prior(shape, self._prior.strength), base.state, base) for shape in self._shapes]
-        return _best_of(found + self._other_strengths(min(found, key=_misfit_of), (_LADDER, 1 / _LADDER)))
+        found = self._shapes_tried(base, passes=_PASSES)
+        found += self._other_edges(min(found, key=_misfit_of))
+        passes = min(found, key=_misfit_of).prior.passes
+        if passes != _PASSES:
+            found += self._shapes_tried(base, passes=passes)
+        found += self._other_strengths(min(found, key=_misfit_of), (_LADDER, 1 / _LADDER))
+        return _best_of(found + self._more_steps(min(found, key=_misfit_of)))
+
+    def _shapes_tried(self, base: Try, *, passes: int) -> list[Try]:
+        priors = [Prior(shape, self._prior.strength, passes=passes) for shape in self._shapes]
+        return [self._tried(prior, base.state, base) for prior in priors]
+
+    def _other_edges(self, leader: Try) -> list[Try]:
+        """Try the leader's prior with sharp edges, then with ever softer ones; keep what makes the held-out
+        photons much likelier than as many more steps do: chance decides between edges nearly as likely."""
+        wanted = self._tried(leader.prior, leader.state, leader)
+        found, passes = [wanted], 0
+        while passes <= _MOST_PASSES and not self._should_stop():
+            state = leader.state if passes <= 2 * leader.prior.passes else wanted.state
+            other = self._tried(leader.prior.with_edges(passes), state, leader)
+            better = other.misfit < min(wanted.misfit, leader.misfit) - _LEAST_GAIN
+            if better:
+                found.append(other)
+                wanted = other
+            elif passes:
+                break
+            passes = 2 * max(passes, leader.prior.passes)
+        return found
+
+    def _more_steps(self, leader: Try) -> list[Try]:
+        """Go on from the leader while that makes the held-out photons likelier."""
+        found = [leader]
+        for _ in range(_MORE_STAGES):
+            if self._should_stop():
+                break
+            found.append(self._tried(leader.prior, found[-1].state, leader))
+            if not found[-1].misfit < found[-2].misfit - _LEAST_GAIN:
+                break
+        return found[1:]
 
     def _other_strengths(self, leader: Try, factors: tuple[float, ...]) -> list[Try]:
         """Try the leader's prior stronger and weaker, as long as that makes the held-out photons likelier."""
@@ -286,7 +329,11 @@ class Tries:
         light = xp.to_numpy(objective.posterior.light)
         region = illuminated(light)
         where = region * np.minimum(1, light / photons_per_pixel(light)) if self._pull_by_light else region
-        placed = xp.asarray(laid_over(image, xp.to_numpy(best.state.object), region, moved=moved))
+        placed = xp.asarray(
+            laid_over(
+                image, xp.to_numpy(softened(xp, best.state.sharp, best.state.passes)), region, moved=moved
+            )
+        )
         objective.posterior.expect_image(placed, xp.asarray(where.astype(np.float32)))
         return placed
 
@@ -348,7 +395,7 @@ class Tries:
             self._given = given
             self._expect_image(objective, tries[0], moved=self._given_is_moved)
         spectrum = tries[0].state.spectrum * math.sqrt(1 / (1 - SHARE))
-        posterior.begin(tries[0].state.object, spectrum)
+        posterior.begin(tries[0].state.sharp, spectrum)
         if tries[0].probe == "free":
             posterior.improve(tries[0].prior, iterations=_STAGE, probe="free", should_stop=self._should_stop)
         weights = np.exp([tries[0].misfit - one.misfit for one in tries])
