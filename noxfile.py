@@ -40,6 +40,14 @@ TEST_TOOLS = (
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 #: No test takes this long; one that hangs fails instead of holding all others up.
 NOT_FOR_EVER = ("--timeout", "900")
+#: Imports each of its arguments in a process of its own, side by side; fails where one of them does.
+IMPORT_SIDE_BY_SIDE = (
+    "import subprocess, sys\n"
+    "running = [subprocess.Popen([sys.executable, '-c', f'import {name}']) for name in sys.argv[1:]]\n"
+    "sys.exit(max([abs(process.wait()) for process in running], default=0))\n"
+)
+#: What loads all of a framework that tests use.
+LOADS = {"torch": ("lightning",), "tf": ("keras",), "all": ("lightning", "keras")}
 #: What the tests of ptycho-config need besides; the package itself is changed, and so not installed.
 MUTATION_TOOLS = ("mutmut>=3.8,<4", "pytest>=8", "hypothesis>=6.100", "pydantic>=2.10.1", "PyYAML>=6")
 NOT_SLOW = ("-m", "not slow and not gpu")
@@ -127,6 +135,11 @@ def install_client(session: nox.Session) -> None:
     session.install("--no-deps", CLIENT)
 
 
+def compile_frameworks(session: nox.Session, kind: str) -> None:
+    """Have Python compile what it loads of each framework, once: test processes would each do all of it."""
+    session.run("python", "-c", IMPORT_SIDE_BY_SIDE, *LOADS.get(kind, ()))
+
+
 def use_data_beside(session: nox.Session) -> None:
     """Let tests and benchmarks use the data folder beside the checkout where there is one."""
     beside = ROOT.parent / "shared" / "data"
@@ -144,6 +157,8 @@ def run_tests(
     session.env.update(KEPT_MEMORY)
     codes = [0, 5] if none_is_fine else [0]  # 5: no test was selected
     several = () if "gpu" in arguments else SIDE_BY_SIDE
+    if several:
+        compile_frameworks(session, kind)
     session.run("python", "-m", "pytest", "-ra", *NOT_FOR_EVER, *several, *arguments, success_codes=codes)
 
 

@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -300,6 +301,50 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         return folder
 
     return made
+
+
+#: Examples that pages of the documentation and help texts share; they need no file but the real scan.
+SHARED_EXAMPLES = (
+    ("reconstruct", "siemens-star", "--output-dir", "star"),
+    ("watch", "siemens-star", "--replay", "500", "--output-dir", "live"),
+)
+
+
+@pytest.fixture(scope="session")
+def shared_examples() -> tuple[tuple[str, ...], ...]:
+    """The words of commands that `example` runs once in this run."""
+    return SHARED_EXAMPLES
+
+
+@pytest.fixture
+def example(
+    ptycho: Callable[..., Result],
+    run_command: Callable[..., int],
+    once: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., Result]:
+    """Call the command line in the test's folder; a shared example was run once, and its files are copied."""
+
+    def call(*words: str) -> Result:
+        if words not in SHARED_EXAMPLES:
+            return ptycho(*words)
+
+        def run(folder: Path) -> None:
+            (folder / "files").mkdir()
+            capfd.readouterr()
+            with monkeypatch.context() as changed:
+                changed.chdir(folder / "files")
+                code = run_command(*words)
+            done = Result(code, *capfd.readouterr())
+            (folder / "done.json").write_text(json.dumps(asdict(done)), encoding="utf-8")
+
+        folder = once(f"example-{hashlib.sha256(repr(words).encode()).hexdigest()[:12]}", run)
+        shutil.copytree(folder / "files", tmp_path, dirs_exist_ok=True)
+        return Result(**json.loads((folder / "done.json").read_text("utf-8")))
+
+    return call
 
 
 @pytest.fixture

@@ -74,15 +74,20 @@ def read(some: list[str | list[str]], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text("utf-8"))], ids=name)
-def test_the_examples_of_the_page_run(page: Path, tmp_path: Path, ptycho, checked_once: None) -> None:
+def test_the_examples_of_the_page_run(
+    page: Path, tmp_path: Path, example, shared_examples, checked_once: None
+) -> None:
     for module in NEEDS.get(name(page), ()):
         pytest.importorskip(module, reason=f"{module} is not installed")
-    todo = steps(page)
-    # Audits ask their probes once in this run, and so are called from here.
-    for audits, some in groupby(todo, key=lambda step: step[0] == "audit"):
-        if audits:
+
+    def shared(step: str | list[str]) -> bool:
+        return step[0] == "audit" or tuple(step) in shared_examples
+
+    # Audits ask their probes once in this run, and some commands stand elsewhere too: called from here.
+    for from_here, some in groupby(steps(page), key=shared):
+        if from_here:
             for words in some:
-                done = ptycho(*words)
+                done = example(*words)
                 assert done.code == 0, f"{words}\n{done.out}\n{done.err}"
         else:
             read([*some], tmp_path)

@@ -33,8 +33,8 @@ LONG = 600.0  # so that the speed of the host decides nothing
 
 @pytest.fixture(scope="module")
 def scan(simulated) -> Scan:
-    """70 frames of 32 x 32 with a start probe as wrong as that of a real scan."""
-    return simulated(frames=70, frame_px=32, photons=1e6, seed=1, start_kind="scan-like").scan
+    """50 frames of 32 x 32 with a start probe as wrong as that of a real scan."""
+    return simulated(frames=50, frame_px=32, photons=1e6, seed=1, start_kind="scan-like").scan
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -27,7 +27,7 @@ GOOD |= {"halves_agree_coarsely": 0.98, "resolution_px": 2.4}
 
 @pytest.fixture(scope="module")
 def made() -> SimulatedScan:
-    return simulate_scan(frames=150, frame_px=64, overlap=0.7, photons=1e6, seed=0)
+    return simulate_scan(frames=80, frame_px=48, overlap=0.7, photons=1e6, seed=0)
 
 
 def verdict_of(scan: Scan):
@@ -163,7 +163,7 @@ def test_a_single_frame_is_undetermined_and_no_photons_are_no_image(made: Simula
 def test_dark_counts_change_nothing() -> None:
     """A flat 0.3 counts a pixel, more in all than a tenth of the signal, decide no plan and no verdict."""
     side = 64
-    clean = simulate_scan(frames=150, frame_px=side, overlap=0.75, photons=41_000.0, seed=3)
+    clean = simulate_scan(frames=80, frame_px=side, overlap=0.75, photons=41_000.0, seed=3)
     dark = np.random.default_rng(0).poisson(0.3, clean.scan.frames.shape)
     told = {"measurement": "counts", "dc": "center"}
     dim = scan_from_arrays(clean.scan.counts() + dark, clean.scan.positions_px, clean.scan.probe, **told)

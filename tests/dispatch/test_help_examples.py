@@ -47,20 +47,20 @@ def folder(
 
 
 @pytest.mark.parametrize(
-    ("command", "example"),
+    ("command", "text"),
     [
         pytest.param(command, example, id=example, marks=[pytest.mark.slow] if SLOW in example else [])
         for command, example in EXAMPLES
     ],
 )
 def test_the_example_works(
-    command: str, example: str, folder: Path, tmp_path: Path, ptycho, checked_once: None
+    command: str, text: str, folder: Path, tmp_path: Path, example, checked_once: None
 ) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    program, *words = shlex.split(example)
+    program, *words = shlex.split(text)
     assert program == "ptycho"
     assert words[0] == command
-    done = ptycho(*words)
+    done = example(*words)
     needs_network = command in ("train", "infer") or "network" in words
     expected = 4 if needs_network and not NETWORKS else 0
     assert done.code == expected, done.err

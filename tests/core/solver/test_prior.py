@@ -219,7 +219,7 @@ def test_many_photons_give_a_sharper_image_with_the_prior() -> None:
 
 @pytest.mark.parametrize(("kind", "shape"), [("texture", "huber"), ("polygons", "log")])
 def test_photons_held_out_of_some_frames_tell_a_sample_without_edges(kind: str, shape: str) -> None:
-    made = simulate_scan(object_kind=kind, frames=120, frame_px=64, photons=5e5, seed=0)
+    made = simulate_scan(object_kind=kind, frames=80, frame_px=48, photons=5e5, seed=0)
     with_it, told = error_of(made)
     assert told["taken"]
     assert told["shape"] == shape
@@ -231,7 +231,7 @@ def test_photons_held_out_of_some_frames_tell_a_sample_without_edges(kind: str, 
 
 @pytest.mark.filterwarnings("ignore:.*do not overlap")
 def test_frames_that_hardly_overlap_tell_nothing_of_edges() -> None:
-    made = simulate_scan(frames=150, frame_px=64, photons=1e6, overlap=0.3, seed=0)
+    made = simulate_scan(frames=80, frame_px=32, photons=1e6, overlap=0.3, seed=0)
     assert error_of(made)[1]["shape"] == "log"
 
 
@@ -261,7 +261,7 @@ def test_noisy_frames_are_left_to_photons_held_out_where_time_does_not_matter() 
 
 
 def test_a_smooth_object_is_kept_as_it_was() -> None:
-    made = simulate_scan(object_kind="gradient", frames=150, frame_px=64, photons=1e6, seed=0)
+    made = simulate_scan(object_kind="gradient", frames=60, frame_px=64, photons=1e6, seed=0)
     results = [solve(made.scan, SolverConfig(prior=prior), NUMPY) for prior in ("none", "auto")]
     told = next(event for event in results[1].events if event.kind == "prior")
     assert not told.data["taken"] and "not taken" in told.message
