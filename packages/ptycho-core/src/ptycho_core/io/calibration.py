@@ -188,9 +188,14 @@ def divide_by_found_gain(draft: Draft) -> Draft:
     if _look_like_photons(draft.frames, survey, bad):
         return draft
     found = found_gain(draft.frames, bad, noisy=survey.n_negative > 0)
-    if found is None or 1 / _NEARLY_PHOTONS < found.counts_per_photon < _NEARLY_PHOTONS:
+    if found is None:
         return draft
     gain = found.counts_per_photon
+    if 1 / _NEARLY_PHOTONS < gain < _NEARLY_PHOTONS:
+        if not survey.n_negative or found.read_noise <= _SAID_READ_NOISE:
+            return draft
+        text = f"The frames are photons beside a read noise of {found.read_noise:.2g} photons."
+        return draft.noting(text, read_noise=found.read_noise)
     what = "the distance of the heaps in which the values stand tells"
     if found.told_by == "variance":
         what = "mean and variance of the dim pixels tell"

@@ -62,11 +62,17 @@ _STEPS_OF_A_TRY = 40
 _SMOOTH_GAIN, _TOO_GOOD = 2.8e-4, 8e-4
 #: Added on both sides where the unit of the frames is unknown, as a part of the mean counts.
 _SOFTENING = 0.01
+#: Part of the variance of noise about zero that is left where what is below zero is cut off.
+_LEFT_OF_NOISE = 0.5 - 0.5 / math.pi
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
     """A posterior on some frames, and how to bring its state back into a solution.
+
+    Read noise adds as many counts as its variance on both sides: then Poisson's law has mean and variance of
+    the counts (D. L. Snyder et al., J. Opt. Soc. Am. A 10 (1993) 1014, 10.1364/JOSAA.10.001014). Of noise
+    about zero the part below is cut off; its mean is in the background.
 
     Attributes:
         posterior: starts at the solution.
@@ -89,13 +95,15 @@ class Objective:
         *,
         misfit: Misfit,
         background: float,
+        share: float = 1.0,
         parameters: FrameParameters | None = None,
         softening: Callable[[float], float] = softening_of,
     ) -> Objective:
         """Put frames on the canvas of the last level, with object and probe of a solution.
 
         Args:
-            background: flat counts per pixel added to every prediction.
+            background: flat counts per pixel added to every prediction of all photons.
+            share: of the photons that the frames have.
             parameters: of the frames, which are held.
             softening: gives the counts per pixel added on both sides, of their mean.
         """
@@ -110,50 +118,75 @@ class Objective:
             arrays,
             batches=_large_batches([batch.cell for batch in look.batches]),
             size_px=size_px,
-            background=background,
+            background=share * background,
             softening=0.0,
             object_floor=look.config.object_floor,
             shift_px=solution.shift_px,
             parameters=parameters,
             margin_px=look.margin_px,
             misfit=misfit,
-            count_softening=softening(float(mean_pattern.mean())),
+            count_softening=softening(float(mean_pattern.mean()))
+            + _LEFT_OF_NOISE * (share * look.scan.read_noise) ** 2,
         )
         crop = central(size_px, frame_px)
         spectra = np.ascontiguousarray(solution.spectra[:, crop, crop])
         obj = solution.object_on(level.shape, scale=level.scale, margin_px=look.margin_px)
         level.start(spectra, obj, solution.variations[:, :, crop, crop])
-        return cls(_posterior(level, len(frames), mean_pattern, arrays), level, solution, arrays)
+        return cls(
+            _posterior(level, len(frames), mean_pattern, arrays, read_noise=share * look.scan.read_noise),
+            level,
+            solution,
+            arrays,
+        )
 
     @classmethod
     def apart(
-        cls, frames: OrderedFrames, look: Look, arrays: Arrays, spectrum: Array, *, background: float
+        cls,
+        frames: OrderedFrames,
+        look: Look,
+        arrays: Arrays,
+        spectrum: Array,
+        *,
+        background: float,
+        share: float,
     ) -> Objective:
-        """Put some frames on a canvas of their own, with spectra (P, n, n) and a transparent object."""
+        """Put some frames on a canvas of their own, with spectra (P, n, n) and a transparent object.
+
+        Args:
+            background, share: as in `on`.
+        """
         mean_pattern = frames.mean_pattern(look.with_prior_px)
         level = Level(
             frames,
             arrays,
             batches=_large_batches([slice(0, len(frames))]),
             size_px=look.with_prior_px,
-            background=background,
+            background=share * background,
             softening=0.0,
             object_floor=look.config.object_floor,
             misfit="poisson",
-            count_softening=softening_of(float(mean_pattern.mean())),
+            count_softening=softening_of(float(mean_pattern.mean()))
+            + _LEFT_OF_NOISE * (share * look.scan.read_noise) ** 2,
         )
         spectra = arrays.to_numpy(spectrum)
         level.start(spectra)
         no_variations = np.zeros((len(spectra), 0, *spectra.shape[1:]), np.complex64)
         nothing = Solution(spectra, np.zeros(2), no_variations)
-        return cls(_posterior(level, len(frames), mean_pattern, arrays), level, nothing, arrays)
+        return cls(
+            _posterior(level, len(frames), mean_pattern, arrays, read_noise=share * look.scan.read_noise),
+            level,
+            nothing,
+            arrays,
+        )
 
     def reached(self) -> Solution:
-        """Return the solution with object and probe as they are now."""
+        """Return the solution with object and probe as they are now; it may have got further modes."""
         before, level, xp = self.solution, self.level, self.arrays
-        spectra = before.spectra.copy()
+        reached = xp.to_numpy(self.posterior.spectrum)
+        spectra = np.zeros((len(reached), *before.spectra.shape[1:]), np.complex64)
+        spectra[: len(before.spectra)] = before.spectra
         crop = central(level.size_px, spectra.shape[-1])
-        spectra[:, crop, crop] = xp.to_numpy(self.posterior.spectrum)
+        spectra[:, crop, crop] = reached
         return replace(before, spectra=spectra, object=xp.to_numpy(self.posterior.object), scale=level.scale)
 
 
@@ -342,7 +375,7 @@ def kept_and_judge(
         spectrum: (P, n, n) of the probe, with the power of the photons kept. background: of all photons.
     """
     kept, held = (
-        Objective.apart(part, look, arrays, spectrum, background=share * background)
+        Objective.apart(part, look, arrays, spectrum, background=background, share=share)
         for part, share in zip(parts, (1 - SHARE, SHARE), strict=True)
     )
     return kept.posterior, held.level
@@ -355,7 +388,9 @@ def _roughness(posterior: Posterior, arrays: Arrays) -> float:
     return Prior("tv", 1.0).energy(posterior.object, arrays.asarray(where))
 
 
-def _posterior(level: Level, n_frames: int, mean_pattern: np.ndarray, arrays: Arrays) -> Posterior:
+def _posterior(
+    level: Level, n_frames: int, mean_pattern: np.ndarray, arrays: Arrays, *, read_noise: float
+) -> Posterior:
     return Posterior(
         level,
         arrays,
@@ -364,6 +399,7 @@ def _posterior(level: Level, n_frames: int, mean_pattern: np.ndarray, arrays: Ar
         n_frames=n_frames,
         counts_per_frame=float(mean_pattern.sum()),
         mean_pattern=mean_pattern,
+        read_noise=read_noise,
     )
 
 

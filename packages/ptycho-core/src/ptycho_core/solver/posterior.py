@@ -77,15 +77,17 @@ class Posterior:
         n_frames: int,
         counts_per_frame: float,
         mean_pattern: Float64[np.ndarray, "n n"],
+        read_noise: float = 0.0,
     ) -> None:
         """Take frames, whose misfit is the deviance of counts, and what to start from.
 
         Args:
             mean_pattern: mean counts of the frames, centred; a free probe keeps to where it is bright.
+            read_noise: its standard deviation in counts.
         """
         self._level, self._xp = level, arrays
         self._n_frames, self.counts_per_frame = n_frames, counts_per_frame
-        self._mean_pattern = mean_pattern
+        self._mean_pattern, self._read_variance = mean_pattern, read_noise**2
         self._sharp, self._passes = obj, 0
         self._dual = arrays.zeros((2, *obj.shape), complex_values=True)
         self._expected: tuple[Array, Array] | None = None
@@ -125,6 +127,10 @@ class Posterior:
         flat = np.ones(tuple(self._sharp.shape), np.complex64)
         self.begin(self._xp.asarray(flat), spectrum)
 
+    def go_on_with_probe(self, spectrum: Array) -> None:
+        """Go on from the present image with other spectra (P, n, n), of any number of modes."""
+        self._set_probe(spectrum)
+
     def go_on_with(self, state: PosteriorState) -> None:
         """Go on from the image of a state, also of other frames, with the present probe."""
         self._sharp, self._passes, self._dual = state.sharp, state.passes, self._xp.copy(state.dual)
@@ -144,13 +150,13 @@ class Posterior:
         return self._level.gradient(self.object, self.spectrum, with_probe=False).misfit
 
     def expected_misfit(self, share: Float64[np.ndarray, "n n"]) -> float:
-        """Return about the misfit that photon noise alone would leave, for the likelihood of the roots.
+        """Return about the misfit that the noise alone would leave, for the likelihood of the roots.
 
         Args:
             share: of the frames in which each pixel is good.
         """
         mean = self._mean_pattern
-        per_frame = 0.5 * share * mean / (mean + self._level.count_softening)
+        per_frame = 0.5 * share * (mean + self._read_variance) / (mean + self._level.count_softening)
         return max(self._n_frames * float(per_frame.sum()), np.finfo(np.float64).tiny)
 
     def improve(
@@ -227,7 +233,7 @@ class Posterior:
         strengths: Array,
         curvature: float,
     ) -> Array:
-        """Return the image after a step of likelihood, pull and proximal step from `ahead`, which is `obj`."""
+        """Return the image after likelihood, pull and proximal step from `ahead`, which softened is `obj`."""
         xp = self._xp
         weight, way_down = self._metric * curvature, seen.to_object
         if self._expected is not None and prior.to_mean:

@@ -139,6 +139,7 @@ def chosen_by_held_out_photons(
     if solution is None or (look.statistics.noise_floor or 0.0) > _UNCERTAIN_FLOOR:
         selection.from_nothing(start)
     selection.free_the_probe()
+    selection.more_modes()
     tries = alone = selection.tries()
     told: tuple[RunEvent, ...] = ()
     if prior_mean is not None and not should_stop():
@@ -157,6 +158,7 @@ def chosen_by_held_out_photons(
         "edge_px": best.prior.edge_px,
         "to_mean": best.prior.to_mean,
         "probe": best.probe,
+        "probe_modes": len(best.state.spectrum),
         "photons_per_pixel": selection.photons,
         "averaged": len(tries),
     }
@@ -179,6 +181,9 @@ def chosen_by_held_out_photons(
     given = asked_for(prior_mean, look.scan) if prior_mean is not None and pulled else None
     found = selection.with_all_photons(tries, frames, given=given)
     probe = {"held": "held", "phases": "refined in its phases", "free": "refined"}[best.probe]
+    modes = len(best.state.spectrum)
+    if modes > len(start.spectra):
+        probe += f", of {modes} modes"
     text = (
         f"Chosen by {100 * SHARE:.0f} % of the photons, held out: start from {best.start}, probe {probe}, "
         f"prior `{best.prior.shape}` with a strength of {best.prior.strength:.3g}; the mean of {len(tries)} "

@@ -25,7 +25,7 @@ from ptycho_core.solver.most_probable import Objective, kept_and_judge, photons_
 from ptycho_core.solver.posterior import Posterior, PosteriorState, ProbeFreedom
 from ptycho_core.solver.prior import SHAPES, Prior, Shape, softened
 from ptycho_core.solver.prior_mean import GivenImage, illuminated, laid_over
-from ptycho_core.solver.spectra import spectrum_of
+from ptycho_core.solver.spectra import seed_modes, spectrum_of
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 
@@ -37,6 +37,8 @@ _STRENGTH, _STRONGEST, _LADDER = 0.7, 80.0, 1.5
 #: Steps: a start to be ranked, one without an image, one more stage, a try, a try with all photons.
 _RANKING, _FROM_NOTHING, _PHASES, _STAGE, _TRY, _WITH_ALL = 10, 40, 40, 20, 30, 30
 _FREE_ROUNDS, _MORE_STAGES = 3, 5
+#: Further modes: steps of a try, how many there may be, and photons of a pixel that can tell them.
+_MODES, _MOST_MODES, _TELLING = 40, 3, 50.0
 #: Width of the edges, in passes of the blur, that tries begin with, and at most.
 _PASSES, _MOST_PASSES = 1, 16
 #: A step on the ladder has to make the held-out photons likelier by so much; tries this near are averaged.
@@ -87,7 +89,8 @@ class Tries:
             look,
             arrays,
             misfit="poisson",
-            background=(1 - SHARE) * background,
+            background=background,
+            share=1 - SHARE,
             parameters=parameters,
         )
         self._objective, self._posterior = objective, objective.posterior
@@ -97,7 +100,8 @@ class Tries:
             look,
             arrays,
             misfit="poisson",
-            background=SHARE * background,
+            background=background,
+            share=SHARE,
             parameters=parameters,
             softening=lambda mean: max(_JUDGE_SOFTENING * mean, 1e-9),
         ).level
@@ -211,6 +215,27 @@ class Tries:
                 self._improve(self._prior, _STAGE, "free")
                 if not self._offer(self._prior, self.best.start, "free"):
                     break
+
+    def more_modes(self) -> None:
+        """Give the probe further modes as long as that makes the held-out photons likelier than as many steps
+        without them; where the number of modes was not chosen and photons can tell."""
+        chosen = "probe_modes" in self._look.config.model_fields_set or len(self._look.scan.probe) > 1
+        if chosen or self._parameters is not None or not self._may_move_probe() or self.photons < _TELLING:
+            return
+        xp = self._arrays
+        while len(self.best.state.spectrum) < _MOST_MODES and not self._should_stop():
+            base = self.best
+            self._posterior.restore(base.state)
+            self._improve(self._prior, _MODES, "free")
+            without = min(base.misfit, self._misfit(self._posterior))
+            self._posterior.restore(base.state)
+            modes = xp.to_numpy(base.state.spectrum)
+            further = seed_modes(modes[0], len(modes) + 1)[-1:]
+            self._posterior.go_on_with_probe(self._scaled(np.concatenate([modes, further])))
+            self._improve(self._prior, _MODES, "free")
+            if not self._misfit(self._posterior) < without - _LEAST_GAIN:
+                break
+            self._offer(self._prior, base.start, "free")
 
     def _may_move_probe(self) -> bool:
         return self._look.config.probe_step > 0
