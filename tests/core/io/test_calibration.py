@@ -171,7 +171,7 @@ def test_counts_that_float32_cannot_hold_are_called_that_and_not_nan(
     simulated: Scan, tmp_path: Path, dtype: str, scale: float
 ) -> None:
     frames = (simulated.counts() * np.float64(scale)).astype(dtype)
-    with pytest.raises(DataError, match="reaches no more than .* which is less than float32 can square"):
+    with pytest.raises(DataError, match=r"reaches no more than .* which is less than float32 can square"):
         opened(tmp_path / "s.npz", simulated, frames)
 
 

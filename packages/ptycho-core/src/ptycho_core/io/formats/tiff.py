@@ -132,8 +132,8 @@ def _source(path: Path) -> TiffSource:
 def _require_bounded(tiff: Any, page: Any) -> None:
     """Refuse a page that unpacks to more than it should, or is stored plainly with less.
 
-    What it unpacks to is looked at only where that could be much. Of a plain page that is stored short, whatever
-    follows in the file would be taken for its rest.
+    What it unpacks to is looked at only where that could be much. Of a plain page that is stored short,
+    whatever follows in the file would be taken for its rest.
 
     Raises:
         ValueError: it does, or is.
