@@ -341,8 +341,8 @@ def ptychodus(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Two thousand faults in files, settings, results and surroundings; what does harm becomes a program.
 
-    `-- --cases 20000 --seed 5` looks longer and elsewhere, `-- --only readers` at one class; `--write-docs`
-    renews docs/reference/faults.md. The tests run two hundred of them.
+    `-- --cases 20000 --seed 5` looks longer and elsewhere, `-- --only readers` at one class; `-- --seed 2 3 4
+    --write-docs` renews docs/reference/faults.md. The tests run two hundred of them.
     """
     install(session, "all", *TEST_TOOLS)
     session.run("python", "tests/faults", *session.posargs)

@@ -1,4 +1,4 @@
-"""Peak memory and time: of `ptycho reconstruct siemens-star`, and of the solver as a memory-mapped scan grows.
+"""Peak memory and time: of `ptycho reconstruct siemens-star`, and of the solver as a scan on the disk grows.
 
     nox -s bench -- memory [--frames 1000 5000 20000] [--epochs N] [--against COMMIT] [--write-docs]
 
@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import frame
+
+from ptycho_core.scan.held import HELD_BYTES
+from ptycho_core.solver.frames import IN_MEMORY_BYTES
 
 FRAME_PX = 64
 FRAMES = (1000, 5000, 20000)
@@ -48,9 +51,9 @@ SIMULATE = (
     "save_scan(made.scan, sys.argv[1])"
 )
 SOLVE = (
-    "import sys; from numpy import memmap; from ptycho_config.models import SolverConfig; "
+    "import sys; from ptycho_core.scan.lazy import LazyFrames; from ptycho_config.models import SolverConfig; "
     "from ptycho_config.execution import SolverExecutionConfig; from ptycho_core import open_scan, solve; "
-    "scan = open_scan(sys.argv[1]); isinstance(scan.frames, memmap) or sys.exit('the scan is not memory-mapped'); "
+    "scan = open_scan(sys.argv[1]); isinstance(scan.frames, LazyFrames) or sys.exit('the frames do not lie in the file'); "
     "epochs = int(sys.argv[2]); config = SolverConfig(epochs=epochs) if epochs else SolverConfig(); "
     "solve(scan, config, SolverExecutionConfig(arrays='numpy', accelerator='cpu'))"
 )
@@ -87,7 +90,7 @@ def measure_solver(folder: Path, frames: int, epochs: int) -> dict[str, float | 
     """Measure opening and solving a scan that lies uncompressed on disk."""
     path = folder / f"{frames}.npz"
     frame.run_child([sys.executable, "-c", SIMULATE, path, str(frames), str(FRAME_PX)], "the simulation")
-    work = f"`solve`, {frames} mapped frames of {FRAME_PX} x {FRAME_PX}"
+    work = f"`solve`, {frames} frames of {FRAME_PX} x {FRAME_PX}"
     copy = frames * FRAME_PX**2 * 4 / 2**20
     found = {"work": work, "file_mb": path.stat().st_size / 2**20, "float32_copy_mb": copy}
     found |= measure(sys.executable, "-c", SOLVE, str(path), str(epochs))
@@ -108,8 +111,10 @@ def report(command: str, rows: list[dict[str, float | str]]) -> str:
     ]
     header = ["work, a whole process", "file, MB", "one float32 copy, MB", "peak, MB", "its own, MB", "s"]
     return f"""{frame.opening("Memory", command)}
-The peak counts the pages of a mapped file that were read, which the system takes back when it needs them; "its own"
-leaves those and the libraries' code out (sampled every 10 ms).
+Frames are read through a handle, block by block; of a scan up to {HELD_BYTES >> 20} MiB, as stored, they are held as
+well. The solver's own copy, in float32, is in memory up to {IN_MEMORY_BYTES >> 20} MiB, else in a temporary file. The
+peak counts pages of files, such as the libraries' code, which the system takes back when it needs them; "its own"
+leaves those out (sampled every 10 ms).
 
 {frame.markdown_table(header, cells)}
 """

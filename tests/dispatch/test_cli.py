@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import resource
 import signal
@@ -254,3 +255,16 @@ def test_the_command_line_imports_no_framework_and_no_core_by_name() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_backend_of_matplotlib_that_is_none_ends_no_command() -> None:
+    """Some libraries load matplotlib, which takes the name as it stands; a command shows no window."""
+    code = "import os; from ptycho_dispatch import cli; cli.main(); import matplotlib; os._exit(0)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"],
+        env=os.environ | {"MPLBACKEND": "nonsense"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -103,3 +103,31 @@ def test_a_failure_is_written_as_a_program_that_shows_it_again(tmp_path: Path) -
     )
     assert "spoiled" in done.stdout
     assert "exit 7" in done.stdout
+
+
+def test_the_page_shows_every_seed_and_what_all_of_them_came_to(tmp_path: Path) -> None:
+    asked = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from injection import page\n"
+        "from injection.command import Outcome\n"
+        "page.PAGE = Path(sys.argv[2])\n"
+        "page.PAGE.write_text(f'by hand\\n{page.MARK}\\nold')\n"
+        "one = Outcome('api', 'a', ('clean', ''), 1.0)\n"
+        "other = Outcome('readers', 'b', ('hang', ''), 1.0)\n"
+        "page.write_page([(2, [one, other], 60.0), (3, [one], 60.0)])\n"
+    )
+    page = tmp_path / "faults.md"
+    subprocess.run([sys.executable, "-c", asked, str(FOLDER), str(page)], check=True)
+    text = page.read_text("utf-8")
+    assert text.startswith("by hand\n")
+    assert "old" not in text
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["All seeds", "Seed 2", "Seed 3"]
+    rows = [
+        line.split(" | ")[:5] for line in text.splitlines() if line.startswith(("| 2 ", "| 3 ", "| **all"))
+    ]
+    assert rows[:3] == [
+        ["| 2", "2", "1", "0", "1"],
+        ["| 3", "1", "1", "0", "0"],
+        ["| **all**", "3", "2", "0", "1"],
+    ]

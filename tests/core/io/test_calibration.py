@@ -72,6 +72,9 @@ def test_a_calibration_that_cannot_be_is_refused(photons: np.ndarray, tmp_path: 
         open_scan(path, flat=np.zeros((16, 16)))
     with pytest.raises(ConfigError, match="are for counts, and `measurement` is amplitude"):
         open_scan(path, counts_per_photon=2.0, measurement="amplitude")
+    for beyond_float32 in (1e-46, 1e-320, 1e40, np.nan):
+        with pytest.raises(ConfigError, match=r"from 1.2e-38 to 8.5e\+37"):
+            open_scan(path, counts_per_photon=beyond_float32)
     with pytest.raises(ConfigError, match="`counts_per_photon` is -1"):
         open_scan(path, counts_per_photon=-1.0)
     with pytest.raises(DataError, match=r"no such file\. Expected a flat, `--flat FILE`"):
@@ -161,6 +164,21 @@ def test_frames_divided_by_a_monitor_are_counts_whatever_their_scale(
     assert noise_floor(scan) == pytest.approx(noise_floor(simulated), rel=0.06)
     back, _ = opened(tmp_path / "scan.npz", simulated, frames, measurement="amplitude")
     assert (back.measurement, back.counts_per_photon) == ("amplitude", None)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e-43), ("f4", 3e-45), ("f8", 1e-46), ("f8", 1e-320)])
+def test_counts_that_float32_cannot_hold_are_called_that_and_not_nan(
+    simulated: Scan, tmp_path: Path, dtype: str, scale: float
+) -> None:
+    frames = (simulated.counts() * np.float64(scale)).astype(dtype)
+    with pytest.raises(DataError, match=r"reaches no more than .* which is less than float32 can square"):
+        opened(tmp_path / "s.npz", simulated, frames)
+
+
+def test_small_doubles_are_multiplied_before_they_are_narrowed(simulated: Scan, tmp_path: Path) -> None:
+    scan, said = opened(tmp_path / "s.npz", simulated, simulated.counts().astype("f8") * 1e-37)
+    assert "whole multiples of 1e-37" in said
+    np.testing.assert_array_equal(scan.counts(), simulated.counts())
 
 
 def test_amplitudes_are_multiples_of_nothing(simulated: Scan, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def test_any_order_and_any_repetition_make_the_same_scan(
         (arrival(5, COUNTS[5][:16]), "pixels"),
         (arrival(5, np.full((32, 32), np.nan)), "NaN"),
         (arrival(5, np.where(np.eye(32) > 0, np.inf, COUNTS[5])), "infinite"),
+        (arrival(5, np.where(np.eye(32) > 0, 1e300, COUNTS[5])), "1e+300, more than float32 can square"),
+        (arrival(5, np.where(np.eye(32) > 0, 1e17, COUNTS[5])), "1e+17, more than float32 can square"),
         (arrival(5, np.zeros((32, 32), np.uint32)), "dark"),
         (arrival(5, COUNTS[5].astype(np.complex64)), "no frame"),
         (arrival(5, position=np.array([np.nan, 0.0])), "position is not finite"),

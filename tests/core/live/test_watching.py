@@ -16,7 +16,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, Scan, save_scan, solve
 from ptycho_core.io import RawScan
-from ptycho_core.live import Arrival, BySolver, LiveOptions, LiveReport, feed, open_source, watch
+from ptycho_core.live import Arrival, BySolver, LiveOptions, LiveReport, feed, open_source, opening, watch
 from ptycho_core.live.feed import Feed
 from ptycho_core.result.history import RunEvent
 
@@ -212,12 +212,54 @@ class Silent(Script):
 
 
 def test_a_source_that_does_not_answer_ends_the_watch(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "_NO_ANSWER_S", 0.1)
+    monkeypatch.setattr(feed, "NO_ANSWER_S", 0.1)
     source = Silent(scan, [[arrival(scan, index) for index in range(40)]])
     result, record = watch(source, worker("none"), options=QUICK)
     source.let_go.set()
     assert result.n_frames == 40
     assert "has not answered" in record.ended
+
+
+def test_a_disk_that_does_not_answer_the_first_look_ends_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    is_dir = Path.is_dir
+
+    def silent(path: Path) -> bool:
+        if path.name == "scan.h5":
+            let_go.wait()
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", silent)
+    monkeypatch.setattr(opening, "NO_ANSWER_S", 0.1)
+    try:
+        with pytest.raises(DataError, match=r"scan.h5: it has not answered .* Is the disk there"):
+            open_source(tmp_path / "scan.h5", timeout_s=0.1)
+    finally:
+        let_go.set()
+
+
+def test_a_scan_that_takes_long_to_read_is_not_taken_for_silent(
+    scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_scan(scan, tmp_path / "scan.npz")
+    read_scan = opening.read_scan
+
+    def working(*given: object) -> Scan:
+        until = time.thread_time() + 0.5
+        while time.thread_time() < until:
+            pass
+        return read_scan(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(opening, "read_scan", working)
+    monkeypatch.setattr(opening, "NO_ANSWER_S", 0.2)
+    assert open_source(tmp_path / "scan.npz", replay=500.0, timeout_s=0.1).expected == scan.n_frames
+
+
+def test_what_the_first_look_finds_wrong_is_said_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither the file nor its folder is there"):
+        open_source(tmp_path / "none" / "scan.h5", timeout_s=10.0)
 
 
 class Refusing(BySolver):

@@ -34,12 +34,25 @@ def _row(kind: str, found: Counter[str]) -> tuple[str, ...]:
 
 
 def write_page(runs: Sequence[tuple[int, Sequence[Any], float]]) -> Path:
-    """Renew what the page shows below its mark: a table for each seed."""
+    """Renew what the page shows below its mark: a table for each seed, and one of all of them."""
     by_hand = PAGE.read_text("utf-8").partition(MARK)[0]
-    parts = [
+    parts = [_of_all_seeds(runs)] if len(runs) > 1 else []
+    parts += [
         f"## Seed {seed}\n\n{len(outcomes)} cases in {seconds / 60:.0f} minutes, on {platform.system()} with "
         f"Python {platform.python_version()}.\n\n{table(outcomes)}"
         for seed, outcomes, seconds in runs
     ]
     PAGE.write_text(f"{by_hand}{MARK}\n\n" + "\n".join(parts), encoding="utf-8")
     return PAGE
+
+
+def _of_all_seeds(runs: Sequence[tuple[int, Sequence[Any], float]]) -> str:
+    """Show each seed in a line, and what all of them came to."""
+    rows = [("seed", "cases", *OUTCOMES), ("---",) * (2 + len(OUTCOMES))]
+    total: Counter[str] = Counter()
+    for seed, outcomes, _ in runs:
+        found = Counter(one.finding[0] for one in outcomes)
+        rows.append(_row(str(seed), found))
+        total += found
+    rows.append(_row("**all**", total))
+    return "## All seeds\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)

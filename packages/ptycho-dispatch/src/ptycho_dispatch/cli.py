@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _finished(list(arguments))
     HEARING.listen()
     collect_less_often()
+    # No command shows a window, and a backend that matplotlib does not know ends whatever loads matplotlib.
+    os.environ.pop("MPLBACKEND", None)
     outputs = Outputs()
     try:
         code = _finished(sys.argv[1:])

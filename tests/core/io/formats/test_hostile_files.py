@@ -6,6 +6,7 @@ import itertools
 import lzma
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -421,6 +422,7 @@ def _zstandard(size: int) -> bytes:
         (34925, b"no stream of LZMA", "one.tif: cannot be read as TIFF"),
         (50000, _zstandard(1 << 27), "expands to more than the 2048 bytes"),
         (50000, bytes(2048), "one.tif: cannot be read as TIFF"),  # Zstandard
+        (1, np.arange(600, dtype=np.uint16).tobytes(), "page 0 is stored in 1200 of 2048 bytes"),
         (8, zlib.compress(bytes(1 << 28), 9), "expands to more than the 2048 bytes"),
         (34925, lzma.compress(bytes(1 << 26)), "expands to more than the 2048 bytes"),
         (
@@ -440,6 +442,28 @@ def test_a_packed_page_that_cannot_be_read_is_one_line(
     (tmp_path / "0.tif").unlink()
     with pytest.raises(DataError, match=said):
         open_scan(tmp_path, positions_file=tmp_path / "p.npy")
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (
+            _zstandard(1 << 17),
+            r"are packed \(ZSTD\) in a way that another package unpacks. Type `pip install",
+        ),
+        (_zstandard(1 << 17)[:-2], r"cannot be read as TIFF \(page 0 is damaged\)"),
+        (b"\x29" + _zstandard(1 << 17)[1:], r"cannot be read as TIFF \(page 0 is damaged\)"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_for_pages_that_may_be_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bytes, said: str
+) -> None:
+    for module in ("imagecodecs", "compression", "compression.zstd"):
+        monkeypatch.setitem(sys.modules, module, None)
+    np.save(tmp_path / "p.npy", np.arange(2.0).reshape(1, 2))
+    one = _one_page(tmp_path / "one.tif", 50000, stored)
+    with pytest.raises(DataError, match=said):
+        open_scan(one, positions_file=tmp_path / "p.npy")
 
 
 def test_the_companions_of_an_ome_tiff_are_not_followed(tmp_path: Path, original: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.naming import shown
@@ -52,7 +52,9 @@ class _Calibration:
         return np.dtype(np.float32)
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        photons = block.astype(np.float32)
+        # Doubles may be so small or large that they are none or infinite before they are multiplied.
+        wide = block.dtype.kind == "f" and block.dtype.itemsize > np.dtype(np.float32).itemsize
+        photons = block.astype(np.float64 if wide else np.float32)
         if self.at_limit and block.dtype.kind in "iu":
             photons[block == np.iinfo(block.dtype).max] = np.nan
         if self.below_zero == "marks" and block.dtype.kind in "if":
@@ -62,7 +64,8 @@ class _Calibration:
         photons *= self.factor
         if self.whole:
             np.rint(photons, out=photons)
-        return np.maximum(photons, 0, out=photons)
+        with np.errstate(over="ignore"):  # values that large are refused when they are read
+            return np.maximum(photons, 0, out=photons).astype(np.float32, copy=False)
 
 
 def calibrate(draft: Draft) -> Draft:
@@ -76,8 +79,11 @@ def calibrate(draft: Draft) -> Draft:
     gain = options.counts_per_photon
     if options.dark is None and options.flat is None and gain is None:
         return draft
-    if gain is not None and not (np.isfinite(gain) and gain > 0):
-        raise ConfigError(f"`counts_per_photon` is {shown(gain)}. Expected a positive number.")
+    if gain is not None and not _LEAST_GAIN <= gain <= 1 / _LEAST_GAIN:
+        raise ConfigError(
+            f"`counts_per_photon` is {shown(gain)}. Expected a positive number, from {_LEAST_GAIN:.2g} to "
+            f"{1 / _LEAST_GAIN:.2g}."
+        )
     if gain == 1 and options.dark is None and options.flat is None:
         return draft.noting("The counts were taken for photons, as asked.", counts_per_photon=gain)
     if options.measurement == "amplitude":
@@ -91,6 +97,8 @@ def calibrate(draft: Draft) -> Draft:
         dark, where = _image(options.dark, "dark", _DARK_NAMES, shape, draft.name)
         said.append(f"the dark frame of {where} (mean {float(np.nanmean(dark)):.4g}) was subtracted")
         factor[~np.isfinite(dark)] = np.nan
+        with np.errstate(over="ignore"):
+            dark = dark.astype(np.float32)
     if options.flat is not None:
         flat, where = _image(options.flat, "flat", _FLAT_NAMES, shape, draft.name)
         usable: Bool[np.ndarray, "height width"] = np.isfinite(flat) & (flat > 0)
@@ -117,6 +125,8 @@ def calibrate(draft: Draft) -> Draft:
 
 
 _LOOKED_AT = 16
+#: Float32 holds this number and one over it to its full accuracy.
+_LEAST_GAIN = float(np.finfo(np.float32).tiny)
 
 
 def _noise_around_zero(draft: Draft) -> bool:
@@ -139,7 +149,11 @@ def find_photons_by_steps(draft: Draft) -> Draft:
     if not fractions or stated == "amplitude" or draft.counts_per_photon is not None:
         return draft
     units = unit_of_each_frame(draft.frames, _bad_in_any(bad))
-    if units is None or (units.common and 1 / _NEARLY_PHOTONS < units.mean < _NEARLY_PHOTONS):
+    if (
+        units is None
+        or units.mean < _LEAST_GAIN
+        or (units.common and 1 / _NEARLY_PHOTONS < units.mean < _NEARLY_PHOTONS)
+    ):
         return draft
     frames = lazily(draft.frames).then(
         _Calibration(None, np.float32(1 / units.mean), below_zero="marks", whole=units.common)
@@ -245,7 +259,7 @@ def _look_like_photons(
 
 def _image(
     given: str | Path | np.ndarray, what: str, names: tuple[str, ...], shape: tuple[int, ...], name: str
-) -> tuple[Float32[np.ndarray, "height width"], str]:
+) -> tuple[Float64[np.ndarray, "height width"], str]:
     """Read an image of the detector; the mean where there are several."""
     if isinstance(given, np.ndarray):
         values, where = given, "the caller"
@@ -260,4 +274,4 @@ def _image(
             f"{shape[0]} x {shape[1]} numbers, laid out as the frames are stored.",
             finding="DATA-001",
         )
-    return values.astype(np.float32), where
+    return values.astype(np.float64), where

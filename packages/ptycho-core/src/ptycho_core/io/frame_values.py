@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Complex64, Float64
@@ -20,6 +21,7 @@ __all__ = [
     "LARGEST_NAN_FRACTION",
     "canvas_limit_px",
     "contiguous",
+    "largest_value",
     "measurement_reason",
     "nan_pixels",
     "require_sound_frames",
@@ -109,6 +111,11 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
         )
 
 
+def largest_value(measurement: Literal["amplitude", "counts"]) -> float:
+    """Return the largest value that a frame may hold, as amplitude or as counts."""
+    return LARGEST_COUNTS if measurement == "counts" else LARGEST_COUNTS**0.5
+
+
 def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infinite: bool = True) -> None:
     """Refuse frames that are infinite, all NaN, all zero, too large, or negative amplitudes.
 
@@ -122,8 +129,7 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infin
             finding="DATA-001",
         )
     largest = max(abs(survey.minimum), abs(survey.maximum))
-    power = 1.0 if survey.measurement == "counts" else 0.5
-    if 0 < largest < SMALLEST_COUNTS**power:
+    if 0 < largest < SMALLEST_COUNTS ** (1.0 if survey.measurement == "counts" else 0.5):
         raise DataError(
             f"{name}: the diffraction reaches no more than {largest:.3g}, which is less than float32 can "
             "square and sum. Expected counts or their square root; multiply by a constant.",
@@ -141,7 +147,7 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infin
             f"which at most {100 * LARGEST_NAN_FRACTION:.0f} % can be missing.",
             finding="DATA-001",
         )
-    if largest > LARGEST_COUNTS**power:
+    if largest > largest_value(survey.measurement):
         raise DataError(
             f"{name}: the diffraction reaches {largest:.3g}, more than float32 can square and sum. Expected "
             f"counts or their square root; divide by a constant.",

@@ -9,7 +9,10 @@ import numpy as np
 
 from ptycho_core.io.raw_scan import RawScan
 
-__all__ = ["Arrival", "Source"]
+__all__ = ["NO_ANSWER_S", "Arrival", "Source"]
+
+#: A source that has not answered for the timeout and so long does not answer any more.
+NO_ANSWER_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ptycho_core.live.arrival import Arrival, Source
+from ptycho_core.live.arrival import NO_ANSWER_S, Arrival, Source
 
 __all__ = ["Feed"]
 
 #: Seconds between two looks at the source: a small part of the time in which a frame is to be seen.
 _BETWEEN_LOOKS_S, _LONGEST_WAIT_S = 0.02, 0.2
-#: A source that has not answered for the timeout and so long does not answer any more.
-_NO_ANSWER_S = 5.0
 #: How long the end waits for a look that is still under way.
 _LAST_LOOK_S = 1.0
 #: After a source has come to the number of frames that it declared by itself, it may still grow so long.
@@ -62,7 +60,7 @@ class Feed:
         since = self._looking_since
         if not self._ended and since is not None:
             silent_s = time.perf_counter() - since
-            if silent_s > self._timeout_s + _NO_ANSWER_S:
+            if silent_s > self._timeout_s + NO_ANSWER_S:
                 self._closing.set()
                 self.silent = True
                 self._ended = f"its source has not answered for {silent_s:.0f} s"

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_core.io.checked_scan import admit, warn_without_overlap
 from ptycho_core.io.frame_choice import far_from_all_others
-from ptycho_core.io.frame_values import LARGEST_NAN_FRACTION, canvas_limit_px
+from ptycho_core.io.frame_values import LARGEST_NAN_FRACTION, canvas_limit_px, largest_value
 from ptycho_core.io.geometry import turned_positions
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
@@ -290,6 +290,9 @@ class Intake:
         block = arrival.frame[None]
         for change in self._changes:
             block = change(block)
+        largest = float(np.fmax.reduce(block[0], axis=None))  # NaN, which marks pixels, is passed over
+        if largest > largest_value(head.measurement):
+            return f"it holds {largest:.3g}, more than float32 can square and sum"
         values = np.array(block[0], np.float32)
         if head.dc == "corner":
             values = np.fft.fftshift(values)

@@ -5,6 +5,9 @@ What was read once is not read again: not later, when the file may be gone, and 
 
 from __future__ import annotations
 
+import math
+import mmap
+
 import numpy as np
 
 from ptycho_core.scan.lazy import ArraySource, FrameSource, LazyFrames
@@ -22,7 +25,7 @@ class HeldSource:
     def __init__(self, source: FrameSource) -> None:
         """Hold nothing yet."""
         self._source = source
-        self._frames = np.empty(source.shape, source.dtype)  # takes no memory before it is written
+        self._frames = _room(source.shape, source.dtype)
         self._there = np.zeros(source.shape[0], bool)
 
     @property
@@ -73,3 +76,19 @@ def _run(numbers: np.ndarray) -> slice | np.ndarray:
     if numbers.size and numbers[-1] - numbers[0] == numbers.size - 1:
         return slice(int(numbers[0]), int(numbers[-1]) + 1)
     return numbers
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Make an array that takes no memory before it is written, and then small pages.
+
+    NumPy asks for huge pages where an array is large. To put one together, where memory is in pieces, may
+    take the system as long as it takes to open the scan; each of these is written once and read a few times.
+    """
+    n_values = math.prod(shape)
+    if n_values == 0 or dtype.itemsize == 0 or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(shape, dtype)
+    try:
+        pages = mmap.mmap(-1, n_values * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"there is no room for {shape} values of {dtype}") from error
+    return np.frombuffer(pages, dtype).reshape(shape)

@@ -133,7 +133,13 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
     watched, run_config = loaded[0].config, loaded[1].config
     worker, record_of = _worker(loaded, method)
     reading = settings.read_options(run_config)
-    frames = open_source(source, replay=watched.replay, first_number=watched.first_number, reading=reading)
+    frames = open_source(
+        source,
+        replay=watched.replay,
+        first_number=watched.first_number,
+        reading=reading,
+        timeout_s=watched.timeout,
+    )
     options = LiveOptions(
         refresh_s=watched.refresh, timeout_s=watched.timeout, expected=watched.expected_frames
     )

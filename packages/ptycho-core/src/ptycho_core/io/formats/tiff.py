@@ -32,6 +32,7 @@ _PACKED: dict[int, tuple[int, Callable[[bytes, int], int]]] = {
     50000: (32_768, zstd_bytes),
 }
 _HARMLESS = 64
+_PLAIN = 1
 
 
 def read(path: Path, name: str) -> RawScan:
@@ -85,7 +86,7 @@ class TiffSource:
                 for row, number in enumerate(chosen):
                     page = tiff.pages[int(number)]
                     _require_bounded(tiff, page)
-                    block[row] = page.asarray().reshape(self.stored_shape[1:])
+                    block[row] = _unpacked(tiff, page).reshape(self.stored_shape[1:])
                 return block
             # ImageJ's and others' hyperstacks: one page in the file, many frames behind it.
             series = tiff.series[0]
@@ -121,7 +122,7 @@ def _source(path: Path) -> TiffSource:
             for page in (tiff.pages[0], tiff.pages[n_pages - 1]):
                 if page.shape[-2:] != shape[-2:] or page.dtype != dtype:
                     raise ValueError("its pages have several sizes")
-        elif tiff.pages[0].compression != 1 or frames[0] * frame_bytes > path.stat().st_size:
+        elif tiff.pages[0].compression != _PLAIN or frames[0] * frame_bytes > path.stat().st_size:
             raise ValueError(f"it declares {frames[0]} frames and has {n_pages} pages")
         return TiffSource(path, frames, dtype)
 
@@ -129,13 +130,19 @@ def _source(path: Path) -> TiffSource:
 
 
 def _require_bounded(tiff: Any, page: Any) -> None:
-    """Refuse a page that unpacks to more than it should; only where that could be much is it looked at.
+    """Refuse a page that unpacks to more than it should, or is stored plainly with less.
+
+    What it unpacks to is looked at only where that could be much. Of a plain page that is stored short,
+    whatever follows in the file would be taken for its rest.
 
     Raises:
-        ValueError: it does.
+        ValueError: it does, or is.
     """
     growth, bytes_of = _PACKED.get(int(page.compression), (0, zlib_bytes))
-    page_bytes = int(page.nbytes)
+    page_bytes, stored = int(page.nbytes), sum(page.databytecounts)
+    whole_bytes = page.bitspersample == 8 * page.dtype.itemsize
+    if page.compression == _PLAIN and whole_bytes and 0 < stored < page_bytes:
+        raise ValueError(f"page {page.index} is stored in {stored} of {page_bytes} bytes")
     for offset, stored_bytes in zip(page.dataoffsets, page.databytecounts, strict=False):
         if stored_bytes * growth <= _HARMLESS * max(page_bytes, 1 << 20):
             continue
@@ -144,6 +151,34 @@ def _require_bounded(tiff: Any, page: Any) -> None:
         with suppress(EOFError):
             if bytes_of(tiff.filehandle.read(stored_bytes), page_bytes) > page_bytes:
                 raise ValueError(f"a page expands to more than the {page_bytes} bytes that it should have")
+
+
+def _unpacked(tiff: Any, page: Any) -> np.ndarray:
+    """Read a page.
+
+    Raises:
+        ImportError: a package is missing that unpacks it.
+        ValueError: it is damaged, as can be seen without that package for some kinds of packing.
+    """
+    try:
+        return page.asarray()
+    except (ImportError, KeyError) as error:
+        if not isinstance(error, ImportError) and "imagecodecs" not in str(error):
+            raise
+        bytes_of = _PACKED.get(int(page.compression), (0, None))[1]
+        if bytes_of is not None:
+            _require_whole(tiff, page, bytes_of)
+        raise ImportError(getattr(page.compression, "name", f"no. {page.compression}")) from error
+
+
+def _require_whole(tiff: Any, page: Any, bytes_of: Callable[[bytes, int], int]) -> None:
+    """Refuse a packed page whose blocks do not follow one another to its end."""
+    for offset, stored_bytes in zip(page.dataoffsets, page.databytecounts, strict=False):
+        tiff.filehandle.seek(offset)
+        try:
+            bytes_of(tiff.filehandle.read(stored_bytes), int(page.nbytes))
+        except EOFError as error:
+            raise ValueError(f"page {page.index} is damaged") from error
 
 
 def _with_tiff(path: Path, work: Any) -> Any:
@@ -166,12 +201,17 @@ def _with_tiff(path: Path, work: Any) -> Any:
         raise
     except MemoryError as error:
         raise DataError(f"{path.name}: not enough memory to read it as TIFF.") from error
+    except ImportError as error:
+        raise DataError(
+            f"{path.name}: its pages are packed ({excerpt(str(error), 40)}) in a way that another package "
+            "unpacks. Type `pip install imagecodecs`."
+        ) from error
     except Exception as error:  # every compression has errors of its own
         cause = excerpt(" ".join(str(error).split()), 120) or type(error).__name__
-        advice = "Expected grey pages of one size; copy or export it again."
-        if isinstance(error, ImportError) or "imagecodecs" in str(error):
-            advice = "Its compression needs another package: type `pip install imagecodecs`."
-        raise DataError(f"{path.name}: cannot be read as TIFF ({cause}). {advice}") from error
+        raise DataError(
+            f"{path.name}: cannot be read as TIFF ({cause}). Expected grey pages of one size; copy or export "
+            "it again."
+        ) from error
     finally:
         quiet.setLevel(level)
 
