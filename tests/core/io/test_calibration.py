@@ -188,6 +188,27 @@ def test_amplitudes_are_multiples_of_nothing(simulated: Scan, tmp_path: Path) ->
         assert (scan.measurement, scan.counts_per_photon) == ("amplitude", None)
 
 
+@pytest.mark.parametrize("deviation", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("asked", [{}, {"counts_per_photon": 1.0}])
+def test_read_noise_beside_photons_is_found_and_changes_no_frame(
+    simulated: Scan, tmp_path: Path, deviation: float, asked: dict[str, float]
+) -> None:
+    noise = np.random.default_rng(0).normal(0, deviation, simulated.frames.shape)
+    frames = (simulated.counts() + noise).astype("f4")
+    scan, said = opened(tmp_path / "scan.npz", simulated, frames, measurement="counts", **asked)
+    assert "divided" not in said
+    np.testing.assert_allclose(scan.counts(), np.maximum(frames, 0), rtol=1e-5, atol=1e-6)
+    assert scan.read_noise == pytest.approx(deviation, rel=0.1)
+    assert any("a read noise of" in note for note in scan.notes)
+
+
+def test_photons_without_read_noise_have_none(simulated: Scan, tmp_path: Path) -> None:
+    frames = simulated.counts().astype("i4")
+    frames[:, 3, 4] = -1
+    scan, _ = opened(tmp_path / "scan.npz", simulated, frames)
+    assert scan.read_noise == 0
+
+
 @pytest.mark.parametrize("dtype", ["i4", "f4"])
 def test_read_noise_around_zero_is_noise_and_no_mark(tmp_path: Path, dtype: str) -> None:
     made = simulate_scan(frames=120, frame_px=64, photons=1e6, seed=2).scan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -197,19 +198,16 @@ _SAID_READ_NOISE = 0.1
 def divide_by_found_gain(draft: Draft) -> Draft:
     """Divide frames that can be no photons by the gain that they tell, with a warning."""
     survey, bad = draft.seen, _bad_in_any(draft.bad_pixels)
-    if draft.counts_per_photon is not None or survey.measurement != "counts":
+    if survey.measurement != "counts":
         return draft
+    if draft.counts_per_photon is not None:
+        return _with_read_noise(draft, bad)
     if _look_like_photons(draft.frames, survey, bad):
         return draft
     found = found_gain(draft.frames, bad, noisy=survey.n_negative > 0)
-    if found is None:
-        return draft
+    if found is None or 1 / _NEARLY_PHOTONS < found.counts_per_photon < _NEARLY_PHOTONS:
+        return _with_read_noise(draft, bad)
     gain = found.counts_per_photon
-    if 1 / _NEARLY_PHOTONS < gain < _NEARLY_PHOTONS:
-        if not survey.n_negative or found.read_noise <= _SAID_READ_NOISE:
-            return draft
-        text = f"The frames are photons beside a read noise of {found.read_noise:.2g} photons."
-        return draft.noting(text, read_noise=found.read_noise)
     what = "the distance of the heaps in which the values stand tells"
     if found.told_by == "variance":
         what = "mean and variance of the dim pixels tell"
@@ -228,6 +226,31 @@ def divide_by_found_gain(draft: Draft) -> Draft:
         counts_per_photon=gain,
         read_noise=read_noise,
     )
+
+
+#: The dimmest of the pixels with values below zero, whose variance beyond that of photons is read noise.
+_DARKEST, _MOST_FRAMES_READ = 200, 100
+
+
+def _with_read_noise(draft: Draft, bad: Bool[np.ndarray, "height width"] | None) -> Draft:
+    """Find the read noise of frames with values below zero, whose unit is a photon."""
+    if not draft.seen.n_negative:
+        return draft
+    chosen = np.unique(np.linspace(0, len(draft.frames) - 1, _MOST_FRAMES_READ).astype(int))
+    values = np.stack([np.asarray(draft.frames[int(number)]) for number in chosen]).astype(np.float64)
+    values = values.reshape(len(values), -1)[:, slice(None) if bad is None else ~bad.ravel()]
+    values = values[:, np.isfinite(values).all(axis=0) & (values < 0).any(axis=0)]
+    if values.shape[1] < _DARKEST or len(values) < 4:
+        return draft
+    # Chosen by some frames and measured on the others, or what is dim by chance would seem too quiet.
+    darkest = np.argpartition(values[::2].mean(axis=0), _DARKEST - 1)[:_DARKEST]
+    seen = values[1::2, darkest]
+    variance = float(seen.var(axis=0, ddof=1).mean()) - max(0.0, float(seen.mean()))
+    read_noise = math.sqrt(max(0.0, variance))
+    if read_noise <= _SAID_READ_NOISE:
+        return draft
+    text = f"Beside the photons there is a read noise of {read_noise:.2g} photons."
+    return draft.noting(text, read_noise=read_noise)
 
 
 #: Part of the pixels, the dimmest, whose variance is compared with their mean; and of these, so many, in so

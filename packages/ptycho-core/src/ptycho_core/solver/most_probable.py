@@ -187,7 +187,16 @@ class Objective:
         spectra[: len(before.spectra)] = before.spectra
         crop = central(level.size_px, spectra.shape[-1])
         spectra[:, crop, crop] = reached
-        return replace(before, spectra=spectra, object=xp.to_numpy(self.posterior.object), scale=level.scale)
+        variations = before.variations
+        if len(spectra) > len(variations):  # a probe that varies gets no further modes
+            variations = np.zeros((len(spectra), *variations.shape[1:]), np.complex64)
+        return replace(
+            before,
+            spectra=spectra,
+            variations=variations,
+            object=xp.to_numpy(self.posterior.object),
+            scale=level.scale,
+        )
 
 
 def photons_per_pixel(light: Float32[np.ndarray, "h w"]) -> float:
