@@ -346,8 +346,9 @@ def test_photons_held_out_choose_how_many_modes_a_probe_has(
     told = next(event for event in result.events if event.kind == "prior")
     assert len(result.probe) == told.data["probe_modes"] == found
     assert ("of 2 modes" in told.message) == (found > 1)
-    again = solve(scan, SolverConfig(), NUMPY, start=result)
-    assert len(again.probe) == 1  # as asked; the first of two
+    again = solve(scan, SolverConfig(**asked), NUMPY, start=result)
+    assert len(again.probe) == found
+    assert any("as many as the earlier result has" in event.message for event in again.events) == (found > 1)
 
 
 def test_held_out_photons_may_say_that_no_prior_helps() -> None:

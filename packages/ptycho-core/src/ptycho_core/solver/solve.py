@@ -103,10 +103,10 @@ def solve(
     execution = SolverExecutionConfig() if execution is None else execution
     _check_given(scan, config, execution, callbacks, start)
     _check_prior_mean(prior_mean, config, start)
-    config, modes_of_the_scan = _with_modes_of(scan, config, goes_on=start is not None)
+    config, modes_taken = _with_modes_of(scan, config, start)
     arrays, choice = choose_arrays(execution)
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
-    monitor.tell(choice.event(), *modes_of_the_scan)
+    monitor.tell(choice.event(), *modes_taken)
     random = np.random.default_rng(config.seed)
 
     def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
@@ -359,11 +359,13 @@ def _borne_out(
 
 
 def _with_modes_of(
-    scan: Scan, config: SolverConfig, *, goes_on: bool
+    scan: Scan, config: SolverConfig, start: Reconstruction | None
 ) -> tuple[SolverConfig, Sequence[RunEvent]]:
-    """Take as many probe modes as the scan's own probe has, where no number was chosen; and say so."""
-    count = min(len(scan.probe), MOST_MODES)
-    if "probe_modes" in config.model_fields_set or count == 1 or goes_on or scan.probe_source == "estimated":
+    """Take as many probe modes as the probe to begin with has, where no number was chosen; and say so."""
+    whose, probe = ("the scan's probe", scan.probe) if start is None else ("the earlier result", start.probe)
+    count = min(len(probe), MOST_MODES)
+    guessed = start is None and scan.probe_source == "estimated"
+    if "probe_modes" in config.model_fields_set or count == 1 or guessed:
         return config, ()
-    text = f"{count} probe modes, as many as the scan's probe has; `--probe-modes 1` takes the first alone."
+    text = f"{count} probe modes, as many as {whose} has; `--probe-modes 1` takes the first alone."
     return config.model_copy(update={"probe_modes": count}), (RunEvent("probe_modes", text),)
