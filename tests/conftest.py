@@ -351,7 +351,7 @@ def example(
 def checked_once(monkeypatch: pytest.MonkeyPatch, once: Callable[..., Path]) -> None:
     """Put the same question to the checks of `ptycho audit` once in this run.
 
-    They start both frameworks twice; the answer is the same for whoever asks, in a test or in an example.
+    They start both frameworks; the answer is the same for whoever asks, in a test or in an example.
     """
     from ptycho_config.findings import finding_ids, read_finding
     from ptycho_dispatch.audit import verdicts

@@ -9,6 +9,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,17 @@ from ptycho_config.errors import ConfigError, DataError
 from ptycho_core import open_scan
 
 Change = Callable[[h5py.File], None]
+
+
+@cache
+def _zeros_deflated() -> bytes:
+    """Zeros that are a quarter of a gigabyte when they are unpacked."""
+    return zlib.compress(bytes(1 << 28), 9)
+
+
+@cache
+def _zeros_in_lzma(size: int) -> bytes:
+    return lzma.compress(bytes(size), preset=0)
 
 
 @pytest.fixture
@@ -173,7 +185,7 @@ def test_huge_blocks_are_refused(changed: Any) -> None:
 def test_a_block_that_expands_to_more_than_it_should_is_refused(changed: Any) -> None:
     def bomb(file: h5py.File) -> None:
         item = file.create_dataset("bomb", (30, 32, 32), "u2", chunks=(1, 32, 32), compression="gzip")
-        item.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1 << 28), 9))
+        item.id.write_direct_chunk((0, 0, 0), _zeros_deflated())
 
     with pytest.raises(DataError, match="expands to more"):
         open_scan(changed("raster", bomb), frames_key="bomb", positions_key="motors/slow,motors/fast")
@@ -201,7 +213,7 @@ def test_layers_of_filters_are_unpacked_no_further_than_they_should_be(changed: 
             plist.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_OPTIONAL, (9,))
         space = h5py.h5s.create_simple((30, 32, 32))
         item = h5py.h5d.create(file.id, b"bomb", h5py.h5t.NATIVE_UINT16, space, plist)
-        item.write_direct_chunk((0, 0, 0), zlib.compress(zlib.compress(bytes(1 << 28), 9), 9))
+        item.write_direct_chunk((0, 0, 0), zlib.compress(_zeros_deflated(), 9))
 
     with pytest.raises(DataError, match="expands to more"):
         open_scan(changed("raster", bomb), frames_key="bomb", **POSITIONS)
@@ -419,26 +431,26 @@ def _zstandard(size: int) -> bytes:
 @pytest.mark.parametrize(
     ("compression", "stored", "said"),
     [
-        (34925, b"no stream of LZMA", "one.tif: cannot be read as TIFF"),
-        (50000, _zstandard(1 << 27), "expands to more than the 2048 bytes"),
-        (50000, bytes(2048), "one.tif: cannot be read as TIFF"),  # Zstandard
-        (1, np.arange(600, dtype=np.uint16).tobytes(), "page 0 is stored in 1200 of 2048 bytes"),
-        (8, zlib.compress(bytes(1 << 28), 9), "expands to more than the 2048 bytes"),
-        (34925, lzma.compress(bytes(1 << 26)), "expands to more than the 2048 bytes"),
+        (34925, lambda: b"no stream of LZMA", "one.tif: cannot be read as TIFF"),
+        (50000, lambda: _zstandard(1 << 27), "expands to more than the 2048 bytes"),
+        (50000, lambda: bytes(2048), "one.tif: cannot be read as TIFF"),  # Zstandard
+        (1, np.arange(600, dtype=np.uint16).tobytes, "page 0 is stored in 1200 of 2048 bytes"),
+        (8, _zeros_deflated, "expands to more than the 2048 bytes"),
+        (34925, lambda: _zeros_in_lzma(1 << 26), "expands to more than the 2048 bytes"),
         (
             34925,
-            lzma.compress(bytes(2048)) + lzma.compress(bytes(1 << 26)),
+            lambda: _zeros_in_lzma(2048) + _zeros_in_lzma(1 << 26),
             "expands to more than the 2048 bytes",
         ),
     ],
 )
 def test_a_packed_page_that_cannot_be_read_is_one_line(
-    tmp_path: Path, compression: int, stored: bytes, said: str
+    tmp_path: Path, compression: int, stored: Callable[[], bytes], said: str
 ) -> None:
     np.save(tmp_path / "p.npy", np.arange(8.0).reshape(4, 2))
     for number in range(4):
         _one_page(tmp_path / f"{number}.tif", 1, np.full((32, 32), 9 + number, np.uint16).tobytes())
-    _one_page(tmp_path / "one.tif", compression, stored)
+    _one_page(tmp_path / "one.tif", compression, stored())
     (tmp_path / "0.tif").unlink()
     with pytest.raises(DataError, match=said):
         open_scan(tmp_path, positions_file=tmp_path / "p.npy")

@@ -139,10 +139,11 @@ def a_constant_network_is_stopped(core: Core) -> Evidence:
     It is judged at the end of the first epoch after ten warm-ups, of which the weights are not kept.
     """
     finding = "TRAIN-COLLAPSE-001"
-    scan, steps_per_epoch = small_scan(40), 20
+    scan, batch_size = small_scan(2 * FRAMES), 2
     alike = replace(scan, frames=np.repeat(scan.frames[:1], scan.n_frames, axis=0))
-    epochs_before = 10 * WARM_UP_STEPS // steps_per_epoch
-    nepochs, batch_size = epochs_before + 2, scan.n_frames // steps_per_epoch
+    # Two frames a step are the fewest that can be alike, and no step more is taken than it needs.
+    epochs_before = 10 * WARM_UP_STEPS * batch_size // scan.n_frames
+    nepochs = epochs_before + 2
     with tempfile.TemporaryDirectory() as folder:
         message = refused(
             finding,

@@ -1,4 +1,4 @@
-"""Runs checks in processes of their own, one for each answer that the hardware may give."""
+"""Runs checks in a process of their own, under each answer that the hardware may give."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from ptycho_dispatch.audit.installed import locate, package_of
 __all__ = ["ANSWERS", "CheckResult", "Checking", "checks_of", "run_checks"]
 
 ANSWERS = (True, False)
-"""What the hardware answers when it is asked for CUDA: the checks run once under each."""
+"""What the hardware answers when it is asked for CUDA: the checks run once under each.
+
+A check that never asks would do the same again under the other answer; what it found counts for both.
+"""
 _TIMEOUT_S = 600.0
 
 
@@ -60,7 +63,7 @@ def checks_of(finding: Finding, packages: Collection[str]) -> list[str]:
 def run_checks(
     checks: Mapping[str, Sequence[str]], *, packages: Collection[str], symbols: Collection[str]
 ) -> Checking:
-    """Run the checks of each finding, in one process for each answer; both at the same time.
+    """Run the checks of each finding under each answer, in one process that loads the libraries once.
 
     Args:
         checks: finding -> import paths.
@@ -78,20 +81,14 @@ def run_checks(
         [finding, path] for finding in checks for path in checks[finding] if package_of(path) in packages
     ]
     order = json.dumps({"checks": wanted, "symbols": sorted(symbols)})
-    processes = {cuda: _started(cuda, order) for cuda in ANSWERS}
-    results, flow = list(absent), {}
-    for cuda, process in processes.items():
-        found, steps = _collected(process, cuda, wanted)
-        results += found
-        if steps:
-            flow[cuda] = steps
-    return Checking(tuple(results), flow)
+    found, flow = _collected(_started(order), wanted)
+    return Checking((*absent, *found), flow)
 
 
-def _started(cuda: bool, order: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ptycho_dispatch.audit.check_process", "yes" if cuda else "no"]
+def _started(order: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ptycho_dispatch.audit.check_process"]
     pipe = subprocess.PIPE
-    # Both processes work at the same time on tiny arrays; more threads would only wait for each other.
+    # It works on tiny arrays; more threads would only wait for each other.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", env=environment
@@ -104,30 +101,32 @@ def _started(cuda: bool, order: str) -> subprocess.Popen[str]:
 
 
 def _collected(
-    process: subprocess.Popen[str], cuda: bool, wanted: Sequence[Sequence[str]]
-) -> tuple[list[CheckResult], tuple[str, ...]]:
-    """Read what a process found; a check that it never answered for has failed."""
+    process: subprocess.Popen[str], wanted: Sequence[Sequence[str]]
+) -> tuple[list[CheckResult], dict[bool, tuple[str, ...]]]:
+    """Read what the process found; a check that it never answered for has failed."""
     try:
         output, errors = process.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         output, errors = process.communicate()
         errors += f"\nnot done after {_TIMEOUT_S:.0f} s"
-    results: dict[tuple[str, str], CheckResult] = {}
-    flow: tuple[str, ...] = ()
+    results: dict[tuple[str, str, bool], CheckResult] = {}
+    flow: dict[bool, tuple[str, ...]] = {}
     for line in output.splitlines():
         record = json.loads(line)
         if "flow" in record:
-            flow = tuple(record["flow"])
+            flow[record["cuda"]] = tuple(record["flow"])
             continue
-        result = CheckResult(cuda=cuda, **record)
-        results[result.finding, result.check] = result
+        result = CheckResult(**record)
+        results[result.finding, result.check, result.cuda] = result
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
-    for finding, path in wanted:
-        if (finding, path) not in results:
-            message = f"the process of the checks ended before it (code {process.returncode}): {last.strip()}"
-            results[finding, path] = CheckResult(finding, path, cuda, "failed", message=message)
-    return list(results.values()), flow
+    message = f"the process of the checks ended before it (code {process.returncode}): {last.strip()}"
+    never = {
+        (finding, path, cuda): CheckResult(finding, path, cuda, "failed", message=message)
+        for cuda in ANSWERS
+        for finding, path in wanted
+    }
+    return list((never | results).values()), flow
 
 
 _MOVED = {
