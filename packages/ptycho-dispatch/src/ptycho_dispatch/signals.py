@@ -8,6 +8,9 @@ is 128 plus the number of the signal that came first.
 Python hears a signal only between two steps of its own, and some of ours take long. A thread that sleeps
 until one comes says after a second that it was heard, and ends the process where a second is not obeyed.
 
+Where no thread of ours can run, as HDF5 keeps Python's lock while it reads, a process beside ours answers
+(`guard.py`).
+
 This module is loaded before all others and imports nothing that is not there anyhow.
 """
 
@@ -19,6 +22,8 @@ import os
 import signal
 import sys
 import time
+
+from ptycho_dispatch.guard import SAID, Guard, guarded
 
 TYPE_CHECKING = False  # what is only needed for types takes longer to load than all the rest
 if TYPE_CHECKING:
@@ -80,6 +85,7 @@ class Hearing:
         self._said = False
         self._repeated = False
         self._left_with: int | None = None
+        self._guard: Guard | None = None
 
     @property
     def exit_code(self) -> int | None:
@@ -105,12 +111,28 @@ class Hearing:
             return
         self._stage = _interrupt
         sys.unraisablehook = _once_more(sys.unraisablehook)
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
+        self._guard = guarded(ASKING, _write, _HEARD, _INTERRUPTED)
+        if self._guard is None:
+            reading, writing = os.pipe()
+            os.set_blocking(writing, False)
+        else:
+            reading, writing = self._guard.relay, self._guard.wakeup
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         from threading import Thread
 
         Thread(target=self._watch, args=(reading,), name="signals", daemon=True).start()
+
+    def without_guard(self) -> None:
+        """Have no part in it, as a child process."""
+        if self._guard is not None:
+            self._guard.leave()
+            self._guard = None
+
+    def expect_life(self, limit_s: float) -> None:
+        """End this process where it neither works nor answers for so long, as where a disk is gone; 0: no
+        longer."""
+        if self._guard is not None:
+            self._guard.watch_for_life(limit_s)
 
     def end_work(self, code: int) -> None:
         """From now on the result is there, and a signal ends the process with its exit code."""
@@ -176,7 +198,15 @@ class Hearing:
             wait_s = min(answer_s, end_s) - now
             if not select([reading], [], [], None if wait_s == float("inf") else max(0.0, wait_s))[0]:
                 continue
-            for number in os.read(reading, 64):
+            came = os.read(reading, 64)
+            if self._guard is not None:
+                if not came:  # somebody has killed the guard
+                    reading, self._guard = self._guard.directly(), None
+                    continue
+                self._guard.taken()
+            for number in came:
+                if number == SAID:
+                    self._said = True
                 if number not in ASKING:
                     continue
                 if self._repeated:
@@ -224,6 +254,7 @@ def _as_any_process() -> None:
         return
     HEARING.listening = False
     signal.set_wakeup_fd(-1)
+    HEARING.without_guard()
     for number in ASKING:
         if signal.getsignal(number) != signal.SIG_IGN:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

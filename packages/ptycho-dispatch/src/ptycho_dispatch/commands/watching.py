@@ -21,6 +21,7 @@ from ptycho_dispatch.execution_parts import beside_the_solver
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.network_record import resolved_execution
 from ptycho_dispatch.results import save_as_asked, tell_verdict, verdict_rows
+from ptycho_dispatch.signals import HEARING
 from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _require_finish(watched: WatchConfig, solver: SolverConfig) -> None:
 
 def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory: Path, screen: Screen) -> int:
     from ptycho_core.live import LiveOptions, open_source, watch
+    from ptycho_core.live.arrival import NO_ANSWER_S
     from ptycho_dispatch.checkpoint import Checkpoint
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
@@ -133,6 +135,8 @@ def _watch(source: str, loaded: tuple[Loaded[Any], ...], method: str, directory:
     watched, run_config = loaded[0].config, loaded[1].config
     worker, record_of = _worker(loaded, method)
     reading = settings.read_options(run_config)
+    # Somewhat later than whoever looks for frames notices it, if Python is free to.
+    HEARING.expect_life(watched.timeout + 2 * NO_ANSWER_S)
     frames = open_source(
         source,
         replay=watched.replay,
