@@ -6,7 +6,8 @@ Simulated: the centre case of `cases.py` (polygons, N = 64, a start probe as wro
 3, at 1e2 to 1e8 photons a frame; and five objects with the true probe at 1e2 and 1e3. Real: one half of the Siemens
 star's frames, thinned, against the bright image of the same frames; the probe is that of the other half. All with the
 default settings. Beside each simulated scan stands what no linear estimator can do better (`bound.py`). `--peer` lets
-pty-chi have the scans of seed 1 and 50 epochs of LSQ-ML and rPIE, and takes the better one by object error. `--network` trains one for so
+pty-chi have the scans of seed 1 and 50 epochs of LSQ-ML and rPIE with both of its noise models, and takes the best by
+object error. `--network` trains one for so
 long for each dose of the centre case, on a bright scan of another sample with the same probe, thinned to that dose; it images
 the dim scans alone, and as prior mean of the solver. `--save` writes the simulated scans as NPZ, for other programs.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -44,6 +46,7 @@ NETWORK, BOTH = "network", "network and solver"
 #: The scan that a network learns has so many photons, or so many times those of the dim one.
 BRIGHT, BRIGHTER, LEARNED_SEED = 1e6, 10.0, 11
 BOUND = "linear bound"
+NOISE_MODELS = ("gaussian", "poisson")
 NUMPY = SolverExecutionConfig(arrays="numpy")
 
 
@@ -103,8 +106,9 @@ def row_of(name: str, made: SimulatedScan, peer: Peer | None) -> dict[str, Any]:
             row |= {"seconds": result.timings["total"], "chosen": chosen(result)}
     if peer is not None:
         errors = []
-        for engine, batch_size in PEER_RUNS:
-            end = peer.run(made.scan, engine=engine, batch_size=batch_size, epochs=EPOCHS, modes=1)[-1]
+        for (engine, batch_size), noise in product(PEER_RUNS, NOISE_MODELS):
+            how = {"engine": engine, "batch_size": batch_size, "noise": noise}
+            end = peer.run(made.scan, **how, epochs=EPOCHS, modes=1)[-1]
             if np.isfinite(end.obj).all():
                 origin = made.scan.positions_px[0] - end.centres_px[0]
                 errors.append(scores(end.obj, origin, made)["error"])
