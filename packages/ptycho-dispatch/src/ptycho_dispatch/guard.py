@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 
 TYPE_CHECKING = False  # what is only needed for types takes longer to load than all the rest
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def guarded(numbers: Sequence[int], say: Callable[[str], None], heard: str, gone
     ours = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # the guard keeps them blocked
     try:
-        child = os.fork()
+        with warnings.catch_warnings():
+            # The threads of a library that is loaded already take no part: the guard calls the system alone.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
     except OSError:  # no more processes for this user: we do without
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for end in (to_relay, from_answers):
