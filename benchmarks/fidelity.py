@@ -66,7 +66,7 @@ def ours(made: SimulatedScan, modes: int) -> dict[str, float | bool]:
         "R": result.data_residual,
         "seconds": seconds,
         "processor_seconds": processor_seconds,
-        "reliable": result.image_reliable,
+        "reliable": result.dose_carries_image,
     }
 
 
