@@ -7,9 +7,9 @@ Simulated: the centre case of `cases.py` (polygons, N = 64, a start probe as wro
 star's frames, thinned, against the bright image of the same frames; the probe is that of the other half. All with the
 default settings. Beside each simulated scan stands what no linear estimator can do better (`bound.py`). `--peer` lets
 pty-chi have the scans of seed 1 and 50 epochs of LSQ-ML and rPIE with both of its noise models, and takes the best by
-object error. `--network` trains one for so
-long for each dose of the centre case, on a bright scan of another sample with the same probe, thinned to that dose; it images
-the dim scans alone, and as prior mean of the solver. `--save` writes the simulated scans as NPZ, for other programs.
+object error. `--network` trains one for so long for each dose of the centre case, on a bright scan of another sample
+with the same probe, thinned to that dose; it images the dim scans alone, and as prior mean of the solver. `--save`
+writes the simulated scans as NPZ, for other programs.
 """
 
 from __future__ import annotations

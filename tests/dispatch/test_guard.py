@@ -37,6 +37,22 @@ FOR_EVER = "library.pthread_mutex_lock(mutex)"
 HEARD = "ptycho: stopping as soon as the present step is done"
 
 
+def test_closed_streams_cost_no_answer() -> None:
+    code = STUCK.format(before="pass", work=FOR_EVER).replace(
+        'print("stuck", flush=True)', "sys.stderr.write('stuck\\n')"
+    )
+    words = ["sh", "-c", 'exec "$0" -c "$1" <&- >&-', sys.executable, code]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "stuck\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith(HEARD)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+
+
 def stuck(before: str = "pass", work: str = FOR_EVER) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", STUCK.format(before=before, work=work)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -205,6 +205,7 @@ def test_read_noise_beside_photons_is_found_and_changes_no_frame(
 def test_photons_without_read_noise_have_none(simulated: Scan, tmp_path: Path) -> None:
     frames = simulated.counts().astype("i4")
     frames[:, 3, 4] = -1
+    frames[::3, 5:20] = -1  # dead in some frames
     scan, _ = opened(tmp_path / "scan.npz", simulated, frames)
     assert scan.read_noise == 0
 

@@ -58,8 +58,7 @@ class Guard:
 
     def leave(self) -> None:
         """Close what a child process of ours has of it, or the guard would wait for that one's end too."""
-        for end in (self.wakeup, self._answers):
-            os.close(end)
+        _close({self.wakeup, self._answers})
 
     def directly(self) -> int:
         """Return where signals are read without the guard, which is gone."""
@@ -73,7 +72,7 @@ class Guard:
 
 
 def guarded(numbers: Sequence[int], say: Callable[[str], None], heard: str, gone: str) -> Guard | None:
-    """Fork the guard; None where the system has no fork.
+    """Fork the guard; None where the system has no fork or no more processes.
 
     Args:
         numbers: of the signals. say: writes a line past all buffers.
@@ -95,20 +94,26 @@ def guarded(numbers: Sequence[int], say: Callable[[str], None], heard: str, gone
             child = os.fork()
     except OSError:  # no more processes for this user: we do without
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for end in (to_relay, from_answers):
-            os.close(end)
-        return Guard(wakeup, signals, answers, signals)
+        _close({signals, wakeup, relay, to_relay, from_answers, answers})
+        return None
     if child == 0:
         try:
-            for end in (0, 1, wakeup, relay, answers):
-                os.close(end)
+            # Where a standard stream was closed, one of the pipes may have its number.
+            _close({0, 1, wakeup, relay, answers} - {signals, to_relay, from_answers})
             _stand(ours, numbers, signals, to_relay, from_answers, say, heard, gone)
         finally:
             os._exit(0)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    for end in (to_relay, from_answers):
-        os.close(end)
+    _close({to_relay, from_answers})
     return Guard(wakeup, relay, answers, signals)
+
+
+def _close(ends: set[int]) -> None:
+    for end in ends:
+        try:
+            os.close(end)
+        except OSError:  # it was closed before
+            continue
 
 
 def _stand(

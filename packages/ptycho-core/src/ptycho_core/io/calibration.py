@@ -228,16 +228,18 @@ def divide_by_found_gain(draft: Draft) -> Draft:
     )
 
 
-#: The dimmest of the pixels with values below zero, whose variance beyond that of photons is read noise.
-_DARKEST, _MOST_FRAMES_READ = 200, 100
+#: The dimmest of the pixels with values below zero, whose variance beyond that of photons is read noise; in
+#: as many frames as have so many values together, within these numbers.
+_DARKEST, _VALUES_READ, _FEWEST_READ, _MOST_READ = 200, 1 << 23, 8, 100
 
 
 def _with_read_noise(draft: Draft, bad: Bool[np.ndarray, "height width"] | None) -> Draft:
     """Find the read noise of frames with values below zero, whose unit is a photon."""
-    if not draft.seen.n_negative:
+    if not draft.seen.n_negative or not _noise_around_zero(draft):
         return draft
-    chosen = np.unique(np.linspace(0, len(draft.frames) - 1, _MOST_FRAMES_READ).astype(int))
-    values = np.stack([np.asarray(draft.frames[int(number)]) for number in chosen]).astype(np.float64)
+    count = min(max(_VALUES_READ // math.prod(draft.frames.shape[1:]), _FEWEST_READ), _MOST_READ)
+    chosen = np.unique(np.linspace(0, len(draft.frames) - 1, count).astype(int))
+    values = np.asarray(draft.frames[chosen], np.float64)
     values = values.reshape(len(values), -1)[:, slice(None) if bad is None else ~bad.ravel()]
     values = values[:, np.isfinite(values).all(axis=0) & (values < 0).any(axis=0)]
     if values.shape[1] < _DARKEST or len(values) < 4:

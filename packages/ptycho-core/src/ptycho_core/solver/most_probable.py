@@ -112,7 +112,7 @@ class Objective:
             parameters.hold_positions()
             if not parameters.model.changes_the_probe:
                 frames, parameters = frames.moved_by(parameters.correction_px), None
-        mean_pattern = frames.mean_pattern(size_px)
+        mean_pattern, read_noise = frames.mean_pattern(size_px), share * look.scan.read_noise
         level = Level(
             frames,
             arrays,
@@ -125,19 +125,14 @@ class Objective:
             parameters=parameters,
             margin_px=look.margin_px,
             misfit=misfit,
-            count_softening=softening(float(mean_pattern.mean()))
-            + _LEFT_OF_NOISE * (share * look.scan.read_noise) ** 2,
+            count_softening=softening(float(mean_pattern.mean())) + _left_of(read_noise),
         )
         crop = central(size_px, frame_px)
         spectra = np.ascontiguousarray(solution.spectra[:, crop, crop])
         obj = solution.object_on(level.shape, scale=level.scale, margin_px=look.margin_px)
         level.start(spectra, obj, solution.variations[:, :, crop, crop])
-        return cls(
-            _posterior(level, len(frames), mean_pattern, arrays, read_noise=share * look.scan.read_noise),
-            level,
-            solution,
-            arrays,
-        )
+        posterior = _posterior(level, len(frames), mean_pattern, arrays, read_noise=read_noise)
+        return cls(posterior, level, solution, arrays)
 
     @classmethod
     def apart(
@@ -155,7 +150,7 @@ class Objective:
         Args:
             background, share: as in `on`.
         """
-        mean_pattern = frames.mean_pattern(look.with_prior_px)
+        mean_pattern, read_noise = frames.mean_pattern(look.with_prior_px), share * look.scan.read_noise
         level = Level(
             frames,
             arrays,
@@ -165,19 +160,14 @@ class Objective:
             softening=0.0,
             object_floor=look.config.object_floor,
             misfit="poisson",
-            count_softening=softening_of(float(mean_pattern.mean()))
-            + _LEFT_OF_NOISE * (share * look.scan.read_noise) ** 2,
+            count_softening=softening_of(float(mean_pattern.mean())) + _left_of(read_noise),
         )
         spectra = arrays.to_numpy(spectrum)
         level.start(spectra)
         no_variations = np.zeros((len(spectra), 0, *spectra.shape[1:]), np.complex64)
         nothing = Solution(spectra, np.zeros(2), no_variations)
-        return cls(
-            _posterior(level, len(frames), mean_pattern, arrays, read_noise=share * look.scan.read_noise),
-            level,
-            nothing,
-            arrays,
-        )
+        posterior = _posterior(level, len(frames), mean_pattern, arrays, read_noise=read_noise)
+        return cls(posterior, level, nothing, arrays)
 
     def reached(self) -> Solution:
         """Return the solution with object and probe as they are now; it may have got further modes."""
@@ -197,6 +187,11 @@ class Objective:
             object=xp.to_numpy(self.posterior.object),
             scale=level.scale,
         )
+
+
+def _left_of(read_noise: float) -> float:
+    """Return the variance that read noise about zero has where what is below zero is cut off."""
+    return _LEFT_OF_NOISE * read_noise**2
 
 
 def photons_per_pixel(light: Float32[np.ndarray, "h w"]) -> float:

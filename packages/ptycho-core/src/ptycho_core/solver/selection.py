@@ -9,6 +9,7 @@ each gone on with all photons, with the weights of a posterior probability.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -151,7 +152,7 @@ def chosen_by_held_out_photons(
     data = {
         "held_out_misfit": best.misfit,
         "held_out_misfit_transparent": transparent,
-        "held_out_misfit_solver": selection.as_the_solver_left_it,
+        "held_out_misfit_solver": left if math.isfinite(left := selection.as_the_solver_left_it) else None,
         "start": best.start,
         "shape": best.prior.shape,
         "strength": best.prior.strength,
