@@ -35,8 +35,9 @@ def complex_values(random: np.random.Generator, *shape: int) -> np.ndarray:
 
 @needs_kernel
 @given(
-    side=st.sampled_from([16, 32, 48, 64, 80, 96, 144, 160]),
+    side=st.sampled_from([2, 6, 10, 16, 32, 48, 50, 64, 80, 84, 96, 98, 144, 160]),
     n_modes=st.integers(1, 4),
+    n_variations=st.integers(0, 2),
     n_frames=st.integers(1, 11),
     threads=st.integers(1, 5),
     mask=st.sampled_from(["none", "shared", "each"]),
@@ -44,10 +45,18 @@ def complex_values(random: np.random.Generator, *shape: int) -> np.ndarray:
     seed=st.integers(0, 1000),
 )
 def test_the_step_is_that_of_the_formulas(
-    side: int, n_modes: int, n_frames: int, threads: int, mask: str, moves: tuple[float, float], seed: int
+    side: int,
+    n_modes: int,
+    n_variations: int,
+    n_frames: int,
+    threads: int,
+    mask: str,
+    moves: tuple[float, float],
+    seed: int,
 ) -> None:
     random = np.random.default_rng(seed)
-    n_basis, before = 4, 3
+    n_filters, before = 4, 3
+    n_basis = n_filters * (1 + n_variations)
     n_all = n_frames + before + 2
     frames = slice(before, before + n_frames)
     room = random.integers(0, 30, 2)
@@ -57,11 +66,12 @@ def test_the_step_is_that_of_the_formulas(
     shape = shapes[mask]
     good = None if shape is None else (random.uniform(size=shape) > 0.2).astype(np.float32)
     amplitude = random.uniform(0, 3, (n_all, side, side)).astype(np.float32)
-    filters, weights = complex_values(random, n_basis, side, side), random.normal(size=(n_all, n_basis))
+    filters, weights = complex_values(random, n_filters, side, side), random.normal(size=(n_all, n_basis))
     weights = weights.astype(np.float32)
     state = {
         "spectrum": complex_values(random, n_modes, side, side),
         "spectrum_velocity": complex_values(random, n_modes, side, side),
+        "variations": complex_values(random, n_modes, n_variations, side, side),
         "obj": complex_values(random, *canvas),
         "object_velocity": complex_values(random, *canvas),
     }
@@ -74,8 +84,6 @@ def test_the_step_is_that_of_the_formulas(
         amplitude=amplitude,
         good=good,
         filters=filters,
-        shift_weights=weights,
-        corners=corners,
         offset=0.02,
         object_floor=0.25,
         largest_batch=n_frames,
@@ -86,28 +94,31 @@ def test_the_step_is_that_of_the_formulas(
         amplitude=amplitude[frames][:1],
         good=whole_mask[:1] if whole_mask.ndim == 3 else whole_mask,
         filters=filters,
-        shift_weights=weights[frames][:1],
+        weights=weights[frames][:1],
         corners=corners[frames][:1],
         offset=0.02,
         floor=0.25,
         steps=Steps(0.0, 0.0, 0.0, 0.0),
         **{name: values.copy() for name, values in expected.items()},
-    )
-    misfit = fused(frames, window, steps, **state)
+    ).misfit
+    placed = {"corners": corners[frames], "weights": weights[frames]}
+    found = fused(frames, window, steps, **placed, **state, with_overlaps=True, with_curvature=True)
+    misfit = found.misfit
     assert fused.frame_misfit[before] == pytest.approx(of_the_first, rel=1e-5)
     assert fused.frame_misfit.sum(dtype=np.float64) == pytest.approx(misfit, rel=1e-5)
     assert not fused.frame_misfit[:before].any()
     outside = {name: expected[name].copy() for name in ("obj", "object_velocity")}
-    expected_misfit = reference_step(
+    right = reference_step(
         amplitude=amplitude[frames],
         good=whole_mask,
         filters=filters,
-        shift_weights=weights[frames],
+        weights=weights[frames],
         corners=corners[frames],
         offset=0.02,
         floor=0.25,
         steps=steps,
         **expected,
+        window=window,
     )
     if not steps.object_step:
         expected |= outside
@@ -117,20 +128,23 @@ def test_the_step_is_that_of_the_formulas(
     for name, kept in outside.items():  # momentum acts within the window of the batch alone
         kept[window] = expected[name][window]
         expected[name] = kept
-    assert misfit == pytest.approx(expected_misfit, rel=1e-5)
-    for name, values in state.items():
-        assert np.abs(values - expected[name]).max() <= 1e-5 * np.abs(expected[name]).max(), name
+    assert misfit == pytest.approx(right.misfit, rel=1e-5)
+    pairs = {name: (values, expected[name]) for name, values in state.items() if values.size}
+    pairs["overlaps"] = found.overlaps, right.overlaps
+    if steps.object_step:  # momentum alone was taken back above
+        pairs["curvature"] = found.curvature, right.curvature
+    for name, (values, wanted) in pairs.items():
+        assert np.abs(values - wanted).max() <= 1e-5 * np.abs(wanted).max(), name
 
 
 @given(st.integers(1, 1024))
 def test_radices_multiply_to_the_length_or_there_are_none(length: int) -> None:
     radices = radices_of(length)
-    assert set(radices) <= {3, 4, 5, 8}
+    assert set(radices) <= {2, 3, 4, 5, 7, 8}
     assert not radices or np.prod(radices) == length
-    if length % 16 == 0 and not any(length % prime == 0 for prime in (7, 11, 13, 17, 19, 23, 29, 31)):
-        assert FusedStep.fits(length) == any(
-            length == 2**a * 3**b * 5**c for a, b, c in itertools.product(range(11), range(7), range(5))
-        )
+    powers = itertools.product(range(11), range(7), range(5), range(4))
+    known = any(length == 2**a * 3**b * 5**c * 7**d for a, b, c, d in powers)
+    assert FusedStep.fits(length) == (known and length > 1)
 
 
 @pytest.fixture

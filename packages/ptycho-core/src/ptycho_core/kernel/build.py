@@ -198,6 +198,8 @@ def opened_library(path: Path) -> ctypes.CDLL:
     library.ptycho_proximal.argtypes = [ctypes.c_void_p]
     library.ptycho_scratch_floats.restype = ctypes.c_int64
     library.ptycho_scratch_floats.argtypes = [ctypes.c_int32, ctypes.c_int32, ctypes.c_int64]
+    library.ptycho_plane_floats.restype = ctypes.c_int64
+    library.ptycho_plane_floats.argtypes = [ctypes.c_int32]
     library.ptycho_vector_width.restype = ctypes.c_int32
     library.ptycho_vector_width.argtypes = []
     difference = layout_difference(library)

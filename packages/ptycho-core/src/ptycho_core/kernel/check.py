@@ -10,42 +10,47 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.kernel.build import opened_library
-from ptycho_core.kernel.step import FusedStep, Misfit, Steps, proximal_step
+from ptycho_core.kernel.step import BatchResult, FusedStep, Misfit, Steps, proximal_step
 
 __all__ = ["largest_error", "reference_gradient", "reference_proximal", "reference_step"]
 
 _STEPS = Steps(object_step=0.7, probe_step=0.9, object_momentum=0.8, probe_momentum=0.6)
-#: Sides whose radices are 4 and 8; 3, 4; and 4, 5.
-_SIDES = (32, 48, 80)
+#: Sides whose radices are 4 and 8; 3, 4; 4, 5; and 2, 7 and 5, 5, 2, which fill no whole vectors.
+_SIDES = (32, 48, 80, 14, 50)
 _OFFSET = 0.01
 _FLOOR = 0.25
 
 
 def largest_error(library: ctypes.CDLL) -> float:
     """Return the largest relative difference from NumPy over some small steps; NaN where there is one."""
-    errors = [_error_of(library, side, n_modes=1 + index % 2) for index, side in enumerate(_SIDES)]
+    errors = [_error_of(library, side, index) for index, side in enumerate(_SIDES)]
     return float(np.max([*errors, _error_of_gradient(library), _error_of_proximal(library)]))
 
 
-def _error_of(library: ctypes.CDLL, side: int, *, n_modes: int) -> float:
-    random = np.random.default_rng(side)
-    n_frames, n_basis, canvas = 7, 3, (side + 9, side + 21)
+def _error_of(library: ctypes.CDLL, side: int, index: int) -> float:
+    """Compare a step, and what it says of the frames, with one mode or two and up to two OPR modes."""
+    random, n_modes = np.random.default_rng(side), 1 + index % 2
+    n_frames, n_filters, n_variations, canvas = 7, 3, index % 3, (side + 9, side + 21)
     larger = random.uniform(0, 2, (n_frames, side + 6, side + 7)).astype(np.float32)
     given = {
         "amplitude": larger[:, 2:-4, 5:-2],
         "good": (random.uniform(size=(side, side)) > 0.1).astype(np.float32),
-        "filters": _complex(random, (n_basis, side, side)),
-        "shift_weights": random.normal(size=(n_frames, n_basis)).astype(np.float32),
+        "filters": _complex(random, (n_filters, side, side)),
+    }
+    placed = {
+        "weights": random.normal(size=(n_frames, n_filters * (1 + n_variations))).astype(np.float32),
         "corners": random.integers(0, (10, 22), (n_frames, 2)),
     }
     state = {
         "spectrum": _complex(random, (n_modes, side, side)),
+        "variations": _complex(random, (n_modes, n_variations, side, side)),
         "spectrum_velocity": _complex(random, (n_modes, side, side)),
         "obj": _complex(random, canvas),
         "object_velocity": _complex(random, canvas),
@@ -55,25 +60,32 @@ def _error_of(library: ctypes.CDLL, side: int, *, n_modes: int) -> float:
         library, **given, offset=_OFFSET, object_floor=_FLOOR, largest_batch=n_frames, threads=2
     )
     window = (slice(0, canvas[0]), slice(0, canvas[1]))
-    misfit = fused(slice(0, n_frames), window, _STEPS, **state)
-    expected_misfit = reference_step(**given, offset=_OFFSET, floor=_FLOOR, steps=_STEPS, **expected)
-    errors = [abs(misfit / expected_misfit - 1)]
-    errors += [np.abs(state[k] - expected[k]).max() / np.abs(expected[k]).max() for k in state]
-    return float(np.max(errors))
+    found = fused(
+        slice(0, n_frames), window, _STEPS, **placed, **state, with_overlaps=True, with_curvature=True
+    )
+    right = reference_step(**given, **placed, offset=_OFFSET, floor=_FLOOR, steps=_STEPS, **expected)
+    pairs = [(np.array(found.misfit), np.array(right.misfit))]
+    pairs += [(found.overlaps, right.overlaps), (found.curvature, right.curvature)]
+    pairs += [(state[name], expected[name]) for name in state]
+    return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs if b.size]))
 
 
 def _error_of_gradient(library: ctypes.CDLL) -> float:
     """Compare misfit and gradients of counts, with a mask for each frame."""
-    side, n_frames, canvas = 32, 5, (41, 53)
+    side, n_frames, canvas = 36, 5, (45, 57)
     random = np.random.default_rng(1)
     given = {
         "amplitude": np.sqrt(random.poisson(2.0, (n_frames, side, side))).astype(np.float32),
         "good": (random.uniform(size=(n_frames, side, side)) > 0.1).astype(np.float32),
         "filters": _complex(random, (3, side, side)),
-        "shift_weights": random.normal(size=(n_frames, 3)).astype(np.float32),
-        "corners": random.integers(0, (10, 22), (n_frames, 2)),
     }
-    state = {"spectrum": _complex(random, (2, side, side)), "obj": _complex(random, canvas)}
+    state = {
+        "weights": random.normal(size=(n_frames, 6)).astype(np.float32),
+        "corners": random.integers(0, (10, 22), (n_frames, 2)),
+        "spectrum": _complex(random, (2, side, side)),
+        "variations": _complex(random, (2, 1, side, side)),
+        "obj": _complex(random, canvas),
+    }
     window, errors = (slice(0, canvas[0]), slice(0, canvas[1])), []
     kinds: tuple[Misfit, ...] = ("poisson", "roots")
     for misfit in kinds:
@@ -105,16 +117,17 @@ def reference_gradient(
     amplitude: np.ndarray,
     good: np.ndarray,
     filters: np.ndarray,
-    shift_weights: np.ndarray,
+    weights: np.ndarray,
     corners: np.ndarray,
     offset: float,
     softening: float,
     misfit: Misfit,
     spectrum: np.ndarray,
+    variations: np.ndarray,
     obj: np.ndarray,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the misfit of counts and the way down of the spectra (P, n, n) and the canvas, in float64."""
-    seen = _Prediction(filters, shift_weights, corners, spectrum, obj)
+    seen = _Prediction(filters, weights, corners, spectrum, variations, obj)
     expected = np.square(np.abs(seen.waves)).sum(axis=0) + offset
     counts = np.square(amplitude.astype(np.float64)) + softening
     if misfit == "poisson":
@@ -122,36 +135,55 @@ def reference_gradient(
     else:
         root = np.sqrt(counts / expected)
         off, factor = 2 * expected * np.square(root - 1), 2 * (root - 1)
-    return float((good * off).sum()), *seen.pulled_back(good * factor)
+    pulled = seen.pulled_back(good * factor)
+    return float((good * off).sum()), pulled.to_spectrum, pulled.to_object
+
+
+@dataclass(frozen=True, eq=False)
+class _Pulled:
+    """What waves on the detector are for the spectra (P, n, n), the variations (P, L, n, n), the canvas, and
+    the weights (f, (1 + L) K) of each frame."""
+
+    to_spectrum: np.ndarray
+    to_variations: np.ndarray
+    to_object: np.ndarray
+    overlaps: np.ndarray
 
 
 class _Prediction:
-    """The waves of all frames on the detector, in float64, and the way back to spectra and object."""
+    """The waves of all frames on the detector, in float64, and the way back."""
 
     def __init__(
         self,
         filters: np.ndarray,
-        shift_weights: np.ndarray,
+        weights: np.ndarray,
         corners: np.ndarray,
         spectrum: np.ndarray,
+        variations: np.ndarray,
         obj: np.ndarray,
     ) -> None:
         side = spectrum.shape[-1]
-        self._filters, self._weights, self._shape = filters, shift_weights, obj.shape
+        self._filters, self._weights, self._shape = filters, weights, obj.shape
         self.windows = [np.s_[y : y + side, x : x + side] for y, x in corners.tolist()]
         self._patches = np.stack([obj[window] for window in self.windows]).astype(np.complex128)
-        basis = np.fft.ifft2(spectrum[:, None] * filters, norm="ortho")
-        self._probes = np.einsum("fk,mkyx->mfyx", shift_weights, basis)
+        spectra = np.concatenate([spectrum[:, None], variations], axis=1)
+        basis = np.fft.ifft2(spectra[:, :, None] * filters, norm="ortho")
+        self._basis = basis.reshape(len(spectrum), -1, side, side)
+        self._probes = np.einsum("fk,mkyx->mfyx", weights, self._basis)
         self.waves = np.fft.fft2(self._probes * self._patches, norm="ortho")
 
-    def pulled_back(self, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what waves times a factor (f, n, n) are for the spectra (P, n, n) and for the canvas."""
+    def pulled_back(self, factor: np.ndarray) -> _Pulled:
+        """Return what waves times a factor (f, n, n) are for all that made them."""
         changes = np.fft.ifft2(self.waves * factor, norm="ortho")
-        to_probe = np.einsum("fk,mfyx->mkyx", self._weights, self._patches.conj() * changes)
+        to_probes = self._patches.conj() * changes
+        to_basis = np.einsum("fk,mfyx->mkyx", self._weights, to_probes)
+        to_parts = to_basis.reshape(len(to_basis), -1, *self._filters.shape)
+        to_spectra = (self._filters.conj() * np.fft.fft2(to_parts, norm="ortho")).sum(axis=2)
         to_object = np.zeros(self._shape, complex)
         for window, pulled in zip(self.windows, (self._probes.conj() * changes).sum(axis=0), strict=True):
             to_object[window] += pulled
-        return (self._filters.conj() * np.fft.fft2(to_probe, norm="ortho")).sum(axis=1), to_object
+        overlaps = np.einsum("mkyx,mfyx->fk", self._basis.conj(), to_probes).real
+        return _Pulled(to_spectra[:, 0], to_spectra[:, 1:], to_object, overlaps)
 
 
 def _error_of_proximal(library: ctypes.CDLL) -> float:
@@ -206,31 +238,45 @@ def reference_step(
     amplitude: np.ndarray,
     good: np.ndarray,
     filters: np.ndarray,
-    shift_weights: np.ndarray,
+    weights: np.ndarray,
     corners: np.ndarray,
     offset: float,
     floor: float,
     steps: Steps,
     spectrum: np.ndarray,
     spectrum_velocity: np.ndarray,
+    variations: np.ndarray,
     obj: np.ndarray,
     object_velocity: np.ndarray,
-) -> float:
-    """Take one step in float64, in place, on all frames at once; return the misfit before it."""
-    seen = _Prediction(filters, shift_weights, corners, spectrum, obj)
+    window: tuple[slice, slice] = (slice(None), slice(None)),
+) -> BatchResult:
+    """Take one step in float64, in place, on all frames at once; return what it says of the frames.
+
+    Args:
+        window: rows and columns of the canvas that count for the slopes of the object.
+    """
+    seen = _Prediction(filters, weights, corners, spectrum, variations, obj)
     light = np.square(np.abs(np.fft.ifft2(spectrum, norm="ortho"))).sum(axis=0)
     modulus = np.sqrt(np.square(np.abs(seen.waves)).sum(axis=0) + offset)
-    to_spectrum, gradient = seen.pulled_back(good * (amplitude / modulus - 1))
+    pulled = seen.pulled_back(good * (amplitude / modulus - 1))
     coverage = np.zeros(obj.shape)
-    for window in seen.windows:
-        coverage[window] += light
+    for seen_window in seen.windows:
+        coverage[seen_window] += light
     object_velocity *= steps.object_momentum
-    object_velocity += steps.object_step * gradient / (coverage + floor * coverage.max())
+    object_velocity += steps.object_step * pulled.to_object / (coverage + floor * coverage.max())
     obj += object_velocity
     spectrum_velocity *= steps.probe_momentum
-    spectrum_velocity += to_spectrum * (steps.probe_step / len(amplitude))
+    spectrum_velocity += pulled.to_spectrum * (steps.probe_step / len(amplitude))
     spectrum += spectrum_velocity
-    return float(np.abs(good * (amplitude - modulus)).sum())
+    variations += pulled.to_variations * (steps.probe_step / len(amplitude))
+    slopes = np.zeros((2, *obj.shape), complex)
+    part, inner = obj[window], (slice(None), *window)
+    slopes[inner][0, 1:-1] = (part[2:] - part[:-2]) / 2
+    slopes[inner][1, :, 1:-1] = (part[:, 2:] - part[:, :-2]) / 2
+    products = np.einsum("ayx,byx->abyx", slopes.conj(), slopes).real
+    curvature = [np.einsum("abyx,yx->ab", products[:, :, y, x], light) / 2 for y, x in seen.windows]
+    misfit = float(np.abs(good * (amplitude - modulus)).sum())
+    return BatchResult(misfit, pulled.overlaps, np.array(curvature))
 
 
 def _complex(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

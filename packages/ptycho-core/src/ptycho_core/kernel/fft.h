@@ -1,5 +1,8 @@
 /* Fourier transforms of WIDTH columns at a time: Stockham's algorithm, which needs no reordering, with radix
- * 2, 3, 4, 5 and 8 (C. Van Loan, Computational Frameworks for the Fast Fourier Transform, SIAM 1992). */
+ * 2, 3, 4, 5, 7 and 8 (C. Van Loan, Computational Frameworks for the Fast Fourier Transform, SIAM 1992).
+ *
+ * A plane of n x n pixels lies in memory as `stride` rows of `stride` floats, whole vectors each; what lies behind the
+ * n-th row and column is 0 and stays so. */
 #ifndef PTYCHO_FFT_H
 #define PTYCHO_FFT_H
 
@@ -13,10 +16,19 @@ typedef struct {
     const float *cosines, *sines; /* of -2 pi k / size */
 } Plan;
 
+/* Floats from one row of a plane to the next. */
+INLINE int stride_of(int size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
+
 /* Real and imaginary parts of `size` vectors, and room for a pass to write to. */
 typedef struct {
     vec *re, *im, *spare_re, *spare_im;
 } Columns;
+
+INLINE void butterfly_2(vec *r, vec *i) {
+    const vec ar = r[0] - r[1], ai = i[0] - i[1];
+    r[0] += r[1], i[0] += i[1];
+    r[1] = ar, i[1] = ai;
+}
 
 INLINE void butterfly_3(vec *r, vec *i) {
     const float s = 0.86602540378443864676f; /* sin(2 pi / 3) */
@@ -49,6 +61,28 @@ INLINE void butterfly_5(vec *r, vec *i) {
     r[4] = er - gi, i[4] = ei + gr;
     r[2] = fr + hi, i[2] = fi - hr;
     r[3] = fr - hi, i[3] = fi + hr;
+}
+
+INLINE void butterfly_7(vec *r, vec *i) {
+    static const float c[3] = {0.62348980185873353053f, -0.22252093395631440429f, -0.90096886790241912624f};
+    static const float s[3] = {0.78183148246802980871f, 0.97492791218182360702f, 0.43388373911755812048f};
+    vec ar[3], ai[3], br[3], bi[3]; /* sums and differences of opposite inputs; c, s: cosine, sine of 2 pi (j + 1) / 7 */
+    for (int j = 0; j < 3; j++) {
+        ar[j] = r[j + 1] + r[6 - j], ai[j] = i[j + 1] + i[6 - j];
+        br[j] = r[j + 1] - r[6 - j], bi[j] = i[j + 1] - i[6 - j];
+    }
+    for (int k = 1; k < 4; k++) {
+        vec er = r[0], ei = i[0], gr = {0}, gi = {0};
+        for (int j = 0; j < 3; j++) {
+            const int turn = k * (j + 1) % 7, near = turn < 4 ? turn : 7 - turn;
+            const float sine = turn < 4 ? s[near - 1] : -s[near - 1];
+            er += c[near - 1] * ar[j], ei += c[near - 1] * ai[j];
+            gr += sine * br[j], gi += sine * bi[j];
+        }
+        r[k] = er + gi, i[k] = ei - gr;
+        r[7 - k] = er - gi, i[7 - k] = ei + gr;
+    }
+    r[0] += ar[0] + ar[1] + ar[2], i[0] += ai[0] + ai[1] + ai[2];
 }
 
 INLINE void butterfly_8(vec *r, vec *i) {
@@ -91,9 +125,11 @@ INLINE void butterfly_8(vec *r, vec *i) {
             }                                                                                              \
         }                                                                                                  \
     }
+PASS(2)
 PASS(3)
 PASS(4)
 PASS(5)
+PASS(7)
 PASS(8)
 
 INLINE void swap(vec **a, vec **b) {
@@ -110,9 +146,11 @@ static void fft_columns(const Plan *plan, Columns *at) {
         const int radix = plan->radices[k];
         switch (radix) {
         case 8: pass_8(plan, at, length, stride); break;
+        case 7: pass_7(plan, at, length, stride); break;
         case 5: pass_5(plan, at, length, stride); break;
         case 4: pass_4(plan, at, length, stride); break;
-        default: pass_3(plan, at, length, stride);
+        case 3: pass_3(plan, at, length, stride); break;
+        default: pass_2(plan, at, length, stride);
         }
         swap(&at->re, &at->spare_re);
         swap(&at->im, &at->spare_im);
@@ -132,29 +170,32 @@ INLINE void inverse_columns(const Plan *plan, Columns *at) {
     exchange(at);
 }
 
-/* Read WIDTH columns of a plane of floats from column c on; `store_rows` writes them as rows, transposed, and
- * `load_rows` reads WIDTH rows from row c on as columns; rows begin `stride` floats apart. */
+/* Read WIDTH columns of a plane from column c on. */
 INLINE void load_columns(vec *to, const float *plane, int size, int c) {
-    for (int row = 0; row < size; row++) to[row] = load(plane + (size_t)row * size + c);
+    const int stride = stride_of(size);
+    for (int row = 0; row < size; row++) to[row] = load(plane + (size_t)row * stride + c);
 }
 
-INLINE void store_columns(const vec *from, float *plane, int size, int c) {
-    for (int row = 0; row < size; row++) store(plane + (size_t)row * size + c, from[row]);
-}
-
-INLINE void load_rows(vec *to, const float *plane, int64_t stride, int size, int c) {
+/* Write `size` vectors of columns as rows of a plane, transposed, from row c on. */
+INLINE void store_rows(const vec *from, float *plane, int size, int c) {
+    const int stride = stride_of(size), rows = size - c < WIDTH ? size - c : WIDTH;
     for (int block = 0; block < size; block += WIDTH) {
-        for (int k = 0; k < WIDTH; k++) to[block + k] = load(plane + (c + k) * stride + block);
-        transpose(to + block);
+        vec tile[WIDTH];
+        for (int k = 0; k < WIDTH; k++) tile[k] = block + k < size ? from[block + k] : (vec){0};
+        transpose(tile);
+        for (int k = 0; k < rows; k++) store(plane + (size_t)(c + k) * stride + block, tile[k]);
     }
 }
 
-INLINE void store_rows(const vec *from, float *plane, int size, int c) {
+/* Read rows c, c + 1, ... of an image that Python owns as columns; its rows begin `stride` floats apart. The last row
+ * stands for those behind it. */
+INLINE void load_rows(vec *to, const float *image, int64_t stride, int size, int c) {
     for (int block = 0; block < size; block += WIDTH) {
-        vec tile[WIDTH];
-        for (int k = 0; k < WIDTH; k++) tile[k] = from[block + k];
-        transpose(tile);
-        for (int k = 0; k < WIDTH; k++) store(plane + (size_t)(c + k) * size + block, tile[k]);
+        for (int k = 0; k < WIDTH; k++) {
+            const int row = c + k < size ? c + k : size - 1;
+            to[block + k] = load_lanes(image + row * stride + block, size - block);
+        }
+        transpose(to + block);
     }
 }
 

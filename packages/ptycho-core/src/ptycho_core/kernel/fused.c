@@ -2,14 +2,14 @@
  * that a frame stays in the processor's cache from its exit wave to its gradients.
  *
  * Complex arrays that Python shares are interleaved (complex64); what lies between them is held in planes, the real
- * parts of n x n pixels and then the imaginary parts. All memory comes from Python. */
+ * parts of n x n pixels and then the imaginary parts, as fft.h says. All memory comes from Python. */
 #include "fft.h"
 #include "proximal.h"
 #include "threads.h"
 
 #include <stddef.h>
 
-enum { BLOCK = 4, MOST_MODES = 16 };
+enum { BLOCK = 4, MOST_MODES = 16, STRIP = 4096 };
 
 /* What is summed up: |sqrt(l) - A|; the deviance of Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where
  * both are close, and takes it less ill where they are not. */
@@ -18,24 +18,24 @@ enum { MODULI, POISSON, ROOTS };
 /* Mirrored by `_Problem` in step.py. */
 typedef struct {
     Plan plan;
-    int32_t n_modes, n_basis, n_threads;
+    int32_t n_modes, n_filters, n_variations, n_threads;
     int32_t good_kind;           /* 0 all pixels are good, 1 one mask for all frames, 2 one for each */
     float offset;                /* background and softening, counts per pixel */
     int32_t misfit;              /* MODULI, POISSON or ROOTS, see there */
     float softening;             /* counts added to those measured, a part of `offset`; not for MODULI */
     const float *filters;        /* (K, n, n) complex */
-    const float *shift_weights;  /* (frames, K) */
     const float *amplitude;      /* (frames, n, n), perhaps the middle of larger frames: */
     int64_t frame_stride, row_stride; /* floats from one of its frames and rows to the next */
     const float *good;           /* (n, n) or (frames, n, n) */
     float *spectrum, *spectrum_velocity; /* (P, n, n) complex */
+    float *variations;           /* (P, L, n, n) complex: spectra that frames add with weights of their own (OPR) */
     float *object, *object_velocity;     /* canvas, complex */
     int64_t canvas_width;
-    float *basis;                /* (P, K, 2, n, n) planes */
-    float *basis_gradient;       /* (threads, P, K, 2, n, n) planes */
-    float *light;                /* (n, n) */
-    float *coverage;             /* (rows of the window, canvas width) */
-    float *object_gradient;      /* (largest batch, 2, n, n) planes */
+    float *basis;                /* (P, (1 + L) K, 2) planes: spectrum and variations, moved by each filter */
+    float *basis_gradient;       /* (threads, P, (1 + L) K, 2) planes */
+    float *light;                /* a plane */
+    float *coverage;             /* (rows of the window, canvas width + WIDTH) */
+    float *object_gradient;      /* (largest batch, 2) planes */
     float *scratch;              /* (threads, ptycho_scratch_floats) */
     int64_t scratch_floats;
     float *frame_misfit;         /* (frames,): what `explain` found for each frame when it was last seen */
@@ -46,9 +46,12 @@ typedef struct {
     int64_t first_frame;
     int32_t n_frames;
     const int32_t *corners; /* (frames, 2): row and column on the canvas */
+    const float *weights;   /* (frames, (1 + L) K) of the basis functions: their sum is the probe of a frame */
     int32_t row_start, row_stop, column_start, column_stop; /* the window of the canvas that the batch may change */
     float object_step, probe_step, object_momentum, probe_momentum, object_floor;
     int32_t gradient_only; /* nothing moves: what would move it is added to the velocities, undivided */
+    float *overlaps;  /* (frames, (1 + L) K): of the pulled-back misfit with the basis functions; or NULL */
+    float *curvature; /* (frames, 3): of the misfit by the position, along y y, y x and x x; or NULL */
 } Batch;
 
 /* Where the fields of the structs that step.py mirrors lie. Python compares all of it with its mirrors before it passes
@@ -64,18 +67,18 @@ typedef struct {
 static const Field LAYOUT[] = {
     WHOLE(Plan), FIELD(Plan, size), FIELD(Plan, n_passes), FIELD(Plan, radices), FIELD(Plan, cosines),
     FIELD(Plan, sines),
-    WHOLE(Problem), FIELD(Problem, plan), FIELD(Problem, n_modes), FIELD(Problem, n_basis), FIELD(Problem, n_threads),
-    FIELD(Problem, good_kind), FIELD(Problem, offset), FIELD(Problem, misfit), FIELD(Problem, softening),
-    FIELD(Problem, filters), FIELD(Problem, shift_weights),
-    FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good),
-    FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, object),
+    WHOLE(Problem), FIELD(Problem, plan), FIELD(Problem, n_modes), FIELD(Problem, n_filters),
+    FIELD(Problem, n_variations), FIELD(Problem, n_threads), FIELD(Problem, good_kind), FIELD(Problem, offset), FIELD(Problem, misfit), FIELD(Problem, softening),
+    FIELD(Problem, filters), FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good),
+    FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, variations),
+    FIELD(Problem, object),
     FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
     FIELD(Problem, basis_gradient), FIELD(Problem, light), FIELD(Problem, coverage), FIELD(Problem, object_gradient),
     FIELD(Problem, scratch), FIELD(Problem, scratch_floats), FIELD(Problem, frame_misfit),
-    WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, row_start),
+    WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, weights), FIELD(Batch, row_start),
     FIELD(Batch, row_stop), FIELD(Batch, column_start), FIELD(Batch, column_stop), FIELD(Batch, object_step),
     FIELD(Batch, probe_step), FIELD(Batch, object_momentum), FIELD(Batch, probe_momentum), FIELD(Batch, object_floor),
-    FIELD(Batch, gradient_only),
+    FIELD(Batch, gradient_only), FIELD(Batch, overlaps), FIELD(Batch, curvature),
     WHOLE(Proximal), FIELD(Proximal, rows), FIELD(Proximal, columns), FIELD(Proximal, iterations),
     FIELD(Proximal, n_threads), FIELD(Proximal, smooth), FIELD(Proximal, weight), FIELD(Proximal, strength),
     FIELD(Proximal, target), FIELD(Proximal, image), FIELD(Proximal, dual), FIELD(Proximal, ahead),
@@ -98,23 +101,27 @@ typedef struct {
     Columns columns[MOST_MODES];
     float *probes;            /* (P, BLOCK, 2, n, n) */
     float *waves, *spectra;   /* (P, 2, n, n) each */
-    vec *measured, *weight;   /* n vectors each: a strip of a frame and of its mask, transposed */
+    vec *measured, *weight;   /* a row of vectors each: a strip of a frame and of its mask, transposed */
     float *row;               /* (2, canvas width) */
 } Room;
 
-INLINE size_t pixels_of(const Problem *p) { return (size_t)p->plan.size * p->plan.size; }
+/* Floats of a plane, whatever lies behind its rows and columns included. */
+INLINE size_t plane_of(const Problem *p) { return (size_t)stride_of(p->plan.size) * stride_of(p->plan.size); }
+
+INLINE int basis_of(const Problem *p) { return p->n_filters * (1 + p->n_variations); }
+
+int64_t ptycho_plane_floats(int32_t size) { return (int64_t)stride_of(size) * stride_of(size); }
 
 int64_t ptycho_scratch_floats(int32_t size, int32_t n_modes, int64_t canvas_width) {
-    const int64_t pixels = (int64_t)size * size;
-    return pixels * 2 * n_modes * (BLOCK + 2) + (int64_t)(2 * n_modes + 4) * size * WIDTH + 2 * (canvas_width + WIDTH) +
-           16 * WIDTH;
+    return ptycho_plane_floats(size) * 2 * n_modes * (BLOCK + 2) +
+           (int64_t)(2 * n_modes + 4) * stride_of(size) * WIDTH + 2 * (canvas_width + WIDTH) + 16 * WIDTH;
 }
 
 int32_t ptycho_vector_width(void) { return WIDTH; }
 
 static Room room_of(const Problem *p, int32_t thread) {
-    const size_t pixels = pixels_of(p);
-    const int n = p->plan.size, modes = p->n_modes;
+    const size_t pixels = plane_of(p);
+    const int n = stride_of(p->plan.size), modes = p->n_modes;
     float *at = p->scratch + (size_t)thread * p->scratch_floats;
     at = (float *)(((uintptr_t)at + 63) & ~(uintptr_t)63);
     Room room;
@@ -145,7 +152,7 @@ INLINE void lend_spare(Room *room, int from, int to) {
 static void transform_plane(const Plan *plan, Columns *at, const float *re, const float *im, float *work, float *to_re,
                             float *to_im) {
     const int n = plan->size;
-    const size_t pixels = (size_t)n * n;
+    const size_t pixels = (size_t)stride_of(n) * stride_of(n);
     for (int c = 0; c < n; c += WIDTH) {
         load_columns(at->re, re, n, c), load_columns(at->im, im, n, c);
         fft_columns(plan, at);
@@ -160,24 +167,28 @@ static void transform_plane(const Plan *plan, Columns *at, const float *re, cons
 
 /* The probe, moved by one basis function, or (filter NULL) as it is: inverse transform of its filtered spectrum. */
 static void make_basis(const Problem *p, Room *room, const float *spectrum, const float *filter, float *to) {
-    const size_t pixels = pixels_of(p);
-    const float scale = 1.0f / p->plan.size;
+    const int n = p->plan.size, stride = stride_of(n);
+    const size_t pixels = plane_of(p);
+    const float scale = 1.0f / (float)n;
     float *re = room->waves, *im = room->waves + pixels;
-    for (size_t q = 0; q < pixels; q += WIDTH) {
-        vec a, b, c = all(1), d = all(0);
-        load_complex(spectrum + 2 * q, &a, &b);
-        if (filter) load_complex(filter + 2 * q, &c, &d);
-        store(re + q, scale * (a * c - b * d));
-        store(im + q, scale * (a * d + b * c));
+    for (int row = 0; row < n; row++) {
+        for (int column = 0; column < n; column += WIDTH) {
+            const size_t from = 2 * ((size_t)row * n + column), q = (size_t)row * stride + column;
+            vec a, b, c = all(1), d = all(0);
+            load_complex_lanes(spectrum + from, n - column, &a, &b);
+            if (filter) load_complex_lanes(filter + from, n - column, &c, &d);
+            store(re + q, scale * (a * c - b * d));
+            store(im + q, scale * (a * d + b * c));
+        }
     }
     transform_plane(&p->plan, &room->columns[0], im, re, room->spectra, to + pixels, to);
 }
 
 static void make_light(const Problem *p, Room *room) {
-    const size_t pixels = pixels_of(p);
+    const size_t pixels = plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
     float *wave = room->probes;
     for (int m = 0; m < p->n_modes; m++) {
-        make_basis(p, room, p->spectrum + 2 * m * pixels, NULL, wave);
+        make_basis(p, room, p->spectrum + m * image, NULL, wave);
         for (size_t q = 0; q < pixels; q += WIDTH) {
             vec a = load(wave + q), b = load(wave + pixels + q), light = a * a + b * b;
             store(p->light + q, m ? load(p->light + q) + light : light);
@@ -187,12 +198,13 @@ static void make_light(const Problem *p, Room *room) {
 
 /* The probes of up to BLOCK frames: sums of the basis functions with real weights. */
 static void combine(const Problem *p, Room *room, int mode, const float *const *weights, int count) {
-    const size_t plane = 2 * pixels_of(p);
-    const float *basis = p->basis + (size_t)mode * p->n_basis * plane;
+    const size_t plane = 2 * plane_of(p);
+    const int n_basis = basis_of(p);
+    const float *basis = p->basis + (size_t)mode * n_basis * plane;
     float *probes = room->probes + (size_t)mode * BLOCK * plane;
     for (size_t q = 0; q < plane; q += 2 * WIDTH) {
         vec sums[BLOCK][2] = {{{0}}};
-        for (int k = 0; k < p->n_basis; k++) {
+        for (int k = 0; k < n_basis; k++) {
             const vec a = load(basis + k * plane + q), b = load(basis + k * plane + q + WIDTH);
             for (int f = 0; f < BLOCK; f++) sums[f][0] += weights[f][k] * a, sums[f][1] += weights[f][k] * b;
         }
@@ -205,18 +217,40 @@ static void combine(const Problem *p, Room *room, int mode, const float *const *
 
 /* The adjoint of `combine`, added to the thread's gradient. */
 static void project(const Problem *p, Room *room, int mode, const float *const *weights, int count, float *gradient) {
-    const size_t plane = 2 * pixels_of(p);
+    const size_t plane = 2 * plane_of(p);
+    const int n_basis = basis_of(p);
     const float *probes = room->probes + (size_t)mode * BLOCK * plane;
-    gradient += (size_t)mode * p->n_basis * plane;
+    gradient += (size_t)mode * n_basis * plane;
     for (size_t q = 0; q < plane; q += 2 * WIDTH) {
         vec x[BLOCK][2] = {{{0}}};
         for (int f = 0; f < count; f++)
             x[f][0] = load(probes + f * plane + q), x[f][1] = load(probes + f * plane + q + WIDTH);
-        for (int k = 0; k < p->n_basis; k++) {
+        for (int k = 0; k < n_basis; k++) {
             float *to = gradient + k * plane + q;
             vec a = load(to), b = load(to + WIDTH);
             for (int f = 0; f < BLOCK; f++) a += weights[f][k] * x[f][0], b += weights[f][k] * x[f][1];
             store(to, a), store(to + WIDTH, b);
+        }
+    }
+}
+
+/* Overlaps (count, (1 + L) K) of what `explain` left of the probes of up to BLOCK frames with the basis functions, added
+ * up over the modes. Strips of the planes stay in the cache while all functions pass by. */
+static void overlap(const Problem *p, const Room *room, int mode, int count, float *overlaps) {
+    const size_t plane = 2 * plane_of(p);
+    const int n_basis = basis_of(p);
+    const float *basis = p->basis + (size_t)mode * n_basis * plane;
+    const float *probes = room->probes + (size_t)mode * BLOCK * plane;
+    if (!mode) memset(overlaps, 0, sizeof(float) * (size_t)(count * n_basis));
+    for (size_t from = 0; from < plane; from += STRIP) {
+        const size_t to = plane - from < STRIP ? plane : from + STRIP;
+        for (int k = 0; k < n_basis; k++) {
+            vec sums[BLOCK] = {{0}};
+            for (size_t q = from; q < to; q += WIDTH) {
+                const vec a = load(basis + (size_t)k * plane + q);
+                for (int f = 0; f < BLOCK; f++) sums[f] += a * load(probes + (size_t)f * plane + q);
+            }
+            for (int f = 0; f < count; f++) overlaps[f * n_basis + k] += sum_of(sums[f]);
         }
     }
 }
@@ -244,10 +278,10 @@ INLINE vec compare_roots(vec expected, vec amplitude, float softening, vec *fact
 
 /* Predict a frame, compare it with what was measured, pull the misfit back to object and probes. */
 static double explain(const Problem *p, Room *room, const float *patch, int slot, int64_t frame, float *pulled) {
-    const int n = p->plan.size, modes = p->n_modes;
-    const size_t pixels = pixels_of(p), plane = 2 * pixels, width = 2 * (size_t)p->canvas_width;
+    const int n = p->plan.size, stride = stride_of(n), modes = p->n_modes;
+    const size_t pixels = plane_of(p), plane = 2 * pixels, width = 2 * (size_t)p->canvas_width;
     const float *amplitude = p->amplitude + frame * p->frame_stride;
-    const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? frame * pixels : 0);
+    const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? frame * n * n : 0);
     const float power = 1.0f / ((float)n * n);
     double misfit = 0;
 
@@ -258,9 +292,10 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
         if (m) lend_spare(room, m - 1, m);
         for (int c = 0; c < n; c += WIDTH) {
             for (int row = 0; row < n; row++) {
-                const vec pr = load(probe + (size_t)row * n + c), pi = load(probe + pixels + (size_t)row * n + c);
+                const size_t q = (size_t)row * stride + c;
+                const vec pr = load(probe + q), pi = load(probe + pixels + q);
                 vec or, oi;
-                load_complex(patch + row * width + 2 * c, &or, &oi);
+                load_complex_lanes(patch + row * width + 2 * c, n - c, &or, &oi);
                 at->re[row] = pr * or - pi * oi;
                 at->im[row] = pr * oi + pi * or;
             }
@@ -300,7 +335,7 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
             factor *= power;
             for (int m = 0; m < modes; m++) room->columns[m].re[row] *= factor, room->columns[m].im[row] *= factor;
         }
-        misfit += sum_of(strip);
+        misfit += sum_of(first_lanes(strip, n - c));
         for (int m = 0; m < modes; m++) {
             Columns *at = &room->columns[m];
             lend_spare(room, m ? m - 1 : modes - 1, m);
@@ -318,10 +353,10 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
             load_columns(at->re, wave, n, c), load_columns(at->im, wave + pixels, n, c);
             inverse_columns(&p->plan, at);
             for (int row = 0; row < n; row++) {
-                const size_t q = (size_t)row * n + c;
+                const size_t q = (size_t)row * stride + c;
                 const vec xr = at->re[row], xi = at->im[row], pr = load(probe + q), pi = load(probe + pixels + q);
                 vec or, oi, ur = pr * xr + pi * xi, ui = pr * xi - pi * xr;
-                load_complex(patch + row * width + 2 * c, &or, &oi);
+                load_complex_lanes(patch + row * width + 2 * c, n - c, &or, &oi);
                 if (m) ur += load(pulled + q), ui += load(pulled + pixels + q);
                 store(pulled + q, ur), store(pulled + pixels + q, ui);
                 store(probe + q, or * xr + oi * xi), store(probe + pixels + q, or * xi - oi * xr);
@@ -333,7 +368,8 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
 }
 
 static double explain_frames(const Problem *p, const Batch *batch, Room *room, int32_t thread) {
-    const size_t plane = 2 * pixels_of(p), gradient_floats = (size_t)p->n_modes * p->n_basis * plane;
+    const int n_basis = basis_of(p);
+    const size_t plane = 2 * plane_of(p), gradient_floats = (size_t)p->n_modes * n_basis * plane;
     float *gradient = p->basis_gradient + thread * gradient_floats;
     const int64_t first = (int64_t)batch->n_frames * thread / p->n_threads;
     const int64_t last = (int64_t)batch->n_frames * (thread + 1) / p->n_threads;
@@ -343,7 +379,7 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
         const float *weights[BLOCK];
         for (int f = 0; f < BLOCK; f++)
-            weights[f] = p->shift_weights + (batch->first_frame + block + (f < count ? f : count - 1)) * p->n_basis;
+            weights[f] = batch->weights + (block + (f < count ? f : count - 1)) * n_basis;
         for (int m = 0; m < p->n_modes; m++) combine(p, room, m, weights, count);
         for (int f = 0; f < count; f++) {
             const int32_t *corner = batch->corners + 2 * (block + f);
@@ -353,6 +389,8 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
             p->frame_misfit[frame] = (float)found;
             misfit += found;
         }
+        if (batch->overlaps)
+            for (int m = 0; m < p->n_modes; m++) overlap(p, room, m, count, batch->overlaps + block * n_basis);
         if (batch->probe_step != 0)
             for (int m = 0; m < p->n_modes; m++) project(p, room, m, weights, count, gradient);
     }
@@ -368,18 +406,18 @@ INLINE void own_rows(const Problem *p, const Batch *batch, int32_t thread, int *
 
 /* How much light the frames of the batch put on each pixel of some rows; the answer is the most. */
 static float cover(const Problem *p, const Batch *batch, int32_t thread) {
-    const int n = p->plan.size;
+    const int n = p->plan.size, stride = stride_of(n);
     int start, stop;
     vec most = {0};
     own_rows(p, batch, thread, &start, &stop);
     for (int row = start; row < stop; row++) {
-        float *to = p->coverage + (size_t)(row - batch->row_start) * p->canvas_width;
+        float *to = p->coverage + (size_t)(row - batch->row_start) * (p->canvas_width + WIDTH);
         memset(to + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
         for (int f = 0; f < batch->n_frames; f++) {
             const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
             if (inside < 0 || inside >= n) continue;
             for (int c = 0; c < n; c += WIDTH) {
-                const vec sum = load(to + column + c) + load(p->light + (size_t)inside * n + c);
+                const vec sum = load(to + column + c) + load(p->light + (size_t)inside * stride + c);
                 most = larger_of(sum, most);
                 store(to + column + c, sum);
             }
@@ -390,8 +428,8 @@ static float cover(const Problem *p, const Batch *batch, int32_t thread) {
 
 /* Object: velocity = momentum * velocity + step * gradient / (coverage + floor * its peak); object += velocity. */
 static void move_object(const Problem *p, const Batch *batch, Room *room, int32_t thread, float peak) {
-    const int n = p->plan.size;
-    const size_t pixels = pixels_of(p);
+    const int n = p->plan.size, stride = stride_of(n);
+    const size_t pixels = plane_of(p);
     const float floor = batch->object_floor * peak, momentum = batch->object_momentum;
     float *re = room->row, *im = room->row + p->canvas_width + WIDTH;
     int start, stop;
@@ -403,7 +441,7 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
         for (int f = 0; f < batch->n_frames; f++) {
             const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
             if (inside < 0 || inside >= n) continue;
-            const float *gradient = p->object_gradient + (size_t)f * 2 * pixels + (size_t)inside * n;
+            const float *gradient = p->object_gradient + (size_t)f * 2 * pixels + (size_t)inside * stride;
             for (int c = 0; c < n; c += WIDTH) {
                 store(re + column + c, load(re + column + c) + load(gradient + c));
                 store(im + column + c, load(im + column + c) + load(gradient + pixels + c));
@@ -415,7 +453,7 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
                 velocity[2 * c] += re[c], velocity[2 * c + 1] += im[c];
             continue;
         }
-        const float *coverage = p->coverage + (size_t)(row - batch->row_start) * p->canvas_width;
+        const float *coverage = p->coverage + (size_t)(row - batch->row_start) * (p->canvas_width + WIDTH);
         int c = batch->column_start;
         for (; c + WIDTH <= batch->column_stop; c += WIDTH) {
             const vec step = batch->object_step / (load(coverage + c) + floor);
@@ -435,58 +473,129 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
 
 /* The part of the probe's gradient that one filter carries, in place of the first thread's share. */
 static void pull_back(const Problem *p, Room *room, int index) {
-    const size_t pixels = pixels_of(p), plane = 2 * pixels, all_floats = (size_t)p->n_modes * p->n_basis * plane;
+    const int n = p->plan.size, stride = stride_of(n);
+    const size_t pixels = plane_of(p), plane = 2 * pixels, all_floats = (size_t)p->n_modes * basis_of(p) * plane;
     float *gradient = p->basis_gradient + index * plane;
-    const float *filter = p->filters + (index % p->n_basis) * plane;
+    const float *filter = p->filters + 2 * (size_t)(index % p->n_filters) * n * n;
     for (int thread = 1; thread < p->n_threads; thread++)
         for (size_t q = 0; q < plane; q += WIDTH)
             store(gradient + q, load(gradient + q) + load(gradient + thread * all_floats + q));
     transform_plane(&p->plan, &room->columns[0], gradient, gradient + pixels, room->spectra, gradient, gradient + pixels);
-    for (size_t q = 0; q < pixels; q += WIDTH) {
-        const vec a = load(gradient + q), b = load(gradient + pixels + q);
-        vec c, d;
-        load_complex(filter + 2 * q, &c, &d);
-        store(gradient + q, a * c + b * d), store(gradient + pixels + q, b * c - a * d);
+    for (int row = 0; row < n; row++) {
+        for (int column = 0; column < n; column += WIDTH) {
+            const size_t q = (size_t)row * stride + column;
+            const vec a = load(gradient + q), b = load(gradient + pixels + q);
+            vec c, d;
+            load_complex_lanes(filter + 2 * ((size_t)row * n + column), n - column, &c, &d);
+            store(gradient + q, a * c + b * d), store(gradient + pixels + q, b * c - a * d);
+        }
+    }
+}
+
+/* A thread's rows of one spectrum: velocity = momentum * velocity + step * gradient; spectrum += velocity. Without a
+ * velocity the step alone. `gradient` has n_filters parts, which are added up. */
+static void move_spectrum(const Problem *p, const Batch *batch, int32_t thread, const float *gradient, float *spectrum,
+                          float *velocity) {
+    const int n = p->plan.size, stride = stride_of(n);
+    const int start = (int)((int64_t)n * thread / p->n_threads), stop = (int)((int64_t)n * (thread + 1) / p->n_threads);
+    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const float step = batch->probe_step / ((float)n * (float)batch->n_frames), momentum = batch->probe_momentum;
+    for (int row = start; row < stop; row++) {
+        for (int column = 0; column < n; column += WIDTH) {
+            const size_t q = (size_t)row * stride + column, at = 2 * ((size_t)row * n + column);
+            const int lanes = n - column;
+            vec gr = {0}, gi = {0}, vr = {0}, vi = {0}, sr, si;
+            for (int k = 0; k < p->n_filters; k++)
+                gr += load(gradient + k * plane + q), gi += load(gradient + k * plane + pixels + q);
+            if (velocity) load_complex_lanes(velocity + at, lanes, &vr, &vi);
+            if (batch->gradient_only) {
+                store_complex_lanes(velocity + at, lanes, vr + gr / (float)n, vi + gi / (float)n);
+                continue;
+            }
+            load_complex_lanes(spectrum + at, lanes, &sr, &si);
+            vr = momentum * vr + step * gr, vi = momentum * vi + step * gi;
+            if (velocity) store_complex_lanes(velocity + at, lanes, vr, vi);
+            store_complex_lanes(spectrum + at, lanes, sr + vr, si + vi);
+        }
     }
 }
 
 static void move_probe(const Problem *p, const Batch *batch, int32_t thread) {
-    const size_t pixels = pixels_of(p), plane = 2 * pixels, vectors = pixels / WIDTH;
-    const size_t start = vectors * thread / p->n_threads * WIDTH, stop = vectors * (thread + 1) / p->n_threads * WIDTH;
-    const float step = batch->probe_step / ((float)p->plan.size * batch->n_frames), momentum = batch->probe_momentum;
-    for (int m = 0; m < p->n_modes; m++) {
-        const float *gradient = p->basis_gradient + (size_t)m * p->n_basis * plane;
-        float *velocity = p->spectrum_velocity + m * plane, *spectrum = p->spectrum + m * plane;
-        for (size_t q = start; q < stop; q += WIDTH) {
-            vec gr = {0}, gi = {0}, vr, vi, sr, si;
-            for (int k = 0; k < p->n_basis; k++)
-                gr += load(gradient + k * plane + q), gi += load(gradient + k * plane + pixels + q);
-            load_complex(velocity + 2 * q, &vr, &vi), load_complex(spectrum + 2 * q, &sr, &si);
-            if (batch->gradient_only) {
-                store_complex(velocity + 2 * q, vr + gr / (float)p->plan.size, vi + gi / (float)p->plan.size);
-                continue;
+    const size_t plane = 2 * plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
+    const int parts = batch->gradient_only ? 1 : 1 + p->n_variations;
+    for (int m = 0; m < p->n_modes; m++)
+        for (int part = 0; part < parts; part++) {
+            const float *gradient = p->basis_gradient + ((size_t)m * basis_of(p) + (size_t)part * p->n_filters) * plane;
+            if (part)
+                move_spectrum(p, batch, thread, gradient, p->variations + (size_t)(m * p->n_variations + part - 1) * image,
+                              NULL);
+            else
+                move_spectrum(p, batch, thread, gradient, p->spectrum + m * image, p->spectrum_velocity + m * image);
+        }
+}
+
+/* Curvature of the misfit by a frame's position, in pixels of the canvas: half the light times the slopes of the object.
+ * A slope reaches one pixel to either side, and is 0 at the rim of the window. */
+static void curve(const Problem *p, const Batch *batch, int64_t frame, float *to) {
+    const int n = p->plan.size, stride = stride_of(n);
+    const int first_row = batch->corners[2 * frame], first_column = batch->corners[2 * frame + 1];
+    const size_t width = 2 * (size_t)p->canvas_width;
+    vec yy = {0}, yx = {0}, xx = {0};
+    for (int row = 0; row < n; row++) {
+        const int there = first_row + row;
+        const float down = there > batch->row_start && there + 1 < batch->row_stop ? 0.5f : 0;
+        const float *line = p->object + (size_t)there * width;
+        for (int c = 0; c < n; c += WIDTH) {
+            const int column = first_column + c, lanes = n - c;
+            const float *at = line + 2 * (size_t)column;
+            const vec light = load(p->light + (size_t)row * stride + c);
+            vec ar = {0}, ai = {0}, br = {0}, bi = {0}, dr, di, right = all(0.5f);
+            if (down != 0) {
+                load_complex_lanes(at + width, lanes, &ar, &ai), load_complex_lanes(at - width, lanes, &br, &bi);
             }
-            vr = momentum * vr + step * gr, vi = momentum * vi + step * gi;
-            store_complex(velocity + 2 * q, vr, vi), store_complex(spectrum + 2 * q, sr + vr, si + vi);
+            dr = down * (ar - br), di = down * (ai - bi);
+            for (int lane = 0; lane < WIDTH; lane++)
+                if (column + lane <= batch->column_start || column + lane + 1 >= batch->column_stop) right[lane] = 0;
+            if (column > 0 && column + (lanes < WIDTH ? lanes : WIDTH) < p->canvas_width) {
+                load_complex_lanes(at + 2, lanes, &ar, &ai), load_complex_lanes(at - 2, lanes, &br, &bi);
+            } else {
+                for (int lane = 0; lane < WIDTH; lane++) {
+                    ar[lane] = ai[lane] = br[lane] = bi[lane] = 0;
+                    if (lane >= lanes || right[lane] == 0) continue;
+                    ar[lane] = at[2 * lane + 2], ai[lane] = at[2 * lane + 3];
+                    br[lane] = at[2 * lane - 2], bi[lane] = at[2 * lane - 1];
+                }
+            }
+            const vec er = right * (ar - br), ei = right * (ai - bi);
+            yy += light * (dr * dr + di * di), yx += light * (dr * er + di * ei), xx += light * (er * er + ei * ei);
         }
     }
+    to[0] = 0.5f * sum_of(yy), to[1] = 0.5f * sum_of(yx), to[2] = 0.5f * sum_of(xx);
+}
+
+static void curve_frames(const Problem *p, const Batch *batch, int32_t thread) {
+    const int64_t first = (int64_t)batch->n_frames * thread / p->n_threads;
+    const int64_t last = (int64_t)batch->n_frames * (thread + 1) / p->n_threads;
+    for (int64_t frame = first; frame < last; frame++) curve(p, batch, frame, batch->curvature + 3 * frame);
 }
 
 static void work(void *argument, int32_t thread) {
     Task *task = argument;
     const Problem *p = task->problem;
     const Batch *batch = task->batch;
-    const int n_filters = p->n_modes * p->n_basis;
-    const size_t plane = 2 * pixels_of(p);
+    const int n_basis = basis_of(p), n_functions = p->n_modes * n_basis;
+    const size_t plane = 2 * plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
     Room room = room_of(p, thread);
     while (thread && !atomic_load(&task->go)) sched_yield();
     if (atomic_load(&task->go) < 0) return;
-    for (int index; (index = atomic_fetch_add(&task->next_filter, 1)) <= n_filters;) {
-        if (index == n_filters) {
+    for (int index; (index = atomic_fetch_add(&task->next_filter, 1)) <= n_functions;) {
+        if (index == n_functions) {
             if (!batch->gradient_only) make_light(p, &room);
         } else {
-            const float *filter = p->filters + (index % p->n_basis) * plane;
-            make_basis(p, &room, p->spectrum + (index / p->n_basis) * plane, filter, p->basis + index * plane);
+            const int mode = index / n_basis, part = index % n_basis / p->n_filters;
+            const float *spectrum = part ? p->variations + (size_t)(mode * p->n_variations + part - 1) * image
+                                         : p->spectrum + mode * image;
+            make_basis(p, &room, spectrum, p->filters + (index % p->n_filters) * image, p->basis + index * plane);
         }
     }
     wait_for_all(&task->barrier);
@@ -496,10 +605,14 @@ static void work(void *argument, int32_t thread) {
     float peak = 0;
     for (int k = 0; k < p->n_threads; k++) peak = task->peak[k] > peak ? task->peak[k] : peak;
     if (batch->object_step != 0) move_object(p, batch, &room, thread, peak);
-    if (batch->probe_step == 0) return;
-    for (int index; (index = atomic_fetch_add(&task->next_gradient, 1)) < n_filters;) pull_back(p, &room, index);
+    if (batch->probe_step != 0) {
+        for (int index; (index = atomic_fetch_add(&task->next_gradient, 1)) < n_functions;) pull_back(p, &room, index);
+    } else if (!batch->curvature) {
+        return;
+    }
     wait_for_all(&task->barrier);
-    move_probe(p, batch, thread);
+    if (batch->probe_step != 0) move_probe(p, batch, thread);
+    if (batch->curvature) curve_frames(p, batch, thread);
 }
 
 /* Move object and probe, or add up their gradients; the answer is the sum of the misfits before the move. */

@@ -8,7 +8,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
-__all__ = ["FusedStep", "Misfit", "Steps", "layout_difference", "proximal_step", "radices_of"]
+__all__ = [
+    "BatchResult",
+    "FusedStep",
+    "Misfit",
+    "Steps",
+    "layout_difference",
+    "proximal_step",
+    "radices_of",
+]
 
 #: Of l expected and t measured counts: |sqrt(l) - sqrt(t)|, of whose square the gradient is taken; the
 #: deviance of Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where both are close and bears
@@ -37,20 +45,21 @@ class _Problem(ctypes.Structure):
     _fields_ = (
         ("plan", _Plan),
         ("n_modes", ctypes.c_int32),
-        ("n_basis", ctypes.c_int32),
+        ("n_filters", ctypes.c_int32),
+        ("n_variations", ctypes.c_int32),
         ("n_threads", ctypes.c_int32),
         ("good_kind", ctypes.c_int32),
         ("offset", ctypes.c_float),
         ("misfit", ctypes.c_int32),
         ("softening", ctypes.c_float),
         ("filters", ctypes.c_void_p),
-        ("shift_weights", ctypes.c_void_p),
         ("amplitude", ctypes.c_void_p),
         ("frame_stride", ctypes.c_int64),
         ("row_stride", ctypes.c_int64),
         ("good", ctypes.c_void_p),
         ("spectrum", ctypes.c_void_p),
         ("spectrum_velocity", ctypes.c_void_p),
+        ("variations", ctypes.c_void_p),
         ("object", ctypes.c_void_p),
         ("object_velocity", ctypes.c_void_p),
         ("canvas_width", ctypes.c_int64),
@@ -70,6 +79,7 @@ class _Batch(ctypes.Structure):
         ("first_frame", ctypes.c_int64),
         ("n_frames", ctypes.c_int32),
         ("corners", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
         ("row_start", ctypes.c_int32),
         ("row_stop", ctypes.c_int32),
         ("column_start", ctypes.c_int32),
@@ -80,6 +90,8 @@ class _Batch(ctypes.Structure):
         ("probe_momentum", ctypes.c_float),
         ("object_floor", ctypes.c_float),
         ("gradient_only", ctypes.c_int32),
+        ("overlaps", ctypes.c_void_p),
+        ("curvature", ctypes.c_void_p),
     )
 
 
@@ -144,6 +156,23 @@ class Steps:
     probe_momentum: float
 
 
+@dataclass(frozen=True, eq=False)
+class BatchResult:
+    """What a step found out about the frames of a batch, before it moved anything.
+
+    Attributes:
+        misfit: the sum of their misfits.
+        overlaps: (frames, (1 + L) K) float32 of the pulled-back misfit with the basis functions, where asked
+            for.
+        curvature: (frames, 2, 2) float64 of the misfit by each position, in pixels of the canvas, where asked
+            for; the light is that before the step, the object that after it.
+    """
+
+    misfit: float
+    overlaps: np.ndarray | None = None
+    curvature: np.ndarray | None = None
+
+
 class FusedStep:
     """The step of one level: what stays the same from batch to batch, and the room it works in.
 
@@ -158,8 +187,6 @@ class FusedStep:
         amplitude: np.ndarray,
         good: np.ndarray | None,
         filters: np.ndarray,
-        shift_weights: np.ndarray,
-        corners: np.ndarray,
         offset: float,
         object_floor: float,
         largest_batch: int,
@@ -167,14 +194,12 @@ class FusedStep:
         misfit: Misfit = "moduli",
         softening: float = 0.0,
     ) -> None:
-        """Take the level's data; nothing is copied but the corners.
+        """Take the level's data; nothing is copied.
 
         Args:
             amplitude: (frames, n, n) float32; may be a view of larger frames, with pixels side by side.
             good: weights of the pixels, (n, n) or (frames, n, n) float32, or None.
             filters: (K, n, n) complex64, zero frequency in the centre.
-            shift_weights: (frames, K) float32.
-            corners: (frames, 2) row and column of each window on the canvas.
             offset: counts per pixel added to every prediction.
             misfit: what is summed up and made small; `moduli` alone may be used to move.
             softening: counts added to those measured, a part of the offset; not for `moduli`.
@@ -183,7 +208,6 @@ class FusedStep:
         self._threads = max(1, min(threads, _MOST_THREADS))
         self._object_floor = object_floor
         self._largest_batch = largest_batch
-        self._corners = np.ascontiguousarray(corners, np.int32)
         self.frame_misfit = np.zeros(len(amplitude), np.float32)
         size = amplitude.shape[-1]
         angles = -2 * np.pi * np.arange(size) / size
@@ -197,13 +221,12 @@ class FusedStep:
                 cosines=_address(table[0]),
                 sines=_address(table[1]),
             ),
-            n_basis=len(filters),
+            n_filters=len(filters),
             good_kind=0 if good is None else good.ndim - 1,
             offset=offset,
             misfit=_MISFITS.index(misfit),
             softening=softening,
             filters=_address(filters),
-            shift_weights=_address(shift_weights),
             amplitude=_address(amplitude),
             frame_stride=amplitude.strides[0] // amplitude.itemsize,
             row_stride=amplitude.strides[1] // amplitude.itemsize,
@@ -211,7 +234,7 @@ class FusedStep:
             frame_misfit=_address(self.frame_misfit),
         )
         # What C reads by address must live as long as this object.
-        self._kept = [table, filters, shift_weights, amplitude, good]
+        self._kept = [table, filters, amplitude, good]
         self._room: list[np.ndarray] = []
         self._window_rows = 0
 
@@ -226,9 +249,8 @@ class FusedStep:
 
     @staticmethod
     def fits(size_px: int) -> bool:
-        """Return whether the kernel knows frames of this side ."""
-        radices = radices_of(size_px)
-        return size_px % 16 == 0 and 0 < len(radices) <= _MOST_PASSES
+        """Return whether the kernel knows frames of this side: 2, 3, 5 and 7 are its only prime factors."""
+        return 0 < len(radices_of(size_px)) <= _MOST_PASSES
 
     def __call__(
         self,
@@ -236,69 +258,111 @@ class FusedStep:
         window: tuple[slice, slice],
         steps: Steps,
         *,
+        corners: np.ndarray,
+        weights: np.ndarray,
         spectrum: np.ndarray,
         spectrum_velocity: np.ndarray,
         obj: np.ndarray,
         object_velocity: np.ndarray,
-    ) -> float:
+        variations: np.ndarray | None = None,
+        with_overlaps: bool = False,
+        with_curvature: bool = False,
+    ) -> BatchResult:
         """Move object and probe, in place, down the gradient of some frames.
 
         Args:
             window: the rows and columns of the canvas that hold the frames of the batch.
+            corners: (frames, 2) row and column of their windows on the canvas.
+            weights: (frames, (1 + L) K) float32 of the basis functions.
             spectrum, spectrum_velocity: (P, n, n) complex64.
             obj, object_velocity: the canvas, complex64.
-        Returns:
-            The sum of the amplitude misfits before the move.
+            variations: (P, L, n, n) complex64, moved as well; None where there are none.
+
+        Raises:
+            ValueError: a window does not lie on the canvas.
         """
-        return self._run(frames, window, steps, spectrum, spectrum_velocity, obj, object_velocity)
+        return self._run(
+            frames,
+            window,
+            steps,
+            (corners, weights),
+            (spectrum, spectrum_velocity, variations),
+            (obj, object_velocity),
+            with_overlaps=with_overlaps,
+            with_curvature=with_curvature,
+        )
 
     def gradient(
         self,
         frames: slice,
         window: tuple[slice, slice],
         *,
+        corners: np.ndarray,
+        weights: np.ndarray,
         spectrum: np.ndarray,
         obj: np.ndarray,
         to_spectrum: np.ndarray | None,
         to_object: np.ndarray,
+        variations: np.ndarray | None = None,
     ) -> float:
         """Add up where object and probe of some frames should go; nothing moves, nothing is divided.
 
         Args:
             window: the rows and columns of the canvas that hold the frames of the batch.
+            corners, weights: as those of a step.
             spectrum: (P, n, n) complex64. obj: the canvas, complex64.
             to_spectrum: (P, n, n) complex64, added to; None where the probe is held.
             to_object: (H, W) complex64, added to.
+            variations: (P, L, n, n) complex64, held.
         Returns:
             The sum of the misfits.
         """
         still = Steps(1.0, 0.0 if to_spectrum is None else 1.0, 0.0, 0.0)
         probe_sum = spectrum if to_spectrum is None else to_spectrum
-        return self._run(frames, window, still, spectrum, probe_sum, obj, to_object, gradient_only=True)
+        return self._run(
+            frames,
+            window,
+            still,
+            (corners, weights),
+            (spectrum, probe_sum, variations),
+            (obj, to_object),
+            gradient_only=True,
+        ).misfit
 
     def _run(
         self,
         frames: slice,
         window: tuple[slice, slice],
         steps: Steps,
-        spectrum: np.ndarray,
-        spectrum_velocity: np.ndarray,
-        obj: np.ndarray,
-        object_velocity: np.ndarray,
+        placed: tuple[np.ndarray, np.ndarray],
+        probe: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+        canvas: tuple[np.ndarray, np.ndarray],
         *,
         gradient_only: bool = False,
-    ) -> float:
-        problem, n_frames = self._problem, frames.stop - frames.start
-        pixels = n_frames * len(spectrum) * problem.plan.size**2
+        with_overlaps: bool = False,
+        with_curvature: bool = False,
+    ) -> BatchResult:
+        problem, n_frames, size = self._problem, frames.stop - frames.start, self._problem.plan.size
+        (spectrum, spectrum_velocity, variations), (obj, object_velocity) = probe, canvas
+        corners = np.ascontiguousarray(placed[0], np.int32)
+        weights = np.ascontiguousarray(placed[1], np.float32)
+        if (corners < 0).any() or (corners > np.subtract(obj.shape, size)).any():
+            raise ValueError("the window of a frame does not lie on the canvas")
+        pixels = n_frames * len(spectrum) * size**2
         threads = max(1, min(self._threads, n_frames // 2, pixels // _PIXELS_WORTH_A_THREAD))
-        self._make_room(len(spectrum), obj.shape[1], window[0].stop - window[0].start)
+        n_variations = 0 if variations is None else variations.shape[1]
+        self._make_room(len(spectrum), n_variations, obj.shape[1], window[0].stop - window[0].start)
         problem.n_threads = threads
         problem.spectrum, problem.spectrum_velocity = _address(spectrum), _address(spectrum_velocity)
+        problem.variations = _address(variations) if variations is not None and n_variations else None
         problem.object, problem.object_velocity = _address(obj), _address(object_velocity)
+        overlaps = np.empty(weights.shape, np.float32) if with_overlaps else None
+        curvature = np.empty((n_frames, 3), np.float32) if with_curvature else None
         batch = _Batch(
             first_frame=frames.start,
             n_frames=n_frames,
-            corners=_address(self._corners[frames]),
+            corners=_address(corners),
+            weights=_address(weights),
             row_start=window[0].start,
             row_stop=window[0].stop,
             column_start=window[1].start,
@@ -309,28 +373,33 @@ class FusedStep:
             probe_momentum=steps.probe_momentum,
             object_floor=self._object_floor,
             gradient_only=gradient_only,
+            overlaps=None if overlaps is None else _address(overlaps),
+            curvature=None if curvature is None else _address(curvature),
         )
-        return float(self._library.ptycho_step(ctypes.byref(problem), ctypes.byref(batch)))
+        misfit = float(self._library.ptycho_step(ctypes.byref(problem), ctypes.byref(batch)))
+        bend = None if curvature is None else curvature[:, [[0, 1], [1, 2]]].astype(np.float64)
+        return BatchResult(misfit, overlaps, bend)
 
-    def _make_room(self, n_modes: int, canvas_width: int, window_rows: int) -> None:
+    def _make_room(self, n_modes: int, n_variations: int, canvas_width: int, window_rows: int) -> None:
         problem = self._problem
-        fits = (problem.n_modes, problem.canvas_width) == (n_modes, canvas_width)
-        if self._room and fits and window_rows <= self._window_rows:
+        have = (problem.n_modes, problem.n_variations, problem.canvas_width)
+        if self._room and have == (n_modes, n_variations, canvas_width) and window_rows <= self._window_rows:
             return
         self._window_rows = window_rows
-        size, n_basis = problem.plan.size, problem.n_basis
-        plane, threads = 2 * size * size, min(self._threads, max(1, self._largest_batch // 2))
-        problem.n_modes, problem.canvas_width = n_modes, canvas_width
-        floats = -(-self._library.ptycho_scratch_floats(size, n_modes, canvas_width) // 16) * 16
-        problem.scratch_floats = floats
+        n_basis = problem.n_filters * (1 + n_variations)
+        plane = self._library.ptycho_plane_floats(problem.plan.size)
+        threads = min(self._threads, max(1, self._largest_batch // 2))
+        problem.n_modes, problem.n_variations, problem.canvas_width = n_modes, n_variations, canvas_width
+        floats = self._library.ptycho_scratch_floats(problem.plan.size, n_modes, canvas_width)
+        problem.scratch_floats = -(-floats // 16) * 16
         sizes = {
-            "basis": n_modes * n_basis * plane,
-            "basis_gradient": threads * n_modes * n_basis * plane,
-            "light": size * size,
-            # A window of full width may end with the canvas; vectors read on by less than their own width.
-            "coverage": window_rows * canvas_width + _ALIGNMENT,
-            "object_gradient": self._largest_batch * plane,
-            "scratch": threads * floats,
+            "basis": n_modes * n_basis * 2 * plane,
+            "basis_gradient": threads * n_modes * n_basis * 2 * plane,
+            "light": plane,
+            # Vectors read on behind a row by less than their own width, which is one of these at most.
+            "coverage": window_rows * (canvas_width + _ALIGNMENT // 4),
+            "object_gradient": self._largest_batch * 2 * plane,
+            "scratch": threads * problem.scratch_floats,
         }
         self._room = []
         for name, count in sizes.items():
@@ -377,14 +446,16 @@ def proximal_step(
 
 
 def radices_of(size: int) -> list[int]:
-    """Cut a length into radices 8, 5, 4 and 3; an empty list where that cannot be."""
-    threes, rest = _take_out(3, size)
+    """Cut a length into radices 8, 7, 5, 4, 3 and 2; an empty list where that cannot be."""
+    sevens, rest = _take_out(7, size)
     fives, rest = _take_out(5, rest)
+    threes, rest = _take_out(3, rest)
     twos, rest = _take_out(2, rest)
-    fours = (0, 2, 1)[twos % 3]
-    if rest != 1 or twos < 2 * fours:
+    if rest != 1:
         return []
-    return [8] * ((twos - 2 * fours) // 3) + [5] * fives + [4] * fours + [3] * threes
+    pairs = min((0, 2, 1)[twos % 3], twos // 2)
+    eights, one = divmod(twos - 2 * pairs, 3)
+    return [8] * eights + [7] * sevens + [5] * fives + [4] * pairs + [3] * threes + [2] * one
 
 
 def _take_out(factor: int, number: int) -> tuple[int, int]:

@@ -58,6 +58,40 @@ INLINE void store_complex(float *to, vec re, vec im) {
     store(to + WIDTH, SHUFFLE(re, im, HIGH));
 }
 
+/* The same for the lanes that are there, at most all of them: nothing behind them is touched, and the others are 0. */
+INLINE vec load_lanes(const float *from, int lanes) {
+    if (lanes >= WIDTH) return load(from);
+    vec a = {0};
+    memcpy(&a, from, sizeof(float) * (size_t)lanes);
+    return a;
+}
+
+INLINE void load_complex_lanes(const float *from, int lanes, vec *re, vec *im) {
+    if (lanes >= WIDTH) {
+        load_complex(from, re, im);
+        return;
+    }
+    float part[2 * WIDTH] = {0};
+    memcpy(part, from, 2 * sizeof(float) * (size_t)lanes);
+    load_complex(part, re, im);
+}
+
+INLINE void store_complex_lanes(float *to, int lanes, vec re, vec im) {
+    if (lanes >= WIDTH) {
+        store_complex(to, re, im);
+        return;
+    }
+    float part[2 * WIDTH];
+    store_complex(part, re, im);
+    memcpy(to, part, 2 * sizeof(float) * (size_t)lanes);
+}
+
+/* The first lanes of a vector; the others are 0. */
+INLINE vec first_lanes(vec a, int lanes) {
+    for (int lane = lanes; lane < WIDTH; lane++) a[lane] = 0;
+    return a;
+}
+
 INLINE vec magnitude(vec a) { return (vec)((int_vec)a & 0x7fffffff); }
 
 INLINE vec larger_of(vec a, vec b) {

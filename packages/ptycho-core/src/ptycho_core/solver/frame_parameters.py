@@ -31,7 +31,7 @@ from jaxtyping import Float64
 from ptycho_config.models import SolverConfig
 from ptycho_core.solver.shifts import shift_slopes, shift_weights
 
-__all__ = ["BatchMeasurement", "FrameModel", "FrameParameters", "FrameValues", "reach_px"]
+__all__ = ["FrameMeasurement", "FrameModel", "FrameParameters", "FrameValues", "reach_px"]
 
 #: Epochs before anything moves, and then before each frame moves by itself.
 _WAIT_EPOCHS = 3
@@ -100,8 +100,8 @@ class FrameModel:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchMeasurement:
-    """What a batch says about the parameters of its frames.
+class FrameMeasurement:
+    """What an epoch says about the parameters of the m frames.
 
     Attributes:
         remainders_px: (m, 2) sub-pixel part of the positions.
@@ -187,48 +187,43 @@ class FrameParameters:
 
     # Within an epoch
 
-    def update(
-        self, frames: slice, measured: BatchMeasurement, *, scale: float, degree: int, step: float
-    ) -> None:
-        """Move the parameters of some frames down their gradient.
+    def update(self, measured: FrameMeasurement, *, scale: float, degree: int, step: float) -> None:
+        """Move the parameters of all frames down their gradient.
 
         Args:
             scale: canvas pixels per pixel of the full detector.
         """
         if self._epoch < _WAIT_EPOCHS or not step:
             return
-        self._update_weights(frames, measured, degree=degree, step=step)
+        self._update_weights(measured, degree=degree, step=step)
         if not self.positions_move:
             return
         slopes = shift_slopes(measured.remainders_px, degree)
-        weights = self.weights[frames]
-        along = (weights[None, :, :, None] * slopes[:, :, None]).reshape(2, len(weights), -1) * scale
-        slope = np.einsum("amk,mk->ma", along, measured.overlaps)
-        curvature = measured.curvature * scale**2
-        self._slope[frames], self._curvature[frames] = slope, curvature
+        along = (self.weights[None, :, :, None] * slopes[:, :, None]).reshape(2, len(self.weights), -1)
+        self._slope = np.einsum("amk,mk->ma", along, measured.overlaps) * scale
+        self._curvature = measured.curvature * scale**2
         if self._epoch < _WAIT_EPOCHS + self._drift_epochs:
             return
-        floor = _TINY + 1e-3 * np.trace(curvature, axis1=1, axis2=2)
-        damped = curvature + floor[:, None, None] * np.eye(2)
-        move = step * np.linalg.solve(damped, slope[..., None])[..., 0]
+        floor = _TINY + 1e-3 * np.trace(self._curvature, axis1=1, axis2=2)
+        damped = self._curvature + floor[:, None, None] * np.eye(2)
+        move = step * np.linalg.solve(damped, self._slope[..., None])[..., 0]
         limit = _LONGEST_MOVE / scale
         length = np.linalg.norm(move, axis=1, keepdims=True)
         move *= np.minimum(1.0, limit / np.maximum(length, _TINY))
-        self._velocity[frames] = _MOMENTUM * self._velocity[frames] + move
-        self._move_within_bound(frames, self._velocity[frames])
+        self._velocity = _MOMENTUM * self._velocity + move
+        self._move_within_bound(slice(None), self._velocity)
 
-    def _update_weights(self, frames: slice, measured: BatchMeasurement, *, degree: int, step: float) -> None:
+    def _update_weights(self, measured: FrameMeasurement, *, degree: int, step: float) -> None:
         """Change intensity and weights of the variations; a Newton step for each of them."""
         base = shift_weights(measured.remainders_px, degree).astype(np.float64)
         slopes = np.einsum("mlk,mk->ml", measured.overlaps.reshape(len(base), -1, base.shape[1]), base)
-        weights = self.weights[frames]
         if self.model.intensity:
-            change = slopes[:, 0] * weights[:, 0] / np.maximum(measured.counts, _TINY)
-            weights[:, 0] *= 1 + np.clip(step * change, -0.2, 0.2)
+            change = slopes[:, 0] * self.weights[:, 0] / np.maximum(measured.counts, _TINY)
+            self.weights[:, 0] *= 1 + np.clip(step * change, -0.2, 0.2)
         if self.model.variations:
             # Half its power, as the phase on the detector is free; and a floor while it is weak.
             power = measured.variation_power / 2 + _WEAK * measured.counts.mean()
-            weights[:, 1:] += np.clip(step * slopes[:, 1:] / power, -0.5, 0.5)
+            self.weights[:, 1:] += np.clip(step * slopes[:, 1:] / power, -0.5, 0.5)
 
     def _move_within_bound(self, frames: Any, move: np.ndarray) -> None:
         """Move frames by themselves, no farther than the bound, nor much farther than most of them."""

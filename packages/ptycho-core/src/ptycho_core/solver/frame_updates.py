@@ -1,4 +1,4 @@
-"""How the parameters of the frames are updated at one level: after every batch, and after every epoch.
+"""How the parameters of the frames are updated at one level, after every epoch.
 
 Positions follow the curvature of the misfit or are searched for elsewhere. Whether the whole scan is
 stretched, turned or sheared must be told apart from a defocus of the probe: if positions and object are
@@ -20,10 +20,10 @@ from jaxtyping import Complex64, Float64, Int
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.physics.canvas import frequencies
-from ptycho_core.solver.frame_parameters import BatchMeasurement, FrameParameters
+from ptycho_core.solver.frame_parameters import FrameMeasurement, FrameParameters
 from ptycho_core.solver.misfit import AmplitudeMisfit
 from ptycho_core.solver.state import ObjectState, ProbeState
-from ptycho_core.solver.windows import Window, Windows
+from ptycho_core.solver.windows import Windows
 
 __all__ = ["FrameUpdates", "better_places", "position_curvature", "strain_step", "stretched"]
 
@@ -49,43 +49,34 @@ class FrameUpdates:
         """
         self._parameters, self._xp, self._degree = parameters, arrays, degree
         self._windows, self._misfit, self._counts = windows, misfit, counts
+        self._overlaps = np.zeros((len(windows), windows.weights.shape[1]), np.float32)
+        self._curvature = np.zeros((len(windows), 2, 2))
+        self._seen, self._step = np.zeros(len(windows), bool), 0.0
 
     def after_batch(
-        self,
-        frames: slice,
-        window: Window,
-        probe: ProbeState,
-        obj: ObjectState,
-        *,
-        overlaps: np.ndarray,
-        light: Array,
-        step: float,
+        self, frames: slice, *, overlaps: np.ndarray, curvature: np.ndarray | None, step: float
     ) -> None:
-        """Update the parameters of the frames of a batch.
+        """Note what a batch says of its frames; they are moved after the epoch, all at once.
 
         Args:
-            window: of the batch.
             overlaps: (f, K) of the pulled-back misfit with the basis functions.
-            light: (n, n) of the probe before its step.
+            curvature: (f, 2, 2) of the misfit by each position; None where positions do not move.
         """
-        parameters, windows, curvature = self._parameters, self._windows, np.empty(0)
-        if parameters.positions_move:
-            corners = windows.corners[frames] - (window[0].start, window[1].start)
-            curvature = position_curvature(self._xp, obj.canvas[window], corners, light)
-        variations = self._xp.to_numpy(probe.variations)
-        measured = BatchMeasurement(
-            windows.remainders_px(parameters, frames),
-            overlaps,
-            curvature,
-            counts=self._counts[frames],
-            variation_power=np.square(np.abs(variations)).sum(axis=(0, 2, 3)),
-        )
-        parameters.update(frames, measured, scale=windows.scale, degree=self._degree, step=step)
-        windows.place(parameters, frames)
+        self._overlaps[frames], self._seen[frames], self._step = overlaps, True, step
+        if curvature is not None:
+            self._curvature[frames] = curvature
+
+    @property
+    def positions_move(self) -> bool:
+        """Whether positions are being corrected at present."""
+        return self._parameters.positions_move
 
     def after_epoch(self, probe: ProbeState, obj: ObjectState) -> None:
         """Do for all frames what is to be done after an epoch."""
-        parameters, full = self._parameters, self._windows.scale == 1
+        if self._seen.all():
+            self._update(probe)
+        self._seen[:] = False
+        parameters, full = self._parameters, self._windows.scale > 0.7
         if parameters.model.variations:
             self._orthogonalise(probe)
         parameters.end_epoch()
@@ -94,6 +85,19 @@ class FrameUpdates:
         elif not full and parameters.search_is_due:
             self._search(probe, obj)
         self._windows.place(parameters)
+
+    def _update(self, probe: ProbeState) -> None:
+        """Move the parameters of all frames by what their batches said."""
+        parameters, windows = self._parameters, self._windows
+        variations = self._xp.to_numpy(probe.variations)
+        measured = FrameMeasurement(
+            windows.remainders_px(parameters, slice(None)),
+            self._overlaps,
+            self._curvature,
+            counts=self._counts,
+            variation_power=np.square(np.abs(variations)).sum(axis=(0, 2, 3)),
+        )
+        parameters.update(measured, scale=windows.scale, degree=self._degree, step=self._step)
 
     def _orthogonalise(self, probe: ProbeState) -> None:
         """Make the variations of the probe orthogonal, as OPR asks for."""

@@ -26,7 +26,7 @@ from ptycho_core.scan.dose import central
 from ptycho_core.solver.background import FlatBackground
 from ptycho_core.solver.batches import Batch
 from ptycho_core.solver.frame_parameters import FrameParameters, FrameValues
-from ptycho_core.solver.frame_updates import FrameUpdates
+from ptycho_core.solver.frame_updates import FrameUpdates, position_curvature
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.misfit import AmplitudeMisfit, Gradients
 from ptycho_core.solver.shifts import DEGREE, shift_filters
@@ -107,7 +107,7 @@ class Level:
             softening: counts per pixel that keep the square root smooth at zero.
             shift_px: (y, x) by which all positions are moved on the canvas, in pixels of the full detector.
             degree: of the series for sub-pixel shifts; a lower one is faster and less exact.
-            parameters: of the frames; they are changed by the steps, which then are not those of the kernel.
+            parameters: of the frames; they are changed by the steps.
             margin_px: canvas pixels around the windows of all frames.
             stabilised: compare the roots of counts + 3/8, whose mean is hardly biased where counts are few.
             shape: of the canvas, where it is larger than these frames need.
@@ -164,18 +164,11 @@ class Level:
         library = self._xp.kernel
         if library is None or not FusedStep.fits(self.size_px):
             return None
-        if self._parameters is not None:
-            # The compiled code follows held frames, but neither moves them nor adds OPR modes.
-            held = self._kind != "moduli" and not self._parameters.model.variations
-            if not held:
-                return None
         return FusedStep(
             library,
             amplitude=amplitude,
             good=good,
             filters=self._xp.to_numpy(self._filters),
-            shift_weights=self._xp.to_numpy(self._windows.weights),
-            corners=self._windows.corners,
             offset=self._misfit.offset,
             object_floor=self._object_floor,
             largest_batch=max(batch.frames.stop - batch.frames.start for batch in self.batches),
@@ -268,17 +261,26 @@ class Level:
 
         The residual was measured while predicting, before the move, and so costs nothing.
         """
-        if self._fused is not None:
-            return self._fused(
-                self.batches[index].frames,
-                self._batch_windows[index],
-                steps,
-                spectrum=self._xp.host_view(self._probe.spectrum),
-                spectrum_velocity=self._xp.host_view(self._probe.velocity),
-                obj=self._xp.host_view(self._object.canvas),
-                object_velocity=self._xp.host_view(self._object.velocity),
-            )
         xp, frames, window = self._xp, self.batches[index].frames, self._batch_windows[index]
+        if self._fused is not None:
+            moving = self._frame_updates
+            found = self._fused(
+                frames,
+                window,
+                steps,
+                **self._placed(frames),
+                spectrum=xp.host_view(self._probe.spectrum),
+                spectrum_velocity=xp.host_view(self._probe.velocity),
+                variations=xp.host_view(self._probe.variations),
+                obj=xp.host_view(self._object.canvas),
+                object_velocity=xp.host_view(self._object.velocity),
+                with_overlaps=moving is not None,
+                with_curvature=moving is not None and moving.positions_move,
+            )
+            if moving is not None and found.overlaps is not None:
+                step = min(1.0, steps.object_step)
+                moving.after_batch(frames, overlaps=found.overlaps, curvature=found.curvature, step=step)
+            return found.misfit
         corners = self._windows.corners[frames] - (window[0].start, window[1].start)
         canvas = self._object.canvas[window]
         basis, light = self._probe.basis(), self._probe.light()
@@ -295,16 +297,21 @@ class Level:
         xp.map_chunks(partial(_call, moves), len(moves), pixels * len(self._filters))
         if self._frame_updates is not None:
             overlaps = np.concatenate([part.overlaps for part in chunks if part.overlaps is not None])
+            curvature = None
+            if self._frame_updates.positions_move:
+                curvature = position_curvature(xp, self._object.canvas[window], corners, light)
             self._frame_updates.after_batch(
                 frames,
-                window,
-                self._probe,
-                self._object,
                 overlaps=overlaps,
-                light=light,
+                curvature=curvature,
                 step=min(1.0, steps.object_step),
             )
         return sum(part.misfit for part in chunks)
+
+    def _placed(self, frames: slice) -> dict[str, np.ndarray]:
+        """Where some frames lie now, as the compiled step takes it."""
+        weights = self._xp.host_view(self._windows.weights)
+        return {"corners": self._windows.corners[frames], "weights": weights[frames]}
 
     def _gradients(
         self, first: int, canvas: Array, corners: np.ndarray, basis: Array, chunk: slice
@@ -333,7 +340,9 @@ class Level:
                 misfit += self._fused.gradient(
                     batch.frames,
                     window,
+                    **self._placed(batch.frames),
                     spectrum=xp.host_view(spectrum),
+                    variations=xp.host_view(self._probe.variations),
                     obj=xp.host_view(obj),
                     to_spectrum=None if to_spectrum is None else xp.host_view(to_spectrum),
                     to_object=xp.host_view(to_object),

@@ -26,6 +26,9 @@ _COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
 _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: What the levels take where positions are refined.
 _REFINING_EPOCHS, _REFINING_PATIENCE, _REFINING_PROGRESS = 60, 10, 0.002
+_FULL_REFINING_EPOCHS = 60
+_MIDDLE_REFINING = 20
+_ML = False
 #: Epochs of the full one behind a search that found the positions to a few pixels; the coarse one takes about
 #: as long.
 _NEAR_EPOCHS = 10
@@ -172,13 +175,14 @@ def _levels_with_positions(
     )
     refining = replace(full, epochs=full_epochs, refines_positions=True, time_share=share)
     polish = replace(full, epochs=max(1, round(factor * polish_epochs)))
-    return [coarse, refining, polish]
+    middle = replace(refining, size_px=_middle(coarse.size_px, full.size_px), epochs=_MIDDLE_REFINING, last=_ML)
+    return [coarse, middle, refining, polish]
 
 
 def _refining_epochs(coarse_px: int, final_px: int, *, positions_are_near: bool) -> tuple[int, int]:
     """Epochs of the coarse and of the full level; where positions are near, about as long at either."""
     if not positions_are_near:
-        return _REFINING_EPOCHS, _REFINING_EPOCHS
+        return _REFINING_EPOCHS, _FULL_REFINING_EPOCHS
     return min(round(_NEAR_EPOCHS * (final_px / coarse_px) ** 2), _REFINING_EPOCHS), _NEAR_EPOCHS
 
 
