@@ -73,7 +73,7 @@ BENCHMARKS = {
     "curves": "all",
     "positions": "base",
     "diagnose": "base",
-    "dose": "base",
+    "dose": "torch",
     "uncertainty": "base",
     "others": "base",
     "live": "base",

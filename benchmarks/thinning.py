@@ -3,7 +3,7 @@
     nox -s bench -- thinning [--seconds 300] [--doses 1e2 1e3] [--real-seconds 90] [--view-share S] [--write-docs]
 
 N = 64. The bright scan has 1e6 photons a frame; the network sees it thinned. The solver gets the dim scans with
-the true probe to start from; "network, then solver" is the solver from the network's image. On the real scan the
+the true probe to start from; "network as prior mean" is the solver that is offered its image. On the real scan the
 network learns one half of the frames and images the other half, thinned to counts of which it saw other draws.
 """
 
@@ -42,7 +42,7 @@ COMMON = {
 EXECUTION = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
 SOLVER = SolverExecutionConfig(arrays="numpy")
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "thinning.png"
-WAYS = ("network", "solver", "network, then solver")
+WAYS = ("network", "solver", "network as prior mean")
 
 
 def simulated(doses: list[float], seconds: float, view_share: float | None) -> list[dict[str, Any]]:
@@ -62,9 +62,9 @@ def simulated(doses: list[float], seconds: float, view_share: float | None) -> l
 
 
 def three_ways(image: Callable[[Scan], Reconstruction], scan: Scan) -> tuple[Reconstruction, ...]:
-    """The network's image, the solver's, and that of the solver from the network's."""
-    network = image(scan)
-    return network, solve(scan, SolverConfig(), SOLVER), solve(scan, SolverConfig(), SOLVER, start=network)
+    """The network's image, the solver's, and that of the solver that is offered the network as prior mean."""
+    alone, offered = (solve(scan, SolverConfig(), SOLVER, prior_mean=mean) for mean in (None, image))
+    return image(scan), alone, offered
 
 
 def thinned(scan: Scan, dose: float, seed: int = 5) -> Scan:
@@ -151,7 +151,8 @@ def report(arguments: argparse.Namespace, rows: list[dict], measured: list[dict]
     return f"""{frame.opening(title, frame.command("thinning", arguments, flags))}
 Object error (1 = a transparent object), N = 64. The network is trained for {arguments.seconds:g} s a dose on one
 bright scan of polygons (1e6 photons a frame), thinned; the dim scans show other objects through the same probe. The
-solver starts from the true probe, or from the network's image.
+solver starts from the true probe; last, it is offered the network's image as prior mean, and takes what photons held
+out say of it.
 
 {frame.markdown_table(["photons a frame", "object", *WAYS], table)}
 

@@ -16,10 +16,11 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, scan_from_arrays, solve
 from ptycho_core.arrays import NumpyArrays
+from ptycho_core.kernel import load_kernel
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.simulate.scan import expected_intensity
-from ptycho_core.solver.frame_parameters import BatchMeasurement, FrameModel, FrameParameters
+from ptycho_core.solver.frame_parameters import FrameMeasurement, FrameModel, FrameParameters
 from ptycho_core.solver.frame_updates import better_places
 from ptycho_core.solver.shifts import shift_slopes, shift_weights
 
@@ -76,7 +77,7 @@ def test_frames_move_together_first_and_not_at_all_behind_a_search(common_moves:
     positions = random.uniform(0, 99, (6, 2))
     model = FrameModel(position_bound_px=5.0, common_moves=common_moves)
     parameters = FrameParameters(model, positions, np.arange(6), random)
-    measured = BatchMeasurement(
+    measured = FrameMeasurement(
         remainders_px=np.zeros((6, 2)),
         overlaps=random.normal(size=(6, 10)),
         curvature=np.tile(np.eye(2), (6, 1, 1)),
@@ -85,7 +86,7 @@ def test_frames_move_together_first_and_not_at_all_behind_a_search(common_moves:
     )
     linear, due = [], []
     for _ in range(8):
-        parameters.update(slice(0, 6), measured, scale=1.0, degree=3, step=1.0)
+        parameters.update(measured, scale=1.0, degree=3, step=1.0)
         parameters.end_epoch()
         due.append(parameters.strain_is_due)
         # A drift is linear in time: then second differences are 0.
@@ -172,6 +173,36 @@ def test_a_start_with_corrected_positions_keeps_them(make_scan: Callable[..., ob
     np.testing.assert_array_equal(again.positions_given_px, scan.positions_px)
 
 
+@pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
+@pytest.mark.parametrize("frame_px", [32, 50])
+def test_the_kernel_finds_what_the_arrays_find(frame_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions, strain, intensities, variations, modes and background, by the laws of the arrays."""
+    monkeypatch.setattr("ptycho_core.solver.unseen_frames._LEAST_GAIN", -1.0)
+    monkeypatch.setattr("ptycho_core.solver.unseen_frames._LEAST_SHARE", 0.0)
+    made = simulate_scan(frames=40, frame_px=frame_px, photons=1e6, overlap=0.75, seed=6)
+    moved = np.random.default_rng(8).normal(0, 0.7, made.scan.positions_px.shape)
+    bright = replace(made.scan, positions_px=made.scan.positions_px + moved)
+    scan = replace(bright, bad_pixels=np.random.default_rng(1).random((40, frame_px, frame_px)) < 0.01)
+    config = SolverConfig(
+        seed=2,
+        epochs=24,
+        prior="none",
+        probe_modes=2,
+        refine_positions=True,
+        frame_intensity=True,
+        probe_variations=2,
+        refine_background=True,
+    )
+    arrays, kernel = (
+        solve(scan, config, SolverExecutionConfig(arrays="numpy", threads=2, kernel=which))
+        for which in ("off", "required")
+    )
+    assert kernel.data_residual == pytest.approx(arrays.data_residual, rel=1e-3)
+    np.testing.assert_allclose(kernel.positions_px, arrays.positions_px, atol=0.02)
+    np.testing.assert_allclose(kernel.frame_intensity, arrays.frame_intensity, atol=2e-3)
+    assert np.abs(kernel.positions_px - scan.positions_px).max() > 0.05
+
+
 def test_torch_finds_what_numpy_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps of positions, intensities and variations by the arrays of the PyTorch core."""
     # Three epochs are no refinement that frames held out would bear out.
@@ -183,7 +214,7 @@ def test_torch_finds_what_numpy_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = np.random.default_rng(8).normal(0, 0.7, made.scan.positions_px.shape)
     scan = replace(made.scan, positions_px=made.scan.positions_px + moved)
     config = SolverConfig(
-        effort="fast", seed=2, epochs=3, refine_positions=True, frame_intensity=True, probe_variations=2
+        effort="fast", seed=2, epochs=8, refine_positions=True, frame_intensity=True, probe_variations=2
     )
     torch = SolverExecutionConfig(arrays="torch", accelerator="cpu", threads=1)
     one, other = solve(scan, config, NUMPY), solve(scan, config, torch)

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.kernel import FusedStep, Steps, build, load_kernel, step
+from ptycho_core.kernel import FusedStep, Steps, build, load_kernel, structs
 from ptycho_core.kernel.check import reference_step
 from ptycho_core.kernel.kept import keep, own_folder, sound_library
-from ptycho_core.kernel.step import layout_difference, radices_of
+from ptycho_core.kernel.step import radices_of
+from ptycho_core.kernel.structs import layout_difference
 from ptycho_core.solver import device
+from ptycho_core.solver.strain import STRAIN_COUNT, quadratic_phases, strain_products
 
 COMPILER = shutil.which("cc")
 needs_kernel = pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
@@ -135,6 +137,87 @@ def test_the_step_is_that_of_the_formulas(
         pairs["curvature"] = found.curvature, right.curvature
     for name, (values, wanted) in pairs.items():
         assert np.abs(values - wanted).max() <= 1e-5 * np.abs(wanted).max(), name
+
+
+@needs_kernel
+@given(
+    side=st.sampled_from([6, 16, 32, 50, 64]),
+    n_modes=st.integers(1, 2),
+    n_variations=st.integers(0, 2),
+    n_frames=st.integers(1, 6),
+    threads=st.integers(1, 3),
+    mask=st.sampled_from(["none", "shared", "each"]),
+    seed=st.integers(0, 1000),
+)
+def test_the_products_of_a_strain_are_those_of_the_arrays(
+    side: int, n_modes: int, n_variations: int, n_frames: int, threads: int, mask: str, seed: int
+) -> None:
+    random, n_all, n_filters = np.random.default_rng(seed), 9, 4
+    shape = {"none": None, "shared": (side, side), "each": (n_all, side, side)}[mask]
+    good = None if shape is None else (random.uniform(size=shape) > 0.2).astype(np.float32)
+    amplitude = random.uniform(0, 3, (n_all, side, side)).astype(np.float32)
+    frames = np.sort(random.permutation(n_all)[:n_frames])
+    filters, phases = complex_values(random, n_filters, side, side), quadratic_phases(side)
+    spectrum = complex_values(random, n_modes, side, side)
+    variations = complex_values(random, n_modes, n_variations, side, side)
+    obj = complex_values(random, side + 9, side + 12)
+    n_basis = n_filters * (1 + n_variations)
+    placed = {
+        "corners": random.integers(2, (8, 11), (n_frames, 2)),
+        "weights": random.normal(size=(n_frames, n_basis)).astype(np.float32),
+    }
+    fused = FusedStep(
+        load_kernel().library,
+        amplitude=amplitude,
+        good=good,
+        filters=filters,
+        offset=0.3,
+        object_floor=0.25,
+        largest_batch=n_frames,
+        threads=threads,
+    )
+    found = fused.strain(
+        frames, phases, **placed, spectrum=spectrum, variations=variations, obj=obj, count=STRAIN_COUNT
+    )
+    right = strain_products(
+        obj,
+        np.concatenate([spectrum[:, None], variations], axis=1),
+        filters,
+        phases,
+        **placed,
+        amplitude=amplitude[frames],
+        good=good if good is None or good.ndim == 2 else good[frames],
+        offset=0.3,
+    )
+    size = np.sqrt(np.diag(right))
+    assert np.abs((found - right) / size / size[:, None]).max() < 1e-5
+
+
+@needs_kernel
+def test_a_window_beyond_the_canvas_is_refused() -> None:
+    random, side = np.random.default_rng(0), 16
+    fused = FusedStep(
+        load_kernel().library,
+        amplitude=np.ones((1, side, side), np.float32),
+        good=None,
+        filters=complex_values(random, 1, side, side),
+        offset=0.0,
+        object_floor=0.25,
+        largest_batch=1,
+        threads=1,
+    )
+    state = {name: complex_values(random, 1, side, side) for name in ("spectrum", "spectrum_velocity")}
+    state |= {name: complex_values(random, side + 4, side + 4) for name in ("obj", "object_velocity")}
+    for corner in ([-1, 0], [0, -1], [5, 0], [0, 5]):
+        with pytest.raises(ValueError, match="canvas"):
+            fused(
+                slice(0, 1),
+                (slice(0, side + 4), slice(0, side + 4)),
+                Steps(1.0, 1.0, 0.0, 0.0),
+                corners=np.array([corner]),
+                weights=np.ones((1, 1), np.float32),
+                **state,
+            )
 
 
 @given(st.integers(1, 1024))
@@ -370,19 +453,20 @@ def swapped(mirror: type[ctypes.Structure], one: str, other: str) -> type[ctypes
 @pytest.mark.parametrize(
     ("mirror", "one", "other"),
     [
-        ("_Plan", "cosines", "sines"),
-        ("_Problem", "filters", "shift_weights"),
-        ("_Batch", "first_frame", "corners"),
+        ("Plan", "cosines", "sines"),
+        ("Problem", "filters", "amplitude"),
+        ("Batch", "first_frame", "corners"),
+        ("Strain", "frames", "corners"),
     ],
 )
 def test_a_mirror_with_two_fields_swapped_refuses_the_library(
     fresh_cache: Path, monkeypatch: pytest.MonkeyPatch, mirror: str, one: str, other: str
 ) -> None:
-    monkeypatch.setattr(step, mirror, swapped(getattr(step, mirror), one, other))
+    monkeypatch.setattr(structs, mirror, swapped(getattr(structs, mirror), one, other))
     kernel = load_kernel()
     assert kernel.library is None
-    assert "the C structs are not those of ptycho_core/kernel/step.py" in kernel.message
-    assert f"`{mirror[1:]}.{one}`" in kernel.message
+    assert "the C structs are not those of ptycho_core/kernel/structs.py" in kernel.message
+    assert f"`{mirror}.{one}`" in kernel.message
     assert "\n" not in kernel.message
     assert list(fresh_cache.iterdir()) == []
 
@@ -392,10 +476,10 @@ def test_a_library_in_the_cache_is_compared_as_well(
     fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_kernel().library is not None
-    monkeypatch.setattr(step, "_Batch", swapped(step._Batch, "row_start", "row_stop"))
+    monkeypatch.setattr(structs, "Batch", swapped(structs.Batch, "row_start", "row_stop"))
     load_kernel.cache_clear()
     _, choice = device.choose_arrays(SolverExecutionConfig(accelerator="cpu"))
-    assert "`Batch.row_start`: 4 bytes at 24 in C, 4 bytes at 28 in Python" in choice.message
+    assert "`Batch.row_start`: 4 bytes at 32 in C, 4 bytes at 36 in Python" in choice.message
 
 
 @needs_compiler

@@ -5,6 +5,7 @@ hand and kept in the user's cache; elsewhere the solver computes with its array 
 """
 
 from ptycho_core.kernel.build import Kernel, load_kernel
-from ptycho_core.kernel.step import FusedStep, Misfit, Steps, proximal_step
+from ptycho_core.kernel.proximal import proximal_step
+from ptycho_core.kernel.step import FusedStep, Misfit, Steps
 
 __all__ = ["FusedStep", "Kernel", "Misfit", "Steps", "load_kernel", "proximal_step"]

@@ -31,11 +31,14 @@ from pathlib import Path
 from ptycho_config.errors import BackendUnavailableError, OutputError
 from ptycho_core.files import cache_directory
 from ptycho_core.kernel.kept import keep, own_folder, sound_library
-from ptycho_core.kernel.step import layout_difference
+from ptycho_core.kernel.structs import layout_difference
 
 __all__ = ["Kernel", "load_kernel", "opened_library"]
 
-_SOURCES = ("fused.c", "fft.h", "proximal.h", "vector.h", "threads.h")
+_SOURCES = (
+    *("fused.c", "problem.h", "probes.h", "strain.h", "proximal.h"),
+    *("fft.h", "vector.h", "threads.h"),
+)
 _FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
     *("-shared", "-fPIC", "-pthread"),
@@ -189,7 +192,7 @@ def opened_library(path: Path) -> ctypes.CDLL:
 
     Raises:
         OSError, AttributeError: it is no library, or not this one.
-        BackendUnavailableError: its structs are not those of `step`.
+        BackendUnavailableError: its structs are not those of `structs`.
     """
     library = ctypes.CDLL(str(path))
     library.ptycho_step.restype = ctypes.c_double
@@ -198,6 +201,10 @@ def opened_library(path: Path) -> ctypes.CDLL:
     library.ptycho_proximal.argtypes = [ctypes.c_void_p]
     library.ptycho_scratch_floats.restype = ctypes.c_int64
     library.ptycho_scratch_floats.argtypes = [ctypes.c_int32, ctypes.c_int32, ctypes.c_int64]
+    library.ptycho_strain.restype = None
+    library.ptycho_strain.argtypes = [ctypes.c_void_p]
+    library.ptycho_strain_floats.restype = ctypes.c_int64
+    library.ptycho_strain_floats.argtypes = [ctypes.c_int32]
     library.ptycho_plane_floats.restype = ctypes.c_int64
     library.ptycho_plane_floats.argtypes = [ctypes.c_int32]
     library.ptycho_vector_width.restype = ctypes.c_int32
@@ -205,6 +212,6 @@ def opened_library(path: Path) -> ctypes.CDLL:
     difference = layout_difference(library)
     if difference:
         raise BackendUnavailableError(
-            f"the C structs are not those of ptycho_core/kernel/step.py, and it is not used: {difference}"
+            f"the C structs are not those of ptycho_core/kernel/structs.py, and it is not used: {difference}"
         )
     return library

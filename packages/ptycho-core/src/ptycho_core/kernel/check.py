@@ -17,7 +17,8 @@ import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.kernel.build import opened_library
-from ptycho_core.kernel.step import BatchResult, FusedStep, Misfit, Steps, proximal_step
+from ptycho_core.kernel.proximal import proximal_step
+from ptycho_core.kernel.step import BatchResult, FusedStep, Misfit, Steps
 
 __all__ = ["largest_error", "reference_gradient", "reference_proximal", "reference_step"]
 

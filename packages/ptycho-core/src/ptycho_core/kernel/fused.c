@@ -3,58 +3,12 @@
  *
  * Complex arrays that Python shares are interleaved (complex64); what lies between them is held in planes, the real
  * parts of n x n pixels and then the imaginary parts, as fft.h says. All memory comes from Python. */
-#include "fft.h"
+#include "probes.h"
 #include "proximal.h"
+#include "strain.h"
 #include "threads.h"
 
-#include <stddef.h>
-
-enum { BLOCK = 4, MOST_MODES = 16, STRIP = 4096 };
-
-/* What is summed up: |sqrt(l) - A|; the deviance of Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where
- * both are close, and takes it less ill where they are not. */
-enum { MODULI, POISSON, ROOTS };
-
-/* Mirrored by `_Problem` in step.py. */
-typedef struct {
-    Plan plan;
-    int32_t n_modes, n_filters, n_variations, n_threads;
-    int32_t good_kind;           /* 0 all pixels are good, 1 one mask for all frames, 2 one for each */
-    float offset;                /* background and softening, counts per pixel */
-    int32_t misfit;              /* MODULI, POISSON or ROOTS, see there */
-    float softening;             /* counts added to those measured, a part of `offset`; not for MODULI */
-    const float *filters;        /* (K, n, n) complex */
-    const float *amplitude;      /* (frames, n, n), perhaps the middle of larger frames: */
-    int64_t frame_stride, row_stride; /* floats from one of its frames and rows to the next */
-    const float *good;           /* (n, n) or (frames, n, n) */
-    float *spectrum, *spectrum_velocity; /* (P, n, n) complex */
-    float *variations;           /* (P, L, n, n) complex: spectra that frames add with weights of their own (OPR) */
-    float *object, *object_velocity;     /* canvas, complex */
-    int64_t canvas_width;
-    float *basis;                /* (P, (1 + L) K, 2) planes: spectrum and variations, moved by each filter */
-    float *basis_gradient;       /* (threads, P, (1 + L) K, 2) planes */
-    float *light;                /* a plane */
-    float *coverage;             /* (rows of the window, canvas width + WIDTH) */
-    float *object_gradient;      /* (largest batch, 2) planes */
-    float *scratch;              /* (threads, ptycho_scratch_floats) */
-    int64_t scratch_floats;
-    float *frame_misfit;         /* (frames,): what `explain` found for each frame when it was last seen */
-} Problem;
-
-/* Mirrored by `_Batch` in step.py. */
-typedef struct {
-    int64_t first_frame;
-    int32_t n_frames;
-    const int32_t *corners; /* (frames, 2): row and column on the canvas */
-    const float *weights;   /* (frames, (1 + L) K) of the basis functions: their sum is the probe of a frame */
-    int32_t row_start, row_stop, column_start, column_stop; /* the window of the canvas that the batch may change */
-    float object_step, probe_step, object_momentum, probe_momentum, object_floor;
-    int32_t gradient_only; /* nothing moves: what would move it is added to the velocities, undivided */
-    float *overlaps;  /* (frames, (1 + L) K): of the pulled-back misfit with the basis functions; or NULL */
-    float *curvature; /* (frames, 3): of the misfit by the position, along y y, y x and x x; or NULL */
-} Batch;
-
-/* Where the fields of the structs that step.py mirrors lie. Python compares all of it with its mirrors before it passes
+/* Where the fields of the structs that structs.py mirrors lie. Python compares all of it with its mirrors before it passes
  * any of them; the entry without a name is the last. A struct's own entry has its name alone. */
 typedef struct {
     const char *name;
@@ -82,6 +36,9 @@ static const Field LAYOUT[] = {
     WHOLE(Proximal), FIELD(Proximal, rows), FIELD(Proximal, columns), FIELD(Proximal, iterations),
     FIELD(Proximal, n_threads), FIELD(Proximal, smooth), FIELD(Proximal, weight), FIELD(Proximal, strength),
     FIELD(Proximal, target), FIELD(Proximal, image), FIELD(Proximal, dual), FIELD(Proximal, ahead),
+    WHOLE(Strain), FIELD(Strain, problem), FIELD(Strain, n_frames), FIELD(Strain, n_threads), FIELD(Strain, count),
+    FIELD(Strain, frames), FIELD(Strain, corners), FIELD(Strain, weights), FIELD(Strain, phases), FIELD(Strain, basis),
+    FIELD(Strain, scratch), FIELD(Strain, scratch_floats), FIELD(Strain, normal),
     {NULL, 0, 0},
 };
 
@@ -96,163 +53,10 @@ typedef struct {
     float peak[MOST_THREADS];
 } Task;
 
-/* Where a thread keeps what it works on. */
-typedef struct {
-    Columns columns[MOST_MODES];
-    float *probes;            /* (P, BLOCK, 2, n, n) */
-    float *waves, *spectra;   /* (P, 2, n, n) each */
-    vec *measured, *weight;   /* a row of vectors each: a strip of a frame and of its mask, transposed */
-    float *row;               /* (2, canvas width) */
-} Room;
-
-/* Floats of a plane, whatever lies behind its rows and columns included. */
-INLINE size_t plane_of(const Problem *p) { return (size_t)stride_of(p->plan.size) * stride_of(p->plan.size); }
-
-INLINE int basis_of(const Problem *p) { return p->n_filters * (1 + p->n_variations); }
-
-int64_t ptycho_plane_floats(int32_t size) { return (int64_t)stride_of(size) * stride_of(size); }
-
-int64_t ptycho_scratch_floats(int32_t size, int32_t n_modes, int64_t canvas_width) {
-    return ptycho_plane_floats(size) * 2 * n_modes * (BLOCK + 2) +
-           (int64_t)(2 * n_modes + 4) * stride_of(size) * WIDTH + 2 * (canvas_width + WIDTH) + 16 * WIDTH;
-}
-
-int32_t ptycho_vector_width(void) { return WIDTH; }
-
-static Room room_of(const Problem *p, int32_t thread) {
-    const size_t pixels = plane_of(p);
-    const int n = stride_of(p->plan.size), modes = p->n_modes;
-    float *at = p->scratch + (size_t)thread * p->scratch_floats;
-    at = (float *)(((uintptr_t)at + 63) & ~(uintptr_t)63);
-    Room room;
-    vec *columns = (vec *)at;
-    for (int m = 0; m < modes; m++) {
-        room.columns[m].re = columns + (size_t)2 * m * n;
-        room.columns[m].im = columns + (size_t)(2 * m + 1) * n;
-        room.columns[m].spare_re = columns + (size_t)2 * modes * n;
-        room.columns[m].spare_im = columns + (size_t)(2 * modes + 1) * n;
-    }
-    room.measured = columns + (size_t)(2 * modes + 2) * n;
-    room.weight = columns + (size_t)(2 * modes + 3) * n;
-    at += (size_t)(2 * modes + 4) * n * WIDTH;
-    room.probes = at, at += pixels * 2 * modes * BLOCK;
-    room.waves = at, at += pixels * 2 * modes;
-    room.spectra = at, at += pixels * 2 * modes;
-    room.row = at;
-    return room;
-}
-
 /* A transform takes one mode's columns and the spare room, and leaves the spare room to the next one. */
 INLINE void lend_spare(Room *room, int from, int to) {
     room->columns[to].spare_re = room->columns[from].spare_re;
     room->columns[to].spare_im = room->columns[from].spare_im;
-}
-
-/* Planes -> planes, both (y, x), unscaled; `work` has room for two planes. */
-static void transform_plane(const Plan *plan, Columns *at, const float *re, const float *im, float *work, float *to_re,
-                            float *to_im) {
-    const int n = plan->size;
-    const size_t pixels = (size_t)stride_of(n) * stride_of(n);
-    for (int c = 0; c < n; c += WIDTH) {
-        load_columns(at->re, re, n, c), load_columns(at->im, im, n, c);
-        fft_columns(plan, at);
-        store_rows(at->re, work, n, c), store_rows(at->im, work + pixels, n, c);
-    }
-    for (int c = 0; c < n; c += WIDTH) {
-        load_columns(at->re, work, n, c), load_columns(at->im, work + pixels, n, c);
-        fft_columns(plan, at);
-        store_rows(at->re, to_re, n, c), store_rows(at->im, to_im, n, c);
-    }
-}
-
-/* The probe, moved by one basis function, or (filter NULL) as it is: inverse transform of its filtered spectrum. */
-static void make_basis(const Problem *p, Room *room, const float *spectrum, const float *filter, float *to) {
-    const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p);
-    const float scale = 1.0f / (float)n;
-    float *re = room->waves, *im = room->waves + pixels;
-    for (int row = 0; row < n; row++) {
-        for (int column = 0; column < n; column += WIDTH) {
-            const size_t from = 2 * ((size_t)row * n + column), q = (size_t)row * stride + column;
-            vec a, b, c = all(1), d = all(0);
-            load_complex_lanes(spectrum + from, n - column, &a, &b);
-            if (filter) load_complex_lanes(filter + from, n - column, &c, &d);
-            store(re + q, scale * (a * c - b * d));
-            store(im + q, scale * (a * d + b * c));
-        }
-    }
-    transform_plane(&p->plan, &room->columns[0], im, re, room->spectra, to + pixels, to);
-}
-
-static void make_light(const Problem *p, Room *room) {
-    const size_t pixels = plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
-    float *wave = room->probes;
-    for (int m = 0; m < p->n_modes; m++) {
-        make_basis(p, room, p->spectrum + m * image, NULL, wave);
-        for (size_t q = 0; q < pixels; q += WIDTH) {
-            vec a = load(wave + q), b = load(wave + pixels + q), light = a * a + b * b;
-            store(p->light + q, m ? load(p->light + q) + light : light);
-        }
-    }
-}
-
-/* The probes of up to BLOCK frames: sums of the basis functions with real weights. */
-static void combine(const Problem *p, Room *room, int mode, const float *const *weights, int count) {
-    const size_t plane = 2 * plane_of(p);
-    const int n_basis = basis_of(p);
-    const float *basis = p->basis + (size_t)mode * n_basis * plane;
-    float *probes = room->probes + (size_t)mode * BLOCK * plane;
-    for (size_t q = 0; q < plane; q += 2 * WIDTH) {
-        vec sums[BLOCK][2] = {{{0}}};
-        for (int k = 0; k < n_basis; k++) {
-            const vec a = load(basis + k * plane + q), b = load(basis + k * plane + q + WIDTH);
-            for (int f = 0; f < BLOCK; f++) sums[f][0] += weights[f][k] * a, sums[f][1] += weights[f][k] * b;
-        }
-        for (int f = 0; f < count; f++) {
-            store(probes + f * plane + q, sums[f][0]);
-            store(probes + f * plane + q + WIDTH, sums[f][1]);
-        }
-    }
-}
-
-/* The adjoint of `combine`, added to the thread's gradient. */
-static void project(const Problem *p, Room *room, int mode, const float *const *weights, int count, float *gradient) {
-    const size_t plane = 2 * plane_of(p);
-    const int n_basis = basis_of(p);
-    const float *probes = room->probes + (size_t)mode * BLOCK * plane;
-    gradient += (size_t)mode * n_basis * plane;
-    for (size_t q = 0; q < plane; q += 2 * WIDTH) {
-        vec x[BLOCK][2] = {{{0}}};
-        for (int f = 0; f < count; f++)
-            x[f][0] = load(probes + f * plane + q), x[f][1] = load(probes + f * plane + q + WIDTH);
-        for (int k = 0; k < n_basis; k++) {
-            float *to = gradient + k * plane + q;
-            vec a = load(to), b = load(to + WIDTH);
-            for (int f = 0; f < BLOCK; f++) a += weights[f][k] * x[f][0], b += weights[f][k] * x[f][1];
-            store(to, a), store(to + WIDTH, b);
-        }
-    }
-}
-
-/* Overlaps (count, (1 + L) K) of what `explain` left of the probes of up to BLOCK frames with the basis functions, added
- * up over the modes. Strips of the planes stay in the cache while all functions pass by. */
-static void overlap(const Problem *p, const Room *room, int mode, int count, float *overlaps) {
-    const size_t plane = 2 * plane_of(p);
-    const int n_basis = basis_of(p);
-    const float *basis = p->basis + (size_t)mode * n_basis * plane;
-    const float *probes = room->probes + (size_t)mode * BLOCK * plane;
-    if (!mode) memset(overlaps, 0, sizeof(float) * (size_t)(count * n_basis));
-    for (size_t from = 0; from < plane; from += STRIP) {
-        const size_t to = plane - from < STRIP ? plane : from + STRIP;
-        for (int k = 0; k < n_basis; k++) {
-            vec sums[BLOCK] = {{0}};
-            for (size_t q = from; q < to; q += WIDTH) {
-                const vec a = load(basis + (size_t)k * plane + q);
-                for (int f = 0; f < BLOCK; f++) sums[f] += a * load(probes + (size_t)f * plane + q);
-            }
-            for (int f = 0; f < count; f++) overlaps[f * n_basis + k] += sum_of(sums[f]);
-        }
-    }
 }
 
 /* What a vector of pixels is off by, and the factor on their waves that leads towards what was measured. */
@@ -380,7 +184,9 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         const float *weights[BLOCK];
         for (int f = 0; f < BLOCK; f++)
             weights[f] = batch->weights + (block + (f < count ? f : count - 1)) * n_basis;
-        for (int m = 0; m < p->n_modes; m++) combine(p, room, m, weights, count);
+        for (int m = 0; m < p->n_modes; m++)
+            combine(p->basis + (size_t)m * n_basis * plane, n_basis, plane, weights, count,
+                    room->probes + (size_t)m * BLOCK * plane);
         for (int f = 0; f < count; f++) {
             const int32_t *corner = batch->corners + 2 * (block + f);
             const float *patch = p->object + 2 * ((size_t)corner[0] * p->canvas_width + corner[1]);
@@ -586,8 +392,7 @@ static void work(void *argument, int32_t thread) {
     const int n_basis = basis_of(p), n_functions = p->n_modes * n_basis;
     const size_t plane = 2 * plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
     Room room = room_of(p, thread);
-    while (thread && !atomic_load(&task->go)) sched_yield();
-    if (atomic_load(&task->go) < 0) return;
+    if (!joined(thread, &task->go)) return;
     for (int index; (index = atomic_fetch_add(&task->next_filter, 1)) <= n_functions;) {
         if (index == n_functions) {
             if (!batch->gradient_only) make_light(p, &room);

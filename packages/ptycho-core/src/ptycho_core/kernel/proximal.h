@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Mirrored by `_Proximal` in proximal.py. */
+/* Mirrored by `Proximal` in structs.py. */
 typedef struct {
     int32_t rows, columns, iterations, n_threads;
     float smooth;

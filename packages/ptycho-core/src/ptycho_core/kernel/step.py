@@ -8,13 +8,24 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ptycho_core.kernel.structs import (
+    ALIGNMENT,
+    MOST_PASSES,
+    MOST_THREADS,
+    Batch,
+    Plan,
+    Problem,
+    Strain,
+    address,
+    aligned,
+    threads_for,
+)
+
 __all__ = [
     "BatchResult",
     "FusedStep",
     "Misfit",
     "Steps",
-    "layout_difference",
-    "proximal_step",
     "radices_of",
 ]
 
@@ -23,127 +34,6 @@ __all__ = [
 #: outliers better.
 Misfit = Literal["moduli", "poisson", "roots"]
 _MISFITS: tuple[Misfit, ...] = get_args(Misfit)
-
-_MOST_PASSES = 12
-_MOST_THREADS = 64
-_ALIGNMENT = 64
-#: Fewer complex pixels than this for each thread are done sooner than the thread is started.
-_PIXELS_WORTH_A_THREAD = 1 << 15
-
-
-class _Plan(ctypes.Structure):
-    _fields_ = (
-        ("size", ctypes.c_int32),
-        ("n_passes", ctypes.c_int32),
-        ("radices", ctypes.c_int32 * _MOST_PASSES),
-        ("cosines", ctypes.c_void_p),
-        ("sines", ctypes.c_void_p),
-    )
-
-
-class _Problem(ctypes.Structure):
-    _fields_ = (
-        ("plan", _Plan),
-        ("n_modes", ctypes.c_int32),
-        ("n_filters", ctypes.c_int32),
-        ("n_variations", ctypes.c_int32),
-        ("n_threads", ctypes.c_int32),
-        ("good_kind", ctypes.c_int32),
-        ("offset", ctypes.c_float),
-        ("misfit", ctypes.c_int32),
-        ("softening", ctypes.c_float),
-        ("filters", ctypes.c_void_p),
-        ("amplitude", ctypes.c_void_p),
-        ("frame_stride", ctypes.c_int64),
-        ("row_stride", ctypes.c_int64),
-        ("good", ctypes.c_void_p),
-        ("spectrum", ctypes.c_void_p),
-        ("spectrum_velocity", ctypes.c_void_p),
-        ("variations", ctypes.c_void_p),
-        ("object", ctypes.c_void_p),
-        ("object_velocity", ctypes.c_void_p),
-        ("canvas_width", ctypes.c_int64),
-        ("basis", ctypes.c_void_p),
-        ("basis_gradient", ctypes.c_void_p),
-        ("light", ctypes.c_void_p),
-        ("coverage", ctypes.c_void_p),
-        ("object_gradient", ctypes.c_void_p),
-        ("scratch", ctypes.c_void_p),
-        ("scratch_floats", ctypes.c_int64),
-        ("frame_misfit", ctypes.c_void_p),
-    )
-
-
-class _Batch(ctypes.Structure):
-    _fields_ = (
-        ("first_frame", ctypes.c_int64),
-        ("n_frames", ctypes.c_int32),
-        ("corners", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("row_start", ctypes.c_int32),
-        ("row_stop", ctypes.c_int32),
-        ("column_start", ctypes.c_int32),
-        ("column_stop", ctypes.c_int32),
-        ("object_step", ctypes.c_float),
-        ("probe_step", ctypes.c_float),
-        ("object_momentum", ctypes.c_float),
-        ("probe_momentum", ctypes.c_float),
-        ("object_floor", ctypes.c_float),
-        ("gradient_only", ctypes.c_int32),
-        ("overlaps", ctypes.c_void_p),
-        ("curvature", ctypes.c_void_p),
-    )
-
-
-class _Proximal(ctypes.Structure):
-    _fields_ = (
-        ("rows", ctypes.c_int32),
-        ("columns", ctypes.c_int32),
-        ("iterations", ctypes.c_int32),
-        ("n_threads", ctypes.c_int32),
-        ("smooth", ctypes.c_float),
-        ("weight", ctypes.c_void_p),
-        ("strength", ctypes.c_void_p),
-        ("target", ctypes.c_void_p),
-        ("image", ctypes.c_void_p),
-        ("dual", ctypes.c_void_p),
-        ("ahead", ctypes.c_void_p),
-    )
-
-
-class _Field(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int32), ("size", ctypes.c_int32))
-
-
-def layout_difference(library: ctypes.CDLL) -> str | None:
-    """Compare the structs above with those that the library was compiled with.
-
-    Returns:
-        One line about the first that differs in size, place or name; None where all agree. A struct whose
-        fields lie elsewhere would be read wrongly, and without a word.
-    """
-    library.ptycho_layout.restype = ctypes.POINTER(_Field)
-    library.ptycho_layout.argtypes = []
-    compiled: dict[str, tuple[int, int]] = {}
-    for field in library.ptycho_layout():  # a pointer has no end; the entry without a name is the last
-        if field.name is None:
-            break
-        compiled[field.name.decode()] = (field.offset, field.size)
-    mirrored: dict[str, tuple[int, int]] = {}
-    for mirror in (_Plan, _Problem, _Batch, _Proximal):
-        struct = mirror.__name__.removeprefix("_")
-        mirrored[struct] = (0, ctypes.sizeof(mirror))
-        for name, *_ in mirror._fields_:
-            place = getattr(mirror, name)
-            mirrored[f"{struct}.{name}"] = (place.offset, place.size)
-    for name in sorted(compiled | mirrored, key=lambda name: "." not in name):  # fields say more than structs
-        if compiled.get(name) != mirrored.get(name):
-            return f"`{name}`: {_place(compiled.get(name))} in C, {_place(mirrored.get(name))} in Python"
-    return None
-
-
-def _place(found: tuple[int, int] | None) -> str:
-    return "nothing" if found is None else f"{found[1]} bytes at {found[0]}"
 
 
 @dataclass(frozen=True)
@@ -205,7 +95,7 @@ class FusedStep:
             softening: counts added to those measured, a part of the offset; not for `moduli`.
         """
         self._library = library
-        self._threads = max(1, min(threads, _MOST_THREADS))
+        self._threads = max(1, min(threads, MOST_THREADS))
         self._object_floor = object_floor
         self._largest_batch = largest_batch
         self.frame_misfit = np.zeros(len(amplitude), np.float32)
@@ -213,25 +103,25 @@ class FusedStep:
         angles = -2 * np.pi * np.arange(size) / size
         table = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
         radices = radices_of(size)
-        self._problem = _Problem(
-            plan=_Plan(
+        self._problem = Problem(
+            plan=Plan(
                 size=size,
                 n_passes=len(radices),
-                radices=(ctypes.c_int32 * _MOST_PASSES)(*radices),
-                cosines=_address(table[0]),
-                sines=_address(table[1]),
+                radices=(ctypes.c_int32 * MOST_PASSES)(*radices),
+                cosines=address(table[0]),
+                sines=address(table[1]),
             ),
             n_filters=len(filters),
             good_kind=0 if good is None else good.ndim - 1,
             offset=offset,
             misfit=_MISFITS.index(misfit),
             softening=softening,
-            filters=_address(filters),
-            amplitude=_address(amplitude),
+            filters=address(filters),
+            amplitude=address(amplitude),
             frame_stride=amplitude.strides[0] // amplitude.itemsize,
             row_stride=amplitude.strides[1] // amplitude.itemsize,
-            good=None if good is None else _address(good),
-            frame_misfit=_address(self.frame_misfit),
+            good=None if good is None else address(good),
+            frame_misfit=address(self.frame_misfit),
         )
         # What C reads by address must live as long as this object.
         self._kept = [table, filters, amplitude, good]
@@ -250,7 +140,7 @@ class FusedStep:
     @staticmethod
     def fits(size_px: int) -> bool:
         """Return whether the kernel knows frames of this side: 2, 3, 5 and 7 are its only prime factors."""
-        return 0 < len(radices_of(size_px)) <= _MOST_PASSES
+        return 0 < len(radices_of(size_px)) <= MOST_PASSES
 
     def __call__(
         self,
@@ -349,20 +239,20 @@ class FusedStep:
         if (corners < 0).any() or (corners > np.subtract(obj.shape, size)).any():
             raise ValueError("the window of a frame does not lie on the canvas")
         pixels = n_frames * len(spectrum) * size**2
-        threads = max(1, min(self._threads, n_frames // 2, pixels // _PIXELS_WORTH_A_THREAD))
+        threads = threads_for(self._threads, pixels, n_frames // 2)
         n_variations = 0 if variations is None else variations.shape[1]
         self._make_room(len(spectrum), n_variations, obj.shape[1], window[0].stop - window[0].start)
         problem.n_threads = threads
-        problem.spectrum, problem.spectrum_velocity = _address(spectrum), _address(spectrum_velocity)
-        problem.variations = _address(variations) if variations is not None and n_variations else None
-        problem.object, problem.object_velocity = _address(obj), _address(object_velocity)
+        problem.spectrum, problem.spectrum_velocity = address(spectrum), address(spectrum_velocity)
+        problem.variations = address(variations) if variations is not None and n_variations else None
+        problem.object, problem.object_velocity = address(obj), address(object_velocity)
         overlaps = np.empty(weights.shape, np.float32) if with_overlaps else None
         curvature = np.empty((n_frames, 3), np.float32) if with_curvature else None
-        batch = _Batch(
+        batch = Batch(
             first_frame=frames.start,
             n_frames=n_frames,
-            corners=_address(corners),
-            weights=_address(weights),
+            corners=address(corners),
+            weights=address(weights),
             row_start=window[0].start,
             row_stop=window[0].stop,
             column_start=window[1].start,
@@ -373,12 +263,70 @@ class FusedStep:
             probe_momentum=steps.probe_momentum,
             object_floor=self._object_floor,
             gradient_only=gradient_only,
-            overlaps=None if overlaps is None else _address(overlaps),
-            curvature=None if curvature is None else _address(curvature),
+            overlaps=None if overlaps is None else address(overlaps),
+            curvature=None if curvature is None else address(curvature),
         )
         misfit = float(self._library.ptycho_step(ctypes.byref(problem), ctypes.byref(batch)))
         bend = None if curvature is None else curvature[:, [[0, 1], [1, 2]]].astype(np.float64)
         return BatchResult(misfit, overlaps, bend)
+
+    def strain(
+        self,
+        frames: np.ndarray,
+        phases: np.ndarray,
+        *,
+        corners: np.ndarray,
+        weights: np.ndarray,
+        spectrum: np.ndarray,
+        variations: np.ndarray,
+        obj: np.ndarray,
+        count: float,
+    ) -> np.ndarray:
+        """Return how some frames change with a strain and with phases of the spectrum.
+
+        Args:
+            frames: (F,) int64, their numbers.
+            phases: (3, n, n) float32 of the spectrum.
+            corners, weights: as those of a step, of these frames; two pixels of canvas lie around windows.
+            spectrum: (P, n, n) complex64. variations: (P, L, n, n) complex64. obj: the canvas, complex64.
+            count: added to the expected counts where they divide.
+        Returns:
+            (8, 8) float64 of inner products: of the derivatives of the counts by the strain (yy, yx, xy, xx),
+            by the three phases, and of half what the counts are off by; each over the root of the counts.
+        """
+        n_modes, n_variations = variations.shape[:2]
+        size, basis_size = self._problem.plan.size, self._problem.n_filters * (1 + n_variations)
+        corners = np.ascontiguousarray(corners, np.int32)
+        weights = np.ascontiguousarray(weights, np.float32)
+        frames, phases = np.ascontiguousarray(frames, np.int64), np.ascontiguousarray(phases, np.float32)
+        if (corners < 2).any() or (corners > np.subtract(obj.shape, size + 2)).any():
+            raise ValueError("the window of a frame does not lie within the canvas")
+        problem = Problem.from_buffer_copy(self._problem)
+        problem.n_modes, problem.n_variations, problem.canvas_width = n_modes, n_variations, obj.shape[1]
+        problem.spectrum, problem.object = address(spectrum), address(obj)
+        problem.variations = address(variations) if n_variations else None
+        threads = threads_for(self._threads, 8 * len(frames) * n_modes * size**2, len(frames))
+        plane = self._library.ptycho_plane_floats(size)
+        floats = -(-self._library.ptycho_strain_floats(size) // 16) * 16
+        basis, scratch = aligned(4 * n_modes * basis_size * 2 * plane), aligned(threads * floats)
+        normal = np.zeros((threads, 8, 8))
+        strain = Strain(
+            problem=ctypes.addressof(problem),
+            n_frames=len(frames),
+            n_threads=threads,
+            count=count,
+            frames=address(frames),
+            corners=address(corners),
+            weights=address(weights),
+            phases=address(phases),
+            basis=address(basis),
+            scratch=address(scratch),
+            scratch_floats=floats,
+            normal=address(normal),
+        )
+        self._library.ptycho_strain(ctypes.byref(strain))
+        lower = normal.sum(axis=0)
+        return lower + np.tril(lower, -1).T
 
     def _make_room(self, n_modes: int, n_variations: int, canvas_width: int, window_rows: int) -> None:
         problem = self._problem
@@ -397,52 +345,15 @@ class FusedStep:
             "basis_gradient": threads * n_modes * n_basis * 2 * plane,
             "light": plane,
             # Vectors read on behind a row by less than their own width, which is one of these at most.
-            "coverage": window_rows * (canvas_width + _ALIGNMENT // 4),
+            "coverage": window_rows * (canvas_width + ALIGNMENT // 4),
             "object_gradient": self._largest_batch * 2 * plane,
             "scratch": threads * problem.scratch_floats,
         }
         self._room = []
         for name, count in sizes.items():
-            room = _aligned(count)
+            room = aligned(count)
             self._room.append(room)
-            setattr(problem, name, _address(room))
-
-
-def proximal_step(
-    library: ctypes.CDLL,
-    *,
-    target: np.ndarray,
-    weight: np.ndarray,
-    strength: np.ndarray,
-    smooth: float,
-    image: np.ndarray,
-    dual: np.ndarray,
-    iterations: int,
-    threads: int,
-) -> None:
-    """Go some iterations towards the least of sum w |x - z|^2 + sum s phi(|grad x|), in place.
-
-    Args:
-        target: z, (H, W) complex64. weight: w, (H, W) float32. strength: s, (H, W) float32, above 0.
-        smooth: phi is the modulus; below this, the parabola that continues it.
-        image: x, (H, W) complex64, changed. dual: (2, H, W) complex64, changed.
-    """
-    rows, columns = image.shape
-    ahead = np.empty_like(image)
-    problem = _Proximal(
-        rows=rows,
-        columns=columns,
-        iterations=iterations,
-        n_threads=max(1, min(threads, _MOST_THREADS, rows, image.size // _PIXELS_WORTH_A_THREAD)),
-        smooth=smooth,
-        weight=_address(weight),
-        strength=_address(strength),
-        target=_address(target),
-        image=_address(image),
-        dual=_address(dual),
-        ahead=_address(ahead),
-    )
-    library.ptycho_proximal(ctypes.byref(problem))
+            setattr(problem, name, address(room))
 
 
 def radices_of(size: int) -> list[int]:
@@ -464,13 +375,3 @@ def _take_out(factor: int, number: int) -> tuple[int, int]:
         number //= factor
         times += 1
     return times, number
-
-
-def _aligned(count: int) -> np.ndarray:
-    """Return float32 zeros that begin on a cache line."""
-    room = np.zeros(count + _ALIGNMENT // 4, np.float32)
-    return room[(-room.ctypes.data % _ALIGNMENT) // 4 :][:count]
-
-
-def _address(values: np.ndarray) -> int:
-    return int(values.__array_interface__["data"][0])

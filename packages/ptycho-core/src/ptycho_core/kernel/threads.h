@@ -32,6 +32,12 @@ typedef struct {
     int32_t thread;
 } Member;
 
+/* A thread waits here until all of its team have started; the answer is 0 where one could not. */
+static int joined(int32_t thread, atomic_int *go) {
+    while (thread && !atomic_load(go)) sched_yield();
+    return atomic_load(go) >= 0;
+}
+
 static void *member_main(void *argument) {
     Member *member = argument;
     member->work(member->task, member->thread);

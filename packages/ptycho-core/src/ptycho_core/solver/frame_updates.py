@@ -1,11 +1,7 @@
 """How the parameters of the frames are updated at one level, after every epoch.
 
-Positions follow the curvature of the misfit or are searched for elsewhere. Whether the whole scan is
-stretched, turned or sheared must be told apart from a defocus of the probe: if positions and object are
-stretched together, a frame notices only that the object is stretched under the probe, -P (M r) . grad O. A
-curved probe P = |P| exp(i b r^2) makes the same change, nearly, when it is defocused. So the two are fitted
-together: four numbers of a strain, three of a quadratic phase of the probe's spectrum, by one Gauss-Newton
-step with the true curvature of the amplitudes on the detector.
+Positions follow the curvature of the misfit or are searched for elsewhere; a strain of the whole scan is
+found together with a defocus of the probe (`strain`).
 """
 
 from __future__ import annotations
@@ -14,18 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.ndimage
-from jaxtyping import Complex64, Float64, Int
+from jaxtyping import Float64, Int
 
 from ptycho_core.arrays import Array, Arrays
-from ptycho_core.physics.canvas import frequencies
+from ptycho_core.kernel import FusedStep
 from ptycho_core.solver.frame_parameters import FrameMeasurement, FrameParameters
 from ptycho_core.solver.misfit import AmplitudeMisfit
 from ptycho_core.solver.state import ObjectState, ProbeState
+from ptycho_core.solver.strain import (
+    STRAIN_COUNT,
+    quadratic_phases,
+    strain_products,
+    strain_step,
+    stretched,
+)
 from ptycho_core.solver.windows import Windows
 
-__all__ = ["FrameUpdates", "better_places", "position_curvature", "strain_step", "stretched"]
+__all__ = ["FrameUpdates", "better_places", "position_curvature"]
 
 
 class FrameUpdates:
@@ -40,15 +41,17 @@ class FrameUpdates:
         counts: np.ndarray,
         *,
         degree: int,
+        fused: FusedStep | None,
     ) -> None:
         """Take the level's frames.
 
         Args:
             counts: (m,) measured counts of each frame.
+            fused: the compiled step, where there is one.
             degree: of the series for sub-pixel shifts.
         """
         self._parameters, self._xp, self._degree = parameters, arrays, degree
-        self._windows, self._misfit, self._counts = windows, misfit, counts
+        self._windows, self._misfit, self._counts, self._fused = windows, misfit, counts, fused
         self._overlaps = np.zeros((len(windows), windows.weights.shape[1]), np.float32)
         self._curvature = np.zeros((len(windows), 2, 2))
         self._seen, self._step = np.zeros(len(windows), bool), 0.0
@@ -76,7 +79,7 @@ class FrameUpdates:
         if self._seen.all():
             self._update(probe)
         self._seen[:] = False
-        parameters, full = self._parameters, self._windows.scale > 0.7
+        parameters, full = self._parameters, self._windows.scale == 1
         if parameters.model.variations:
             self._orthogonalise(probe)
         parameters.end_epoch()
@@ -125,18 +128,37 @@ class FrameUpdates:
         """Fit a strain of positions and object together with a quadratic phase of the probe's spectrum."""
         xp, parameters, windows = self._xp, self._parameters, self._windows
         frames = parameters.sample(len(windows))
-        amplitude, good = self._misfit.seen(frames)
-        canvas = xp.to_numpy(obj.canvas)
-        strain, phase = strain_step(
-            canvas,
-            xp.to_numpy(probe.spectrum),
-            windows.corners[frames],
-            windows.remainders_px(parameters, frames),
-            amplitude,
-            good,
-            offset=self._misfit.offset,
-        )
-        probe.spectrum *= xp.asarray(np.exp(1j * phase).astype(np.complex64))
+        spectrum, canvas = xp.to_numpy(probe.spectrum), xp.to_numpy(obj.canvas)
+        variations = xp.to_numpy(probe.variations)
+        phases = quadratic_phases(spectrum.shape[-1])
+        placed = {"corners": windows.corners[frames], "weights": xp.to_numpy(windows.weights)[frames]}
+        if self._fused is not None:
+            normal = self._fused.strain(
+                frames,
+                phases,
+                **placed,
+                spectrum=spectrum,
+                variations=variations,
+                obj=canvas,
+                count=STRAIN_COUNT,
+            )
+        else:
+            amplitude, good = self._misfit.seen(frames)
+            spectra = np.concatenate([spectrum[:, None], variations], axis=1)
+            normal = strain_products(
+                canvas,
+                spectra,
+                xp.to_numpy(probe.filters),
+                phases,
+                **placed,
+                amplitude=amplitude,
+                good=good,
+                offset=self._misfit.offset,
+            )
+        strain, phase = strain_step(normal, phases)
+        turned = xp.asarray(np.exp(1j * phase).astype(np.complex64))
+        probe.spectrum *= turned
+        probe.variations *= turned
         obj.canvas = xp.asarray(stretched(canvas, parameters.strain(strain), windows.middle_px))
 
 
@@ -189,83 +211,3 @@ def better_places(
     best = there.argmin(axis=0)
     better = there[best, np.arange(len(bad))] < _BETTER * here[bad]
     return bad[better], offsets[best[better]]
-
-
-_CHUNK_PIXELS = 1 << 17
-_DAMPING = 1e-4
-_COUNT = 0.6
-
-
-def strain_step(
-    obj: np.ndarray,
-    spectrum: np.ndarray,
-    corners: np.ndarray,
-    remainders_px: np.ndarray,
-    amplitude: np.ndarray,
-    good: np.ndarray | None,
-    *,
-    offset: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the strain (2, 2) of positions and object and the phase (n, n) of the probe's spectrum to apply.
-
-    The misfit is that of the counts, which is unbiased, over about their deviation.
-    """
-    n = spectrum.shape[-1]
-    k, r = frequencies(n), np.arange(n) - n // 2
-    y, x = k[:, None] * np.sqrt(n), k[None] * np.sqrt(n)
-    phases = np.stack([y * y + 0 * x, x * x + 0 * y, y * x]).astype(np.float32)
-    slopes = [_slope(obj, axis) for axis in (0, 1)]
-    normal, right = np.zeros((7, 7)), np.zeros(7)
-    step = max(1, _CHUNK_PIXELS // n**2)
-    pixel = np.arange(n)
-    for first in range(0, len(corners), step):
-        part = slice(first, first + step)
-        rows, columns = corners[part, 0, None, None] + pixel[:, None], corners[part, 1, None, None] + pixel
-        patch, *gradients = (image[rows, columns] for image in (obj, *slopes))
-        rest = remainders_px[part]
-        ramp = np.exp(-2j * np.pi * (k[:, None] * rest[:, 0, None, None] + k * rest[:, 1, None, None]))
-        intensity = np.full(patch.shape, offset, np.float32)
-        jacobian = np.zeros((7, *patch.shape), np.float32)
-        for mode in spectrum:
-            moved = (mode * ramp).astype(np.complex64)
-            probe = scipy.fft.ifft2(moved, norm="ortho")
-            wave = scipy.fft.fft2(probe * patch, norm="ortho")
-            intensity += np.square(np.abs(wave))
-            changes = [-probe * g * along for g in gradients for along in (r[:, None], r[None])]
-            changes += [scipy.fft.ifft2(1j * phase * moved, norm="ortho") * patch for phase in phases]
-            for row, change in zip(jacobian, changes, strict=True):
-                row += (wave.conj() * scipy.fft.fft2(change.astype(np.complex64), norm="ortho")).real
-        spread = np.sqrt(intensity + _COUNT)
-        jacobian /= spread
-        misfit = (np.square(amplitude[part]) - intensity) / (2 * spread)
-        if good is not None:
-            weight = good if good.ndim == 2 else good[part]
-            jacobian *= weight
-            misfit = misfit * weight
-        flat = jacobian.reshape(7, -1).astype(np.float64)
-        normal += flat @ flat.T
-        right += flat @ misfit.ravel()
-    size = np.sqrt(np.maximum(np.diag(normal), 1e-30))
-    scaled = normal / size[:, None] / size
-    change = np.linalg.solve(scaled + _DAMPING * np.eye(7), right / size) / size
-    return change[:4].reshape(2, 2), np.tensordot(change[4:], phases, axes=1)
-
-
-def stretched(
-    obj: Complex64[np.ndarray, "height width"], strain: np.ndarray, middle_px: np.ndarray
-) -> Complex64[np.ndarray, "height width"]:
-    """Let an object go along with a strain (2, 2) of the positions about their middle (y, x)."""
-    back = np.linalg.inv(np.eye(2) + strain)
-    offset = middle_px - back @ middle_px
-    parts = [
-        scipy.ndimage.affine_transform(part, back, offset, order=3, mode="nearest")
-        for part in (np.real(obj), np.imag(obj))
-    ]
-    return (parts[0] + 1j * parts[1]).astype(np.complex64)
-
-
-def _slope(obj: np.ndarray, axis: int) -> np.ndarray:
-    """Derivative per pixel, to the fourth order; the rim of the canvas is empty."""
-    near = np.roll(obj, -1, axis) - np.roll(obj, 1, axis)
-    far = np.roll(obj, -2, axis) - np.roll(obj, 2, axis)
-    return (8 * near - far) / 12

@@ -156,7 +156,7 @@ class Level:
         self._frame_updates = None
         if parameters is not None:
             self._frame_updates = FrameUpdates(
-                parameters, arrays, self._windows, self._misfit, counts, degree=degree
+                parameters, arrays, self._windows, self._misfit, counts, degree=degree, fused=self._fused
             )
 
     def _fuse(self, amplitude: np.ndarray, good: np.ndarray | None) -> FusedStep | None:

@@ -24,14 +24,12 @@ _SHARES = (0.65, 0.15, 0.2)
 #: Factors on the object's steps, and its momentum.
 _COARSE_OBJECT_STEP, _COARSE_OBJECT_MOMENTUM = 0.7, 0.8
 _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
-#: What the levels take where positions are refined.
-_REFINING_EPOCHS, _REFINING_PATIENCE, _REFINING_PROGRESS = 60, 10, 0.002
-_FULL_REFINING_EPOCHS = 60
-_MIDDLE_REFINING = 20
-_ML = False
-#: Epochs of the full one behind a search that found the positions to a few pixels; the coarse one takes about
-#: as long.
-_NEAR_EPOCHS = 10
+#: Where positions are refined: epochs of the coarse level at most, and of the full one at most and at least;
+#: it goes on until `_PIXELS_COMPARED`, as positions settle slowly and small scans have the time.
+_REFINING_EPOCHS, _LEAST_REFINING = 60, {"fast": 4, "default": 6, "thorough": 30}
+#: The middle one takes no more than so many, and none where a search has found the positions to a few pixels;
+#: then the full one needs no more either, and the coarse one about as long.
+_MIDDLE_REFINING, _NEAR_EPOCHS = 12, 10
 #: Part of a time budget that may be used when a level ends.
 _COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
 #: Part of the last level's epochs over which the steps fall to zero.
@@ -130,18 +128,14 @@ def plan_levels(
         **fine,
     )
     full = LevelSchedule(size_px=final_px, epochs=full_epochs, last=True, **fine)
+    worthwhile = math.ceil(_PIXELS_COMPARED / (n_frames * final_px**2))
     if config.refine_positions:
         levels = _levels_with_positions(
-            config,
-            coarse,
-            full,
-            usual_epochs=_refining_epochs(coarse_px, final_px, positions_are_near=positions_are_near),
-            polish_epochs=middle_epochs,
+            config, coarse, middle, full, worthwhile=worthwhile, are_near=positions_are_near
         )
-        return levels[1:] if warm_start else levels
+        return levels[-2:] if warm_start else levels
     if warm_start:
         return [replace(full, epochs=config.epochs or middle_epochs)]
-    worthwhile = math.ceil(_PIXELS_COMPARED / (n_frames * final_px**2))
     least_epochs = min(max(least_epochs, worthwhile), full_epochs)
     if middle_px == final_px:
         least = max(least_epochs, min(full_epochs, middle_epochs))
@@ -154,36 +148,38 @@ def plan_levels(
 def _levels_with_positions(
     config: SolverConfig,
     coarse: LevelSchedule,
+    middle: LevelSchedule,
     full: LevelSchedule,
     *,
-    usual_epochs: tuple[int, int],
-    polish_epochs: int,
+    worthwhile: int,
+    are_near: bool,
 ) -> Sequence[LevelSchedule]:
-    """Plan the levels where frames may move: coarse, full, and full again with the frames where they came to.
+    """Plan the levels where frames may move, and the full one again with the frames where they came to.
 
-    Positions settle more slowly than the image: as long as it moves at all, they move too.
+    Args:
+        worthwhile: epochs of the full level that cost little.
     """
-    factor = 1.0 if config.epochs is None else config.epochs / (sum(usual_epochs) + polish_epochs)
-    coarse_epochs, full_epochs = (max(1, round(factor * usual)) for usual in usual_epochs)
-    share = _MIDDLE_TIME
-    coarse = replace(
-        coarse,
-        epochs=coarse_epochs,
-        patience=_REFINING_PATIENCE,
-        progress=_REFINING_PROGRESS,
-        refines_positions=True,
+    full_epochs = min(max(worthwhile, _LEAST_REFINING[config.effort]), _REFINING_EPOCHS)
+    coarse_epochs = _REFINING_EPOCHS
+    if are_near:
+        full_epochs = min(full_epochs, _NEAR_EPOCHS)
+        coarse_epochs = min(round(_NEAR_EPOCHS * (full.size_px / coarse.size_px) ** 2), _REFINING_EPOCHS)
+    between = coarse.size_px < middle.size_px < full.size_px and not are_near
+    _, most_polish, _, least_polish = _epochs(config.model_copy(update={"epochs": None}))
+    polish_epochs = min(max(worthwhile, least_polish), max(most_polish, least_polish))
+    usual = (coarse_epochs, min(full_epochs, _MIDDLE_REFINING) if between else 0, full_epochs, polish_epochs)
+    factor = 1.0 if config.epochs is None else config.epochs / sum(usual)
+    coarse_epochs, middle_epochs, full_epochs, polish_epochs = (
+        max(1, round(factor * epochs)) if epochs else 0 for epochs in usual
     )
-    refining = replace(full, epochs=full_epochs, refines_positions=True, time_share=share)
-    polish = replace(full, epochs=max(1, round(factor * polish_epochs)))
-    middle = replace(refining, size_px=_middle(coarse.size_px, full.size_px), epochs=_MIDDLE_REFINING, last=_ML)
-    return [coarse, middle, refining, polish]
-
-
-def _refining_epochs(coarse_px: int, final_px: int, *, positions_are_near: bool) -> tuple[int, int]:
-    """Epochs of the coarse and of the full level; where positions are near, about as long at either."""
-    if not positions_are_near:
-        return _REFINING_EPOCHS, _FULL_REFINING_EPOCHS
-    return min(round(_NEAR_EPOCHS * (final_px / coarse_px) ** 2), _REFINING_EPOCHS), _NEAR_EPOCHS
+    moving = {"refines_positions": True, "time_share": _MIDDLE_TIME}
+    levels = [
+        replace(coarse, epochs=coarse_epochs, refines_positions=True),
+        replace(middle, epochs=middle_epochs, patience=0, **moving),
+        replace(full, epochs=full_epochs, **moving),
+        replace(full, epochs=polish_epochs),
+    ]
+    return [level for level in levels if level.epochs]
 
 
 def _epochs(config: SolverConfig) -> tuple[int, int, int, int]:

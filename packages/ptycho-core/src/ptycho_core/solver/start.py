@@ -193,7 +193,7 @@ class Start:
         events: list[RunEvent] = []
         if self.frame_parameters is not None:
             named = self.frame_parameters.model.describe()
-            text = f"Found for each frame: {named}; without the compiled kernel."
+            text = f"Found for each frame: {named}."
             events.append(RunEvent("frame_parameters", text))
         if self.search_refused:
             text = "Too few counts to search a start probe; the given one is used."

@@ -61,6 +61,7 @@ class ProbeState:
         spectrum: (P, n, n) complex64.
         variations: (P, L, n, n) complex64, spectra that each frame adds with its weights (OPR).
         velocity: (P, n, n) of the spectrum.
+        filters: (K, n, n) that make the basis functions.
     """
 
     def __init__(self, arrays: Arrays, filters: Array, spectrum: np.ndarray, variations: np.ndarray) -> None:
@@ -69,7 +70,7 @@ class ProbeState:
         Args:
             filters: (K, n, n) that make the basis functions for sub-pixel shifts.
         """
-        self._xp, self._filters = arrays, filters
+        self._xp, self.filters = arrays, filters
         self.variations = arrays.asarray(variations.astype(np.complex64, order="C"))
         self.spectrum = arrays.asarray(spectrum.astype(np.complex64, order="C"))
         self.rest()
@@ -94,21 +95,21 @@ class ProbeState:
 
     def basis(self) -> Array:
         """Inverse transforms of the filtered spectra: (P, K, n, n), those of variations last."""
-        n_modes, n_basis, n = self.spectrum.shape[0], self._filters.shape[0], self.spectrum.shape[-1]
+        n_modes, n_basis, n = self.spectrum.shape[0], self.filters.shape[0], self.spectrum.shape[-1]
         n_more = self.variations.shape[1]
         basis = self._xp.zeros((n_modes, (1 + n_more) * n_basis, n, n), complex_values=True)
         if n_more:
             for part in range(1 + n_more):
                 spectrum = self.spectrum if part == 0 else self.variations[:, part - 1]
                 places = slice(part * n_basis, (part + 1) * n_basis)
-                basis[:, places] = self._xp.ifft2(spectrum[:, None] * self._filters[None])
+                basis[:, places] = self._xp.ifft2(spectrum[:, None] * self.filters[None])
             return basis
 
         self._xp.map_chunks(partial(self._fill, basis), n_basis, n_modes * n**2)
         return basis
 
     def _fill(self, basis: Array, chunk: slice) -> None:
-        basis[:, chunk] = self._xp.ifft2(self.spectrum[:, None] * self._filters[None, chunk])
+        basis[:, chunk] = self._xp.ifft2(self.spectrum[:, None] * self.filters[None, chunk])
 
     def light(self) -> Array:
         """Sum over the modes of the probe's squared modulus, unshifted: (n, n)."""
@@ -116,21 +117,21 @@ class ProbeState:
 
     def pulled_back(self, gradient: Array) -> Array:
         """Return the way down of the spectra (P, n, n), of that of the basis functions; variations apart."""
-        gradient = gradient[:, : self._filters.shape[0]]
-        return (self._filters.conj()[None] * self._xp.fft2(gradient)).sum(1)
+        gradient = gradient[:, : self.filters.shape[0]]
+        return (self.filters.conj()[None] * self._xp.fft2(gradient)).sum(1)
 
     def move(self, gradients: list[Array], n_frames: int, steps: Steps) -> None:
         """Move down the gradients by the basis functions, one of each chunk of a batch, with momentum."""
         if not steps.probe_step:
             return
-        xp, n_basis = self._xp, self._filters.shape[0]
+        xp, n_basis = self._xp, self.filters.shape[0]
         gradient = gradients[0]
         for more in gradients[1:]:
             gradient += more
         # The step should be divided by the mean transmission where the light is; `settle` keeps that at one.
         for part in range(self.variations.shape[1]):
             places = slice((part + 1) * n_basis, (part + 2) * n_basis)
-            pulled_back = (self._filters.conj()[None] * xp.fft2(gradient[:, places])).sum(1)
+            pulled_back = (self.filters.conj()[None] * xp.fft2(gradient[:, places])).sum(1)
             self.variations[:, part] += pulled_back * (steps.probe_step / n_frames)
         self.velocity *= steps.probe_momentum
         self.velocity += self.pulled_back(gradient) * (steps.probe_step / n_frames)

@@ -22,6 +22,8 @@ __all__ = ["MARGIN_PX", "Window", "Windows", "canvas_shape"]
 
 #: Canvas pixels around the windows of all frames, at every level.
 MARGIN_PX = 4
+#: What stays of it around a frame that has moved as far as it can: slopes of the object reach so far.
+_RIM_PX = 2
 #: Rows and columns of a canvas.
 Window = tuple[slice, slice]
 
@@ -86,8 +88,10 @@ class Windows:
         return self._positions_px(parameters, frames) - self.corners[frames]
 
     def _positions_px(self, parameters: FrameParameters, frames: Any) -> np.ndarray:
-        """Top-left corners (y, x) of some windows, fractions included."""
-        return self._nominal[frames] + parameters.correction_px[frames] * self.scale
+        """Top-left corners (y, x) of some windows, fractions included; no window leaves the canvas."""
+        corners = self._nominal[frames] + parameters.correction_px[frames] * self.scale
+        last = np.subtract(self.shape, self._size_px + _RIM_PX)
+        return np.clip(corners, _RIM_PX, last)
 
     def of(self, batch: Batch) -> Window:
         """Return the part of the canvas that the frames of a batch's cell can reach."""
