@@ -24,6 +24,7 @@ from ptycho_core.kernel.kept import keep, own_folder, sound_library
 from ptycho_core.kernel.step import radices_of
 from ptycho_core.kernel.structs import layout_difference
 from ptycho_core.solver import device
+from ptycho_core.solver.shifts import shift_filters, shift_lines, shift_weights
 from ptycho_core.solver.strain import STRAIN_COUNT, quadratic_phases, strain_products
 
 COMPILER = shutil.which("cc")
@@ -137,6 +138,70 @@ def test_the_step_is_that_of_the_formulas(
         pairs["curvature"] = found.curvature, right.curvature
     for name, (values, wanted) in pairs.items():
         assert np.abs(values - wanted).max() <= 1e-5 * np.abs(wanted).max(), name
+
+
+@needs_kernel
+@given(
+    side=st.sampled_from([6, 16, 32, 50, 64]),
+    n_modes=st.integers(1, 2),
+    n_variations=st.integers(1, 3),
+    n_frames=st.integers(1, 9),
+    threads=st.integers(1, 3),
+    degree=st.integers(0, 4),
+    probe_step=st.sampled_from([0.0, 0.9]),
+    seed=st.integers(0, 1000),
+)
+def test_spectra_summed_up_first_are_the_sum_of_the_basis(
+    side: int,
+    n_modes: int,
+    n_variations: int,
+    n_frames: int,
+    threads: int,
+    degree: int,
+    probe_step: float,
+    seed: int,
+) -> None:
+    """Variations are mixed per frame where the filters are products of lines; the law is that of the sum."""
+    random = np.random.default_rng(seed)
+    canvas = (side + 9, side + 12)
+    base = shift_weights(random.uniform(-0.5, 0.5, (n_frames, 2)), degree)
+    mix = np.hstack([random.uniform(0.8, 1.2, (n_frames, 1)), random.normal(size=(n_frames, n_variations))])
+    weights = (mix[:, :, None] * base[:, None]).reshape(n_frames, -1).astype(np.float32)
+    corners = random.integers(2, (8, 11), (n_frames, 2))
+    amplitude = random.uniform(0, 3, (n_frames, side, side)).astype(np.float32)
+    state = {
+        "spectrum": complex_values(random, n_modes, side, side),
+        "spectrum_velocity": complex_values(random, n_modes, side, side),
+        "variations": complex_values(random, n_modes, n_variations, side, side),
+        "obj": complex_values(random, *canvas),
+        "object_velocity": complex_values(random, *canvas),
+    }
+    found = []
+    for lines in (None, shift_lines(side, degree)):
+        fused = FusedStep(
+            load_kernel().library,
+            amplitude=amplitude,
+            good=None,
+            filters=shift_filters(side, degree),
+            offset=0.3,
+            object_floor=0.25,
+            largest_batch=n_frames,
+            threads=threads,
+            lines=lines,
+        )
+        moved = {name: values.copy() for name, values in state.items()}
+        result = fused(
+            slice(0, n_frames),
+            (slice(0, canvas[0]), slice(0, canvas[1])),
+            Steps(0.7, probe_step, 0.5, 0.8),
+            corners=corners,
+            weights=weights,
+            **moved,
+            with_overlaps=True,
+        )
+        found.append({**moved, "overlaps": result.overlaps, "misfit": np.array(result.misfit)})
+    for name, summed in found[0].items():
+        assert np.abs(found[1][name] - summed).max() <= 2e-5 * np.abs(summed).max(), name
 
 
 @needs_kernel

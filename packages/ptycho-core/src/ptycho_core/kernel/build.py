@@ -36,7 +36,7 @@ from ptycho_core.kernel.structs import layout_difference
 __all__ = ["Kernel", "load_kernel", "opened_library"]
 
 _SOURCES = (
-    *("fused.c", "problem.h", "probes.h", "strain.h", "proximal.h"),
+    *("fused.c", "problem.h", "probes.h", "varied.h", "strain.h", "proximal.h"),
     *("fft.h", "vector.h", "threads.h"),
 )
 _FLAGS = (

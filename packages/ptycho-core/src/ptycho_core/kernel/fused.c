@@ -7,6 +7,7 @@
 #include "proximal.h"
 #include "strain.h"
 #include "threads.h"
+#include "varied.h"
 
 /* Where the fields of the structs that structs.py mirrors lie. Python compares all of it with its mirrors before it passes
  * any of them; the entry without a name is the last. A struct's own entry has its name alone. */
@@ -23,7 +24,7 @@ static const Field LAYOUT[] = {
     FIELD(Plan, sines),
     WHOLE(Problem), FIELD(Problem, plan), FIELD(Problem, n_modes), FIELD(Problem, n_filters),
     FIELD(Problem, n_variations), FIELD(Problem, n_threads), FIELD(Problem, good_kind), FIELD(Problem, offset), FIELD(Problem, misfit), FIELD(Problem, softening),
-    FIELD(Problem, filters), FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good),
+    FIELD(Problem, filters), FIELD(Problem, degree), FIELD(Problem, lines), FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good),
     FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, variations),
     FIELD(Problem, object),
     FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
@@ -173,7 +174,7 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
 
 static double explain_frames(const Problem *p, const Batch *batch, Room *room, int32_t thread) {
     const int n_basis = basis_of(p);
-    const size_t plane = 2 * plane_of(p), gradient_floats = (size_t)p->n_modes * n_basis * plane;
+    const size_t plane = 2 * plane_of(p), gradient_floats = (size_t)p->n_modes * functions_of(p) * plane;
     float *gradient = p->basis_gradient + thread * gradient_floats;
     const int64_t first = (int64_t)batch->n_frames * thread / p->n_threads;
     const int64_t last = (int64_t)batch->n_frames * (thread + 1) / p->n_threads;
@@ -184,7 +185,12 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         const float *weights[BLOCK];
         for (int f = 0; f < BLOCK; f++)
             weights[f] = batch->weights + (block + (f < count ? f : count - 1)) * n_basis;
-        for (int m = 0; m < p->n_modes; m++)
+        for (int f = 0; p->lines && f < count; f++) {
+            const Filter filter = filter_of(p, room, weights[f]);
+            for (int m = 0; m < p->n_modes; m++)
+                varied_probe(p, room, &filter, m, room->probes + ((size_t)m * BLOCK + f) * plane);
+        }
+        for (int m = 0; !p->lines && m < p->n_modes; m++)
             combine(p->basis + (size_t)m * n_basis * plane, n_basis, plane, weights, count,
                     room->probes + (size_t)m * BLOCK * plane);
         for (int f = 0; f < count; f++) {
@@ -194,6 +200,17 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
             const double found = explain(p, room, patch, f, frame, p->object_gradient + (block + f) * plane);
             p->frame_misfit[frame] = (float)found;
             misfit += found;
+        }
+        if (p->lines) {
+            float *to = batch->probe_step != 0 ? gradient : NULL;
+            for (int f = 0; (to || batch->overlaps) && f < count; f++) {
+                const Filter filter = filter_of(p, room, weights[f]);
+                float *overlaps = batch->overlaps ? batch->overlaps + (block + f) * n_basis : NULL;
+                if (overlaps) memset(overlaps, 0, sizeof(float) * (size_t)n_basis);
+                for (int m = 0; m < p->n_modes; m++)
+                    varied_back(p, room, &filter, m, room->probes + ((size_t)m * BLOCK + f) * plane, to, overlaps);
+            }
+            continue;
         }
         if (batch->overlaps)
             for (int m = 0; m < p->n_modes; m++) overlap(p, room, m, count, batch->overlaps + block * n_basis);
@@ -277,15 +294,16 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
     }
 }
 
-/* The part of the probe's gradient that one filter carries, in place of the first thread's share. */
+/* The part of the probe's gradient that one function carries, in place of the first thread's share. */
 static void pull_back(const Problem *p, Room *room, int index) {
     const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p), plane = 2 * pixels, all_floats = (size_t)p->n_modes * basis_of(p) * plane;
+    const size_t pixels = plane_of(p), plane = 2 * pixels, all_floats = (size_t)p->n_modes * functions_of(p) * plane;
     float *gradient = p->basis_gradient + index * plane;
     const float *filter = p->filters + 2 * (size_t)(index % p->n_filters) * n * n;
     for (int thread = 1; thread < p->n_threads; thread++)
         for (size_t q = 0; q < plane; q += WIDTH)
             store(gradient + q, load(gradient + q) + load(gradient + thread * all_floats + q));
+    if (p->lines) return;
     transform_plane(&p->plan, &room->columns[0], gradient, gradient + pixels, room->spectra, gradient, gradient + pixels);
     for (int row = 0; row < n; row++) {
         for (int column = 0; column < n; column += WIDTH) {
@@ -299,7 +317,7 @@ static void pull_back(const Problem *p, Room *room, int index) {
 }
 
 /* A thread's rows of one spectrum: velocity = momentum * velocity + step * gradient; spectrum += velocity. Without a
- * velocity the step alone. `gradient` has n_filters parts, which are added up. */
+ * velocity the step alone. `gradient` has a part for each filter, which are added up. */
 static void move_spectrum(const Problem *p, const Batch *batch, int32_t thread, const float *gradient, float *spectrum,
                           float *velocity) {
     const int n = p->plan.size, stride = stride_of(n);
@@ -311,7 +329,7 @@ static void move_spectrum(const Problem *p, const Batch *batch, int32_t thread, 
             const size_t q = (size_t)row * stride + column, at = 2 * ((size_t)row * n + column);
             const int lanes = n - column;
             vec gr = {0}, gi = {0}, vr = {0}, vi = {0}, sr, si;
-            for (int k = 0; k < p->n_filters; k++)
+            for (int k = 0; k < filters_of(p); k++)
                 gr += load(gradient + k * plane + q), gi += load(gradient + k * plane + pixels + q);
             if (velocity) load_complex_lanes(velocity + at, lanes, &vr, &vi);
             if (batch->gradient_only) {
@@ -331,7 +349,8 @@ static void move_probe(const Problem *p, const Batch *batch, int32_t thread) {
     const int parts = batch->gradient_only ? 1 : 1 + p->n_variations;
     for (int m = 0; m < p->n_modes; m++)
         for (int part = 0; part < parts; part++) {
-            const float *gradient = p->basis_gradient + ((size_t)m * basis_of(p) + (size_t)part * p->n_filters) * plane;
+            const float *gradient =
+                p->basis_gradient + (size_t)(m * functions_of(p) + part * filters_of(p)) * plane;
             if (part)
                 move_spectrum(p, batch, thread, gradient, p->variations + (size_t)(m * p->n_variations + part - 1) * image,
                               NULL);
@@ -389,7 +408,7 @@ static void work(void *argument, int32_t thread) {
     Task *task = argument;
     const Problem *p = task->problem;
     const Batch *batch = task->batch;
-    const int n_basis = basis_of(p), n_functions = p->n_modes * n_basis;
+    const int per_mode = functions_of(p), n_functions = p->n_modes * per_mode;
     const size_t plane = 2 * plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
     Room room = room_of(p, thread);
     if (!joined(thread, &task->go)) return;
@@ -397,10 +416,14 @@ static void work(void *argument, int32_t thread) {
         if (index == n_functions) {
             if (!batch->gradient_only) make_light(p, &room);
         } else {
-            const int mode = index / n_basis, part = index % n_basis / p->n_filters;
+            const int mode = index / per_mode, part = index % per_mode / filters_of(p);
             const float *spectrum = part ? p->variations + (size_t)(mode * p->n_variations + part - 1) * image
                                          : p->spectrum + mode * image;
-            make_basis(p, &room, spectrum, p->filters + (index % p->n_filters) * image, p->basis + index * plane);
+            const float *filter = p->filters + (index % p->n_filters) * image;
+            if (p->lines)
+                split_spectrum(p, spectrum, p->basis + index * plane);
+            else
+                make_basis(p, &room, spectrum, filter, p->basis + index * plane);
         }
     }
     wait_for_all(&task->barrier);

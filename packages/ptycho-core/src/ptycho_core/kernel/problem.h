@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-enum { BLOCK = 4, MOST_MODES = 16 };
+enum { BLOCK = 4, MOST_MODES = 16, MOST_VARIATIONS = 16, MOST_DEGREE = 7 };
 
 /* What is summed up: |sqrt(l) - A|; the deviance of Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where
  * both are close, and takes it less ill where they are not. */
@@ -21,6 +21,8 @@ typedef struct {
     int32_t misfit;              /* MODULI, POISSON or ROOTS, see there */
     float softening;             /* counts added to those measured, a part of `offset`; not for MODULI */
     const float *filters;        /* (K, n, n) complex */
+    int32_t degree;
+    const float *lines;          /* (degree + 1, n) whose products are the filters, see varied.h; NULL: none are needed */
     const float *amplitude;      /* (frames, n, n), perhaps the middle of larger frames: */
     int64_t frame_stride, row_stride; /* floats from one of its frames and rows to the next */
     const float *good;           /* (n, n) or (frames, n, n) */
@@ -28,8 +30,8 @@ typedef struct {
     float *variations;           /* (P, L, n, n) complex: spectra that frames add with weights of their own (OPR) */
     float *object, *object_velocity;     /* canvas, complex */
     int64_t canvas_width;
-    float *basis;                /* (P, (1 + L) K, 2) planes: spectrum and variations, moved by each filter */
-    float *basis_gradient;       /* (threads, P, (1 + L) K, 2) planes */
+    float *basis;                /* (P, (1 + L) K, 2) planes: spectrum and variations, moved by each filter; with */
+    float *basis_gradient;       /* (threads, P, (1 + L) K, 2) planes      lines (P, 1 + L, 2): the spectra */
     float *light;                /* a plane */
     float *coverage;             /* (rows of the window, canvas width + WIDTH) */
     float *object_gradient;      /* (largest batch, 2) planes */
@@ -58,6 +60,7 @@ typedef struct {
     float *waves, *spectra;   /* (P, 2, n, n) each */
     vec *measured, *weight;   /* a row of vectors each: a strip of a frame and of its mask, transposed */
     float *row;               /* (2, canvas width) */
+    float *lines;             /* (MOST_DEGREE + 1, 2) rows of a plane */
 } Room;
 
 /* Floats of a plane, whatever lies behind its rows and columns included. */
@@ -69,7 +72,8 @@ int64_t ptycho_plane_floats(int32_t size) { return (int64_t)stride_of(size) * st
 
 int64_t ptycho_scratch_floats(int32_t size, int32_t n_modes, int64_t canvas_width) {
     return ptycho_plane_floats(size) * 2 * n_modes * (BLOCK + 2) +
-           (int64_t)(2 * n_modes + 4) * stride_of(size) * WIDTH + 2 * (canvas_width + WIDTH) + 16 * WIDTH;
+           (int64_t)(2 * n_modes + 4) * stride_of(size) * WIDTH + 2 * (canvas_width + WIDTH) +
+           (int64_t)2 * (MOST_DEGREE + 1) * stride_of(size) + 32 * WIDTH;
 }
 
 int32_t ptycho_vector_width(void) { return WIDTH; }
@@ -93,6 +97,7 @@ static Room room_of(const Problem *p, int32_t thread) {
     room.probes = at, at += pixels * 2 * modes * BLOCK;
     room.waves = at, at += pixels * 2 * modes;
     room.spectra = at, at += pixels * 2 * modes;
+    room.lines = at, at += (size_t)2 * (MOST_DEGREE + 1) * (size_t)n;
     room.row = at;
     return room;
 }

@@ -83,6 +83,7 @@ class FusedStep:
         threads: int,
         misfit: Misfit = "moduli",
         softening: float = 0.0,
+        lines: np.ndarray | None = None,
     ) -> None:
         """Take the level's data; nothing is copied.
 
@@ -93,6 +94,7 @@ class FusedStep:
             offset: counts per pixel added to every prediction.
             misfit: what is summed up and made small; `moduli` alone may be used to move.
             softening: counts added to those measured, a part of the offset; not for `moduli`.
+            lines: (degree + 1, n) float32, see `shift_lines`; with them variations of the probe cost less.
         """
         self._library = library
         self._threads = max(1, min(threads, MOST_THREADS))
@@ -125,6 +127,7 @@ class FusedStep:
         )
         # What C reads by address must live as long as this object.
         self._kept = [table, filters, amplitude, good]
+        self._lines = lines
         self._room: list[np.ndarray] = []
         self._window_rows = 0
 
@@ -241,6 +244,9 @@ class FusedStep:
         pixels = n_frames * len(spectrum) * size**2
         threads = threads_for(self._threads, pixels, n_frames // 2)
         n_variations = 0 if variations is None else variations.shape[1]
+        lines = self._lines if n_variations else None
+        problem.lines = None if lines is None else address(lines)
+        problem.degree = 0 if lines is None else len(lines) - 1
         self._make_room(len(spectrum), n_variations, obj.shape[1], window[0].stop - window[0].start)
         problem.n_threads = threads
         problem.spectrum, problem.spectrum_velocity = address(spectrum), address(spectrum_velocity)
@@ -303,6 +309,7 @@ class FusedStep:
             raise ValueError("the window of a frame does not lie within the canvas")
         problem = Problem.from_buffer_copy(self._problem)
         problem.n_modes, problem.n_variations, problem.canvas_width = n_modes, n_variations, obj.shape[1]
+        problem.lines = None
         problem.spectrum, problem.object = address(spectrum), address(obj)
         problem.variations = address(variations) if n_variations else None
         threads = threads_for(self._threads, 8 * len(frames) * n_modes * size**2, len(frames))
@@ -334,7 +341,7 @@ class FusedStep:
         if self._room and have == (n_modes, n_variations, canvas_width) and window_rows <= self._window_rows:
             return
         self._window_rows = window_rows
-        n_basis = problem.n_filters * (1 + n_variations)
+        n_basis = (1 if problem.lines else problem.n_filters) * (1 + n_variations)
         plane = self._library.ptycho_plane_floats(problem.plan.size)
         threads = min(self._threads, max(1, self._largest_batch // 2))
         problem.n_modes, problem.n_variations, problem.canvas_width = n_modes, n_variations, canvas_width

@@ -50,6 +50,8 @@ class Problem(ctypes.Structure):
         ("misfit", ctypes.c_int32),
         ("softening", ctypes.c_float),
         ("filters", ctypes.c_void_p),
+        ("degree", ctypes.c_int32),
+        ("lines", ctypes.c_void_p),
         ("amplitude", ctypes.c_void_p),
         ("frame_stride", ctypes.c_int64),
         ("row_stride", ctypes.c_int64),

@@ -29,7 +29,7 @@ from ptycho_core.solver.frame_parameters import FrameParameters, FrameValues
 from ptycho_core.solver.frame_updates import FrameUpdates, position_curvature
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.misfit import AmplitudeMisfit, Gradients
-from ptycho_core.solver.shifts import DEGREE, shift_filters
+from ptycho_core.solver.shifts import DEGREE, shift_filters, shift_lines
 from ptycho_core.solver.state import ObjectState, ProbeState, Solution
 from ptycho_core.solver.windows import MARGIN_PX, Windows
 
@@ -122,7 +122,7 @@ class Level:
         self._xp = arrays
         self._parameters, self._flat = parameters, flat
         self._softening = softening
-        self._object_floor = object_floor
+        self._object_floor, self._degree = object_floor, degree
         self._filters = arrays.asarray(shift_filters(size_px, degree))
         self._windows = Windows(
             frames,
@@ -175,6 +175,7 @@ class Level:
             threads=self._xp.threads,
             misfit=self._kind,
             softening=self.count_softening,
+            lines=shift_lines(self.size_px, self._degree),
         )
 
     @property

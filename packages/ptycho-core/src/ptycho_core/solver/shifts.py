@@ -17,7 +17,7 @@ from numpy.polynomial import chebyshev
 
 from ptycho_core.physics.canvas import frequencies
 
-__all__ = ["DEGREE", "shift_filters", "shift_slopes", "shift_weights"]
+__all__ = ["DEGREE", "shift_filters", "shift_lines", "shift_slopes", "shift_weights"]
 
 #: Highest total degree kept; 3 gives (3 + 1)(3 + 2)/2 = 10 basis functions.
 DEGREE = 3
@@ -30,10 +30,24 @@ def _pairs(degree: int) -> list[tuple[int, int]]:
 
 def shift_filters(size_px: int, degree: int = DEGREE) -> Complex64[np.ndarray, "basis n n"]:
     """Filters that turn the centred spectrum of a probe into those of the basis functions."""
+    series = _series(size_px, degree)
+    return np.stack([series[a][:, None] * series[b][None] for a, b in _pairs(degree)]).astype(np.complex64)
+
+
+def shift_lines(size_px: int, degree: int = DEGREE) -> Float32[np.ndarray, "line n"]:
+    """Lines r_a whose products are the filters: f_a = r_a for an even a, and i r_a for an odd one.
+
+    A Chebyshev series of exp(-i x t) has the coefficients (-i)^a times real numbers.
+    """
+    series = _series(size_px, degree)
+    return np.where(np.arange(degree + 1)[:, None] % 2, series.imag, series.real).astype(np.float32)
+
+
+def _series(size_px: int, degree: int) -> np.ndarray:
+    """Coefficients (degree + 1, n) of the Chebyshev series of a shift by up to half a pixel."""
     nodes = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES) / 2
     phases = np.exp(-2j * np.pi * nodes[:, None] * frequencies(size_px)[None])
-    series = np.linalg.lstsq(chebyshev.chebvander(2 * nodes, degree), phases, rcond=None)[0]
-    return np.stack([series[a][:, None] * series[b][None] for a, b in _pairs(degree)]).astype(np.complex64)
+    return np.linalg.lstsq(chebyshev.chebvander(2 * nodes, degree), phases, rcond=None)[0]
 
 
 def shift_weights(

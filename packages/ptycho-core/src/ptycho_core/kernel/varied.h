@@ -1,0 +1,152 @@
+/* Probes that vary from frame to frame (OPR). A sum of the (1 + L) K basis functions would move more memory than all
+ * else together; so the spectra of a frame are added up first, filtered, and transformed.
+ *
+ * The filters are products of lines, f_a(y) f_b(x) with a + b <= degree, and their weights those of products s_a s_b; a
+ * line is real where its number is even, and imaginary where it is odd. So the filter of a frame is, row by row,
+ *
+ *     sum over a of  s_a f_a(y) g_a(x),     g_a(x) = sum over b of  s_b f_b(x). */
+#ifndef PTYCHO_VARIED_H
+#define PTYCHO_VARIED_H
+
+#include "probes.h"
+
+/* Functions of a mode that a thread's gradient is kept for: those of the basis, or the spectra themselves. */
+INLINE int functions_of(const Problem *p) { return p->lines ? 1 + p->n_variations : basis_of(p); }
+
+INLINE int filters_of(const Problem *p) { return p->lines ? 1 : p->n_filters; }
+
+/* A spectrum as planes. */
+static void split_spectrum(const Problem *p, const float *spectrum, float *to) {
+    const int n = p->plan.size, stride = stride_of(n);
+    const size_t pixels = plane_of(p);
+    for (int row = 0; row < n; row++)
+        for (int c = 0; c < n; c += WIDTH) {
+            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+            vec re, im;
+            load_complex_lanes(spectrum + 2 * ((size_t)row * (size_t)n + (size_t)c), n - c, &re, &im);
+            store(to + q, re), store(to + pixels + q, im);
+        }
+}
+
+/* The factors s_a and s_b of a frame's weights, and g_a as rows in `room->row`, real and imaginary parts in turn. */
+typedef struct {
+    float along_y[MOST_DEGREE + 1], along_x[MOST_DEGREE + 1], mix[1 + MOST_VARIATIONS];
+    float *lines; /* (degree + 1, 2) rows */
+} Filter;
+
+static Filter filter_of(const Problem *p, Room *room, const float *weights) {
+    const int n = p->plan.size, stride = stride_of(n), degree = p->degree;
+    Filter filter;
+    for (int l = 0; l <= p->n_variations; l++) filter.mix[l] = weights[l * p->n_filters];
+    for (int a = 0, k = 0; a <= degree; a++) {
+        filter.along_y[a] = weights[k] / weights[0];
+        for (int b = 0; a + b <= degree; b++, k++)
+            if (!a) filter.along_x[b] = weights[k] / weights[0];
+    }
+    filter.lines = room->lines;
+    for (int a = 0; a <= degree; a++)
+        for (int c = 0; c < n; c += WIDTH) {
+            vec part[2] = {{0}, {0}};
+            for (int b = 0; a + b <= degree; b++)
+                part[b % 2] += filter.along_x[b] * load_lanes(p->lines + (size_t)b * (size_t)n + (size_t)c, n - c);
+            store(filter.lines + (size_t)(2 * a) * (size_t)stride + c, part[0]);
+            store(filter.lines + (size_t)(2 * a + 1) * (size_t)stride + c, part[1]);
+        }
+    return filter;
+}
+
+/* The filter of a frame in one strip of a row. */
+INLINE void filter_at(const Problem *p, const Filter *filter, int row, int c, vec *re, vec *im) {
+    const int n = p->plan.size, stride = stride_of(n);
+    vec fr = {0}, fi = {0};
+    for (int a = 0; a <= p->degree; a++) {
+        const float factor = filter->along_y[a] * p->lines[(size_t)a * (size_t)n + (size_t)row];
+        const vec gr = load(filter->lines + (size_t)(2 * a) * (size_t)stride + c);
+        const vec gi = load(filter->lines + (size_t)(2 * a + 1) * (size_t)stride + c);
+        if (a % 2)
+            fr -= factor * gi, fi += factor * gr;
+        else
+            fr += factor * gr, fi += factor * gi;
+    }
+    *re = fr, *im = fi;
+}
+
+/* The probe of a frame's mode: the inverse transform of its filtered sum of spectra. */
+static void varied_probe(const Problem *p, Room *room, const Filter *filter, int mode, float *to) {
+    const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations;
+    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const float *spectra = p->basis + (size_t)(mode * parts) * plane;
+    const float scale = 1.0f / (float)n;
+    float *re = room->waves, *im = room->waves + pixels;
+    for (int row = 0; row < n; row++)
+        for (int c = 0; c < n; c += WIDTH) {
+            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+            vec a = {0}, b = {0}, fr, fi;
+            for (int l = 0; l < parts; l++) {
+                a += filter->mix[l] * load(spectra + (size_t)l * plane + q);
+                b += filter->mix[l] * load(spectra + (size_t)l * plane + pixels + q);
+            }
+            filter_at(p, filter, row, c, &fr, &fi);
+            store(re + q, scale * (a * fr - b * fi)), store(im + q, scale * (a * fi + b * fr));
+        }
+    transform_plane(&p->plan, &room->columns[0], im, re, room->spectra, to + pixels, to);
+}
+
+/* Overlaps (1 + L, K) with the basis functions of what is left of a frame's probe, which is transformed already. */
+static void varied_overlaps(const Problem *p, const Room *room, int mode, float *overlaps) {
+    const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations, degree = p->degree;
+    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const float *xr = room->waves, *xi = room->waves + pixels;
+    for (int l = 0; l < parts; l++) {
+        const float *sr = p->basis + (size_t)(mode * parts + l) * plane, *si = sr + pixels;
+        vec sums[MOST_DEGREE + 1][MOST_DEGREE + 1];
+        memset(sums, 0, sizeof sums);
+        for (int row = 0; row < n; row++) {
+            vec along[MOST_DEGREE + 1][2];
+            memset(along, 0, sizeof along);
+            for (int c = 0; c < n; c += WIDTH) {
+                const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+                const vec a = load(sr + q), b = load(si + q), x = load(xr + q), y = load(xi + q);
+                const vec mr = a * x + b * y, mi = a * y - b * x;
+                for (int k = 0; k <= degree; k++) {
+                    const vec line = load_lanes(p->lines + (size_t)k * (size_t)n + (size_t)c, n - c);
+                    along[k][0] += line * mr, along[k][1] += line * mi;
+                }
+            }
+            for (int a = 0; a <= degree; a++)
+                for (int b = 0; a + b <= degree; b++)
+                    sums[a][b] += p->lines[(size_t)a * (size_t)n + (size_t)row] * along[b][(a + b) % 2];
+        }
+        for (int a = 0, k = 0; a <= degree; a++)
+            for (int b = 0; a + b <= degree; b++, k++) {
+                const float sum = sum_of(sums[a][b]) / (float)n;
+                overlaps[l * p->n_filters + k] += a % 2 && b % 2 ? -sum : sum;
+            }
+    }
+}
+
+/* Take what is left of a frame's probe back to the spectra: their gradients, and the overlaps where they are asked for. */
+static void varied_back(const Problem *p, Room *room, const Filter *filter, int mode, const float *left, float *gradient,
+                        float *overlaps) {
+    const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations;
+    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    float *xr = room->waves, *xi = room->waves + pixels;
+    transform_plane(&p->plan, &room->columns[0], left, left + pixels, room->spectra, xr, xi);
+    if (overlaps) varied_overlaps(p, room, mode, overlaps);
+    if (!gradient) return;
+    gradient += (size_t)(mode * parts) * plane;
+    for (int row = 0; row < n; row++)
+        for (int c = 0; c < n; c += WIDTH) {
+            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+            const vec x = load(xr + q), y = load(xi + q);
+            vec fr, fi;
+            filter_at(p, filter, row, c, &fr, &fi);
+            const vec gr = x * fr + y * fi, gi = y * fr - x * fi;
+            for (int l = 0; l < parts; l++) {
+                float *to = gradient + (size_t)l * plane + q;
+                store(to, load(to) + filter->mix[l] * gr), store(to + pixels, load(to + pixels) + filter->mix[l] * gi);
+            }
+        }
+}
+
+#endif
