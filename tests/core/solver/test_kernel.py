@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.kernel import FusedStep, Steps, build, load_kernel, step
+from ptycho_core.kernel import FusedStep, Steps, build, load, load_kernel, step
 from ptycho_core.kernel.check import reference_step
 from ptycho_core.kernel.kept import keep, own_folder, sound_library
 from ptycho_core.kernel.step import layout_difference, radices_of
@@ -135,7 +135,8 @@ def test_radices_multiply_to_the_length_or_there_are_none(length: int) -> None:
 
 @pytest.fixture
 def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache of kernels, and a loader that has forgotten what it found."""
+    """An empty cache of kernels, no wheel that carries one, and a loader that has forgotten what it found."""
+    monkeypatch.setattr(load, "_folder", lambda: tmp_path / "no libraries")
     monkeypatch.setattr(build, "cache_directory", lambda: tmp_path / "cache")
     monkeypatch.delenv("CC", raising=False)
     load_kernel.cache_clear()
