@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["TARGETS", "Target", "compile_library", "licences"]
+__all__ = ["TARGETS", "Target", "compile_library", "compile_program", "licences"]
 
 #: Those of `kernel.build`, with instructions named instead of the host's, and zig's own checks left out.
 _COMPILED = (
@@ -83,6 +83,18 @@ def compile_library(target: Target, processor: str, source: Path, made: Path) ->
     _zig(target, target.any_processor, *_LINKED, *names, compiled.name, "-o", made.name, place=made.parent)
 
 
+def compile_program(target: Target, source: Path, made: Path) -> None:
+    """Make a program of one C file, which finds the libraries that it opens on the platform.
+
+    Raises:
+        RuntimeError: the compiler's own words.
+    """
+    words = ("-std=gnu11", "-O2", "-fno-sanitize=undefined", source.name, "-o", str(made), "-lm")
+    # musl's programs are static where nothing is said, and static ones open no library.
+    dynamic = () if target.suffix == ".dll" else ("-dynamic", "-ldl")
+    _zig(target, target.any_processor, *words, *dynamic, place=source.parent)
+
+
 def _zig(target: Target, processor: str, *words: str, place: Path) -> None:
     """Call zig's C compiler. It works in the files' folder, whose path must not get into a library."""
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, f"-mcpu={processor}", *words]
@@ -100,9 +112,9 @@ def licences(target: Target, zig: Path) -> str:
         OSError: a text is not where it was.
     """
     parts = [
-        "The libraries beside this file are under the licence of ptycho-core. The compiler adds small parts of\n"
-        "its own run-time library and of the platform's C library (start-up code; on Windows threads too).\n"
-        "Their licences:"
+        "The libraries beside this file are under the licence of ptycho-core. The compiler adds small parts\n"
+        "of its own run-time library and of the platform's C library (start-up code; on Windows threads\n"
+        "too). Their licences:"
     ]
     for name in ("LICENSE", *target.linked):
         text = (zig / name).read_text(encoding="utf-8")

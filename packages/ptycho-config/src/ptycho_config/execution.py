@@ -235,7 +235,7 @@ class SolverExecutionConfig(ExecutionConfig):
     )
     kernel: Literal["auto", "off", "required", "wheel", "compiled"] = Field(
         default="auto",
-        description="the solver's step as compiled code on a CPU: auto takes the wheel's, or one compiled here "
+        description="the solver's step as compiled code on a CPU: auto takes the wheel's, or one compiled "
         "where a C compiler is found; wheel and compiled insist on the one, required on either",
     )
     threads: PositiveInteger | None = Field(
