@@ -28,7 +28,7 @@ CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,ten
 OURS = sorted(path.name for path in ROOT.glob("packages/*/src/*") if path.name.isidentifier())
 #: What builds our packages.
 BUILDER = "hatchling>=1.26"
-#: What compiles the kernel for wheels of every platform: as fast as what gcc makes, see docs/reference/wheels.md.
+#: What compiles the kernel for wheels of every platform; see docs/decisions/0024-wheels-carry-the-step.md.
 WHEEL_COMPILER = "ziglang==0.17.1"
 #: What looks into those wheels.
 WHEEL_TOOLS = ("lief>=0.17,<1", "auditwheel>=6.4")
@@ -478,7 +478,7 @@ def peer_requirements() -> list[str]:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Wheels and sdists of every package, the compiled kernel for seven platforms; checked, installed and tried.
+    """Wheels and sdists of every package, and wheels with the compiled kernel for seven platforms; all tried.
 
     What can be run of the platforms' wheels here, or emulated, is run. `-- --write-docs` renews
     docs/reference/wheels.md.
@@ -531,8 +531,7 @@ def made_by_zig(session: nox.Session) -> None:
 
 def wheel_platforms(session: nox.Session) -> list[str]:
     """List the platforms whose wheels carry the kernel."""
-    asked = "import sys; sys.path.insert(0, 'packages/ptycho-core/wheels'); import targets; print(*targets.TARGETS)"
-    return str(session.run("python", "-c", asked, silent=True)).split()
+    return str(session.run("python", "packages/ptycho-core/wheels/targets.py", silent=True)).split()
 
 
 def fitting(wheels: Sequence[Path]) -> list[str]:

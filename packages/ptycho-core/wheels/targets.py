@@ -1,7 +1,7 @@
 """The platforms for which wheels carry the compiled kernel, and how their libraries are made.
 
 zig's C compiler makes all of them on any of them: it brings the headers and start-up code of each system's C
-library. `hatch_build.py` reads this file by its path.
+library. `hatch_build.py` reads this file by its path; as a program it lists the platforms.
 """
 
 from __future__ import annotations
@@ -122,3 +122,7 @@ def licences(target: Target, zig: Path) -> str:
             text = text.partition("/*")[2].partition("*/")[0]
         parts.append(f"{'=' * 78}\nziglang/{name}\n{'=' * 78}\n{text.strip()}")
     return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    print(*TARGETS)

@@ -1,4 +1,4 @@
-"""How wheels come to carry the kernel: only where a platform is named, and tried before they are given away."""
+"""How wheels come to carry the kernel: only where a platform is named, and never untried."""
 
 from __future__ import annotations
 
