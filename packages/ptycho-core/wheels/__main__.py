@@ -1,7 +1,7 @@
 """Check the wheels that carry the kernel: `python packages/ptycho-core/wheels DIST PYTHON [--write-docs]`.
 
 DIST holds them, one for each platform. PYTHON is one where ptycho-core is installed from this host's wheel.
-The table of what was found goes to DIST/wheels.md, and with `--write-docs` into docs/reference/wheels.md.
+The table of what was found goes beside them, and with `--write-docs` into docs/reference/wheels.md.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def tried_levels(target: Target, libraries: list[Path], calls: Path) -> Tried:
             for library in libraries:
                 if not library.name.startswith(f"step-x86-64-v{expected}-"):
                     continue
-                done = _ran((*runner.words, str(driver), str(library), str(calls)))
+                done = _ran((*(runner.words or ()), str(driver), str(library), str(calls)))
                 difference = float(done.stdout.split()[-1]) if done.returncode == 0 else float("inf")
                 runs.append(f"x86-64-v{expected}: {runner.where}, {difference:.0e}")
                 if not difference < _LARGEST_DIFFERENCE:

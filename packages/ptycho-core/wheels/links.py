@@ -28,6 +28,8 @@ _MACOS = re.compile(r"/usr/lib/libSystem\.B\.dylib|@rpath/(step|processor)[\w.-]
 _WINDOWS = re.compile(r"kernel32\.dll|api-ms-win-crt-[\w-]+\.dll|msvcrt\.dll|ucrtbase\.dll", re.IGNORECASE)
 #: The run-time of sanitizers, which zig adds to what is not optimised.
 _SANITIZERS = re.compile(r"_+(ubsan|asan|tsan)_")
+#: lief's names for processors, and those of tags.
+_NAMES = {"X86_64": ("x86_64", "amd64"), "ARM64": ("aarch64", "arm64")}
 _LONGEST_S = 120
 lief.logging.disable()  # it says to the terminal what it answers anyway
 
@@ -75,12 +77,10 @@ def _of_one(path: Path, tag: str) -> Iterator[str]:
         yield from _others([str(name) for name in binary.libraries], allowed)
         yield from _too_new(binary, tag)
         symbols = [str(symbol.name) for symbol in binary.imported_symbols]
-        machine = binary.header.machine_type.name.replace("X86_64", "x86_64").replace("AARCH64", "aarch64")
     elif isinstance(binary, lief.MachO.Binary):
         yield from _others([str(library.name) for library in binary.libraries], _MACOS)
         symbols = [str(symbol.name) for symbol in binary.imported_symbols]
-        machine = binary.header.cpu_type.name.replace("X86_64", "x86_64").replace("ARM64", "arm64")
-        if machine == "arm64" and not binary.has_code_signature:
+        if tag.endswith("arm64") and not binary.has_code_signature:
             yield "is not signed, and macOS would not load it"
         least = binary.build_version.minos if binary.build_version else binary.version_min.version
         named = [int(number) for number in tag.split("_")[1:3]]
@@ -89,12 +89,12 @@ def _of_one(path: Path, tag: str) -> Iterator[str]:
     elif isinstance(binary, lief.PE.Binary):
         yield from _others([str(library.name) for library in binary.imports], _WINDOWS)
         symbols = [str(entry.name) for library in binary.imports for entry in library.entries]
-        machine = binary.header.machine.name.lower()
     else:
         yield "is no library"
         return
     yield from (f"calls {name}" for name in symbols if _SANITIZERS.match(name))
-    if not tag.endswith(machine):
+    machine = binary.abstract.header.architecture.name
+    if not tag.endswith(_NAMES.get(machine, ())):
         yield f"is for {machine}"
 
 
