@@ -117,7 +117,7 @@ def tried(tag: str, target: Target, libraries: list[Path], calls: Path) -> Tried
                 faults.append(f"{library.name}, {runner.where}: {done.stderr.strip() or done.returncode}")
                 continue
             _, _, difference = done.stdout.split()
-            runs.append(f"{name}: {runner.where}, {float(difference):.0e}")
+            runs.append(f"{name}: {runner.where}, {_shown(float(difference))}")
             if not float(difference) < _LARGEST_DIFFERENCE:
                 faults.append(f"{library.name}, {runner.where}: differs by {difference} from this host's")
     return Tried(tuple(runs), tuple(faults))
@@ -142,10 +142,14 @@ def tried_levels(target: Target, libraries: list[Path], calls: Path) -> Tried:
                     continue
                 done = _ran((*(runner.words or ()), str(driver), str(library), str(calls)))
                 difference = float(done.stdout.split()[-1]) if done.returncode == 0 else float("inf")
-                runs.append(f"x86-64-v{expected}: {runner.where}, {difference:.0e}")
+                runs.append(f"x86-64-v{expected}: {runner.where}, {_shown(difference)}")
                 if not difference < _LARGEST_DIFFERENCE:
                     faults.append(f"{library.name}, {runner.where}: {done.stderr.strip() or difference}")
     return Tried(tuple(runs), tuple(faults))
+
+
+def _shown(difference: float) -> str:
+    return f"{difference:.0e}" if difference else "equal"
 
 
 def _level(runner: Runner, driver: Path, libraries: list[Path]) -> int:
