@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nox
+from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["tests"]
@@ -26,6 +28,10 @@ CORES = {"base": "", "torch": "pytorch", "tf": "tensorflow", "all": "pytorch,ten
 OURS = sorted(path.name for path in ROOT.glob("packages/*/src/*") if path.name.isidentifier())
 #: What builds our packages.
 BUILDER = "hatchling>=1.26"
+#: What compiles the kernel for wheels of every platform; see docs/decisions/0024-wheels-carry-the-step.md.
+WHEEL_COMPILER = "ziglang==0.17.1"
+#: What looks into those wheels.
+WHEEL_TOOLS = ("lief>=0.17,<1", "auditwheel>=6.4")
 TEST_TOOLS = (
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -373,7 +379,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict for ptycho-config, basic for the rest."""
-    install(session, "all", "pyright>=1.1.400", "scipy-stubs", "hatchling", "nox")
+    install(session, "all", "pyright>=1.1.400", "scipy-stubs", "hatchling", "nox", "lief")
     session.run("pyright", *session.posargs)
 
 
@@ -472,13 +478,23 @@ def peer_requirements() -> list[str]:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Wheels and sdists of every package; installed into a bare environment and tried."""
+    """Wheels and sdists of every package, and wheels with the compiled kernel for seven platforms; all tried.
+
+    What can be run of the platforms' wheels here, or emulated, is run. `-- --write-docs` renews
+    docs/reference/wheels.md.
+    """
     dist = ROOT / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    session.install("build")
+    session.install("build", BUILDER, WHEEL_COMPILER, *WHEEL_TOOLS)
     for package in sorted((ROOT / "packages").iterdir()):
         if (package / "pyproject.toml").exists():
             session.run("python", "-m", "build", "--outdir", str(dist), str(package), silent=True)
+    made_by_zig(session)
+    core = ROOT / "packages" / "ptycho-core"
+    for platform in wheel_platforms(session):
+        told = {"PTYCHO_WHEEL_TARGET": platform}
+        with session.chdir(core):
+            session.run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist), env=told)
     for built in sorted(dist.iterdir()):
         session.log(f"{built.name}  {built.stat().st_size / 1024:.0f} KiB")
     bare = Path(session.create_tmp()).resolve() / "bare"
@@ -487,20 +503,47 @@ def build(session: nox.Session) -> None:
     scripts = bare / ("Scripts" if os.name == "nt" else "bin")
     pip_install = (str(scripts / "python"), "-m", "pip", "install", "--quiet", "-c", "constraints.txt")
     heavy = [str(wheel) for wheel in dist.glob("ptycho_core_t*.whl")]
-    light = [str(wheel) for wheel in sorted(dist.glob("*.whl")) if str(wheel) not in heavy]
+    light = [wheel for wheel in fitting(sorted(dist.glob("*.whl"))) if wheel not in heavy]
     session.run(*pip_install, *light, external=True)
+    session.run("python", str(core / "wheels"), str(dist), str(scripts / "python"), *session.posargs)
     ptycho = str(scripts / "ptycho")
     session.run(ptycho, "--version", external=True)
     with session.chdir(session.create_tmp()):
         session.run(ptycho, "audit", external=True)
     with session.chdir(session.create_tmp()):
+        # No compiler can be found there: what runs is the wheel's.
+        alone = {"PATH": str(scripts), "PTYCHO_CACHE_DIR": str(bare / "cache")}
         session.run(ptycho, "simulate", "--frames", "60", "--output", "tiny.npz", external=True)
-        session.run(ptycho, "reconstruct", "tiny.npz", "--output-dir", "tiny", external=True)
+        here = ("--kernel", "wheel", "--output-dir", "tiny")
+        session.run(ptycho, "reconstruct", "tiny.npz", *here, external=True, env=alone)
     session.run(*pip_install, *heavy, external=True)
     session.run(ptycho, "backends", external=True)
     with session.chdir(session.create_tmp()):
         on_torch = ("--arrays", "torch", "--output-dir", "tiny-torch")
         session.run(ptycho, "reconstruct", "tiny.npz", *on_torch, external=True)
+
+
+def made_by_zig(session: nox.Session) -> None:
+    """Keep what zig makes of each platform's C library beside the sessions, so that it is made once."""
+    kept = ROOT / ".nox" / ".cache" / "zig"
+    session.env["ZIG_GLOBAL_CACHE_DIR"] = session.env["ZIG_LOCAL_CACHE_DIR"] = str(kept)
+
+
+def wheel_platforms(session: nox.Session) -> list[str]:
+    """List the platforms whose wheels carry the kernel."""
+    return str(session.run("python", "packages/ptycho-core/wheels/targets.py", silent=True)).split()
+
+
+def fitting(wheels: Sequence[Path]) -> list[str]:
+    """Of each package, choose the wheel that suits this host best, as pip does."""
+    best: dict[str, tuple[int, str]] = {}
+    ranks = {tag: rank for rank, tag in enumerate(sys_tags())}
+    for wheel in wheels:
+        name, _, _, tags = parse_wheel_filename(wheel.name)
+        rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
+        if rank is not None and (name not in best or rank < best[name][0]):
+            best[name] = (rank, str(wheel))
+    return [wheel for _, wheel in best.values()]
 
 
 @nox.session

@@ -270,7 +270,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
     SolverExecutionConfig: {
         "arrays": ("auto", "'auto', 'numpy' or 'torch'"),
         "accelerator": ("auto", "'auto', 'cpu', 'gpu', 'cuda' or 'mps'"),
-        "kernel": ("auto", "'auto', 'off' or 'required'"),
+        "kernel": ("auto", "'auto', 'off', 'required', 'wheel' or 'compiled'"),
         "threads": (None, "a whole number of 1 or more, or none"),
     },
 }

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import SolverExecutionConfig
-from ptycho_core.kernel import FusedStep, Steps, build, load_kernel, structs
+from ptycho_core.kernel import FusedStep, Steps, build, load, load_kernel, structs
 from ptycho_core.kernel.check import reference_step
 from ptycho_core.kernel.kept import keep, own_folder, sound_library
 from ptycho_core.kernel.step import radices_of
@@ -297,7 +297,8 @@ def test_radices_multiply_to_the_length_or_there_are_none(length: int) -> None:
 
 @pytest.fixture
 def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache of kernels, and a loader that has forgotten what it found."""
+    """An empty cache of kernels, no wheel that carries one, and a loader that has forgotten what it found."""
+    monkeypatch.setattr(load, "_folder", lambda: tmp_path / "no libraries")
     monkeypatch.setattr(build, "cache_directory", lambda: tmp_path / "cache")
     monkeypatch.delenv("CC", raising=False)
     load_kernel.cache_clear()
@@ -551,7 +552,7 @@ def test_a_library_in_the_cache_is_compared_as_well(
 def test_a_field_that_c_alone_has_refuses_the_library(
     fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "sed -i 's/    int64_t first_frame;/    int64_t first_frame, another;/' fused.c"
+    script = "sed -i 's/    int64_t first_frame;/    int64_t first_frame, another;/' problem.h"
     script += f' && exec {COMPILER} "$@"'
     monkeypatch.setenv("CC", made_compiler(tmp_path, script))
     kernel = load_kernel()

@@ -233,9 +233,10 @@ class SolverExecutionConfig(ExecutionConfig):
     accelerator: Accelerator = Field(
         default="auto", description="processor; auto takes CUDA where it is available, else the CPU"
     )
-    kernel: Literal["auto", "off", "required"] = Field(
+    kernel: Literal["auto", "off", "required", "wheel", "compiled"] = Field(
         default="auto",
-        description="the solver's step as compiled code on a CPU; auto takes it where a C compiler is found",
+        description="the solver's step as compiled code on a CPU: auto takes the wheel's, or one compiled "
+        "where a C compiler is found; wheel and compiled insist on the one, required on either",
     )
     threads: PositiveInteger | None = Field(
         default=None, description="threads on the CPU; as many as it has cores when not given"

@@ -1,4 +1,4 @@
-"""Compile the kernel for this processor, once, and load it.
+"""Compile the kernel for this processor, once.
 
 The library is kept in the user's cache under a name that holds its source, the compiler and the processor,
 so that a home directory shared by different machines never gives one of them the code of another. Before it
@@ -23,22 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from ptycho_config.errors import BackendUnavailableError, OutputError
 from ptycho_core.files import cache_directory
 from ptycho_core.kernel.kept import keep, own_folder, sound_library
+from ptycho_core.kernel.shipped import hash_of_sources, source_names
 from ptycho_core.kernel.structs import layout_difference
 
-__all__ = ["Kernel", "load_kernel", "opened_library"]
+__all__ = ["LARGEST_ERROR", "REFUSALS", "compiled_library", "flags_are_set", "opened_library"]
 
-_SOURCES = (
-    *("fused.c", "problem.h", "probes.h", "varied.h", "strain.h", "proximal.h"),
-    *("fft.h", "vector.h", "threads.h"),
-)
 _FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
     *("-shared", "-fPIC", "-pthread"),
@@ -46,9 +41,9 @@ _FLAGS = (
 FLAGS_VARIABLE = "PTYCHO_KERNEL_FLAGS"
 _COMPILERS = ("cc", "gcc", "clang")
 _PATIENCE_S = 120
-#: After any of these the solver computes without the kernel. ValueError: data that cannot be written, or a
+#: A library that gives any of these is left alone. ValueError: data that cannot be written, or a
 #: quote left open in the flags.
-_REFUSALS = (
+REFUSALS = (
     OSError,
     AttributeError,
     ValueError,
@@ -56,36 +51,24 @@ _REFUSALS = (
     BackendUnavailableError,
     OutputError,
 )
-_LARGEST_ERROR = 1e-4
+LARGEST_ERROR = 1e-4
 _ADVICE = "Install gcc or clang for a solver that is several times faster."
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """The compiled library, or why there is none.
+def compiled_library() -> tuple[ctypes.CDLL, str, float]:
+    """Return the library for this processor, compiled now where the user's cache does not hold it.
 
-    Attributes:
-        library: None where the kernel cannot be used here.
-        message: one sentence for the log.
-        build_seconds: time that the compiler took now; 0 where the library was in the cache.
-    """
-
-    library: ctypes.CDLL | None
-    message: str
-    build_seconds: float = 0.0
-
-
-@cache
-def load_kernel() -> Kernel:
-    """Return the kernel for this processor, compiled now where the user's cache does not hold it.
-
-    Never raises: a host without a compiler is a normal host. The answer is kept for the process.
+    Returns:
+        The library; how it came about, in words for the log; the seconds that the compiler took now, 0 where
+        the library was in the cache.
+    Raises:
+        BackendUnavailableError: there is none here, for a reason in one line.
     """
     if os.name != "posix":
-        return _without(f"it is not built on {platform.system()}")
+        raise BackendUnavailableError(f"it is not compiled on {platform.system()}")
     compiler = _compiler()
     if compiler is None:
-        return _without(f"no C compiler is on the PATH. {_ADVICE}")
+        raise BackendUnavailableError(f"no C compiler is on the PATH. {_ADVICE}")
     seconds, wrong = 0.0, ""
     try:
         folder, key = own_folder(cache_directory() / "kernels"), _key(compiler)
@@ -93,16 +76,11 @@ def load_kernel() -> Kernel:
         if path is None:
             path, seconds = _built(compiler, folder, key)
         library = opened_library(path)
-    except _REFUSALS as error:
-        return _without(_one_line(error))
+    except REFUSALS as error:
+        raise BackendUnavailableError(_one_line(error)) from error
     made = f"compiled in {seconds:.1f} s, once for this processor" if seconds else "from the cache"
     made += f"; the one in the cache {wrong} and was removed" if wrong else ""
-    width = library.ptycho_vector_width()
-    return Kernel(library, f"compiled kernel with vectors of {width} floats ({made})", seconds)
-
-
-def _without(reason: str) -> Kernel:
-    return Kernel(None, f"no compiled kernel: {reason}")
+    return library, made, seconds
 
 
 def _one_line(error: Exception) -> str:
@@ -117,6 +95,11 @@ def _compiler() -> str | None:
     return next((found for name in (*chosen[:1], *_COMPILERS) if (found := shutil.which(name))), None)
 
 
+def flags_are_set() -> bool:
+    """Return whether flags of the environment ask for a library of their own."""
+    return bool(os.environ.get(FLAGS_VARIABLE, "").strip())
+
+
 def _flags() -> tuple[str, ...]:
     """The flags of every kernel, and those of the environment behind them, where they win."""
     return (*_FLAGS, *shlex.split(os.environ.get(FLAGS_VARIABLE, "")))
@@ -126,12 +109,8 @@ def _key(compiler: str) -> str:
     program = Path(compiler).resolve()
     about = program.stat()
     parts = [*_flags(), str(program), str(about.st_size), str(about.st_mtime_ns), _processor()]
-    text = "\n".join(parts).encode()
-    return hashlib.sha256(text + b"".join(_source(name) for name in _SOURCES)).hexdigest()[:20]
-
-
-def _source(name: str) -> bytes:
-    return files("ptycho_core.kernel").joinpath(name).read_bytes()
+    parts.append(hash_of_sources(files("ptycho_core.kernel")))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
 
 def _processor() -> str:
@@ -149,13 +128,14 @@ def _built(compiler: str, folder: Path, key: str) -> tuple[Path, float]:
     """Compile, try and keep the library; return its path and the seconds that took."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as place:
-        for name in _SOURCES:
-            Path(place, name).write_bytes(_source(name))
+        sources = files("ptycho_core.kernel")
+        for name in source_names(sources):
+            Path(place, name).write_bytes(sources.joinpath(name).read_bytes())
         made = Path(place, "step.so")
         command = [compiler, *_flags(), "fused.c", "-o", made.name, "-lm"]
         subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=_PATIENCE_S)
         error = _error_of(made)
-        if not error < _LARGEST_ERROR:
+        if not error < LARGEST_ERROR:
             raise BackendUnavailableError(
                 f"what `{compiler}` made of it is off by {error:.1e} and is not used"
             )
@@ -202,7 +182,7 @@ def opened_library(path: Path) -> ctypes.CDLL:
     library.ptycho_scratch_floats.restype = ctypes.c_int64
     library.ptycho_scratch_floats.argtypes = [ctypes.c_int32, ctypes.c_int32, ctypes.c_int64]
     library.ptycho_strain.restype = None
-    library.ptycho_strain.argtypes = [ctypes.c_void_p]
+    library.ptycho_strain.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.ptycho_strain_floats.restype = ctypes.c_int64
     library.ptycho_strain_floats.argtypes = [ctypes.c_int32]
     library.ptycho_plane_floats.restype = ctypes.c_int64

@@ -32,7 +32,8 @@ _FLOOR = 0.25
 def largest_error(library: ctypes.CDLL) -> float:
     """Return the largest relative difference from NumPy over some small steps; NaN where there is one."""
     errors = [_error_of(library, side, index) for index, side in enumerate(_SIDES)]
-    return float(np.max([*errors, _error_of_gradient(library), _error_of_proximal(library)]))
+    others = (_error_of_gradient, _error_of_proximal, _error_of_varied, _error_of_strain)
+    return float(np.max([*errors, *(error_of(library) for error_of in others)]))
 
 
 def _error_of(library: ctypes.CDLL, side: int, index: int) -> float:
@@ -69,6 +70,107 @@ def _error_of(library: ctypes.CDLL, side: int, index: int) -> float:
     pairs += [(found.overlaps, right.overlaps), (found.curvature, right.curvature)]
     pairs += [(state[name], expected[name]) for name in state]
     return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs if b.size]))
+
+
+def _error_of_varied(library: ctypes.CDLL) -> float:
+    """Compare the sum over basis functions with that of spectra, where filters are products of lines."""
+    random, side, n_frames, canvas = np.random.default_rng(3), 20, 5, (28, 31)
+    lines = random.normal(size=(3, side)).astype(np.float32)
+    line = lines * np.array([1, 1j, 1])[:, None]
+    factors = np.stack([np.ones((n_frames, 3)), random.normal(size=(n_frames, 3))])
+    factors[1, :, 0] = 1
+    factors[0, :, 1:] = random.normal(size=(n_frames, 2))
+    pairs = [(a, b) for a in range(3) for b in range(3 - a)]
+    moves = np.stack([factors[0, :, a] * factors[1, :, b] for a, b in pairs], axis=1)
+    mix = random.uniform(0.5, 1.5, (n_frames, 3, 1))
+    given = {
+        "amplitude": random.uniform(0, 3, (n_frames, side, side)).astype(np.float32),
+        "good": np.ones((side, side), np.float32),
+        "filters": np.stack([np.outer(line[a], line[b]) for a, b in pairs]).astype(np.complex64),
+    }
+    placed = {
+        "weights": (mix * moves[:, None]).reshape(n_frames, -1).astype(np.float32),
+        "corners": random.integers(0, (8, 11), (n_frames, 2)),
+    }
+    state = {
+        "spectrum": _complex(random, (2, side, side)),
+        "variations": _complex(random, (2, 2, side, side)),
+        "spectrum_velocity": _complex(random, (2, side, side)),
+        "obj": _complex(random, canvas),
+        "object_velocity": _complex(random, canvas),
+    }
+    expected = {name: values.astype(np.complex128) for name, values in state.items()}
+    fused = FusedStep(
+        library,
+        **given,
+        offset=_OFFSET,
+        object_floor=_FLOOR,
+        largest_batch=n_frames,
+        threads=2,
+        lines=lines,
+    )
+    window = (slice(0, canvas[0]), slice(0, canvas[1]))
+    found = fused(slice(0, n_frames), window, _STEPS, **placed, **state, with_overlaps=True)
+    right = reference_step(**given, **placed, offset=_OFFSET, floor=_FLOOR, steps=_STEPS, **expected)
+    pairs_of = [(found.overlaps, right.overlaps), *((state[name], expected[name]) for name in state)]
+    return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs_of]))
+
+
+def _error_of_strain(library: ctypes.CDLL) -> float:
+    """Compare the products of derivatives by a strain and by phases of the spectrum."""
+    random, side, n_frames, canvas = np.random.default_rng(4), 20, 5, (30, 33)
+    given = {
+        "amplitude": random.uniform(0, 3, (n_frames, side, side)).astype(np.float32),
+        "good": (random.uniform(size=(n_frames, side, side)) > 0.1).astype(np.float32),
+        "filters": _complex(random, (2, side, side)),
+    }
+    state = {
+        "weights": random.normal(size=(3, 4)).astype(np.float32),
+        "corners": random.integers(2, (9, 12), (3, 2)),
+        "spectrum": _complex(random, (2, side, side)),
+        "variations": _complex(random, (2, 1, side, side)),
+        "obj": _complex(random, canvas),
+    }
+    frames, phases = np.array([0, 2, 3]), random.normal(size=(3, side, side)).astype(np.float32)
+    fused = FusedStep(library, **given, offset=0.3, object_floor=_FLOOR, largest_batch=1, threads=2)
+    found = fused.strain(frames, phases, **state, count=0.6)
+    right = reference_strain(frames, phases, **given, **state, offset=0.3, count=0.6)
+    size = np.sqrt(np.diag(right))
+    return float(np.abs((found - right) / size / size[:, None]).max())
+
+
+def reference_strain(
+    frames: np.ndarray,
+    phases: np.ndarray,
+    *,
+    amplitude: np.ndarray,
+    good: np.ndarray,
+    filters: np.ndarray,
+    weights: np.ndarray,
+    corners: np.ndarray,
+    offset: float,
+    count: float,
+    spectrum: np.ndarray,
+    variations: np.ndarray,
+    obj: np.ndarray,
+) -> np.ndarray:
+    """Return the products (8, 8) of the derivatives of some frames' counts, in float64."""
+    side, place = spectrum.shape[-1], (filters, weights, corners)
+    waves = _Prediction(*place, spectrum, variations, obj).waves
+    along = np.arange(side) - side // 2
+    changes = []
+    for axis in (0, 1):
+        slope = (8 * (np.roll(obj, -1, axis) - np.roll(obj, 1, axis))) / 12
+        slope -= (np.roll(obj, -2, axis) - np.roll(obj, 2, axis)) / 12
+        stretched = _Prediction(*place, spectrum, variations, slope)
+        for places in (along[:, None], along[None]):
+            changes.append(stretched.waves_through(-places))
+    changes += [_Prediction(*place, 1j * f * spectrum, 1j * f * variations, obj).waves for f in phases]
+    expected = np.square(np.abs(waves)).sum(axis=0) + offset
+    rows = [(waves.conj() * change).real.sum(axis=0) for change in changes]
+    rows.append((np.square(amplitude[frames].astype(np.float64)) - expected) / 2)
+    flat = (np.stack(rows) * good[frames] / np.sqrt(expected + count)).reshape(8, -1)
+    return flat @ flat.T
 
 
 def _error_of_gradient(library: ctypes.CDLL) -> float:
@@ -172,6 +274,10 @@ class _Prediction:
         self._basis = basis.reshape(len(spectrum), -1, side, side)
         self._probes = np.einsum("fk,mkyx->mfyx", weights, self._basis)
         self.waves = np.fft.fft2(self._probes * self._patches, norm="ortho")
+
+    def waves_through(self, factor: np.ndarray) -> np.ndarray:
+        """Return the waves behind patches times a factor (n, n)."""
+        return np.fft.fft2(self._probes * self._patches * factor, norm="ortho")
 
     def pulled_back(self, factor: np.ndarray) -> _Pulled:
         """Return what waves times a factor (f, n, n) are for all that made them."""

@@ -37,7 +37,7 @@ static const Field LAYOUT[] = {
     WHOLE(Proximal), FIELD(Proximal, rows), FIELD(Proximal, columns), FIELD(Proximal, iterations),
     FIELD(Proximal, n_threads), FIELD(Proximal, smooth), FIELD(Proximal, weight), FIELD(Proximal, strength),
     FIELD(Proximal, target), FIELD(Proximal, image), FIELD(Proximal, dual), FIELD(Proximal, ahead),
-    WHOLE(Strain), FIELD(Strain, problem), FIELD(Strain, n_frames), FIELD(Strain, n_threads), FIELD(Strain, count),
+    WHOLE(Strain), FIELD(Strain, n_frames), FIELD(Strain, n_threads), FIELD(Strain, count),
     FIELD(Strain, frames), FIELD(Strain, corners), FIELD(Strain, weights), FIELD(Strain, phases), FIELD(Strain, basis),
     FIELD(Strain, scratch), FIELD(Strain, scratch_floats), FIELD(Strain, normal),
     {NULL, 0, 0},

@@ -7,7 +7,6 @@ the user's rights, and a file that was cut short ends the process by a signal.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,10 +17,10 @@ from pathlib import Path
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.files import atomic_path
+from ptycho_core.kernel.shipped import hash_of
 
 __all__ = ["keep", "own_folder", "sound_library"]
 
-_HASH_DIGITS = 20
 _LARGEST_BYTES = 1 << 26  # with sanitizers some 300 KB
 #: No compiler is waited for so long; what is older was left behind by a run that was killed.
 _LEFT_BEHIND_S = 3600.0
@@ -63,15 +62,11 @@ def sound_library(folder: Path, key: str) -> tuple[Path | None, str]:
 def keep(made: Path, folder: Path, key: str) -> Path:
     """Copy a library that was just made into the folder, flushed to the disk before it gets its name."""
     content = made.read_bytes()
-    path = folder / f"step-{key}-{_hash(content)}.so"
+    path = folder / f"step-{key}-{hash_of(content)}.so"
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
         temporary.chmod(0o600)
     return path
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
 
 
 def _ours(about: os.stat_result) -> bool:
@@ -90,7 +85,7 @@ def _fault(path: Path) -> str:
         if not stat.S_ISREG(about.st_mode) or not _ours(about):
             return "was not the user's alone"
         content = stream.read(_LARGEST_BYTES)
-    return "" if path.stem.rpartition("-")[2] == _hash(content) else "was damaged"
+    return "" if path.stem.rpartition("-")[2] == hash_of(content) else "was damaged"
 
 
 def _clear(folder: Path) -> None:

@@ -318,7 +318,6 @@ class FusedStep:
         basis, scratch = aligned(4 * n_modes * basis_size * 2 * plane), aligned(threads * floats)
         normal = np.zeros((threads, 8, 8))
         strain = Strain(
-            problem=ctypes.addressof(problem),
             n_frames=len(frames),
             n_threads=threads,
             count=count,
@@ -331,7 +330,7 @@ class FusedStep:
             scratch_floats=floats,
             normal=address(normal),
         )
-        self._library.ptycho_strain(ctypes.byref(strain))
+        self._library.ptycho_strain(ctypes.byref(problem), ctypes.byref(strain))
         lower = normal.sum(axis=0)
         return lower + np.tril(lower, -1).T
 

@@ -10,7 +10,6 @@ enum { PHASES = 3, STRAINS = 4, UNKNOWNS = STRAINS + PHASES, ROWS = UNKNOWNS + 1
 
 /* Mirrored by `Strain` in structs.py. */
 typedef struct {
-    const Problem *problem;
     int32_t n_frames, n_threads;
     float count;            /* added to the expected counts where they divide */
     const int64_t *frames;  /* (frames,): their numbers */
@@ -24,7 +23,8 @@ typedef struct {
 } Strain;
 
 typedef struct {
-    const Strain *problem;
+    const Problem *problem;
+    const Strain *strain;
     Barrier barrier;
     atomic_int go, next;
 } Fit;
@@ -41,9 +41,9 @@ int64_t ptycho_strain_floats(int32_t size) {
            (int64_t)4 * stride_of(size) * WIDTH + 16 * WIDTH;
 }
 
-static Desk desk_of(const Strain *s, int32_t thread) {
-    const int stride = stride_of(s->problem->plan.size);
-    const size_t pixels = plane_of(s->problem);
+static Desk desk_of(const Problem *p, const Strain *s, int32_t thread) {
+    const int stride = stride_of(p->plan.size);
+    const size_t pixels = plane_of(p);
     float *at = s->scratch + (size_t)thread * (size_t)s->scratch_floats;
     at = (float *)(((uintptr_t)at + 63) & ~(uintptr_t)63);
     Desk desk;
@@ -64,8 +64,7 @@ static void turn_spectrum(const float *spectrum, const float *phase, size_t coun
     for (size_t q = 0; q < count; q++) to[2 * q] = -phase[q] * spectrum[2 * q + 1], to[2 * q + 1] = phase[q] * spectrum[2 * q];
 }
 
-static void make_strain_basis(const Strain *s, Desk *desk, int index) {
-    const Problem *p = s->problem;
+static void make_strain_basis(const Problem *p, const Strain *s, Desk *desk, int index) {
     const int n_basis = basis_of(p), functions = p->n_modes * n_basis;
     const int kind = index / functions, mode = index % functions / n_basis, part = index % n_basis / p->n_filters;
     const size_t image = (size_t)p->plan.size * (size_t)p->plan.size, pixels = plane_of(p);
@@ -123,8 +122,7 @@ static void add_derivative(const Problem *p, const Desk *desk, float *row) {
                                                 load(desk->wave + pixels + q) * load(desk->change + pixels + q)));
 }
 
-static void differentiate(const Strain *s, Desk *desk, int slot, int64_t frame, float *rows) {
-    const Problem *p = s->problem;
+static void differentiate(const Problem *p, const Strain *s, Desk *desk, int slot, int64_t frame, float *rows) {
     const size_t pixels = plane_of(p), plane = 2 * pixels;
     const int32_t *corner = s->corners + 2 * frame;
     const float *patch = p->object + 2 * ((size_t)corner[0] * (size_t)p->canvas_width + (size_t)corner[1]);
@@ -142,8 +140,7 @@ static void differentiate(const Strain *s, Desk *desk, int slot, int64_t frame, 
     }
 }
 
-static void add_normal(const Strain *s, int64_t frame, const float *rows, double *normal) {
-    const Problem *p = s->problem;
+static void add_normal(const Problem *p, const Strain *s, int64_t frame, const float *rows, double *normal) {
     const int n = p->plan.size, stride = stride_of(n);
     const size_t pixels = plane_of(p);
     const int64_t number = s->frames[frame];
@@ -174,14 +171,14 @@ static void add_normal(const Strain *s, int64_t frame, const float *rows, double
 
 static void fit(void *argument, int32_t thread) {
     Fit *task = argument;
-    const Strain *s = task->problem;
-    const Problem *p = s->problem;
+    const Problem *p = task->problem;
+    const Strain *s = task->strain;
     const int n_basis = basis_of(p), functions = p->n_modes * n_basis;
     const size_t pixels = plane_of(p), plane = 2 * pixels;
-    Desk desk = desk_of(s, thread);
+    Desk desk = desk_of(p, s, thread);
     if (!joined(thread, &task->go)) return;
     for (int index; (index = atomic_fetch_add(&task->next, 1)) < (1 + PHASES) * functions;)
-        make_strain_basis(s, &desk, index);
+        make_strain_basis(p, s, &desk, index);
     wait_for_all(&task->barrier);
     double *normal = s->normal + (size_t)thread * ROWS * ROWS;
     const int64_t first = (int64_t)s->n_frames * thread / s->n_threads;
@@ -195,19 +192,20 @@ static void fit(void *argument, int32_t thread) {
             for (int kind = 0; kind <= PHASES; kind++)
                 combine(s->basis + (size_t)(kind * functions + m * n_basis) * plane, n_basis, plane, weights, count,
                         desk.probes + (size_t)kind * BLOCK * plane);
-            for (int f = 0; f < count; f++) differentiate(s, &desk, f, block + f, desk.rows + (size_t)f * ROWS * pixels);
+            for (int f = 0; f < count; f++) 
+                differentiate(p, s, &desk, f, block + f, desk.rows + (size_t)f * ROWS * pixels);
         }
-        for (int f = 0; f < count; f++) add_normal(s, block + f, desk.rows + (size_t)f * ROWS * pixels, normal);
+        for (int f = 0; f < count; f++) add_normal(p, s, block + f, desk.rows + (size_t)f * ROWS * pixels, normal);
     }
 }
 
 /* Fill in `normal`, which holds zeros; each thread adds to its own. */
-void ptycho_strain(const Strain *problem) {
-    Strain s = *problem;
+void ptycho_strain(const Problem *problem, const Strain *strain) {
+    Strain s = *strain;
     Fit task;
     for (;;) {
         memset(&task, 0, sizeof task);
-        task.problem = &s, task.barrier.count = s.n_threads;
+        task.problem = problem, task.strain = &s, task.barrier.count = s.n_threads;
         if (run_team(fit, &task, s.n_threads, &task.go)) return;
         s.n_threads = 1;
     }

@@ -112,7 +112,6 @@ class Proximal(ctypes.Structure):
 
 class Strain(ctypes.Structure):
     _fields_ = (
-        ("problem", ctypes.c_void_p),
         ("n_frames", ctypes.c_int32),
         ("n_threads", ctypes.c_int32),
         ("count", ctypes.c_float),

@@ -55,16 +55,19 @@ def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoic
 
 
 def _kernel(wanted: str, device: str) -> Kernel:
-    """Return the compiled step, or none with the reason; where it is required, its absence is an error."""
+    """Return the compiled step, or none with the reason, which is an error where one is insisted on."""
     if wanted == "off":
         return Kernel(None, "no compiled kernel: it was switched off")
-    kernel = (
-        load_kernel() if device == "cpu" else Kernel(None, f"no compiled kernel: it is none for {device}")
-    )
-    if wanted == "required" and kernel.library is None:
+    if device != "cpu":
+        kernel = Kernel(None, f"no compiled kernel: it is none for {device}")
+    elif wanted == "wheel" or wanted == "compiled":
+        kernel = load_kernel(wanted)
+    else:
+        kernel = load_kernel()
+    if wanted != "auto" and kernel.library is None:
         raise BackendUnavailableError(
-            f"`kernel` is required, and there is {kernel.message}. "
-            "Leave out `--kernel required` to compute without it."
+            f"`kernel` is {wanted}, and there is {kernel.message}. "
+            f"Leave out `--kernel {wanted}` to take what there is."
         )
     return kernel
 
