@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -295,7 +294,7 @@ def sanitize(session: nox.Session) -> None:
             "install gcc with libasan and libubsan, or name one in CC"
         )
     source = "packages/ptycho-core/src/ptycho_core/kernel/fused.c"
-    native = platform.machine() == "x86_64"
+    native = os.uname().machine == "x86_64"
     for how in STRICT_LEVELS if native else ("-O3", "-O1 -fanalyzer"):
         words = (compiler, *STRICT, *how.split(), "-pthread", "-c", source, "-o", os.devnull)
         session.run(*words, external=True)
