@@ -113,11 +113,13 @@ def solve(
     random = np.random.default_rng(config.seed)
 
     def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
-        return solve(part, how, execution)
+        return solve(part, how, execution, judged=False)
 
     asked, given, near = config, scan, False
     if config.refine_positions and start is None:
-        far_off = positions_are_far_off(scan, image_of, probe_modes=config.probe_modes)
+        far_off = positions_are_far_off(
+            scan, lambda part, how: solve(part, how, execution), probe_modes=config.probe_modes
+        )
         if far_off or search_is_worth_it(scan, image_of, threads=execution.threads):
             found = searched_positions(
                 scan,
