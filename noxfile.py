@@ -90,6 +90,7 @@ BENCHMARKS = {
     "gpu": "torch",
     "imports": "all",
     "cores": "all",
+    "threads": "base",
     "large": "base",
     "crossing": "all",
 }

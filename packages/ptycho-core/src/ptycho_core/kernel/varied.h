@@ -36,12 +36,17 @@ typedef struct {
 
 static Filter filter_of(const Problem *p, Room *room, const float *weights) {
     const int n = p->plan.size, stride = stride_of(n), degree = p->degree;
+    const float *most = weights; /* of the spectrum that counts most; a frame may be without the others, or dark */
     Filter filter;
-    for (int l = 0; l <= p->n_variations; l++) filter.mix[l] = weights[l * p->n_filters];
+    for (int l = 0; l <= p->n_variations; l++) {
+        filter.mix[l] = weights[l * p->n_filters];
+        if (fabsf(filter.mix[l]) > fabsf(most[0])) most = weights + l * p->n_filters;
+    }
+    const float one = most[0] != 0 ? 1.0f / most[0] : 0;
     for (int a = 0, k = 0; a <= degree; a++) {
-        filter.along_y[a] = weights[k] / weights[0];
+        filter.along_y[a] = one * most[k];
         for (int b = 0; a + b <= degree; b++, k++)
-            if (!a) filter.along_x[b] = weights[k] / weights[0];
+            if (!a) filter.along_x[b] = one * most[k];
     }
     filter.lines = room->lines;
     for (int a = 0; a <= degree; a++)
