@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -34,7 +35,7 @@ from peer_calls import Peer
 from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
 from ptycho_core import Reconstruction, Scan, open_scan, save_scan, scan_from_arrays, solve
-from ptycho_core.backend import TrainedModel, get_backend
+from ptycho_core.backend import get_backend
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 
@@ -82,23 +83,27 @@ def chosen(result: Reconstruction) -> str:
 
 
 @cache
-def network_for(dose: float, seconds: float) -> TrainedModel:
-    """A network that has learned a bright scan of the centre case, thinned to a dose."""
+def network_for(dose: float, seconds: float) -> Callable[[Scan], Reconstruction]:
+    """Images of a network that has learned a bright scan of the centre case, thinned to a dose.
+
+    The probe is the one that the solver finds with the bright scan, as `ptycho train` and `ptycho infer` have it.
+    """
     bright = simulate_scan(
         **CENTRE | {"photons": max(BRIGHT, BRIGHTER * dose), "seed": LEARNED_SEED, "frames": 400}
-    )
+    ).scan
+    known = {"probe": solved(bright, METHODS[1]).probe, "probe_source": "given"}
     config = TrainingConfig(max_time=seconds, thin_to=dose)
     where = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
-    return get_backend("pytorch").train(bright.scan, config, where)
+    trained = get_backend("pytorch").train(replace(bright, **known), config, where)
+    return lambda scan: trained.reconstruct(replace(scan, **known))
 
 
-def with_network(made: SimulatedScan, network: TrainedModel) -> dict[str, float]:
+def with_network(made: SimulatedScan, image_of: Callable[[Scan], Reconstruction]) -> dict[str, float]:
     """Object errors of the network's image, and of the solver that is offered it."""
-    image = network.reconstruct(made.scan)
-    helped = solve(made.scan, SolverConfig(), NUMPY, prior_mean=network.reconstruct)
+    helped = solve(made.scan, SolverConfig(), NUMPY, prior_mean=image_of)
     return {
         name: scores(result.object, np.asarray(result.origin_px), made)["error"]
-        for name, result in ((NETWORK, image), (BOTH, helped))
+        for name, result in ((NETWORK, image_of(made.scan)), (BOTH, helped))
     }
 
 
@@ -210,18 +215,18 @@ def main() -> None:
         for kind in OBJECTS
     }
     rows = json.loads(DONE.read_text()) if arguments.resume and DONE.exists() else []
-    done = {row["case"] for row in rows}
     for name, case in cases.items():
         made = simulate_scan(**case)
         if arguments.save:
             arguments.save.mkdir(parents=True, exist_ok=True)
             save_scan(made.scan, arguments.save / f"{name.replace(', ', '-').replace(' ', '-')}.npz")
-        if name in done:
-            continue
-        rows.append(row_of(name, made, peer if "seed 1" in name else None))
-        if arguments.network and ", seed " in name and case["photons"] <= MOST_LEARNED:
-            rows[-1] |= with_network(made, network_for(case["photons"], arguments.network))
-            print(name, {key: rows[-1][key] for key in (NETWORK, BOTH)}, flush=True)
+        row = next((row for row in rows if row["case"] == name), None)
+        if row is None:
+            row = row_of(name, made, peer if "seed 1" in name else None)
+            rows.append(row)
+        if arguments.network and ", seed " in name and case["photons"] <= MOST_LEARNED and NETWORK not in row:
+            row |= with_network(made, network_for(case["photons"], arguments.network))
+            print(name, {key: row[key] for key in (NETWORK, BOTH)}, flush=True)
         DONE.parent.mkdir(exist_ok=True)
         DONE.write_text(json.dumps(rows, indent=1))
     scattered = scatter()
@@ -267,7 +272,8 @@ def report(arguments: Any, rows: list[dict[str, Any]], scattered: list[float]) -
         [f"--network {arguments.network:g}"] if arguments.network else []
     )
     learned = (
-        f"The network learned {arguments.network:g} s for each dose, on a bright scan of another sample with the same probe."
+        f"The network learned {arguments.network:g} s for each dose, on a bright scan of another sample, with the probe that the\n"
+        "solver found with that scan. Held-out photons decide what the solver takes of its image."
         if arguments.network
         else ""
     )
