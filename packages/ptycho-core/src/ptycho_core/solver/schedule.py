@@ -27,9 +27,11 @@ _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: Where positions are refined: epochs of the coarse level at most, and of the full one at most and at least;
 #: it goes on until `_PIXELS_COMPARED`, as positions settle slowly and small scans have the time.
 _REFINING_EPOCHS, _LEAST_REFINING = 60, {"fast": 4, "default": 6, "thorough": 30}
-#: The middle one takes no more than so many, and none where a search has found the positions to a few pixels;
-#: then the full one takes so many, and the coarse one about as long.
-_MIDDLE_REFINING, _NEAR_EPOCHS = 12, 10
+#: Where so many epochs of the full level cost little there is no middle one, and the coarse one waits longer.
+_CHEAP_EPOCHS, _PATIENCE, _PROGRESS = 12, 10, 0.002
+#: Epochs of the full level where a search has found the positions to a few pixels; the coarse one takes about
+#: as long, and there is no middle one.
+_NEAR_EPOCHS = 10
 #: Part of a time budget that may be used when a level ends.
 _COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
 #: Part of the last level's epochs over which the steps fall to zero.
@@ -160,7 +162,8 @@ def _levels_with_positions(
         worthwhile: epochs of the full level that cost little.
     """
     _, most_polish, _, least_polish = _epochs(config.model_copy(update={"epochs": None}))
-    between = coarse.size_px < middle.size_px < full.size_px and not are_near
+    cheap = worthwhile >= _CHEAP_EPOCHS
+    between = coarse.size_px < middle.size_px < full.size_px and not (cheap or are_near)
     if are_near:
         full_epochs, polish_epochs = _NEAR_EPOCHS, most_polish
         coarse_epochs = min(round(_NEAR_EPOCHS * (full.size_px / coarse.size_px) ** 2), _REFINING_EPOCHS)
@@ -168,7 +171,9 @@ def _levels_with_positions(
         full_epochs = min(max(worthwhile, _LEAST_REFINING[config.effort]), _REFINING_EPOCHS)
         polish_epochs = min(max(worthwhile, least_polish), max(most_polish, least_polish))
         coarse_epochs = _REFINING_EPOCHS
-    usual = (coarse_epochs, min(full_epochs, _MIDDLE_REFINING) if between else 0, full_epochs, polish_epochs)
+    if cheap:
+        coarse = replace(coarse, patience=_PATIENCE, progress=_PROGRESS)
+    usual = (coarse_epochs, full_epochs if between else 0, full_epochs, polish_epochs)
     factor = 1.0 if config.epochs is None else config.epochs / sum(usual)
     coarse_epochs, middle_epochs, full_epochs, polish_epochs = (
         max(1, round(factor * epochs)) if epochs else 0 for epochs in usual
