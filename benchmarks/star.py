@@ -3,8 +3,8 @@
     nox -s bench -- star [--rounds 3] [--peer-epochs 40] [--prototype FOLDER] [--write-docs]
     nox -s bench -- star --ours-only --against COMMIT [--rounds 5]
 
-First LSQ-ML runs once with each of several options, all shown; the option that reaches R 0.16 soonest then
-takes turns with ours and with the prototype (where the folder with its `solver.py` is given), every run in a
+First LSQ-ML runs once with each of several options, from coarse to fine by its ProgressiveResolutionWorkflow among
+them, all shown; the option that reaches R 0.16 soonest then takes turns with ours and with the prototype (where the folder with its `solver.py` is given), every run in a
 process of its own. R is computed outside the clock by `ptycho_core.physics.residual` under both sub-pixel models; a
 method is judged by the one that it was solved with. At the end: a simulated twin of the scan, ours against the
 peer at ten times our time.
@@ -28,7 +28,7 @@ from typing import Any
 import frame
 import numpy as np
 from fidelity import scores
-from peer_calls import Peer, PeerSnapshot
+from peer_calls import OTHER_PEERS, Peer, PeerSnapshot, described
 
 from ptycho_core import Scan, open_scan
 from ptycho_core.physics.residual import data_residual
@@ -38,7 +38,8 @@ TARGET_R = 0.16
 EXPLORED = frame.RESULTS / "star-peer.json"
 REFERENCE = "siemens-star-lsqml.npz"
 #: What LSQ-ML is offered; where nothing is said its own defaults hold (no momentum, random batches, Gaussian).
-#: Momentum is paired with compact batches because it changes nothing with the others.
+#: Momentum is paired with compact batches because it changes nothing with the others. `coarse` are the epochs of the
+#: progressive workflow at half the resolution, or at a quarter and a half.
 PEER_OPTIONS: tuple[dict[str, Any], ...] = (
     {"batch_size": 16},
     {"batch_size": 32},
@@ -49,6 +50,10 @@ PEER_OPTIONS: tuple[dict[str, Any], ...] = (
     {"batch_size": 128, "momentum": 0.5, "batching": "compact"},
     {"batch_size": 64, "batching": "uniform"},
     {"batch_size": 64, "noise": "poisson"},
+    {"batch_size": 16, "coarse": [8]},
+    {"batch_size": 32, "coarse": [8]},
+    {"batch_size": 16, "coarse": [8, 8]},
+    {"batch_size": 32, "coarse": [8, 8]},
 )
 OURS: dict[str, tuple[str, ...]] = {
     "default, NumPy": ("--arrays", "numpy"),
@@ -184,7 +189,7 @@ def twin_rows(peer: Peer, scan: Scan, best: dict[str, Any]) -> list[dict[str, An
         rows.append({"method": name, "seconds": run.seconds, **scores(run.obj, origin, made)})
     budget = 10 * rows[0]["seconds"]
     per_epoch = best["seconds"] / best["epochs"]
-    epochs = int(np.ceil(1.3 * budget / per_epoch)) + 1
+    epochs = max(int(np.ceil(1.3 * budget / per_epoch)), sum(best["option"].get("coarse", ()))) + 1
     snapshots = peer.run(
         made.scan, engine="lsqml", epochs=epochs, snapshots=tuple(range(1, epochs)), **best["option"]
     )
@@ -202,12 +207,6 @@ def true_probe(scan: Scan) -> np.ndarray:
         with np.load(reference, allow_pickle=False) as archive:
             return archive["probe"][None].astype(np.complex64)
     return run_once(scan, "--method", "ours").probe
-
-
-def described(option: dict[str, Any]) -> str:
-    """Say what LSQ-ML was offered in words."""
-    words = {"batch_size": "batch", "momentum": "momentum", "batching": "batches", "noise": "noise"}
-    return ", ".join(f"{words[key]} {value}" for key, value in option.items())
 
 
 HEADER = (
@@ -291,7 +290,9 @@ def report(
             "",
             "These runs choose the option that then takes turns with ours. They may come fr"
             "om an earlier run of the command on a machine with other work on it (`--peer run` "
-            "makes them anew): compare their seconds with each other, not with those above.",
+            "makes them anew): compare their seconds with each other, not with those above. With epochs at coarser levels "
+            "it is ProgressiveResolutionWorkflow, first at half the resolution, or at a quarter and then a half; the "
+            "seconds have all of its levels, and an epoch is the mean of them.",
             "",
             frame.markdown_table(
                 [
@@ -310,6 +311,10 @@ def report(
             "ten times the time of our default. Object error: 1 = a transparent object.",
             "",
             frame.markdown_table(["method", "s", "object error", "FRC"], twins),
+            "",
+            "## Other peers",
+            "",
+            OTHER_PEERS,
             "",
         ]
     )
