@@ -107,6 +107,8 @@ def set_positions(options, arguments: argparse.Namespace) -> None:
         correction.update_magnitude_limit = arguments.position_limit
     if arguments.position_step is not None:
         options.step_size = arguments.position_step
+    if arguments.position_momentum is not None:
+        options.momentum_acceleration_gain = arguments.position_momentum
 
 
 def with_variations(probe: np.ndarray, n_frames: int, variations: int) -> dict[str, np.ndarray]:
@@ -201,7 +203,8 @@ def main() -> None:
     parser.add_argument("--noise", choices=("gaussian", "poisson"))
     parser.add_argument("--positions", choices=("gradient", "cross_correlation"))
     parser.add_argument("--position-limit", type=float, help="longest move in a batch, px")
-    parser.add_argument("--position-step", type=float)
+    parser.add_argument("--position-step", type=float, help="0.3 by default")
+    parser.add_argument("--position-momentum", type=float)
     parser.add_argument("--position-start", type=int, default=0, help="epoch that first moves them")
     parser.add_argument("--variations", type=int, default=0, help="OPR modes beside the probe")
     parser.add_argument("--intensity", action="store_true", help="of each frame")

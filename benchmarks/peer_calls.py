@@ -32,8 +32,9 @@ _WORDS = {
     "batching": "batches",
     "noise": "noise",
     "positions": "positions by",
-    "position_limit": "px a move at most",
+    "position_limit": "px a move up to",
     "position_step": "position step",
+    "position_momentum": "position momentum",
     "position_start": "positions from epoch",
 }
 

@@ -77,23 +77,33 @@ TIMED_AGAINST = (
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One timed reconstruction."""
+    """One timed reconstruction; `account` is what the time went into, where that was asked for."""
 
     seconds: float
     obj: np.ndarray
     probe: np.ndarray
     centres_px: np.ndarray
+    intensity: np.ndarray | None = None
+    account: dict[str, Any] | None = None
 
 
 def run_once(scan: Scan, *options: str, python: str = sys.executable) -> Run:
     """Run `star_run.py` on the scan."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(source, counts=scan.counts(), positions_px=scan.positions_px, probe=scan.probe)
+        bad = {} if scan.bad_pixels is None else {"bad": scan.bad_pixels}
+        np.savez(source, counts=scan.counts(), positions_px=scan.positions_px, probe=scan.probe, **bad)
         command = [python, Path(__file__).with_name("star_run.py"), source, target, *options]
         frame.run_child(command, " ".join(options), quiet=True)
         with np.load(target, allow_pickle=False) as out:
-            return Run(float(out["seconds"]), out["object"], out["probe"], out["centres_px"])
+            return Run(
+                float(out["seconds"]),
+                out["object"],
+                out["probe"],
+                out["centres_px"],
+                out.get("intensity"),
+                json.loads(str(out["account"])) if "account" in out else None,
+            )
 
 
 def both_residuals(run: Run | PeerSnapshot, scan: Scan) -> tuple[float, float]:
