@@ -16,7 +16,7 @@ import numpy as np
 from ptycho_core import Scan
 from ptycho_core.physics.residual import data_residual
 
-__all__ = ["OTHER_PEERS", "Peer", "PeerSnapshot", "described", "flags"]
+__all__ = ["OTHER_PEERS", "Peer", "PeerSnapshot", "described", "flags", "least_epochs"]
 
 #: Why pty-chi is the only peer; stands on every page with a peer.
 OTHER_PEERS = (
@@ -137,6 +137,11 @@ def described(option: Mapping[str, Any]) -> str:
         shown = " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
         said.append(f"{_WORDS.get(name, name)} {shown}")
     return ", ".join(said)
+
+
+def least_epochs(options: Sequence[Mapping[str, Any]]) -> int:
+    """Fewest epochs that leave one at full resolution behind the coarser levels of every option."""
+    return 1 + max(sum(option.get("coarse", ())) for option in options)
 
 
 def start_modes(scan: Scan, modes: int) -> np.ndarray:

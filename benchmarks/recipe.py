@@ -23,7 +23,7 @@ import frame
 import numpy as np
 from beamtime import MODES, BeamtimeScan, Found, beamtime_scan, judged
 from cases import case_hash
-from peer_calls import Peer, described
+from peer_calls import Peer, described, least_epochs
 from recipe_page import MODES_ALONE, PEER, RECIPE, draw, measure, medians, ratios_of, report
 from star import Run, run_once
 
@@ -43,10 +43,16 @@ PEER_OPTIONS: tuple[dict[str, Any], ...] = (
     {"batch_size": 64, "positions": "gradient"},
     {"batch_size": 16, "positions": "gradient", "position_step": 1.0, "position_limit": 1.0},
     {"batch_size": 16, "positions": "gradient", "position_step": 3.0, "position_limit": 1.0},
-    {"batch_size": 32, "positions": "gradient", "position_momentum": 0.5, "position_limit": 1.0},
-    {"batch_size": 32, "positions": "gradient", "position_start": 10},
+    {"batch_size": 32, "positions": "gradient", "position_step": 3.0, "position_limit": 1.0},
+    {
+        "batch_size": 16,
+        "positions": "gradient",
+        "position_step": 3.0,
+        "position_limit": 1.0,
+        "position_start": 10,
+    },
+    {"batch_size": 16, "positions": "gradient", "position_step": 3.0, "position_limit": 1.0, "coarse": [8]},
     {"batch_size": 32, "positions": "cross_correlation"},
-    {"batch_size": 16, "positions": "gradient", "coarse": [8]},
 )
 #: Epochs from one look at the peer to the next; and how near its best it has to come.
 LOOK_EVERY, NEAR_ENOUGH = 4, 1.01
@@ -202,6 +208,10 @@ def main() -> None:
     parser.add_argument("--ours-only", action="store_true", help="no peer")
     parser.add_argument("--no-costs", action="store_true", help="no table of what each freedom costs")
     arguments = parser.parse_args()
+    if arguments.peer_epochs < (least := least_epochs(PEER_OPTIONS)):
+        parser.error(
+            f"--peer-epochs: {least} at least, as some options begin with that many but one at coarser levels"
+        )
     names = arguments.scans.split(",")
     if unknown := set(names) - set(SCANS):
         parser.error(f"--scans: no `{unknown.pop()}`; there are {', '.join(SCANS)}")
@@ -235,6 +245,8 @@ def main() -> None:
     }
     draw(pictures, shown, PICTURE if arguments.write_docs else frame.RESULTS / PICTURE.name)
     words = [f"--rounds {arguments.rounds}", f"--peer-epochs {arguments.peer_epochs}"]
+    words += [f"--scans {arguments.scans}"] if names != list(SCANS) else []
+    words += [f"--frames {arguments.frames}"] if arguments.frames else []
     text = report(frame.command("recipe", arguments, *words), cases, rows, best, found, LOOK_EVERY)
     figures = {
         f"{scan}, {name}, {key}": value

@@ -28,7 +28,7 @@ from typing import Any
 import frame
 import numpy as np
 from fidelity import scores
-from peer_calls import OTHER_PEERS, Peer, PeerSnapshot, described
+from peer_calls import OTHER_PEERS, Peer, PeerSnapshot, described, least_epochs
 
 from ptycho_core import Scan, open_scan
 from ptycho_core.physics.residual import data_residual
@@ -338,6 +338,10 @@ def main() -> None:
     parser.add_argument("--prototype", type=Path, metavar="FOLDER", help="with the prototype's `solver.py`")
     parser.add_argument("--ours-only", action="store_true", help="no peer, no exploration, no twin")
     arguments = parser.parse_args()
+    if arguments.peer_epochs < (least := least_epochs(PEER_OPTIONS)):
+        parser.error(
+            f"--peer-epochs: {least} at least, as some options begin with that many but one at coarser levels"
+        )
     if arguments.ours_only and arguments.write_docs:
         parser.error("the page needs the peer: leave out --ours-only or --write-docs")
     if arguments.prototype is not None and not (arguments.prototype / "solver.py").is_file():

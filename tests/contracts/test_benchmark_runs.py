@@ -129,6 +129,17 @@ def test_runs_of_the_peer_have_names(fidelity: Any) -> None:
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize(("name", "least"), [("star", 17), ("recipe", 9)])
+def test_epochs_that_leave_none_for_the_full_resolution_are_refused(
+    name: str, least: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    program = __import__(name)
+    monkeypatch.setattr("sys.argv", [f"{name}.py", "--peer-epochs", str(least - 1)])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert f"--peer-epochs: {least} at least" in capsys.readouterr().err
+
+
 # The simulated faults
 
 
