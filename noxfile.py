@@ -66,6 +66,9 @@ KEPT_MEMORY = {
 }
 #: The compiled kernel with both sanitizers; -O1 keeps their reports readable, and the last flags win.
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
+#: What a compiler says of the kernel without running it; no word is allowed.
+STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+STRICT_LEVELS = ("-O3 -march=x86-64-v2", "-O3 -march=x86-64-v3", "-O3 -march=x86-64-v4", "-O1 -fanalyzer")
 #: What runs the kernel.
 KERNEL_TESTS = ("tests/core/solver", "-k", "kernel or sanitizers")
 #: What each benchmark needs of our packages.
@@ -88,6 +91,7 @@ BENCHMARKS = {
     "gpu": "torch",
     "imports": "all",
     "cores": "all",
+    "threads": "base",
     "large": "base",
     "crossing": "all",
 }
@@ -281,6 +285,8 @@ def tests_lowest(session: nox.Session) -> None:
 def sanitize(session: nox.Session) -> None:
     """The compiled kernel under AddressSanitizer and UndefinedBehaviorSanitizer; needs gcc with both.
 
+    Before that its source has to pass the compiler's warnings, and gcc's static analyser.
+
     The tests find a kernel with sanitizers or fail, and see that errors made on purpose are caught.
     """
     compiler, runtimes = sanitizers_here()
@@ -289,6 +295,11 @@ def sanitize(session: nox.Session) -> None:
             f"no compiler has AddressSanitizer and UndefinedBehaviorSanitizer (found: {compiler or 'none'}); "
             "install gcc with libasan and libubsan, or name one in CC"
         )
+    source = "packages/ptycho-core/src/ptycho_core/kernel/fused.c"
+    native = os.uname().machine == "x86_64"
+    for how in STRICT_LEVELS if native else ("-O3", "-O1 -fanalyzer"):
+        words = (compiler, *STRICT, *how.split(), "-pthread", "-c", source, "-o", os.devnull)
+        session.run(*words, external=True)
     install(session, "base", *TEST_TOOLS)
     session.env["CC"] = compiler
     session.env["PTYCHO_KERNEL_FLAGS"] = SANITIZERS

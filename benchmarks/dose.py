@@ -1,20 +1,22 @@
 """The same samples with ever fewer photons: with the prior, without it, and pty-chi's two best engines.
 
-    nox -s bench -- dose [--peer] [--network SECONDS] [--save FOLDER] [--write-docs]
+    nox -s bench -- dose [--peer] [--network SECONDS] [--save FOLDER] [--resume] [--write-docs]
 
 Simulated: the centre case of `cases.py` (polygons, N = 64, a start probe as wrong as that of the real scan), seeds 1 to
 3, at 1e2 to 1e8 photons a frame; and five objects with the true probe at 1e2 and 1e3. Real: one half of the Siemens
 star's frames, thinned, against the bright image of the same frames; the probe is that of the other half. All with the
 default settings. Beside each simulated scan stands what no linear estimator can do better (`bound.py`). `--peer` lets
 pty-chi have the scans of seed 1 and 50 epochs of LSQ-ML with both of its noise models and rPIE, and takes the best by
-object error. `--network` trains one for so long for each dose of the centre case, on a bright scan of another sample
-with the same probe, thinned to that dose; it images the dim scans alone, and as prior mean of the solver. `--save`
-writes the simulated scans as NPZ, for other programs.
+object error. `--network` trains one for so long for each dose of the centre case up to 1e6, on a bright scan of another
+sample with the same probe, thinned to that dose; it images the dim scans alone, and as prior mean of the solver. `--save`
+writes the simulated scans as NPZ, for other programs. `--resume` goes on with the rows of a run that was interrupted.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -33,7 +35,7 @@ from peer_calls import Peer
 from ptycho_config.execution import PyTorchExecutionConfig, SolverExecutionConfig
 from ptycho_config.models import SolverConfig, TrainingConfig
 from ptycho_core import Reconstruction, Scan, open_scan, save_scan, scan_from_arrays, solve
-from ptycho_core.backend import TrainedModel, get_backend
+from ptycho_core.backend import get_backend
 from ptycho_core.metrics import compare
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 
@@ -44,6 +46,10 @@ METHODS = ("with the prior", "without")
 NETWORK, BOTH = "network", "network and solver"
 #: The scan that a network learns has so many photons, or so many times those of the dim one.
 BRIGHT, BRIGHTER, LEARNED_SEED = 1e6, 10.0, 11
+#: Networks are for few photons; many more than these are no whole numbers in float32, and cannot be thinned.
+MOST_LEARNED = 1e6
+#: What is done of a run, row by row: it takes an hour.
+DONE = frame.RESULTS / "dose-rows.json"
 BOUND = "linear bound"
 #: Engine, batch and noise model; rPIE has one of its own.
 PEER_WAYS = (("lsqml", 12, "gaussian"), ("lsqml", 12, "poisson"), ("rpie", 12, None))
@@ -77,23 +83,27 @@ def chosen(result: Reconstruction) -> str:
 
 
 @cache
-def network_for(dose: float, seconds: float) -> TrainedModel:
-    """A network that has learned a bright scan of the centre case, thinned to a dose."""
+def network_for(dose: float, seconds: float) -> Callable[[Scan], Reconstruction]:
+    """Images of a network that has learned a bright scan of the centre case, thinned to a dose.
+
+    The probe is the one that the solver finds with the bright scan, as `ptycho train` and `ptycho infer` have it.
+    """
     bright = simulate_scan(
         **CENTRE | {"photons": max(BRIGHT, BRIGHTER * dose), "seed": LEARNED_SEED, "frames": 400}
-    )
+    ).scan
+    known = {"probe": solved(bright, METHODS[1]).probe, "probe_source": "given"}
     config = TrainingConfig(max_time=seconds, thin_to=dose)
     where = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None)
-    return get_backend("pytorch").train(bright.scan, config, where)
+    trained = get_backend("pytorch").train(replace(bright, **known), config, where)
+    return lambda scan: trained.reconstruct(replace(scan, **known))
 
 
-def with_network(made: SimulatedScan, network: TrainedModel) -> dict[str, float]:
+def with_network(made: SimulatedScan, image_of: Callable[[Scan], Reconstruction]) -> dict[str, float]:
     """Object errors of the network's image, and of the solver that is offered it."""
-    image = network.reconstruct(made.scan)
-    helped = solve(made.scan, SolverConfig(), NUMPY, prior_mean=network.reconstruct)
+    helped = solve(made.scan, SolverConfig(), NUMPY, prior_mean=image_of)
     return {
         name: scores(result.object, np.asarray(result.origin_px), made)["error"]
-        for name, result in ((NETWORK, image), (BOTH, helped))
+        for name, result in ((NETWORK, image_of(made.scan)), (BOTH, helped))
     }
 
 
@@ -148,7 +158,8 @@ def real() -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
 def _mean(rows: list[dict[str, Any]], dose: float, method: str) -> float:
     """Mean over the seeds of a dose that have the method."""
     seeds = [row for row in rows if row["case"].startswith(f"{dose:.0e}, seed")]
-    return float(np.mean([row[method] for row in seeds if method in row]))
+    found = [row[method] for row in seeds if method in row]
+    return float(np.mean(found)) if found else math.nan
 
 
 def more_methods(arguments: Any) -> tuple[str, ...]:
@@ -187,6 +198,7 @@ def main() -> None:
     parser.add_argument(
         "--network", type=float, metavar="SECONDS", help="train one for so long for each dose"
     )
+    parser.add_argument("--resume", action="store_true", help="keep the rows of a run that was interrupted")
     parser.add_argument("--save", type=Path, help="write the simulated scans into this folder")
     arguments = parser.parse_args()
     peer = Peer(arguments.peer_python) if arguments.peer else None
@@ -202,16 +214,21 @@ def main() -> None:
         for dose in DOSES[:2]
         for kind in OBJECTS
     }
-    rows = []
+    rows = json.loads(DONE.read_text()) if arguments.resume and DONE.exists() else []
     for name, case in cases.items():
         made = simulate_scan(**case)
         if arguments.save:
             arguments.save.mkdir(parents=True, exist_ok=True)
             save_scan(made.scan, arguments.save / f"{name.replace(', ', '-').replace(' ', '-')}.npz")
-        rows.append(row_of(name, made, peer if "seed 1" in name else None))
-        if arguments.network and ", seed " in name:
-            rows[-1] |= with_network(made, network_for(case["photons"], arguments.network))
-            print(name, {key: rows[-1][key] for key in (NETWORK, BOTH)}, flush=True)
+        row = next((row for row in rows if row["case"] == name), None)
+        if row is None:
+            row = row_of(name, made, peer if "seed 1" in name else None)
+            rows.append(row)
+        if arguments.network and ", seed " in name and case["photons"] <= MOST_LEARNED and NETWORK not in row:
+            row |= with_network(made, network_for(case["photons"], arguments.network))
+            print(name, {key: row[key] for key in (NETWORK, BOTH)}, flush=True)
+        DONE.parent.mkdir(exist_ok=True)
+        DONE.write_text(json.dumps(rows, indent=1))
     scattered = scatter()
     of_the_star, images = real()
     if arguments.write_docs:
@@ -235,7 +252,13 @@ def report(arguments: Any, rows: list[dict[str, Any]], scattered: list[float]) -
         ]
         for row in rows
     ]
-    means = [[f"{dose:.0e}", *(f"{_mean(rows, dose, method):.3f}" for method in methods)] for dose in DOSES]
+    means = [
+        [
+            f"{dose:.0e}",
+            *(f"{mean:.3f}" if (mean := _mean(rows, dose, method)) == mean else "-" for method in methods),
+        ]
+        for dose in DOSES
+    ]
     true = [
         f"- True probe, {dose:.0e} photons, geometric mean of five objects: "
         + ", ".join(
@@ -249,7 +272,8 @@ def report(arguments: Any, rows: list[dict[str, Any]], scattered: list[float]) -
         [f"--network {arguments.network:g}"] if arguments.network else []
     )
     learned = (
-        f"The network learned {arguments.network:g} s for each dose, on a bright scan of another sample with the same probe."
+        f"The network learned {arguments.network:g} s for each dose, on a bright scan of another sample, with the probe that the\n"
+        "solver found with that scan. Held-out photons decide what the solver takes of its image."
         if arguments.network
         else ""
     )

@@ -166,6 +166,7 @@ def test_spectra_summed_up_first_are_the_sum_of_the_basis(
     canvas = (side + 9, side + 12)
     base = shift_weights(random.uniform(-0.5, 0.5, (n_frames, 2)), degree)
     mix = np.hstack([random.uniform(0.8, 1.2, (n_frames, 1)), random.normal(size=(n_frames, n_variations))])
+    mix[0, 0] = 0  # a frame that has the variations alone
     weights = (mix[:, :, None] * base[:, None]).reshape(n_frames, -1).astype(np.float32)
     corners = random.integers(2, (8, 11), (n_frames, 2))
     amplitude = random.uniform(0, 3, (n_frames, side, side)).astype(np.float32)

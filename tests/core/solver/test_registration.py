@@ -225,11 +225,13 @@ def test_what_was_searched_for_is_refined_and_taken(dense: SimulatedScan) -> Non
 
 
 def test_near_positions_take_fewer_epochs_and_as_many_as_asked_for() -> None:
-    plan = {"coarse_px": 64, "frame_px": 128, "n_frames": 400, "warm_start": False}
+    plan = {"coarse_px": 64, "frame_px": 128, "n_frames": 100, "warm_start": False}
     config = SolverConfig(refine_positions=True)
     usual, near = (plan_levels(config, **plan, positions_are_near=on) for on in (False, True))
-    assert [level.refines_positions for level in near] == [level.refines_positions for level in usual]
-    assert all(a.epochs < b.epochs for a, b in zip(near[:2], usual[:2], strict=True))
+    assert [level.size_px for level in usual] == [64, 96, 128, 128]
+    assert [level.size_px for level in near] == [64, 128, 128]
+    assert [level.refines_positions for level in near] == [True, True, False]
+    assert all(a.epochs < b.epochs for a, b in zip(near[:2], (usual[0], usual[2]), strict=True))
     assert near[0].epochs > near[1].epochs  # the coarse level is the cheaper one
     asked = plan_levels(SolverConfig(refine_positions=True, epochs=64), **plan, positions_are_near=True)
     assert sum(level.epochs for level in asked) == pytest.approx(64, abs=2)

@@ -77,8 +77,8 @@ SHORT = """
 from ptycho_core.kernel import load_kernel, step
 from ptycho_core.kernel.check import largest_error
 
-given = step._aligned
-step._aligned = lambda count: given(count - 400)
+given = step.aligned
+step.aligned = lambda count: given(count - 400)
 largest_error(load_kernel().library)
 print("done")
 """

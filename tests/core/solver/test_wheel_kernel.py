@@ -203,9 +203,7 @@ def no_library(path: Path) -> None:
 
 
 def of_another_layout(path: Path) -> None:
-    text = (
-        (SOURCES / "fused.c").read_text("utf-8").replace("FIELD(Batch, first_frame), ", "")
-    )
+    text = (SOURCES / "fused.c").read_text("utf-8").replace("FIELD(Batch, first_frame), ", "")
     _made_of(path, text)
 
 

@@ -173,7 +173,7 @@ INLINE void inverse_columns(const Plan *plan, Columns *at) {
 /* Read WIDTH columns of a plane from column c on. */
 INLINE void load_columns(vec *to, const float *plane, int size, int c) {
     const int stride = stride_of(size);
-    for (int row = 0; row < size; row++) to[row] = load(plane + (size_t)row * stride + c);
+    for (int row = 0; row < size; row++) to[row] = load(plane + (ptrdiff_t)row * stride + c);
 }
 
 /* Write `size` vectors of columns as rows of a plane, transposed, from row c on. */
@@ -183,7 +183,7 @@ INLINE void store_rows(const vec *from, float *plane, int size, int c) {
         vec tile[WIDTH];
         for (int k = 0; k < WIDTH; k++) tile[k] = block + k < size ? from[block + k] : (vec){0};
         transpose(tile);
-        for (int k = 0; k < rows; k++) store(plane + (size_t)(c + k) * stride + block, tile[k]);
+        for (int k = 0; k < rows; k++) store(plane + (ptrdiff_t)(c + k) * stride + block, tile[k]);
     }
 }
 

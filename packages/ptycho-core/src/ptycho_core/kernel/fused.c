@@ -48,8 +48,8 @@ const Field *ptycho_layout(void) { return LAYOUT; }
 typedef struct {
     const Problem *problem;
     const Batch *batch;
-    Barrier barrier;
-    atomic_int go, next_filter, next_gradient;
+    Team team;
+    atomic_int next_filter, next_gradient;
     double misfit[MOST_THREADS];
     float peak[MOST_THREADS];
 } Task;
@@ -84,20 +84,20 @@ INLINE vec compare_roots(vec expected, vec amplitude, float softening, vec *fact
 /* Predict a frame, compare it with what was measured, pull the misfit back to object and probes. */
 static double explain(const Problem *p, Room *room, const float *patch, int slot, int64_t frame, float *pulled) {
     const int n = p->plan.size, stride = stride_of(n), modes = p->n_modes;
-    const size_t pixels = plane_of(p), plane = 2 * pixels, width = 2 * (size_t)p->canvas_width;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels, width = 2 * p->canvas_width;
     const float *amplitude = p->amplitude + frame * p->frame_stride;
     const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? frame * n * n : 0);
-    const float power = 1.0f / ((float)n * n);
+    const float power = 1.0f / ((float)n * (float)n);
     double misfit = 0;
 
     for (int m = 0; m < modes; m++) { /* exit wave, transformed along y */
-        const float *probe = room->probes + ((size_t)m * BLOCK + slot) * plane;
+        const float *probe = room->probes + ((ptrdiff_t)m * BLOCK + slot) * plane;
         float *wave = room->waves + m * plane;
         Columns *at = &room->columns[m];
         if (m) lend_spare(room, m - 1, m);
         for (int c = 0; c < n; c += WIDTH) {
             for (int row = 0; row < n; row++) {
-                const size_t q = (size_t)row * stride + c;
+                const ptrdiff_t q = (ptrdiff_t)row * stride + c;
                 const vec pr = load(probe + q), pi = load(probe + pixels + q);
                 vec or, oi;
                 load_complex_lanes(patch + row * width + 2 * c, n - c, &or, &oi);
@@ -150,7 +150,7 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
         }
     }
     for (int m = 0; m < modes; m++) { /* back along y, and the products with probe and object */
-        float *probe = room->probes + ((size_t)m * BLOCK + slot) * plane;
+        float *probe = room->probes + ((ptrdiff_t)m * BLOCK + slot) * plane;
         const float *wave = room->spectra + m * plane;
         Columns *at = &room->columns[m];
         lend_spare(room, m ? m - 1 : modes - 1, m);
@@ -158,7 +158,7 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
             load_columns(at->re, wave, n, c), load_columns(at->im, wave + pixels, n, c);
             inverse_columns(&p->plan, at);
             for (int row = 0; row < n; row++) {
-                const size_t q = (size_t)row * stride + c;
+                const ptrdiff_t q = (ptrdiff_t)row * stride + c;
                 const vec xr = at->re[row], xi = at->im[row], pr = load(probe + q), pi = load(probe + pixels + q);
                 vec or, oi, ur = pr * xr + pi * xi, ui = pr * xi - pi * xr;
                 load_complex_lanes(patch + row * width + 2 * c, n - c, &or, &oi);
@@ -174,12 +174,12 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
 
 static double explain_frames(const Problem *p, const Batch *batch, Room *room, int32_t thread) {
     const int n_basis = basis_of(p);
-    const size_t plane = 2 * plane_of(p), gradient_floats = (size_t)p->n_modes * functions_of(p) * plane;
+    const ptrdiff_t plane = 2 * plane_of(p), gradient_floats = (ptrdiff_t)p->n_modes * functions_of(p) * plane;
     float *gradient = p->basis_gradient + thread * gradient_floats;
     const int64_t first = (int64_t)batch->n_frames * thread / p->n_threads;
     const int64_t last = (int64_t)batch->n_frames * (thread + 1) / p->n_threads;
     double misfit = 0;
-    memset(gradient, 0, gradient_floats * sizeof(float));
+    clear(gradient, gradient_floats);
     for (int64_t block = first; block < last; block += BLOCK) {
         const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
         const float *weights[BLOCK];
@@ -188,14 +188,14 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         for (int f = 0; p->lines && f < count; f++) {
             const Filter filter = filter_of(p, room, weights[f]);
             for (int m = 0; m < p->n_modes; m++)
-                varied_probe(p, room, &filter, m, room->probes + ((size_t)m * BLOCK + f) * plane);
+                varied_probe(p, room, &filter, m, room->probes + ((ptrdiff_t)m * BLOCK + f) * plane);
         }
         for (int m = 0; !p->lines && m < p->n_modes; m++)
-            combine(p->basis + (size_t)m * n_basis * plane, n_basis, plane, weights, count,
-                    room->probes + (size_t)m * BLOCK * plane);
+            combine(p->basis + (ptrdiff_t)m * n_basis * plane, n_basis, plane, weights, count,
+                    room->probes + (ptrdiff_t)m * BLOCK * plane);
         for (int f = 0; f < count; f++) {
             const int32_t *corner = batch->corners + 2 * (block + f);
-            const float *patch = p->object + 2 * ((size_t)corner[0] * p->canvas_width + corner[1]);
+            const float *patch = p->object + 2 * ((ptrdiff_t)corner[0] * p->canvas_width + corner[1]);
             const int64_t frame = batch->first_frame + block + f;
             const double found = explain(p, room, patch, f, frame, p->object_gradient + (block + f) * plane);
             p->frame_misfit[frame] = (float)found;
@@ -206,9 +206,9 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
             for (int f = 0; (to || batch->overlaps) && f < count; f++) {
                 const Filter filter = filter_of(p, room, weights[f]);
                 float *overlaps = batch->overlaps ? batch->overlaps + (block + f) * n_basis : NULL;
-                if (overlaps) memset(overlaps, 0, sizeof(float) * (size_t)n_basis);
+                if (overlaps) clear(overlaps, n_basis);
                 for (int m = 0; m < p->n_modes; m++)
-                    varied_back(p, room, &filter, m, room->probes + ((size_t)m * BLOCK + f) * plane, to, overlaps);
+                    varied_back(p, room, &filter, m, room->probes + ((ptrdiff_t)m * BLOCK + f) * plane, to, overlaps);
             }
             continue;
         }
@@ -234,13 +234,13 @@ static float cover(const Problem *p, const Batch *batch, int32_t thread) {
     vec most = {0};
     own_rows(p, batch, thread, &start, &stop);
     for (int row = start; row < stop; row++) {
-        float *to = p->coverage + (size_t)(row - batch->row_start) * (p->canvas_width + WIDTH);
-        memset(to + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
+        float *to = p->coverage + (ptrdiff_t)(row - batch->row_start) * (p->canvas_width + WIDTH);
+        clear(to + batch->column_start, batch->column_stop - batch->column_start);
         for (int f = 0; f < batch->n_frames; f++) {
             const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
             if (inside < 0 || inside >= n) continue;
             for (int c = 0; c < n; c += WIDTH) {
-                const vec sum = load(to + column + c) + load(p->light + (size_t)inside * stride + c);
+                const vec sum = load(to + column + c) + load(p->light + (ptrdiff_t)inside * stride + c);
                 most = larger_of(sum, most);
                 store(to + column + c, sum);
             }
@@ -252,19 +252,19 @@ static float cover(const Problem *p, const Batch *batch, int32_t thread) {
 /* Object: velocity = momentum * velocity + step * gradient / (coverage + floor * its peak); object += velocity. */
 static void move_object(const Problem *p, const Batch *batch, Room *room, int32_t thread, float peak) {
     const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p);
+    const ptrdiff_t pixels = plane_of(p);
     const float floor = batch->object_floor * peak, momentum = batch->object_momentum;
     float *re = room->row, *im = room->row + p->canvas_width + WIDTH;
     int start, stop;
     own_rows(p, batch, thread, &start, &stop);
     for (int row = start; row < stop; row++) {
-        const size_t line = (size_t)row * p->canvas_width;
-        memset(re + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
-        memset(im + batch->column_start, 0, sizeof(float) * (batch->column_stop - batch->column_start));
+        const ptrdiff_t line = (ptrdiff_t)row * p->canvas_width;
+        clear(re + batch->column_start, batch->column_stop - batch->column_start);
+        clear(im + batch->column_start, batch->column_stop - batch->column_start);
         for (int f = 0; f < batch->n_frames; f++) {
             const int inside = row - batch->corners[2 * f], column = batch->corners[2 * f + 1];
             if (inside < 0 || inside >= n) continue;
-            const float *gradient = p->object_gradient + (size_t)f * 2 * pixels + (size_t)inside * stride;
+            const float *gradient = p->object_gradient + (ptrdiff_t)f * 2 * pixels + (ptrdiff_t)inside * stride;
             for (int c = 0; c < n; c += WIDTH) {
                 store(re + column + c, load(re + column + c) + load(gradient + c));
                 store(im + column + c, load(im + column + c) + load(gradient + pixels + c));
@@ -276,7 +276,7 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
                 velocity[2 * c] += re[c], velocity[2 * c + 1] += im[c];
             continue;
         }
-        const float *coverage = p->coverage + (size_t)(row - batch->row_start) * (p->canvas_width + WIDTH);
+        const float *coverage = p->coverage + (ptrdiff_t)(row - batch->row_start) * (p->canvas_width + WIDTH);
         int c = batch->column_start;
         for (; c + WIDTH <= batch->column_stop; c += WIDTH) {
             const vec step = batch->object_step / (load(coverage + c) + floor);
@@ -297,20 +297,20 @@ static void move_object(const Problem *p, const Batch *batch, Room *room, int32_
 /* The part of the probe's gradient that one function carries, in place of the first thread's share. */
 static void pull_back(const Problem *p, Room *room, int index) {
     const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p), plane = 2 * pixels, all_floats = (size_t)p->n_modes * functions_of(p) * plane;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels, all_floats = (ptrdiff_t)p->n_modes * functions_of(p) * plane;
     float *gradient = p->basis_gradient + index * plane;
-    const float *filter = p->filters + 2 * (size_t)(index % p->n_filters) * n * n;
+    const float *filter = p->filters + 2 * (ptrdiff_t)(index % p->n_filters) * n * n;
     for (int thread = 1; thread < p->n_threads; thread++)
-        for (size_t q = 0; q < plane; q += WIDTH)
+        for (ptrdiff_t q = 0; q < plane; q += WIDTH)
             store(gradient + q, load(gradient + q) + load(gradient + thread * all_floats + q));
     if (p->lines) return;
     transform_plane(&p->plan, &room->columns[0], gradient, gradient + pixels, room->spectra, gradient, gradient + pixels);
     for (int row = 0; row < n; row++) {
         for (int column = 0; column < n; column += WIDTH) {
-            const size_t q = (size_t)row * stride + column;
+            const ptrdiff_t q = (ptrdiff_t)row * stride + column;
             const vec a = load(gradient + q), b = load(gradient + pixels + q);
             vec c, d;
-            load_complex_lanes(filter + 2 * ((size_t)row * n + column), n - column, &c, &d);
+            load_complex_lanes(filter + 2 * ((ptrdiff_t)row * n + column), n - column, &c, &d);
             store(gradient + q, a * c + b * d), store(gradient + pixels + q, b * c - a * d);
         }
     }
@@ -322,11 +322,11 @@ static void move_spectrum(const Problem *p, const Batch *batch, int32_t thread, 
                           float *velocity) {
     const int n = p->plan.size, stride = stride_of(n);
     const int start = (int)((int64_t)n * thread / p->n_threads), stop = (int)((int64_t)n * (thread + 1) / p->n_threads);
-    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
     const float step = batch->probe_step / ((float)n * (float)batch->n_frames), momentum = batch->probe_momentum;
     for (int row = start; row < stop; row++) {
         for (int column = 0; column < n; column += WIDTH) {
-            const size_t q = (size_t)row * stride + column, at = 2 * ((size_t)row * n + column);
+            const ptrdiff_t q = (ptrdiff_t)row * stride + column, at = 2 * ((ptrdiff_t)row * n + column);
             const int lanes = n - column;
             vec gr = {0}, gi = {0}, vr = {0}, vi = {0}, sr, si;
             for (int k = 0; k < filters_of(p); k++)
@@ -345,14 +345,14 @@ static void move_spectrum(const Problem *p, const Batch *batch, int32_t thread, 
 }
 
 static void move_probe(const Problem *p, const Batch *batch, int32_t thread) {
-    const size_t plane = 2 * plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
+    const ptrdiff_t plane = 2 * plane_of(p), image = 2 * (ptrdiff_t)p->plan.size * p->plan.size;
     const int parts = batch->gradient_only ? 1 : 1 + p->n_variations;
     for (int m = 0; m < p->n_modes; m++)
         for (int part = 0; part < parts; part++) {
             const float *gradient =
-                p->basis_gradient + (size_t)(m * functions_of(p) + part * filters_of(p)) * plane;
+                p->basis_gradient + (ptrdiff_t)(m * functions_of(p) + part * filters_of(p)) * plane;
             if (part)
-                move_spectrum(p, batch, thread, gradient, p->variations + (size_t)(m * p->n_variations + part - 1) * image,
+                move_spectrum(p, batch, thread, gradient, p->variations + (ptrdiff_t)(m * p->n_variations + part - 1) * image,
                               NULL);
             else
                 move_spectrum(p, batch, thread, gradient, p->spectrum + m * image, p->spectrum_velocity + m * image);
@@ -364,16 +364,16 @@ static void move_probe(const Problem *p, const Batch *batch, int32_t thread) {
 static void curve(const Problem *p, const Batch *batch, int64_t frame, float *to) {
     const int n = p->plan.size, stride = stride_of(n);
     const int first_row = batch->corners[2 * frame], first_column = batch->corners[2 * frame + 1];
-    const size_t width = 2 * (size_t)p->canvas_width;
+    const ptrdiff_t width = 2 * p->canvas_width;
     vec yy = {0}, yx = {0}, xx = {0};
     for (int row = 0; row < n; row++) {
         const int there = first_row + row;
         const float down = there > batch->row_start && there + 1 < batch->row_stop ? 0.5f : 0;
-        const float *line = p->object + (size_t)there * width;
+        const float *line = p->object + (ptrdiff_t)there * width;
         for (int c = 0; c < n; c += WIDTH) {
             const int column = first_column + c, lanes = n - c;
-            const float *at = line + 2 * (size_t)column;
-            const vec light = load(p->light + (size_t)row * stride + c);
+            const float *at = line + 2 * (ptrdiff_t)column;
+            const vec light = load(p->light + (ptrdiff_t)row * stride + c);
             vec ar = {0}, ai = {0}, br = {0}, bi = {0}, dr, di, right = all(0.5f);
             if (down != 0) {
                 load_complex_lanes(at + width, lanes, &ar, &ai), load_complex_lanes(at - width, lanes, &br, &bi);
@@ -409,15 +409,14 @@ static void work(void *argument, int32_t thread) {
     const Problem *p = task->problem;
     const Batch *batch = task->batch;
     const int per_mode = functions_of(p), n_functions = p->n_modes * per_mode;
-    const size_t plane = 2 * plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
+    const ptrdiff_t plane = 2 * plane_of(p), image = 2 * (ptrdiff_t)p->plan.size * p->plan.size;
     Room room = room_of(p, thread);
-    if (!joined(thread, &task->go)) return;
     for (int index; (index = atomic_fetch_add(&task->next_filter, 1)) <= n_functions;) {
         if (index == n_functions) {
             if (!batch->gradient_only) make_light(p, &room);
         } else {
             const int mode = index / per_mode, part = index % per_mode / filters_of(p);
-            const float *spectrum = part ? p->variations + (size_t)(mode * p->n_variations + part - 1) * image
+            const float *spectrum = part ? p->variations + (ptrdiff_t)(mode * p->n_variations + part - 1) * image
                                          : p->spectrum + mode * image;
             const float *filter = p->filters + (index % p->n_filters) * image;
             if (p->lines)
@@ -426,10 +425,10 @@ static void work(void *argument, int32_t thread) {
                 make_basis(p, &room, spectrum, filter, p->basis + index * plane);
         }
     }
-    wait_for_all(&task->barrier);
+    wait_for_all(&task->team);
     task->misfit[thread] = explain_frames(p, batch, &room, thread);
     if (!batch->gradient_only) task->peak[thread] = cover(p, batch, thread);
-    wait_for_all(&task->barrier);
+    wait_for_all(&task->team);
     float peak = 0;
     for (int k = 0; k < p->n_threads; k++) peak = task->peak[k] > peak ? task->peak[k] : peak;
     if (batch->object_step != 0) move_object(p, batch, &room, thread, peak);
@@ -438,7 +437,7 @@ static void work(void *argument, int32_t thread) {
     } else if (!batch->curvature) {
         return;
     }
-    wait_for_all(&task->barrier);
+    wait_for_all(&task->team);
     if (batch->probe_step != 0) move_probe(p, batch, thread);
     if (batch->curvature) curve_frames(p, batch, thread);
 }
@@ -450,8 +449,8 @@ double ptycho_step(const Problem *problem, const Batch *batch) {
     double misfit = 0;
     for (;;) {
         memset(&task, 0, sizeof task);
-        task.problem = &p, task.batch = batch, task.barrier.count = p.n_threads;
-        if (run_team(work, &task, p.n_threads, &task.go)) break;
+        task.problem = &p, task.batch = batch;
+        if (run_team(work, &task, p.n_threads, &task.team)) break;
         p.n_threads = 1;
     }
     for (int k = 0; k < p.n_threads; k++) misfit += task.misfit[k];

@@ -10,7 +10,7 @@ enum { STRIP = 4096 };
 static void transform_plane(const Plan *plan, Columns *at, const float *re, const float *im, float *work, float *to_re,
                             float *to_im) {
     const int n = plan->size;
-    const size_t pixels = (size_t)stride_of(n) * stride_of(n);
+    const ptrdiff_t pixels = (ptrdiff_t)stride_of(n) * stride_of(n);
     for (int c = 0; c < n; c += WIDTH) {
         load_columns(at->re, re, n, c), load_columns(at->im, im, n, c);
         fft_columns(plan, at);
@@ -28,12 +28,12 @@ static void transform_plane(const Plan *plan, Columns *at, const float *re, cons
 static void filtered_probe(const Problem *p, Columns *columns, float *in, float *work, const float *spectrum,
                            const float *filter, float *to) {
     const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p);
+    const ptrdiff_t pixels = plane_of(p);
     const float scale = 1.0f / (float)n;
     float *re = in, *im = in + pixels;
     for (int row = 0; row < n; row++) {
         for (int column = 0; column < n; column += WIDTH) {
-            const size_t from = 2 * ((size_t)row * n + column), q = (size_t)row * stride + column;
+            const ptrdiff_t from = 2 * ((ptrdiff_t)row * n + column), q = (ptrdiff_t)row * stride + column;
             vec a, b, c = all(1), d = all(0);
             load_complex_lanes(spectrum + from, n - column, &a, &b);
             if (filter) load_complex_lanes(filter + from, n - column, &c, &d);
@@ -49,11 +49,11 @@ static void make_basis(const Problem *p, Room *room, const float *spectrum, cons
 }
 
 static void make_light(const Problem *p, Room *room) {
-    const size_t pixels = plane_of(p), image = 2 * (size_t)p->plan.size * p->plan.size;
+    const ptrdiff_t pixels = plane_of(p), image = 2 * (ptrdiff_t)p->plan.size * p->plan.size;
     float *wave = room->probes;
     for (int m = 0; m < p->n_modes; m++) {
         make_basis(p, room, p->spectrum + m * image, NULL, wave);
-        for (size_t q = 0; q < pixels; q += WIDTH) {
+        for (ptrdiff_t q = 0; q < pixels; q += WIDTH) {
             vec a = load(wave + q), b = load(wave + pixels + q), light = a * a + b * b;
             store(p->light + q, m ? load(p->light + q) + light : light);
         }
@@ -61,8 +61,8 @@ static void make_light(const Problem *p, Room *room) {
 }
 
 /* The probes of up to BLOCK frames: sums of `n_basis` basis functions with real weights. A plane is two here. */
-static void combine(const float *basis, int n_basis, size_t plane, const float *const *weights, int count, float *probes) {
-    for (size_t q = 0; q < plane; q += 2 * WIDTH) {
+static void combine(const float *basis, int n_basis, ptrdiff_t plane, const float *const *weights, int count, float *probes) {
+    for (ptrdiff_t q = 0; q < plane; q += 2 * WIDTH) {
         vec sums[BLOCK][2] = {{{0}}};
         for (int k = 0; k < n_basis; k++) {
             const vec a = load(basis + k * plane + q), b = load(basis + k * plane + q + WIDTH);
@@ -77,11 +77,11 @@ static void combine(const float *basis, int n_basis, size_t plane, const float *
 
 /* The adjoint of `combine`, added to the thread's gradient. */
 static void project(const Problem *p, Room *room, int mode, const float *const *weights, int count, float *gradient) {
-    const size_t plane = 2 * plane_of(p);
+    const ptrdiff_t plane = 2 * plane_of(p);
     const int n_basis = basis_of(p);
-    const float *probes = room->probes + (size_t)mode * BLOCK * plane;
-    gradient += (size_t)mode * n_basis * plane;
-    for (size_t q = 0; q < plane; q += 2 * WIDTH) {
+    const float *probes = room->probes + (ptrdiff_t)mode * BLOCK * plane;
+    gradient += (ptrdiff_t)mode * n_basis * plane;
+    for (ptrdiff_t q = 0; q < plane; q += 2 * WIDTH) {
         vec x[BLOCK][2] = {{{0}}};
         for (int f = 0; f < count; f++)
             x[f][0] = load(probes + f * plane + q), x[f][1] = load(probes + f * plane + q + WIDTH);
@@ -97,18 +97,18 @@ static void project(const Problem *p, Room *room, int mode, const float *const *
 /* Overlaps (count, (1 + L) K) of what `explain` left of the probes of up to BLOCK frames with the basis functions, added
  * up over the modes. Strips of the planes stay in the cache while all functions pass by. */
 static void overlap(const Problem *p, const Room *room, int mode, int count, float *overlaps) {
-    const size_t plane = 2 * plane_of(p);
+    const ptrdiff_t plane = 2 * plane_of(p);
     const int n_basis = basis_of(p);
-    const float *basis = p->basis + (size_t)mode * n_basis * plane;
-    const float *probes = room->probes + (size_t)mode * BLOCK * plane;
-    if (!mode) memset(overlaps, 0, sizeof(float) * (size_t)(count * n_basis));
-    for (size_t from = 0; from < plane; from += STRIP) {
-        const size_t to = plane - from < STRIP ? plane : from + STRIP;
+    const float *basis = p->basis + (ptrdiff_t)mode * n_basis * plane;
+    const float *probes = room->probes + (ptrdiff_t)mode * BLOCK * plane;
+    if (!mode) clear(overlaps, (ptrdiff_t)count * n_basis);
+    for (ptrdiff_t from = 0; from < plane; from += STRIP) {
+        const ptrdiff_t to = plane - from < STRIP ? plane : from + STRIP;
         for (int k = 0; k < n_basis; k++) {
             vec sums[BLOCK] = {{0}};
-            for (size_t q = from; q < to; q += WIDTH) {
-                const vec a = load(basis + (size_t)k * plane + q);
-                for (int f = 0; f < BLOCK; f++) sums[f] += a * load(probes + (size_t)f * plane + q);
+            for (ptrdiff_t q = from; q < to; q += WIDTH) {
+                const vec a = load(basis + (ptrdiff_t)k * plane + q);
+                for (int f = 0; f < BLOCK; f++) sums[f] += a * load(probes + (ptrdiff_t)f * plane + q);
             }
             for (int f = 0; f < count; f++) overlaps[f * n_basis + k] += sum_of(sums[f]);
         }

@@ -64,7 +64,7 @@ typedef struct {
 } Room;
 
 /* Floats of a plane, whatever lies behind its rows and columns included. */
-INLINE size_t plane_of(const Problem *p) { return (size_t)stride_of(p->plan.size) * stride_of(p->plan.size); }
+INLINE ptrdiff_t plane_of(const Problem *p) { return (ptrdiff_t)stride_of(p->plan.size) * stride_of(p->plan.size); }
 
 INLINE int basis_of(const Problem *p) { return p->n_filters * (1 + p->n_variations); }
 
@@ -79,25 +79,25 @@ int64_t ptycho_scratch_floats(int32_t size, int32_t n_modes, int64_t canvas_widt
 int32_t ptycho_vector_width(void) { return WIDTH; }
 
 static Room room_of(const Problem *p, int32_t thread) {
-    const size_t pixels = plane_of(p);
+    const ptrdiff_t pixels = plane_of(p);
     const int n = stride_of(p->plan.size), modes = p->n_modes;
-    float *at = p->scratch + (size_t)thread * p->scratch_floats;
+    float *at = p->scratch + (ptrdiff_t)thread * p->scratch_floats;
     at = (float *)(((uintptr_t)at + 63) & ~(uintptr_t)63);
     Room room;
     vec *columns = (vec *)at;
     for (int m = 0; m < modes; m++) {
-        room.columns[m].re = columns + (size_t)2 * m * n;
-        room.columns[m].im = columns + (size_t)(2 * m + 1) * n;
-        room.columns[m].spare_re = columns + (size_t)2 * modes * n;
-        room.columns[m].spare_im = columns + (size_t)(2 * modes + 1) * n;
+        room.columns[m].re = columns + (ptrdiff_t)2 * m * n;
+        room.columns[m].im = columns + (ptrdiff_t)(2 * m + 1) * n;
+        room.columns[m].spare_re = columns + (ptrdiff_t)2 * modes * n;
+        room.columns[m].spare_im = columns + (ptrdiff_t)(2 * modes + 1) * n;
     }
-    room.measured = columns + (size_t)(2 * modes + 2) * n;
-    room.weight = columns + (size_t)(2 * modes + 3) * n;
-    at += (size_t)(2 * modes + 4) * n * WIDTH;
+    room.measured = columns + (ptrdiff_t)(2 * modes + 2) * n;
+    room.weight = columns + (ptrdiff_t)(2 * modes + 3) * n;
+    at += (ptrdiff_t)(2 * modes + 4) * n * WIDTH;
     room.probes = at, at += pixels * 2 * modes * BLOCK;
     room.waves = at, at += pixels * 2 * modes;
     room.spectra = at, at += pixels * 2 * modes;
-    room.lines = at, at += (size_t)2 * (MOST_DEGREE + 1) * (size_t)n;
+    room.lines = at, at += (ptrdiff_t)2 * (MOST_DEGREE + 1) * (ptrdiff_t)n;
     room.row = at;
     return room;
 }

@@ -27,8 +27,7 @@ typedef struct {
 
 typedef struct {
     const Proximal *problem;
-    Barrier barrier;
-    atomic_int go;
+    Team team;
 } Turn;
 
 INLINE vec smaller_of(vec a, vec b) { return -larger_of(-a, -b); }
@@ -38,10 +37,10 @@ INLINE float smaller(float a, float b) { return a < b ? a : b; }
 /* The dual variable of a row: up the gradient of what lies ahead, and back to a modulus of `strength` at most. */
 static void climb(const Proximal *p, int row) {
     const int columns = p->columns, inside = row + 1 < p->rows;
-    const size_t line = (size_t)row * columns, next = inside ? line + columns : line;
+    const ptrdiff_t line = (ptrdiff_t)row * columns, next = inside ? line + columns : line;
     const float *here = p->ahead + 2 * line, *below = p->ahead + 2 * next;
     const float *weight = p->weight + line, *weight_below = p->weight + next, *strength = p->strength + line;
-    float *down = p->dual + 2 * line, *right = down + 2 * (size_t)p->rows * columns;
+    float *down = p->dual + 2 * line, *right = down + 2 * (ptrdiff_t)p->rows * columns;
     const float smooth = p->smooth;
     int c = 0;
     for (; c + WIDTH < columns; c += WIDTH) {
@@ -80,9 +79,9 @@ static void climb(const Proximal *p, int row) {
  * last row and along x in the last column, as the gradient is. */
 static void descend(const Proximal *p, int row) {
     const int columns = p->columns;
-    const size_t line = (size_t)row * columns;
+    const ptrdiff_t line = (ptrdiff_t)row * columns;
     const float *weight = p->weight + line, *target = p->target + 2 * line;
-    const float *down = p->dual + 2 * line, *right = down + 2 * (size_t)p->rows * columns;
+    const float *down = p->dual + 2 * line, *right = down + 2 * (ptrdiff_t)p->rows * columns;
     const float *above = row ? down - 2 * columns : down, has_above = row ? 1.0f : 0.0f;
     float *image = p->image + 2 * line, *ahead = p->ahead + 2 * line;
     for (int f = 0; f < 2; f++) {
@@ -95,14 +94,14 @@ static void descend(const Proximal *p, int row) {
         const vec step = 0.5f / load(weight + c);
         const vec low = SHUFFLE(step, step, LOW), high = SHUFFLE(step, step, HIGH); /* each twice: re and im */
         for (int half = 0; half < 2; half++) {
-            const size_t f = 2 * (size_t)c + half * WIDTH;
+            const ptrdiff_t f = 2 * (ptrdiff_t)c + half * WIDTH;
             const vec sources = load(down + f) - has_above * load(above + f) + load(right + f) - load(right + f - 2);
             const vec old = load(image + f);
             const vec now = 0.5f * (old + (half ? high : low) * sources + load(target + f));
             store(image + f, now), store(ahead + f, 2.0f * now - old);
         }
     }
-    for (size_t f = 2 * (size_t)c; f < 2 * (size_t)columns; f++) {
+    for (ptrdiff_t f = 2 * (ptrdiff_t)c; f < 2 * (ptrdiff_t)columns; f++) {
         const float sources = down[f] - has_above * above[f] + right[f] - right[f - 2], old = image[f];
         image[f] = 0.5f * (old + 0.5f / weight[f / 2] * sources + target[f]);
         ahead[f] = 2.0f * image[f] - old;
@@ -114,24 +113,22 @@ static void take_turns(void *argument, int32_t thread) {
     const Proximal *p = turn->problem;
     const int first = (int)((int64_t)p->rows * thread / p->n_threads);
     const int stop = (int)((int64_t)p->rows * (thread + 1) / p->n_threads);
-    while (thread && !atomic_load(&turn->go)) sched_yield();
-    if (atomic_load(&turn->go) < 0) return;
     for (int iteration = 0; iteration < p->iterations; iteration++) {
         for (int row = first; row < stop; row++) climb(p, row);
-        wait_for_all(&turn->barrier);
+        wait_for_all(&turn->team);
         for (int row = first; row < stop; row++) descend(p, row);
-        wait_for_all(&turn->barrier);
+        wait_for_all(&turn->team);
     }
 }
 
 void ptycho_proximal(const Proximal *problem) {
     Proximal p = *problem;
     Turn turn;
-    memcpy(p.ahead, p.image, 2 * sizeof(float) * (size_t)p.rows * p.columns);
+    copy(p.ahead, p.image, (ptrdiff_t)2 * p.rows * p.columns);
     for (;;) {
         memset(&turn, 0, sizeof turn);
-        turn.problem = &p, turn.barrier.count = p.n_threads;
-        if (run_team(take_turns, &turn, p.n_threads, &turn.go)) return;
+        turn.problem = &p;
+        if (run_team(take_turns, &turn, p.n_threads, &turn.team)) return;
         p.n_threads = 1;
     }
 }

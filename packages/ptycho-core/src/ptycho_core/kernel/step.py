@@ -36,6 +36,10 @@ Misfit = Literal["moduli", "poisson", "roots"]
 _MISFITS: tuple[Misfit, ...] = get_args(Misfit)
 
 
+#: Of the probe, and variations of each; see problem.h.
+_MOST_MODES = 16
+
+
 @dataclass(frozen=True)
 class Steps:
     """Step sizes and momenta of one batch; a step of 0 leaves object or probe as it is."""
@@ -239,6 +243,8 @@ class FusedStep:
         (spectrum, spectrum_velocity, variations), (obj, object_velocity) = probe, canvas
         corners = np.ascontiguousarray(placed[0], np.int32)
         weights = np.ascontiguousarray(placed[1], np.float32)
+        if len(spectrum) > _MOST_MODES or (variations is not None and variations.shape[1] > _MOST_MODES):
+            raise ValueError(f"the compiled step knows {_MOST_MODES} modes and as many variations at most")
         if (corners < 0).any() or (corners > np.subtract(obj.shape, size)).any():
             raise ValueError("the window of a frame does not lie on the canvas")
         pixels = n_frames * len(spectrum) * size**2

@@ -25,8 +25,8 @@ typedef struct {
 typedef struct {
     const Problem *problem;
     const Strain *strain;
-    Barrier barrier;
-    atomic_int go, next;
+    Team team;
+    atomic_int next;
 } Fit;
 
 typedef struct {
@@ -43,13 +43,13 @@ int64_t ptycho_strain_floats(int32_t size) {
 
 static Desk desk_of(const Problem *p, const Strain *s, int32_t thread) {
     const int stride = stride_of(p->plan.size);
-    const size_t pixels = plane_of(p);
-    float *at = s->scratch + (size_t)thread * (size_t)s->scratch_floats;
+    const ptrdiff_t pixels = plane_of(p);
+    float *at = s->scratch + (ptrdiff_t)thread * (ptrdiff_t)s->scratch_floats;
     at = (float *)(((uintptr_t)at + 63) & ~(uintptr_t)63);
     Desk desk;
     vec *columns = (vec *)at;
     desk.columns = (Columns){columns, columns + stride, columns + 2 * stride, columns + 3 * stride};
-    at += (size_t)4 * (size_t)stride * WIDTH;
+    at += (ptrdiff_t)4 * (ptrdiff_t)stride * WIDTH;
     desk.probes = at, at += pixels * (1 + PHASES) * BLOCK * 2;
     desk.rows = at, at += pixels * BLOCK * ROWS;
     desk.in = at, at += 2 * pixels;
@@ -60,22 +60,22 @@ static Desk desk_of(const Problem *p, const Strain *s, int32_t thread) {
 }
 
 /* A spectrum times i and a phase. */
-static void turn_spectrum(const float *spectrum, const float *phase, size_t count, float *to) {
-    for (size_t q = 0; q < count; q++) to[2 * q] = -phase[q] * spectrum[2 * q + 1], to[2 * q + 1] = phase[q] * spectrum[2 * q];
+static void turn_spectrum(const float *spectrum, const float *phase, ptrdiff_t count, float *to) {
+    for (ptrdiff_t q = 0; q < count; q++) to[2 * q] = -phase[q] * spectrum[2 * q + 1], to[2 * q + 1] = phase[q] * spectrum[2 * q];
 }
 
 static void make_strain_basis(const Problem *p, const Strain *s, Desk *desk, int index) {
     const int n_basis = basis_of(p), functions = p->n_modes * n_basis;
     const int kind = index / functions, mode = index % functions / n_basis, part = index % n_basis / p->n_filters;
-    const size_t image = (size_t)p->plan.size * (size_t)p->plan.size, pixels = plane_of(p);
-    const float *spectrum = part ? p->variations + 2 * (size_t)(mode * p->n_variations + part - 1) * image
-                                 : p->spectrum + 2 * (size_t)mode * image;
+    const ptrdiff_t image = (ptrdiff_t)p->plan.size * (ptrdiff_t)p->plan.size, pixels = plane_of(p);
+    const float *spectrum = part ? p->variations + 2 * (ptrdiff_t)(mode * p->n_variations + part - 1) * image
+                                 : p->spectrum + 2 * (ptrdiff_t)mode * image;
     if (kind) {
-        turn_spectrum(spectrum, s->phases + (size_t)(kind - 1) * image, image, desk->change);
+        turn_spectrum(spectrum, s->phases + (ptrdiff_t)(kind - 1) * image, image, desk->change);
         spectrum = desk->change;
     }
-    const float *filter = p->filters + 2 * (size_t)(index % p->n_filters) * image;
-    filtered_probe(p, &desk->columns, desk->in, desk->work, spectrum, filter, s->basis + 2 * (size_t)index * pixels);
+    const float *filter = p->filters + 2 * (ptrdiff_t)(index % p->n_filters) * image;
+    filtered_probe(p, &desk->columns, desk->in, desk->work, spectrum, filter, s->basis + 2 * (ptrdiff_t)index * pixels);
 }
 
 /* Slope of the object along `step` floats, to the fourth order; the canvas reaches two pixels beyond a window. */
@@ -91,12 +91,12 @@ INLINE void object_slope(const float *at, ptrdiff_t step, int lanes, vec *re, ve
  * place in the frame along y or x (`along`). */
 static void wave_of(const Problem *p, Desk *desk, const float *probe, const float *patch, int slope, int along, float *to) {
     const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p), width = 2 * (size_t)p->canvas_width;
+    const ptrdiff_t pixels = plane_of(p), width = 2 * (ptrdiff_t)p->canvas_width;
     const ptrdiff_t step = slope ? 2 : (ptrdiff_t)width;
     for (int row = 0; row < n; row++)
         for (int c = 0; c < n; c += WIDTH) {
-            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
-            const float *at = patch + (size_t)row * width + 2 * c;
+            const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
+            const float *at = patch + (ptrdiff_t)row * width + 2 * c;
             vec or, oi;
             if (slope < 0) {
                 load_complex_lanes(at, n - c, &or, &oi);
@@ -115,34 +115,34 @@ static void wave_of(const Problem *p, Desk *desk, const float *probe, const floa
 
 /* Add what a change of the wave changes the counts by, halved. */
 static void add_derivative(const Problem *p, const Desk *desk, float *row) {
-    const size_t pixels = plane_of(p);
+    const ptrdiff_t pixels = plane_of(p);
     const float power = 1.0f / ((float)p->plan.size * (float)p->plan.size);
-    for (size_t q = 0; q < pixels; q += WIDTH)
+    for (ptrdiff_t q = 0; q < pixels; q += WIDTH)
         store(row + q, load(row + q) + power * (load(desk->wave + q) * load(desk->change + q) +
                                                 load(desk->wave + pixels + q) * load(desk->change + pixels + q)));
 }
 
 static void differentiate(const Problem *p, const Strain *s, Desk *desk, int slot, int64_t frame, float *rows) {
-    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
     const int32_t *corner = s->corners + 2 * frame;
-    const float *patch = p->object + 2 * ((size_t)corner[0] * (size_t)p->canvas_width + (size_t)corner[1]);
-    const float *probe = desk->probes + (size_t)slot * plane;
+    const float *patch = p->object + 2 * ((ptrdiff_t)corner[0] * (ptrdiff_t)p->canvas_width + (ptrdiff_t)corner[1]);
+    const float *probe = desk->probes + (ptrdiff_t)slot * plane;
     wave_of(p, desk, probe, patch, -1, 0, desk->wave);
-    memcpy(desk->change, desk->wave, plane * sizeof(float));
+    copy(desk->change, desk->wave, plane);
     add_derivative(p, desk, rows + UNKNOWNS * pixels);
     for (int k = 0; k < STRAINS; k++) {
         wave_of(p, desk, probe, patch, k / 2, k % 2, desk->change);
-        add_derivative(p, desk, rows + (size_t)k * pixels);
+        add_derivative(p, desk, rows + (ptrdiff_t)k * pixels);
     }
     for (int k = 0; k < PHASES; k++) {
-        wave_of(p, desk, probe + (size_t)(k + 1) * BLOCK * plane, patch, -1, 0, desk->change);
-        add_derivative(p, desk, rows + (size_t)(STRAINS + k) * pixels);
+        wave_of(p, desk, probe + (ptrdiff_t)(k + 1) * BLOCK * plane, patch, -1, 0, desk->change);
+        add_derivative(p, desk, rows + (ptrdiff_t)(STRAINS + k) * pixels);
     }
 }
 
 static void add_normal(const Problem *p, const Strain *s, int64_t frame, const float *rows, double *normal) {
     const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p);
+    const ptrdiff_t pixels = plane_of(p);
     const int64_t number = s->frames[frame];
     const float *amplitude = p->amplitude + number * p->frame_stride;
     const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? number * n * n : 0);
@@ -150,15 +150,15 @@ static void add_normal(const Problem *p, const Strain *s, int64_t frame, const f
     memset(sums, 0, sizeof sums);
     for (int row = 0; row < n; row++)
         for (int c = 0; c < n; c += WIDTH) {
-            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+            const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             const vec expected = load(rows + UNKNOWNS * pixels + q) + p->offset;
             const vec measured = load_lanes(amplitude + row * p->row_stride + c, n - c);
             vec weight = first_lanes(1.0f / (expected + s->count), n - c), x[ROWS];
             if (good) {
-                const vec seen = load_lanes(good + (size_t)row * (size_t)n + c, n - c);
+                const vec seen = load_lanes(good + (ptrdiff_t)row * (ptrdiff_t)n + c, n - c);
                 weight *= seen * seen;
             }
-            for (int k = 0; k < UNKNOWNS; k++) x[k] = load(rows + (size_t)k * pixels + q);
+            for (int k = 0; k < UNKNOWNS; k++) x[k] = load(rows + (ptrdiff_t)k * pixels + q);
             x[UNKNOWNS] = 0.5f * (measured * measured - expected);
             for (int k = 0; k < ROWS; k++) {
                 const vec a = weight * x[k];
@@ -174,28 +174,27 @@ static void fit(void *argument, int32_t thread) {
     const Problem *p = task->problem;
     const Strain *s = task->strain;
     const int n_basis = basis_of(p), functions = p->n_modes * n_basis;
-    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
     Desk desk = desk_of(p, s, thread);
-    if (!joined(thread, &task->go)) return;
     for (int index; (index = atomic_fetch_add(&task->next, 1)) < (1 + PHASES) * functions;)
         make_strain_basis(p, s, &desk, index);
-    wait_for_all(&task->barrier);
-    double *normal = s->normal + (size_t)thread * ROWS * ROWS;
+    wait_for_all(&task->team);
+    double *normal = s->normal + (ptrdiff_t)thread * ROWS * ROWS;
     const int64_t first = (int64_t)s->n_frames * thread / s->n_threads;
     const int64_t last = (int64_t)s->n_frames * (thread + 1) / s->n_threads;
     for (int64_t block = first; block < last; block += BLOCK) {
         const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
         const float *weights[BLOCK];
         for (int f = 0; f < BLOCK; f++) weights[f] = s->weights + (block + (f < count ? f : count - 1)) * n_basis;
-        memset(desk.rows, 0, BLOCK * ROWS * pixels * sizeof(float));
+        clear(desk.rows, BLOCK * ROWS * pixels);
         for (int m = 0; m < p->n_modes; m++) {
             for (int kind = 0; kind <= PHASES; kind++)
-                combine(s->basis + (size_t)(kind * functions + m * n_basis) * plane, n_basis, plane, weights, count,
-                        desk.probes + (size_t)kind * BLOCK * plane);
+                combine(s->basis + (ptrdiff_t)(kind * functions + m * n_basis) * plane, n_basis, plane, weights, count,
+                        desk.probes + (ptrdiff_t)kind * BLOCK * plane);
             for (int f = 0; f < count; f++) 
-                differentiate(p, s, &desk, f, block + f, desk.rows + (size_t)f * ROWS * pixels);
+                differentiate(p, s, &desk, f, block + f, desk.rows + (ptrdiff_t)f * ROWS * pixels);
         }
-        for (int f = 0; f < count; f++) add_normal(p, s, block + f, desk.rows + (size_t)f * ROWS * pixels, normal);
+        for (int f = 0; f < count; f++) add_normal(p, s, block + f, desk.rows + (ptrdiff_t)f * ROWS * pixels, normal);
     }
 }
 
@@ -205,8 +204,8 @@ void ptycho_strain(const Problem *problem, const Strain *strain) {
     Fit task;
     for (;;) {
         memset(&task, 0, sizeof task);
-        task.problem = problem, task.strain = &s, task.barrier.count = s.n_threads;
-        if (run_team(fit, &task, s.n_threads, &task.go)) return;
+        task.problem = problem, task.strain = &s;
+        if (run_team(fit, &task, s.n_threads, &task.team)) return;
         s.n_threads = 1;
     }
 }

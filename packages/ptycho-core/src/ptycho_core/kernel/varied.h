@@ -18,12 +18,12 @@ INLINE int filters_of(const Problem *p) { return p->lines ? 1 : p->n_filters; }
 /* A spectrum as planes. */
 static void split_spectrum(const Problem *p, const float *spectrum, float *to) {
     const int n = p->plan.size, stride = stride_of(n);
-    const size_t pixels = plane_of(p);
+    const ptrdiff_t pixels = plane_of(p);
     for (int row = 0; row < n; row++)
         for (int c = 0; c < n; c += WIDTH) {
-            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+            const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             vec re, im;
-            load_complex_lanes(spectrum + 2 * ((size_t)row * (size_t)n + (size_t)c), n - c, &re, &im);
+            load_complex_lanes(spectrum + 2 * ((ptrdiff_t)row * (ptrdiff_t)n + (ptrdiff_t)c), n - c, &re, &im);
             store(to + q, re), store(to + pixels + q, im);
         }
 }
@@ -36,21 +36,26 @@ typedef struct {
 
 static Filter filter_of(const Problem *p, Room *room, const float *weights) {
     const int n = p->plan.size, stride = stride_of(n), degree = p->degree;
+    const float *most = weights; /* of the spectrum that counts most; a frame may be without the others, or dark */
     Filter filter;
-    for (int l = 0; l <= p->n_variations; l++) filter.mix[l] = weights[l * p->n_filters];
+    for (int l = 0; l <= p->n_variations; l++) {
+        filter.mix[l] = weights[l * p->n_filters];
+        if (fabsf(filter.mix[l]) > fabsf(most[0])) most = weights + l * p->n_filters;
+    }
+    const float one = most[0] != 0 ? 1.0f / most[0] : 0;
     for (int a = 0, k = 0; a <= degree; a++) {
-        filter.along_y[a] = weights[k] / weights[0];
+        filter.along_y[a] = one * most[k];
         for (int b = 0; a + b <= degree; b++, k++)
-            if (!a) filter.along_x[b] = weights[k] / weights[0];
+            if (!a) filter.along_x[b] = one * most[k];
     }
     filter.lines = room->lines;
     for (int a = 0; a <= degree; a++)
         for (int c = 0; c < n; c += WIDTH) {
             vec part[2] = {{0}, {0}};
             for (int b = 0; a + b <= degree; b++)
-                part[b % 2] += filter.along_x[b] * load_lanes(p->lines + (size_t)b * (size_t)n + (size_t)c, n - c);
-            store(filter.lines + (size_t)(2 * a) * (size_t)stride + c, part[0]);
-            store(filter.lines + (size_t)(2 * a + 1) * (size_t)stride + c, part[1]);
+                part[b % 2] += filter.along_x[b] * load_lanes(p->lines + (ptrdiff_t)b * (ptrdiff_t)n + (ptrdiff_t)c, n - c);
+            store(filter.lines + (ptrdiff_t)(2 * a) * (ptrdiff_t)stride + c, part[0]);
+            store(filter.lines + (ptrdiff_t)(2 * a + 1) * (ptrdiff_t)stride + c, part[1]);
         }
     return filter;
 }
@@ -60,9 +65,9 @@ INLINE void filter_at(const Problem *p, const Filter *filter, int row, int c, ve
     const int n = p->plan.size, stride = stride_of(n);
     vec fr = {0}, fi = {0};
     for (int a = 0; a <= p->degree; a++) {
-        const float factor = filter->along_y[a] * p->lines[(size_t)a * (size_t)n + (size_t)row];
-        const vec gr = load(filter->lines + (size_t)(2 * a) * (size_t)stride + c);
-        const vec gi = load(filter->lines + (size_t)(2 * a + 1) * (size_t)stride + c);
+        const float factor = filter->along_y[a] * p->lines[(ptrdiff_t)a * (ptrdiff_t)n + (ptrdiff_t)row];
+        const vec gr = load(filter->lines + (ptrdiff_t)(2 * a) * (ptrdiff_t)stride + c);
+        const vec gi = load(filter->lines + (ptrdiff_t)(2 * a + 1) * (ptrdiff_t)stride + c);
         if (a % 2)
             fr -= factor * gi, fi += factor * gr;
         else
@@ -74,17 +79,17 @@ INLINE void filter_at(const Problem *p, const Filter *filter, int row, int c, ve
 /* The probe of a frame's mode: the inverse transform of its filtered sum of spectra. */
 static void varied_probe(const Problem *p, Room *room, const Filter *filter, int mode, float *to) {
     const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations;
-    const size_t pixels = plane_of(p), plane = 2 * pixels;
-    const float *spectra = p->basis + (size_t)(mode * parts) * plane;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
+    const float *spectra = p->basis + (ptrdiff_t)(mode * parts) * plane;
     const float scale = 1.0f / (float)n;
     float *re = room->waves, *im = room->waves + pixels;
     for (int row = 0; row < n; row++)
         for (int c = 0; c < n; c += WIDTH) {
-            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+            const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             vec a = {0}, b = {0}, fr, fi;
             for (int l = 0; l < parts; l++) {
-                a += filter->mix[l] * load(spectra + (size_t)l * plane + q);
-                b += filter->mix[l] * load(spectra + (size_t)l * plane + pixels + q);
+                a += filter->mix[l] * load(spectra + (ptrdiff_t)l * plane + q);
+                b += filter->mix[l] * load(spectra + (ptrdiff_t)l * plane + pixels + q);
             }
             filter_at(p, filter, row, c, &fr, &fi);
             store(re + q, scale * (a * fr - b * fi)), store(im + q, scale * (a * fi + b * fr));
@@ -95,27 +100,27 @@ static void varied_probe(const Problem *p, Room *room, const Filter *filter, int
 /* Overlaps (1 + L, K) with the basis functions of what is left of a frame's probe, which is transformed already. */
 static void varied_overlaps(const Problem *p, const Room *room, int mode, float *overlaps) {
     const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations, degree = p->degree;
-    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
     const float *xr = room->waves, *xi = room->waves + pixels;
     for (int l = 0; l < parts; l++) {
-        const float *sr = p->basis + (size_t)(mode * parts + l) * plane, *si = sr + pixels;
+        const float *sr = p->basis + (ptrdiff_t)(mode * parts + l) * plane, *si = sr + pixels;
         vec sums[MOST_DEGREE + 1][MOST_DEGREE + 1];
         memset(sums, 0, sizeof sums);
         for (int row = 0; row < n; row++) {
             vec along[MOST_DEGREE + 1][2];
             memset(along, 0, sizeof along);
             for (int c = 0; c < n; c += WIDTH) {
-                const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+                const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
                 const vec a = load(sr + q), b = load(si + q), x = load(xr + q), y = load(xi + q);
                 const vec mr = a * x + b * y, mi = a * y - b * x;
                 for (int k = 0; k <= degree; k++) {
-                    const vec line = load_lanes(p->lines + (size_t)k * (size_t)n + (size_t)c, n - c);
+                    const vec line = load_lanes(p->lines + (ptrdiff_t)k * (ptrdiff_t)n + (ptrdiff_t)c, n - c);
                     along[k][0] += line * mr, along[k][1] += line * mi;
                 }
             }
             for (int a = 0; a <= degree; a++)
                 for (int b = 0; a + b <= degree; b++)
-                    sums[a][b] += p->lines[(size_t)a * (size_t)n + (size_t)row] * along[b][(a + b) % 2];
+                    sums[a][b] += p->lines[(ptrdiff_t)a * (ptrdiff_t)n + (ptrdiff_t)row] * along[b][(a + b) % 2];
         }
         for (int a = 0, k = 0; a <= degree; a++)
             for (int b = 0; a + b <= degree; b++, k++) {
@@ -129,21 +134,21 @@ static void varied_overlaps(const Problem *p, const Room *room, int mode, float 
 static void varied_back(const Problem *p, Room *room, const Filter *filter, int mode, const float *left, float *gradient,
                         float *overlaps) {
     const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations;
-    const size_t pixels = plane_of(p), plane = 2 * pixels;
+    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
     float *xr = room->waves, *xi = room->waves + pixels;
     transform_plane(&p->plan, &room->columns[0], left, left + pixels, room->spectra, xr, xi);
     if (overlaps) varied_overlaps(p, room, mode, overlaps);
     if (!gradient) return;
-    gradient += (size_t)(mode * parts) * plane;
+    gradient += (ptrdiff_t)(mode * parts) * plane;
     for (int row = 0; row < n; row++)
         for (int c = 0; c < n; c += WIDTH) {
-            const size_t q = (size_t)row * (size_t)stride + (size_t)c;
+            const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             const vec x = load(xr + q), y = load(xi + q);
             vec fr, fi;
             filter_at(p, filter, row, c, &fr, &fi);
             const vec gr = x * fr + y * fi, gi = y * fr - x * fi;
             for (int l = 0; l < parts; l++) {
-                float *to = gradient + (size_t)l * plane + q;
+                float *to = gradient + (ptrdiff_t)l * plane + q;
                 store(to, load(to) + filter->mix[l] * gr), store(to + pixels, load(to + pixels) + filter->mix[l] * gi);
             }
         }

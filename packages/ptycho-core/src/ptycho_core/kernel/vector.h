@@ -3,6 +3,7 @@
 #define PTYCHO_VECTOR_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__SSE__)
@@ -45,6 +46,9 @@ typedef int32_t int_vec __attribute__((vector_size(4 * WIDTH)));
 INLINE vec load(const float *from) { return *(const loose_vec *)from; }
 INLINE void store(float *to, vec a) { *(loose_vec *)to = a; }
 INLINE vec all(float a) { return (vec){0} + a; }
+
+INLINE void copy(float *to, const float *from, ptrdiff_t floats) { memcpy(to, from, sizeof(float) * (size_t)floats); }
+INLINE void clear(float *to, ptrdiff_t floats) { memset(to, 0, sizeof(float) * (size_t)floats); }
 
 /* Complex numbers lie in memory as re, im, re, im; here they are two vectors. */
 INLINE void load_complex(const float *from, vec *re, vec *im) {

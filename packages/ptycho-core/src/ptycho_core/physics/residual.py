@@ -37,7 +37,7 @@ SUBPIXEL_MODELS: tuple[SubpixelModel, ...] = ("probe_fourier", "object_bilinear"
 CHUNK_BYTES = 2 << 20
 """Complex field per chunk and thread: small enough to stay in a core's cache between the steps."""
 
-KEPT_BYTES = 96 << 20
+KEPT_BYTES = 48 << 20
 """Amplitudes kept between the pass that finds k and the one that needs it; more are predicted twice."""
 
 
@@ -106,21 +106,21 @@ def data_residual(
     model = PredictedAmplitude(obj, probe, centres_px, subpixel, frame_intensity)
     measured = _Measured(frames, good_pixels, n_frames)
     chunks = list(_chunks(n_frames, frame_bytes=8 * probe.shape[-1] ** 2))
-    keep = n_frames * 8 * probe.shape[-1] ** 2 <= KEPT_BYTES
+    keep = n_frames * 4 * probe.shape[-1] ** 2 <= KEPT_BYTES
 
-    def compare(chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+    def compare(chunk: slice, predicted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         amplitude, good = measured(chunk)
-        predicted = model(chunk)
+        predicted = model(chunk) if predicted is None else predicted
         if good is not None:
             amplitude, predicted = amplitude * good, predicted * good
         return predicted, amplitude
 
-    def moments(chunk: slice) -> tuple[_Moments, tuple[np.ndarray, np.ndarray] | None]:
+    def moments(chunk: slice) -> tuple[_Moments, np.ndarray | None]:
         predicted, amplitude = compare(chunk)
-        return _Moments.of(predicted, amplitude), (predicted, amplitude) if keep else None
+        return _Moments.of(predicted, amplitude), predicted if keep else None
 
-    def distance(job: tuple[slice, tuple[np.ndarray, np.ndarray] | None]) -> np.ndarray:
-        predicted, amplitude = compare(job[0]) if job[1] is None else job[1]
+    def distance(job: tuple[slice, np.ndarray | None]) -> np.ndarray:
+        predicted, amplitude = compare(*job)
         difference = np.multiply(predicted, np.float32(scale), out=predicted)
         np.subtract(difference, amplitude, out=difference)
         return np.abs(difference, out=difference).sum(axis=(1, 2), dtype=np.float64)

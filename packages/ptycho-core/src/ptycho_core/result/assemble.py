@@ -12,7 +12,7 @@ from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import coverage_of
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.physics.lattice import hand_over_lattice, lattice_of
-from ptycho_core.physics.residual import AmplitudeSource, data_residual
+from ptycho_core.physics.residual import AmplitudeSource, Residual, data_residual
 from ptycho_core.result.judgement import decide
 from ptycho_core.result.measures import Explanation, measure
 from ptycho_core.result.reconstruction import Reconstruction
@@ -37,6 +37,7 @@ def make_reconstruction(
     overwrite_obj: bool = False,
     probe_is_known: bool = False,
     frames: AmplitudeSource | None = None,
+    judged: bool = True,
     **record: Any,
 ) -> Reconstruction:
     """Fix the gauge, judge by the data residual, and put everything into one record.
@@ -49,6 +50,7 @@ def make_reconstruction(
         overwrite_obj: let the result take the place of `obj`, which spares a copy of the canvas.
         probe_is_known: nothing that lies as well in the probe is handed over to it.
         frames: the amplitudes of the scan where they are at hand; by default it is read again.
+        judged: measure the residual and give a verdict; without, it is NaN, and None.
         record: further fields of `Reconstruction`.
     """
     intensity: Float64[np.ndarray, " frame"] | None = record.get("frame_intensity")
@@ -66,17 +68,23 @@ def make_reconstruction(
         flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
     source = scan if frames is None else frames
-    residual = data_residual(flat, modes, on_canvas, source, frame_intensity=intensity)
+
+    def residual_of(one: np.ndarray, probes: np.ndarray) -> Residual:
+        if not judged:
+            return Residual(float("nan"), 1.0, np.full(scan.n_frames, np.nan, np.float32))
+        return data_residual(one, probes, on_canvas, source, frame_intensity=intensity)
+
+    residual = residual_of(flat, modes)
     lattice = None if probe_is_known else lattice_of(on_canvas)
     if lattice is not None and record.get("dose_carries_image", True):
         window_px = on_canvas[0] - scan.frame_px // 2
         even, with_pattern = hand_over_lattice(flat, modes, coverage, lattice, window_px)
         even[coverage == 0] = 1
-        after = data_residual(even, with_pattern, on_canvas, source, frame_intensity=intensity)
-        if after.value <= LATTICE_MAY_COST * residual.value:
+        after = residual_of(even, with_pattern)
+        if not judged or after.value <= LATTICE_MAY_COST * residual.value:
             flat, modes, residual = even, with_pattern, after
     explained = Explanation(flat, modes, on_canvas, coverage, residual.per_frame, intensity)
-    verdict = _verdict(scan, explained, frames, record)
+    verdict = _verdict(scan, explained, frames, record) if judged else None
     return Reconstruction(
         object=flat,
         probe=modes,
@@ -96,7 +104,7 @@ def make_reconstruction(
         else scan.of_all_frames(np.ones(scan.n_frames, np.float32), 0),
         bad_pixels=None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.all(axis=0)),
         verdict=verdict,
-        image_reliable=verdict.grade == "good",
+        image_reliable=verdict is not None and verdict.grade == "good",
         **record,
     )
 

@@ -30,12 +30,14 @@ def finish(
     *,
     execution: SolverExecutionConfig,
     resolved: dict[str, Any],
+    judged: bool,
 ) -> Reconstruction:
     """Judge a solution and record how it came about.
 
     Args:
         solution: its object is overwritten.
         execution, resolved: where the run was asked to take place, and where it did.
+        judged: measure the residual, and give a verdict.
     """
     obj, origin_px = _at_full_pixel(solution, look)
     scan = look.scan
@@ -52,6 +54,7 @@ def finish(
         overwrite_obj=True,
         probe_is_known=look.config.probe_step == 0,
         frames=frames.as_measured(),
+        judged=judged,
         positions_given_px=look.positions_given_px,
         frame_intensity=_frame_intensity(parameters, look),
         dose_carries_image=look.dose_carries_image,

@@ -28,7 +28,7 @@ _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: it goes on until `_PIXELS_COMPARED`, as positions settle slowly and small scans have the time.
 _REFINING_EPOCHS, _LEAST_REFINING = 60, {"fast": 4, "default": 6, "thorough": 30}
 #: The middle one takes no more than so many, and none where a search has found the positions to a few pixels;
-#: then the full one needs no more either, and the coarse one about as long.
+#: then the full one takes so many, and the coarse one about as long.
 _MIDDLE_REFINING, _NEAR_EPOCHS = 12, 10
 #: Part of a time budget that may be used when a level ends.
 _COARSE_TIME, _MIDDLE_TIME = 0.5, 0.7
@@ -159,14 +159,15 @@ def _levels_with_positions(
     Args:
         worthwhile: epochs of the full level that cost little.
     """
-    full_epochs = min(max(worthwhile, _LEAST_REFINING[config.effort]), _REFINING_EPOCHS)
-    coarse_epochs = _REFINING_EPOCHS
-    if are_near:
-        full_epochs = min(full_epochs, _NEAR_EPOCHS)
-        coarse_epochs = min(round(_NEAR_EPOCHS * (full.size_px / coarse.size_px) ** 2), _REFINING_EPOCHS)
-    between = coarse.size_px < middle.size_px < full.size_px and not are_near
     _, most_polish, _, least_polish = _epochs(config.model_copy(update={"epochs": None}))
-    polish_epochs = min(max(worthwhile, least_polish), max(most_polish, least_polish))
+    between = coarse.size_px < middle.size_px < full.size_px and not are_near
+    if are_near:
+        full_epochs, polish_epochs = _NEAR_EPOCHS, most_polish
+        coarse_epochs = min(round(_NEAR_EPOCHS * (full.size_px / coarse.size_px) ** 2), _REFINING_EPOCHS)
+    else:
+        full_epochs = min(max(worthwhile, _LEAST_REFINING[config.effort]), _REFINING_EPOCHS)
+        polish_epochs = min(max(worthwhile, least_polish), max(most_polish, least_polish))
+        coarse_epochs = _REFINING_EPOCHS
     usual = (coarse_epochs, min(full_epochs, _MIDDLE_REFINING) if between else 0, full_epochs, polish_epochs)
     factor = 1.0 if config.epochs is None else config.epochs / sum(usual)
     coarse_epochs, middle_epochs, full_epochs, polish_epochs = (

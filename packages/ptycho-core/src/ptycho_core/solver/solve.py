@@ -64,6 +64,7 @@ def solve(
     *,
     start: Reconstruction | None = None,
     prior_mean: PriorMean | None = None,
+    judged: bool = True,
 ) -> Reconstruction:
     """Reconstruct object and probe from a scan.
 
@@ -81,6 +82,8 @@ def solve(
             photons are few it is asked with those that are kept; photons that it has not seen choose how
             strongly the object is pulled to it, 0 among others, and it is asked again with all of them. Its
             phase, ramp and place do not matter. Where no photons are held out it is not asked.
+        judged: measure the residual, and give a verdict. Where the image alone is wanted that can be left
+            out: the residual is NaN then, and there is no verdict.
 
     Several threads may solve at the same time. A process must not be forked meanwhile: the child has the
     locks of the mathematical libraries and nobody who opens them. Start it by `spawn` or `forkserver`.
@@ -110,11 +113,13 @@ def solve(
     random = np.random.default_rng(config.seed)
 
     def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
-        return solve(part, how, execution)
+        return solve(part, how, execution, judged=False)
 
     asked, given, near = config, scan, False
     if config.refine_positions and start is None:
-        far_off = positions_are_far_off(scan, image_of, probe_modes=config.probe_modes)
+        far_off = positions_are_far_off(
+            scan, lambda part, how: solve(part, how, execution), probe_modes=config.probe_modes
+        )
         if far_off or search_is_worth_it(scan, image_of, threads=execution.threads):
             found = searched_positions(
                 scan,
@@ -170,6 +175,7 @@ def solve(
                 monitor.record(),
                 execution=execution,
                 resolved=choice.record(),
+                judged=judged,
             )
 
         split = frames.split_photons(random) if few else None

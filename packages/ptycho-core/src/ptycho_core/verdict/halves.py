@@ -149,16 +149,15 @@ def solved_at_the_same_time(
     execution: SolverExecutionConfig,
     callbacks: Sequence[Callback] = (),
 ) -> list[Reconstruction]:
-    """Solve each part; on a CPU at the same time, each with a thread of its own."""
+    """Solve each part for its image alone; on a CPU at the same time, each with a thread of its own."""
     arrays, _ = choose_arrays(execution)
+    image_of = partial(solve, config=config, callbacks=tuple(callbacks), judged=False)
     if arrays.name != "numpy":
-        return [solve(part, config, execution, callbacks) for part in parts]
+        return [image_of(part, execution=execution) for part in parts]
     alone = execution.model_copy(update={"threads": 1})
     # What each sets for its libraries it puts back as it found it, so both have to find the same.
     with arrays.limits(), ThreadPoolExecutor(len(parts)) as pool:
-        return list(
-            pool.map(partial(solve, config=config, execution=alone, callbacks=tuple(callbacks)), parts)
-        )
+        return list(pool.map(partial(image_of, execution=alone), parts))
 
 
 def on_common_canvas(
