@@ -75,6 +75,7 @@ KERNEL_TESTS = ("tests/core/solver", "-k", "kernel or sanitizers")
 BENCHMARKS = {
     "star": "torch",
     "fidelity": "base",
+    "recipe": "base",
     "memory": "base",
     "network": "all",
     "thinning": "all",
@@ -416,6 +417,7 @@ def bench(session: nox.Session) -> None:
     peers = {
         "fidelity": True,
         "star": "--ours-only" not in session.posargs,
+        "recipe": "--ours-only" not in session.posargs,
         "dose": "--peer" in session.posargs,
     }
     if peers.get(wanted):

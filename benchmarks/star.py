@@ -3,8 +3,8 @@
     nox -s bench -- star [--rounds 3] [--peer-epochs 40] [--prototype FOLDER] [--write-docs]
     nox -s bench -- star --ours-only --against COMMIT [--rounds 5]
 
-First LSQ-ML runs once with each of several options, all shown; the option that reaches R 0.16 soonest then
-takes turns with ours and with the prototype (where the folder with its `solver.py` is given), every run in a
+First LSQ-ML runs once with each of several options, from coarse to fine by its ProgressiveResolutionWorkflow among
+them, all shown; the option that reaches R 0.16 soonest then takes turns with ours and with the prototype (where the folder with its `solver.py` is given), every run in a
 process of its own. R is computed outside the clock by `ptycho_core.physics.residual` under both sub-pixel models; a
 method is judged by the one that it was solved with. At the end: a simulated twin of the scan, ours against the
 peer at ten times our time.
@@ -28,7 +28,7 @@ from typing import Any
 import frame
 import numpy as np
 from fidelity import scores
-from peer_calls import Peer, PeerSnapshot
+from peer_calls import OTHER_PEERS, Peer, PeerSnapshot, described, least_epochs
 
 from ptycho_core import Scan, open_scan
 from ptycho_core.physics.residual import data_residual
@@ -38,7 +38,8 @@ TARGET_R = 0.16
 EXPLORED = frame.RESULTS / "star-peer.json"
 REFERENCE = "siemens-star-lsqml.npz"
 #: What LSQ-ML is offered; where nothing is said its own defaults hold (no momentum, random batches, Gaussian).
-#: Momentum is paired with compact batches because it changes nothing with the others.
+#: Momentum is paired with compact batches because it changes nothing with the others. `coarse` are the epochs of the
+#: progressive workflow at half the resolution, or at a quarter and a half.
 PEER_OPTIONS: tuple[dict[str, Any], ...] = (
     {"batch_size": 16},
     {"batch_size": 32},
@@ -49,6 +50,10 @@ PEER_OPTIONS: tuple[dict[str, Any], ...] = (
     {"batch_size": 128, "momentum": 0.5, "batching": "compact"},
     {"batch_size": 64, "batching": "uniform"},
     {"batch_size": 64, "noise": "poisson"},
+    {"batch_size": 16, "coarse": [8]},
+    {"batch_size": 32, "coarse": [8]},
+    {"batch_size": 16, "coarse": [8, 8]},
+    {"batch_size": 32, "coarse": [8, 8]},
 )
 OURS: dict[str, tuple[str, ...]] = {
     "default, NumPy": ("--arrays", "numpy"),
@@ -72,23 +77,33 @@ TIMED_AGAINST = (
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One timed reconstruction."""
+    """One timed reconstruction; `account` is what the time went into, where that was asked for."""
 
     seconds: float
     obj: np.ndarray
     probe: np.ndarray
     centres_px: np.ndarray
+    intensity: np.ndarray | None = None
+    account: dict[str, Any] | None = None
 
 
 def run_once(scan: Scan, *options: str, python: str = sys.executable) -> Run:
     """Run `star_run.py` on the scan."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(source, counts=scan.counts(), positions_px=scan.positions_px, probe=scan.probe)
+        bad = {} if scan.bad_pixels is None else {"bad": scan.bad_pixels}
+        np.savez(source, counts=scan.counts(), positions_px=scan.positions_px, probe=scan.probe, **bad)
         command = [python, Path(__file__).with_name("star_run.py"), source, target, *options]
         frame.run_child(command, " ".join(options), quiet=True)
         with np.load(target, allow_pickle=False) as out:
-            return Run(float(out["seconds"]), out["object"], out["probe"], out["centres_px"])
+            return Run(
+                float(out["seconds"]),
+                out["object"],
+                out["probe"],
+                out["centres_px"],
+                out.get("intensity"),
+                json.loads(str(out["account"])) if "account" in out else None,
+            )
 
 
 def both_residuals(run: Run | PeerSnapshot, scan: Scan) -> tuple[float, float]:
@@ -184,7 +199,7 @@ def twin_rows(peer: Peer, scan: Scan, best: dict[str, Any]) -> list[dict[str, An
         rows.append({"method": name, "seconds": run.seconds, **scores(run.obj, origin, made)})
     budget = 10 * rows[0]["seconds"]
     per_epoch = best["seconds"] / best["epochs"]
-    epochs = int(np.ceil(1.3 * budget / per_epoch)) + 1
+    epochs = max(int(np.ceil(1.3 * budget / per_epoch)), sum(best["option"].get("coarse", ()))) + 1
     snapshots = peer.run(
         made.scan, engine="lsqml", epochs=epochs, snapshots=tuple(range(1, epochs)), **best["option"]
     )
@@ -202,12 +217,6 @@ def true_probe(scan: Scan) -> np.ndarray:
         with np.load(reference, allow_pickle=False) as archive:
             return archive["probe"][None].astype(np.complex64)
     return run_once(scan, "--method", "ours").probe
-
-
-def described(option: dict[str, Any]) -> str:
-    """Say what LSQ-ML was offered in words."""
-    words = {"batch_size": "batch", "momentum": "momentum", "batching": "batches", "noise": "noise"}
-    return ", ".join(f"{words[key]} {value}" for key, value in option.items())
 
 
 HEADER = (
@@ -291,7 +300,9 @@ def report(
             "",
             "These runs choose the option that then takes turns with ours. They may come fr"
             "om an earlier run of the command on a machine with other work on it (`--peer run` "
-            "makes them anew): compare their seconds with each other, not with those above.",
+            "makes them anew): compare their seconds with each other, not with those above. With epochs at coarser levels "
+            "it is ProgressiveResolutionWorkflow, first at half the resolution, or at a quarter and then a half; the "
+            "seconds have all of its levels, and an epoch is the mean of them.",
             "",
             frame.markdown_table(
                 [
@@ -311,6 +322,10 @@ def report(
             "",
             frame.markdown_table(["method", "s", "object error", "FRC"], twins),
             "",
+            "## Other peers",
+            "",
+            OTHER_PEERS,
+            "",
         ]
     )
 
@@ -323,6 +338,10 @@ def main() -> None:
     parser.add_argument("--prototype", type=Path, metavar="FOLDER", help="with the prototype's `solver.py`")
     parser.add_argument("--ours-only", action="store_true", help="no peer, no exploration, no twin")
     arguments = parser.parse_args()
+    if arguments.peer_epochs < (least := least_epochs(PEER_OPTIONS)):
+        parser.error(
+            f"--peer-epochs: {least} at least, as some options begin with that many but one at coarser levels"
+        )
     if arguments.ours_only and arguments.write_docs:
         parser.error("the page needs the peer: leave out --ours-only or --write-docs")
     if arguments.prototype is not None and not (arguments.prototype / "solver.py").is_file():
