@@ -159,7 +159,8 @@ class FrameUpdates:
         turned = xp.asarray(np.exp(1j * phase).astype(np.complex64))
         probe.spectrum *= turned
         probe.variations *= turned
-        obj.canvas = xp.asarray(stretched(canvas, parameters.strain(strain), windows.middle_px))
+        moved = stretched(canvas, parameters.strain(strain), windows.middle_px, threads=xp.threads)
+        obj.canvas = xp.asarray(moved)
 
 
 #: A frame is explained badly above this ratio to the median; a place is better below this ratio to the old.

@@ -9,6 +9,8 @@ detector.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import scipy.fft
 import scipy.ndimage
@@ -102,16 +104,24 @@ def strain_step(
 
 
 def stretched(
-    obj: Complex64[np.ndarray, "height width"], strain: np.ndarray, middle_px: np.ndarray
+    obj: Complex64[np.ndarray, "height width"],
+    strain: np.ndarray,
+    middle_px: np.ndarray,
+    *,
+    threads: int = 1,
 ) -> Complex64[np.ndarray, "height width"]:
     """Let an object go along with a strain (2, 2) of the positions about their middle (y, x)."""
     back = np.linalg.inv(np.eye(2) + strain)
     offset = middle_px - back @ middle_px
-    parts = [
-        scipy.ndimage.affine_transform(part, back, offset, order=3, mode="nearest")
-        for part in (np.real(obj), np.imag(obj))
-    ]
-    return (parts[0] + 1j * parts[1]).astype(np.complex64)
+    moved = np.empty_like(obj)
+
+    def move(part: str) -> None:
+        values = np.ascontiguousarray(getattr(obj, part))
+        setattr(moved, part, scipy.ndimage.affine_transform(values, back, offset, order=3, mode="nearest"))
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(move, ("real", "imag")))
+    return moved
 
 
 def _slope(obj: np.ndarray, axis: int) -> np.ndarray:
