@@ -214,7 +214,14 @@ def main() -> None:
         for dose in DOSES[:2]
         for kind in OBJECTS
     }
-    rows = json.loads(DONE.read_text()) if arguments.resume and DONE.exists() else []
+    asked, rows = {"peer": arguments.peer, "network": arguments.network}, []
+    if arguments.resume and DONE.exists():
+        kept = json.loads(DONE.read_text())
+        if kept["asked"] != asked:
+            raise SystemExit(
+                f"{DONE} is of a run with {kept['asked']}; leave out --resume, or ask for the same"
+            )
+        rows = kept["rows"]
     for name, case in cases.items():
         made = simulate_scan(**case)
         if arguments.save:
@@ -228,7 +235,7 @@ def main() -> None:
             row |= with_network(made, network_for(case["photons"], arguments.network))
             print(name, {key: row[key] for key in (NETWORK, BOTH)}, flush=True)
         DONE.parent.mkdir(exist_ok=True)
-        DONE.write_text(json.dumps(rows, indent=1))
+        DONE.write_text(json.dumps({"asked": asked, "rows": rows}, indent=1))
     scattered = scatter()
     of_the_star, images = real()
     if arguments.write_docs:
@@ -237,6 +244,7 @@ def main() -> None:
     figures = frame.figures(rows, "case", METHODS[0], "seconds")
     page = report(arguments, rows, scattered)
     frame.finish("dose", arguments, page, {"rows": rows, "scattered": scattered}, figures)
+    DONE.unlink()
 
 
 def report(arguments: Any, rows: list[dict[str, Any]], scattered: list[float]) -> str:

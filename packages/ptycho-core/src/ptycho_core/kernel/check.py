@@ -19,6 +19,7 @@ from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.kernel.build import opened_library
 from ptycho_core.kernel.proximal import proximal_step
 from ptycho_core.kernel.step import BatchResult, FusedStep, Misfit, Steps
+from ptycho_core.kernel.strain import strain_products
 
 __all__ = ["largest_error", "reference_gradient", "reference_proximal", "reference_step"]
 
@@ -134,43 +135,21 @@ def _error_of_strain(library: ctypes.CDLL) -> float:
     frames, phases = np.array([0, 2, 3]), random.normal(size=(3, side, side)).astype(np.float32)
     fused = FusedStep(library, **given, offset=0.3, object_floor=_FLOOR, largest_batch=1, threads=2)
     found = fused.strain(frames, phases, **state, count=0.6)
-    right = reference_strain(frames, phases, **given, **state, offset=0.3, count=0.6)
+    spectra = np.concatenate([state["spectrum"][:, None], state["variations"]], axis=1)
+    right = strain_products(
+        state["obj"],
+        spectra,
+        given["filters"],
+        phases,
+        corners=state["corners"],
+        weights=state["weights"],
+        amplitude=given["amplitude"][frames],
+        good=given["good"][frames],
+        offset=0.3,
+        count=0.6,
+    )
     size = np.sqrt(np.diag(right))
     return float(np.abs((found - right) / size / size[:, None]).max())
-
-
-def reference_strain(
-    frames: np.ndarray,
-    phases: np.ndarray,
-    *,
-    amplitude: np.ndarray,
-    good: np.ndarray,
-    filters: np.ndarray,
-    weights: np.ndarray,
-    corners: np.ndarray,
-    offset: float,
-    count: float,
-    spectrum: np.ndarray,
-    variations: np.ndarray,
-    obj: np.ndarray,
-) -> np.ndarray:
-    """Return the products (8, 8) of the derivatives of some frames' counts, in float64."""
-    side, place = spectrum.shape[-1], (filters, weights, corners)
-    waves = _Prediction(*place, spectrum, variations, obj).waves
-    along = np.arange(side) - side // 2
-    changes = []
-    for axis in (0, 1):
-        slope = (8 * (np.roll(obj, -1, axis) - np.roll(obj, 1, axis))) / 12
-        slope -= (np.roll(obj, -2, axis) - np.roll(obj, 2, axis)) / 12
-        stretched = _Prediction(*place, spectrum, variations, slope)
-        for places in (along[:, None], along[None]):
-            changes.append(stretched.waves_through(-places))
-    changes += [_Prediction(*place, 1j * f * spectrum, 1j * f * variations, obj).waves for f in phases]
-    expected = np.square(np.abs(waves)).sum(axis=0) + offset
-    rows = [(waves.conj() * change).real.sum(axis=0) for change in changes]
-    rows.append((np.square(amplitude[frames].astype(np.float64)) - expected) / 2)
-    flat = (np.stack(rows) * good[frames] / np.sqrt(expected + count)).reshape(8, -1)
-    return flat @ flat.T
 
 
 def _error_of_gradient(library: ctypes.CDLL) -> float:
@@ -274,10 +253,6 @@ class _Prediction:
         self._basis = basis.reshape(len(spectrum), -1, side, side)
         self._probes = np.einsum("fk,mkyx->mfyx", weights, self._basis)
         self.waves = np.fft.fft2(self._probes * self._patches, norm="ortho")
-
-    def waves_through(self, factor: np.ndarray) -> np.ndarray:
-        """Return the waves behind patches times a factor (n, n)."""
-        return np.fft.fft2(self._probes * self._patches * factor, norm="ortho")
 
     def pulled_back(self, factor: np.ndarray) -> _Pulled:
         """Return what waves times a factor (f, n, n) are for all that made them."""

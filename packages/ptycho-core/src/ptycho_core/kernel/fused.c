@@ -23,22 +23,22 @@ static const Field LAYOUT[] = {
     WHOLE(Plan), FIELD(Plan, size), FIELD(Plan, n_passes), FIELD(Plan, radices), FIELD(Plan, cosines),
     FIELD(Plan, sines),
     WHOLE(Problem), FIELD(Problem, plan), FIELD(Problem, n_modes), FIELD(Problem, n_filters),
-    FIELD(Problem, n_variations), FIELD(Problem, n_threads), FIELD(Problem, good_kind), FIELD(Problem, offset), FIELD(Problem, misfit), FIELD(Problem, softening),
-    FIELD(Problem, filters), FIELD(Problem, degree), FIELD(Problem, lines), FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good),
-    FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, variations),
-    FIELD(Problem, object),
-    FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
+    FIELD(Problem, n_variations), FIELD(Problem, n_threads), FIELD(Problem, good_kind), FIELD(Problem, offset),
+    FIELD(Problem, misfit), FIELD(Problem, softening), FIELD(Problem, filters), FIELD(Problem, degree),
+    FIELD(Problem, lines), FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride),
+    FIELD(Problem, good), FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, variations),
+    FIELD(Problem, object), FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
     FIELD(Problem, basis_gradient), FIELD(Problem, light), FIELD(Problem, coverage), FIELD(Problem, object_gradient),
     FIELD(Problem, scratch), FIELD(Problem, scratch_floats), FIELD(Problem, frame_misfit),
-    WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, weights), FIELD(Batch, row_start),
-    FIELD(Batch, row_stop), FIELD(Batch, column_start), FIELD(Batch, column_stop), FIELD(Batch, object_step),
-    FIELD(Batch, probe_step), FIELD(Batch, object_momentum), FIELD(Batch, probe_momentum), FIELD(Batch, object_floor),
-    FIELD(Batch, gradient_only), FIELD(Batch, overlaps), FIELD(Batch, curvature),
+    WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, weights),
+    FIELD(Batch, row_start), FIELD(Batch, row_stop), FIELD(Batch, column_start), FIELD(Batch, column_stop),
+    FIELD(Batch, object_step), FIELD(Batch, probe_step), FIELD(Batch, object_momentum), FIELD(Batch, probe_momentum),
+    FIELD(Batch, object_floor), FIELD(Batch, gradient_only), FIELD(Batch, overlaps), FIELD(Batch, curvature),
     WHOLE(Proximal), FIELD(Proximal, rows), FIELD(Proximal, columns), FIELD(Proximal, iterations),
     FIELD(Proximal, n_threads), FIELD(Proximal, smooth), FIELD(Proximal, weight), FIELD(Proximal, strength),
     FIELD(Proximal, target), FIELD(Proximal, image), FIELD(Proximal, dual), FIELD(Proximal, ahead),
-    WHOLE(Strain), FIELD(Strain, n_frames), FIELD(Strain, n_threads), FIELD(Strain, count),
-    FIELD(Strain, frames), FIELD(Strain, corners), FIELD(Strain, weights), FIELD(Strain, phases), FIELD(Strain, basis),
+    WHOLE(Strain), FIELD(Strain, n_frames), FIELD(Strain, n_threads), FIELD(Strain, count), FIELD(Strain, frames),
+    FIELD(Strain, corners), FIELD(Strain, weights), FIELD(Strain, phases), FIELD(Strain, basis),
     FIELD(Strain, scratch), FIELD(Strain, scratch_floats), FIELD(Strain, normal),
     {NULL, 0, 0},
 };
@@ -176,9 +176,9 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
     const int n_basis = basis_of(p);
     const ptrdiff_t plane = 2 * plane_of(p), gradient_floats = (ptrdiff_t)p->n_modes * functions_of(p) * plane;
     float *gradient = p->basis_gradient + thread * gradient_floats;
-    const int64_t first = (int64_t)batch->n_frames * thread / p->n_threads;
-    const int64_t last = (int64_t)batch->n_frames * (thread + 1) / p->n_threads;
+    int64_t first, last;
     double misfit = 0;
+    share_of(batch->n_frames, thread, p->n_threads, &first, &last);
     clear(gradient, gradient_floats);
     for (int64_t block = first; block < last; block += BLOCK) {
         const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
@@ -222,9 +222,9 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
 
 /* The rows of the window that are a thread's own. */
 INLINE void own_rows(const Problem *p, const Batch *batch, int32_t thread, int *start, int *stop) {
-    const int64_t rows = batch->row_stop - batch->row_start;
-    *start = batch->row_start + (int)(rows * thread / p->n_threads);
-    *stop = batch->row_start + (int)(rows * (thread + 1) / p->n_threads);
+    int64_t first, last;
+    share_of(batch->row_stop - batch->row_start, thread, p->n_threads, &first, &last);
+    *start = batch->row_start + (int)first, *stop = batch->row_start + (int)last;
 }
 
 /* How much light the frames of the batch put on each pixel of some rows; the answer is the most. */
@@ -321,12 +321,13 @@ static void pull_back(const Problem *p, Room *room, int index) {
 static void move_spectrum(const Problem *p, const Batch *batch, int32_t thread, const float *gradient, float *spectrum,
                           float *velocity) {
     const int n = p->plan.size, stride = stride_of(n);
-    const int start = (int)((int64_t)n * thread / p->n_threads), stop = (int)((int64_t)n * (thread + 1) / p->n_threads);
     const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
+    int64_t start, stop;
     const float step = batch->probe_step / ((float)n * (float)batch->n_frames), momentum = batch->probe_momentum;
-    for (int row = start; row < stop; row++) {
+    share_of(n, thread, p->n_threads, &start, &stop);
+    for (int64_t row = start; row < stop; row++) {
         for (int column = 0; column < n; column += WIDTH) {
-            const ptrdiff_t q = (ptrdiff_t)row * stride + column, at = 2 * ((ptrdiff_t)row * n + column);
+            const ptrdiff_t q = row * stride + column, at = 2 * (row * n + column);
             const int lanes = n - column;
             vec gr = {0}, gi = {0}, vr = {0}, vi = {0}, sr, si;
             for (int k = 0; k < filters_of(p); k++)
@@ -351,11 +352,8 @@ static void move_probe(const Problem *p, const Batch *batch, int32_t thread) {
         for (int part = 0; part < parts; part++) {
             const float *gradient =
                 p->basis_gradient + (ptrdiff_t)(m * functions_of(p) + part * filters_of(p)) * plane;
-            if (part)
-                move_spectrum(p, batch, thread, gradient, p->variations + (ptrdiff_t)(m * p->n_variations + part - 1) * image,
-                              NULL);
-            else
-                move_spectrum(p, batch, thread, gradient, p->spectrum + m * image, p->spectrum_velocity + m * image);
+            float *velocity = part ? NULL : p->spectrum_velocity + m * image;
+            move_spectrum(p, batch, thread, gradient, spectrum_of(p, m, part), velocity);
         }
 }
 
@@ -399,8 +397,8 @@ static void curve(const Problem *p, const Batch *batch, int64_t frame, float *to
 }
 
 static void curve_frames(const Problem *p, const Batch *batch, int32_t thread) {
-    const int64_t first = (int64_t)batch->n_frames * thread / p->n_threads;
-    const int64_t last = (int64_t)batch->n_frames * (thread + 1) / p->n_threads;
+    int64_t first, last;
+    share_of(batch->n_frames, thread, p->n_threads, &first, &last);
     for (int64_t frame = first; frame < last; frame++) curve(p, batch, frame, batch->curvature + 3 * frame);
 }
 
@@ -415,9 +413,7 @@ static void work(void *argument, int32_t thread) {
         if (index == n_functions) {
             if (!batch->gradient_only) make_light(p, &room);
         } else {
-            const int mode = index / per_mode, part = index % per_mode / filters_of(p);
-            const float *spectrum = part ? p->variations + (ptrdiff_t)(mode * p->n_variations + part - 1) * image
-                                         : p->spectrum + mode * image;
+            const float *spectrum = spectrum_of(p, index / per_mode, index % per_mode / filters_of(p));
             const float *filter = p->filters + (index % p->n_filters) * image;
             if (p->lines)
                 split_spectrum(p, spectrum, p->basis + index * plane);

@@ -1,7 +1,7 @@
 """Find the kernel: the one that the wheel carries, or one that is compiled here, or none.
 
 A library of the wheel is used where it was made from the sources beside it, is whole, suits the processor,
-has the structs of `structs`, and reproduces steps computed with NumPy: that takes 20 ms, is asked in each
+has the structs of `structs`, and reproduces steps computed with NumPy: that takes 25 ms, is asked in each
 process, and needs nowhere to write. Where it is not used, or `PTYCHO_KERNEL_FLAGS` is set, the host's own
 compiler is asked (`build`).
 """

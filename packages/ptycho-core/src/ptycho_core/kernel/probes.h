@@ -23,6 +23,12 @@ static void transform_plane(const Plan *plan, Columns *at, const float *re, cons
     }
 }
 
+/* Spectrum of a mode (part 0) or of one of its variations. */
+INLINE float *spectrum_of(const Problem *p, int mode, int part) {
+    const ptrdiff_t image = 2 * (ptrdiff_t)p->plan.size * p->plan.size;
+    return part ? p->variations + (ptrdiff_t)(mode * p->n_variations + part - 1) * image : p->spectrum + mode * image;
+}
+
 /* The probe, moved by one basis function, or (filter NULL) as it is: inverse transform of its filtered spectrum. `in` and
  * `work` have room for two planes each. */
 static void filtered_probe(const Problem *p, Columns *columns, float *in, float *work, const float *spectrum,

@@ -111,12 +111,12 @@ static void descend(const Proximal *p, int row) {
 static void take_turns(void *argument, int32_t thread) {
     Turn *turn = argument;
     const Proximal *p = turn->problem;
-    const int first = (int)((int64_t)p->rows * thread / p->n_threads);
-    const int stop = (int)((int64_t)p->rows * (thread + 1) / p->n_threads);
+    int64_t first, stop;
+    share_of(p->rows, thread, p->n_threads, &first, &stop);
     for (int iteration = 0; iteration < p->iterations; iteration++) {
-        for (int row = first; row < stop; row++) climb(p, row);
+        for (int64_t row = first; row < stop; row++) climb(p, (int)row);
         wait_for_all(&turn->team);
-        for (int row = first; row < stop; row++) descend(p, row);
+        for (int64_t row = first; row < stop; row++) descend(p, (int)row);
         wait_for_all(&turn->team);
     }
 }

@@ -68,8 +68,7 @@ static void make_strain_basis(const Problem *p, const Strain *s, Desk *desk, int
     const int n_basis = basis_of(p), functions = p->n_modes * n_basis;
     const int kind = index / functions, mode = index % functions / n_basis, part = index % n_basis / p->n_filters;
     const ptrdiff_t image = (ptrdiff_t)p->plan.size * (ptrdiff_t)p->plan.size, pixels = plane_of(p);
-    const float *spectrum = part ? p->variations + 2 * (ptrdiff_t)(mode * p->n_variations + part - 1) * image
-                                 : p->spectrum + 2 * (ptrdiff_t)mode * image;
+    const float *spectrum = spectrum_of(p, mode, part);
     if (kind) {
         turn_spectrum(spectrum, s->phases + (ptrdiff_t)(kind - 1) * image, image, desk->change);
         spectrum = desk->change;
@@ -180,8 +179,8 @@ static void fit(void *argument, int32_t thread) {
         make_strain_basis(p, s, &desk, index);
     wait_for_all(&task->team);
     double *normal = s->normal + (ptrdiff_t)thread * ROWS * ROWS;
-    const int64_t first = (int64_t)s->n_frames * thread / s->n_threads;
-    const int64_t last = (int64_t)s->n_frames * (thread + 1) / s->n_threads;
+    int64_t first, last;
+    share_of(s->n_frames, thread, s->n_threads, &first, &last);
     for (int64_t block = first; block < last; block += BLOCK) {
         const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
         const float *weights[BLOCK];

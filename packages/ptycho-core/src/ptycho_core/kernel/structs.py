@@ -7,6 +7,7 @@ import ctypes
 import numpy as np
 
 __all__ = [
+    "ALIGNMENT",
     "MOST_PASSES",
     "MOST_THREADS",
     "Batch",

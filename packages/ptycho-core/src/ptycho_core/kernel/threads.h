@@ -56,6 +56,12 @@ static void wait_for_all(Team *team) {
     }
 }
 
+/* A thread's share of some things that follow each other. */
+INLINE void share_of(int64_t count, int32_t thread, int32_t n_threads, int64_t *first, int64_t *last) {
+    *first = count * thread / n_threads;
+    *last = count * (thread + 1) / n_threads;
+}
+
 typedef struct {
     void (*work)(void *task, int32_t thread);
     void *task;

@@ -50,7 +50,8 @@ def make_reconstruction(
         overwrite_obj: let the result take the place of `obj`, which spares a copy of the canvas.
         probe_is_known: nothing that lies as well in the probe is handed over to it.
         frames: the amplitudes of the scan where they are at hand; by default it is read again.
-        judged: measure the residual and give a verdict; without, it is NaN, and None.
+        judged: measure the residual and give a verdict. Without, there is no verdict, and the residual is NaN
+            unless the positions are a raster, where it decides what belongs to the probe.
         record: further fields of `Reconstruction`.
     """
     intensity: Float64[np.ndarray, " frame"] | None = record.get("frame_intensity")
@@ -68,20 +69,17 @@ def make_reconstruction(
         flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
     flat[coverage == 0] = 1
     source = scan if frames is None else frames
-
-    def residual_of(one: np.ndarray, probes: np.ndarray) -> Residual:
-        if not judged:
-            return Residual(float("nan"), 1.0, np.full(scan.n_frames, np.nan, np.float32))
-        return data_residual(one, probes, on_canvas, source, frame_intensity=intensity)
-
-    residual = residual_of(flat, modes)
     lattice = None if probe_is_known else lattice_of(on_canvas)
-    if lattice is not None and record.get("dose_carries_image", True):
+    pattern_may_move = lattice is not None and record.get("dose_carries_image", True)
+    residual = Residual(float("nan"), 1.0, np.full(scan.n_frames, np.nan, np.float32))
+    if judged or pattern_may_move:
+        residual = data_residual(flat, modes, on_canvas, source, frame_intensity=intensity)
+    if lattice is not None and pattern_may_move:
         window_px = on_canvas[0] - scan.frame_px // 2
         even, with_pattern = hand_over_lattice(flat, modes, coverage, lattice, window_px)
         even[coverage == 0] = 1
-        after = residual_of(even, with_pattern)
-        if not judged or after.value <= LATTICE_MAY_COST * residual.value:
+        after = data_residual(even, with_pattern, on_canvas, source, frame_intensity=intensity)
+        if after.value <= LATTICE_MAY_COST * residual.value:
             flat, modes, residual = even, with_pattern, after
     explained = Explanation(flat, modes, on_canvas, coverage, residual.per_frame, intensity)
     verdict = _verdict(scan, explained, frames, record) if judged else None

@@ -185,7 +185,7 @@ class FrameParameters:
         """Intensity of each frame relative to the mean."""
         return np.square(self.weights[:, 0])
 
-    # Within an epoch
+    # After an epoch
 
     def update(self, measured: FrameMeasurement, *, scale: float, degree: int, step: float) -> None:
         """Move the parameters of all frames down their gradient.
@@ -234,8 +234,6 @@ class FrameParameters:
         free *= np.minimum(1.0, bound / np.maximum(length, _TINY))
         self.correction_px[frames] += free - self._free_px[frames]
         self._free_px[frames] = free
-
-    # After an epoch
 
     def end_epoch(self) -> None:
         """Count an epoch, keep the mean intensity at 1, and let all frames drift while it is time."""

@@ -14,13 +14,13 @@ from jaxtyping import Float64, Int
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import FusedStep
+from ptycho_core.kernel.strain import strain_products
 from ptycho_core.solver.frame_parameters import FrameMeasurement, FrameParameters
 from ptycho_core.solver.misfit import AmplitudeMisfit
 from ptycho_core.solver.state import ObjectState, ProbeState
 from ptycho_core.solver.strain import (
     STRAIN_COUNT,
     quadratic_phases,
-    strain_products,
     strain_step,
     stretched,
 )
@@ -154,6 +154,7 @@ class FrameUpdates:
                 amplitude=amplitude,
                 good=good,
                 offset=self._misfit.offset,
+                count=STRAIN_COUNT,
             )
         strain, phase = strain_step(normal, phases)
         turned = xp.asarray(np.exp(1j * phase).astype(np.complex64))

@@ -263,8 +263,8 @@ class Level:
         The residual was measured while predicting, before the move, and so costs nothing.
         """
         xp, frames, window = self._xp, self.batches[index].frames, self._batch_windows[index]
+        moving, frame_step = self._frame_updates, min(1.0, steps.object_step)
         if self._fused is not None:
-            moving = self._frame_updates
             found = self._fused(
                 frames,
                 window,
@@ -279,8 +279,9 @@ class Level:
                 with_curvature=moving is not None and moving.positions_move,
             )
             if moving is not None and found.overlaps is not None:
-                step = min(1.0, steps.object_step)
-                moving.after_batch(frames, overlaps=found.overlaps, curvature=found.curvature, step=step)
+                moving.after_batch(
+                    frames, overlaps=found.overlaps, curvature=found.curvature, step=frame_step
+                )
             return found.misfit
         corners = self._windows.corners[frames] - (window[0].start, window[1].start)
         canvas = self._object.canvas[window]
@@ -296,17 +297,12 @@ class Level:
         )
         # Neither looks at the other, so two threads may move them at the same time.
         xp.map_chunks(partial(_call, moves), len(moves), pixels * len(self._filters))
-        if self._frame_updates is not None:
+        if moving is not None:
             overlaps = np.concatenate([part.overlaps for part in chunks if part.overlaps is not None])
             curvature = None
-            if self._frame_updates.positions_move:
+            if moving.positions_move:
                 curvature = position_curvature(xp, self._object.canvas[window], corners, light)
-            self._frame_updates.after_batch(
-                frames,
-                overlaps=overlaps,
-                curvature=curvature,
-                step=min(1.0, steps.object_step),
-            )
+            moving.after_batch(frames, overlaps=overlaps, curvature=curvature, step=frame_step)
         return sum(part.misfit for part in chunks)
 
     def _placed(self, frames: slice) -> dict[str, np.ndarray]:

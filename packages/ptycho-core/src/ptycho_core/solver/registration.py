@@ -105,9 +105,11 @@ def search_is_worth_it(
             return found - np.median(found, axis=0)
 
         # Most scans are where they should be, and some frames say so as well as all.
-        some = rest.select(np.arange(0, rest.n_frames, max(1, rest.n_frames // _ASKED_FIRST)))
-        if np.median(np.linalg.norm(moves_of(some), axis=1)) < _FAR_PX:
-            return False
+        every = rest.n_frames // _ASKED_FIRST
+        if every > 1:
+            some = rest.select(np.arange(0, rest.n_frames, every))
+            if np.median(np.linalg.norm(moves_of(some), axis=1)) < _FAR_PX:
+                return False
         moves[others] = moves_of(rest)
         if np.median(np.linalg.norm(moves[others], axis=1)) < _FAR_PX:
             return False

@@ -161,7 +161,7 @@ def _levels_with_positions(
     Args:
         worthwhile: epochs of the full level that cost little.
     """
-    _, most_polish, _, least_polish = _epochs(config.model_copy(update={"epochs": None}))
+    _, most_polish, _, least_polish = _EPOCHS[config.effort]
     cheap = worthwhile >= _CHEAP_EPOCHS
     between = coarse.size_px < middle.size_px < full.size_px and not (cheap or are_near)
     if are_near:

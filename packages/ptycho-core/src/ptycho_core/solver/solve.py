@@ -83,7 +83,7 @@ def solve(
             strongly the object is pulled to it, 0 among others, and it is asked again with all of them. Its
             phase, ramp and place do not matter. Where no photons are held out it is not asked.
         judged: measure the residual, and give a verdict. Where the image alone is wanted that can be left
-            out: the residual is NaN then, and there is no verdict.
+            out: there is no verdict then, and the residual is NaN, but for positions on a raster.
 
     Several threads may solve at the same time. A process must not be forked meanwhile: the child has the
     locks of the mathematical libraries and nobody who opens them. Start it by `spawn` or `forkserver`.
