@@ -1,8 +1,8 @@
 """How counts change when positions and object are strained together, and with phases of the probe's spectrum.
 
 If positions and object are stretched, turned or sheared together, a frame notices only that the object is
-stretched under the probe, -P (M r) . grad O. This is for arrays alone; the compiled products (strain.h) are held
-against it.
+stretched under the probe, -P (M r) . grad O. This is for arrays alone; the compiled products (strain.h) are
+held against it.
 """
 
 from __future__ import annotations
