@@ -39,7 +39,7 @@ def once(threads: int) -> float:
 
     scan = open_scan("siemens-star")
     execution = SolverExecutionConfig(arrays="numpy", kernel="required", threads=threads)
-    solve(scan.select(range(40)), SolverConfig(prior="none", epochs=2), execution)
+    solve(scan.select(slice(0, 40)), SolverConfig(prior="none", epochs=2), execution)
     result = solve(scan, SolverConfig(prior="none"), execution)
     return sum(seconds for name, seconds in result.timings.items() if name.startswith("level_"))
 

@@ -12,6 +12,7 @@ import ctypes
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _error_of(library: ctypes.CDLL, side: int, index: int) -> float:
         "obj": _complex(random, canvas),
         "object_velocity": _complex(random, canvas),
     }
-    expected = {name: values.astype(np.complex128) for name, values in state.items()}
+    expected: dict[str, Any] = {name: values.astype(np.complex128) for name, values in state.items()}
     fused = FusedStep(
         library, **given, offset=_OFFSET, object_floor=_FLOOR, largest_batch=n_frames, threads=2
     )
@@ -67,7 +68,7 @@ def _error_of(library: ctypes.CDLL, side: int, index: int) -> float:
         slice(0, n_frames), window, _STEPS, **placed, **state, with_overlaps=True, with_curvature=True
     )
     right = reference_step(**given, **placed, offset=_OFFSET, floor=_FLOOR, steps=_STEPS, **expected)
-    pairs = [(np.array(found.misfit), np.array(right.misfit))]
+    pairs: list[Any] = [(np.array(found.misfit), np.array(right.misfit))]
     pairs += [(found.overlaps, right.overlaps), (found.curvature, right.curvature)]
     pairs += [(state[name], expected[name]) for name in state]
     return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs if b.size]))
@@ -93,14 +94,14 @@ def _error_of_varied(library: ctypes.CDLL) -> float:
         "weights": (mix * moves[:, None]).reshape(n_frames, -1).astype(np.float32),
         "corners": random.integers(0, (8, 11), (n_frames, 2)),
     }
-    state = {
+    state: dict[str, Any] = {
         "spectrum": _complex(random, (2, side, side)),
         "variations": _complex(random, (2, 2, side, side)),
         "spectrum_velocity": _complex(random, (2, side, side)),
         "obj": _complex(random, canvas),
         "object_velocity": _complex(random, canvas),
     }
-    expected = {name: values.astype(np.complex128) for name, values in state.items()}
+    expected: dict[str, Any] = {name: values.astype(np.complex128) for name, values in state.items()}
     fused = FusedStep(
         library,
         **given,
@@ -113,7 +114,8 @@ def _error_of_varied(library: ctypes.CDLL) -> float:
     window = (slice(0, canvas[0]), slice(0, canvas[1]))
     found = fused(slice(0, n_frames), window, _STEPS, **placed, **state, with_overlaps=True)
     right = reference_step(**given, **placed, offset=_OFFSET, floor=_FLOOR, steps=_STEPS, **expected)
-    pairs_of = [(found.overlaps, right.overlaps), *((state[name], expected[name]) for name in state)]
+    pairs_of: list[Any] = [(found.overlaps, right.overlaps)]
+    pairs_of += [(state[name], expected[name]) for name in state]
     return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs_of]))
 
 

@@ -40,7 +40,7 @@ def shift_lines(size_px: int, degree: int = DEGREE) -> Float32[np.ndarray, "line
     A Chebyshev series of exp(-i x t) has the coefficients (-i)^a times real numbers.
     """
     series = _series(size_px, degree)
-    return np.where(np.arange(degree + 1)[:, None] % 2, series.imag, series.real).astype(np.float32)
+    return np.where(np.arange(degree + 1)[:, None] % 2, np.imag(series), np.real(series)).astype(np.float32)
 
 
 def _series(size_px: int, degree: int) -> np.ndarray:
