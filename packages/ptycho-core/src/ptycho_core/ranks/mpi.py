@@ -1,0 +1,250 @@
+"""Ranks over MPI, by mpi4py's calls on buffers; those that pickle are not used.
+
+Sums are taken here and not by MPI, which may add in another order next time: every rank adds up one piece of
+the array in the order of the ranks, and the pieces are put together (a reduce-scatter and an all-gather, as
+in R. Thakur, R. Rabenseifner and W. Gropp, Int. J. High Perform. Comput. Appl. 19, 49 (2005),
+https://doi.org/10.1177/1094342005051521).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ptycho_config.errors import BackendUnavailableError, ConfigError
+from ptycho_config.launcher import Launch
+from ptycho_core.ranks.ranks import Ranks
+from ptycho_core.ranks.wire import as_bytes, described, made, split, unsplit
+
+__all__ = ["MpiRanks", "open_ranks"]
+
+Value = TypeVar("Value")
+_INSTALL = "pip install 'ptycho-dispatch[mpi]'"
+#: The longest piece of a message: MPI counts in 32 bits, and a sum needs as much again.
+_PIECE_BYTES = 64 << 20
+#: Up to so many bytes from all ranks together a sum is one call instead of two.
+_SHORT_BYTES = 64 << 10
+_TAG_TURN, _TAG_EXCHANGE = 11, 12
+
+
+class MpiRanks(Ranks):
+    """The ranks of an MPI communicator.
+
+    Args:
+        communicator: an `mpi4py.MPI.Comm`; a duplicate of it is used. All of its ranks must call.
+    """
+
+    def __init__(self, communicator: Any) -> None:
+        from mpi4py import MPI
+
+        super().__init__()
+        self._mpi = MPI
+        self._comm = communicator.Dup()
+        self.rank, self.count = int(self._comm.Get_rank()), int(self._comm.Get_size())
+        here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_count = int(here.Get_rank()), int(here.Get_size())
+        here.Free()
+
+    def close(self) -> None:
+        """Give the communicator back; all ranks must call."""
+        self._comm.Free()
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        array = np.ascontiguousarray(array)
+        described(array)
+        given = array.reshape(array.size)
+        total = np.empty_like(given)
+        step = max(1, _PIECE_BYTES // array.dtype.itemsize)
+        for begin in range(0, array.size, step):
+            piece = slice(begin, begin + step)
+            self._sum_piece(given[piece], total[piece])
+        return total.reshape(array.shape)
+
+    def _sum_piece(self, given: np.ndarray, total: np.ndarray) -> None:
+        if given.nbytes * self.count <= _SHORT_BYTES:
+            _add_up(self._from_all(given), total)
+            return
+        width = given.dtype.itemsize
+        bounds = np.arange(self.count + 1) * given.size // self.count
+        counts = np.diff(bounds)
+        mine = total[bounds[self.rank] : bounds[self.rank + 1]]
+        parts = np.empty((self.count, mine.size), given.dtype)
+        each = mine.size * width
+        with self._call(given.nbytes - each + (self.count - 1) * each):
+            self._comm.Alltoallv(
+                [as_bytes(given), (counts * width, bounds[:-1] * width), self._mpi.BYTE],
+                [
+                    as_bytes(parts),
+                    (np.full(self.count, each), np.arange(self.count) * each),
+                    self._mpi.BYTE,
+                ],
+            )
+            _add_up(parts, mine)
+            self._comm.Allgatherv(
+                [as_bytes(mine.copy()), self._mpi.BYTE],
+                [as_bytes(total), (counts * width, bounds[:-1] * width), self._mpi.BYTE],
+            )
+
+    def _from_all(self, given: np.ndarray) -> np.ndarray:
+        """Return the equal arrays (n,) of all ranks as (ranks, n)."""
+        parts = np.empty((self.count, given.size), given.dtype)
+        with self._call(given.nbytes * (self.count - 1)):
+            self._comm.Allgather([as_bytes(given), self._mpi.BYTE], [as_bytes(parts), self._mpi.BYTE])
+        return parts
+
+    def from_first(self, value: Value) -> Value:
+        text, arrays = split(value) if self.is_first else (b"", [])
+        length = np.array([len(text)], np.int64)
+        self._broadcast(length)
+        letters = np.empty(int(length[0]), np.uint8)
+        if self.is_first:
+            letters[...] = np.frombuffer(text, np.uint8)
+        self._broadcast(letters)
+        whole, empty = unsplit(letters.tobytes())
+        for source, target in zip(arrays or empty, empty, strict=True):
+            target[...] = source
+            self._broadcast(target)
+        return whole
+
+    def _broadcast(self, array: np.ndarray) -> None:
+        data = as_bytes(array)
+        for begin in range(0, data.size, _PIECE_BYTES):
+            piece = data[begin : begin + _PIECE_BYTES]
+            with self._call(piece.nbytes if self.is_first else 0):
+                self._comm.Bcast([piece, self._mpi.BYTE], root=0)
+
+    def everyone(self, value: Any) -> list[Any]:
+        mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = self._from_all(np.array([mine.size], np.int64))[:, 0]
+        ends = np.cumsum(lengths)
+        letters = np.empty(int(ends[-1]), np.uint8)
+        with self._call(mine.size * (self.count - 1)):
+            self._comm.Allgatherv(
+                [mine.copy(), self._mpi.BYTE], [letters, (lengths, ends - lengths), self._mpi.BYTE]
+            )
+        return [
+            json.loads(letters[begin:end].tobytes()) for begin, end in zip(ends - lengths, ends, strict=True)
+        ]
+
+    def in_turn(self, array: np.ndarray) -> Iterator[np.ndarray]:
+        array = np.ascontiguousarray(array)
+        description = described(array)
+        if self.is_first:
+            return self._taken_in_turn(array)
+        header = np.frombuffer(json.dumps(description).encode(), np.uint8).copy()
+        with self._call(header.nbytes + array.nbytes):
+            self._comm.Send([header, self._mpi.BYTE], dest=0, tag=_TAG_TURN)
+            for piece in _pieces(array):
+                self._comm.Send([piece, self._mpi.BYTE], dest=0, tag=_TAG_TURN)
+        return iter(())
+
+    def _taken_in_turn(self, own: np.ndarray) -> Iterator[np.ndarray]:
+        yield own.copy()
+        for source in range(1, self.count):
+            with self._call(0):
+                status = self._mpi.Status()
+                self._comm.Probe(source=source, tag=_TAG_TURN, status=status)
+                header = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
+                self._comm.Recv([header, self._mpi.BYTE], source=source, tag=_TAG_TURN)
+                array = made(json.loads(header.tobytes()))
+                for piece in _pieces(array):
+                    self._comm.Recv([piece, self._mpi.BYTE], source=source, tag=_TAG_TURN)
+            yield array
+
+    def exchange(
+        self, send: Mapping[int, np.ndarray], into: Mapping[int, np.ndarray] | None = None
+    ) -> dict[int, np.ndarray]:
+        given = {rank: np.ascontiguousarray(array) for rank, array in send.items()}
+        taken = {rank: np.empty_like(array) for rank, array in given.items()} if into is None else dict(into)
+        wrong = [rank for rank in (*given, *taken) if not 0 <= rank < self.count]
+        if wrong:
+            raise ValueError(f"an exchange with rank {wrong[0]} was asked for; there are {self.count}.")
+        if (self.rank in given) != (self.rank in taken):
+            raise ValueError("a rank that sends to itself must take from itself.")
+        if self.rank in given:
+            taken[self.rank][...] = given[self.rank]
+        others = [rank for rank in sorted(taken) if rank != self.rank]
+        sent = {rank: array for rank, array in sorted(given.items()) if rank != self.rank}
+        with self._call(sum(array.nbytes for array in sent.values())):
+            waiting = [
+                self._comm.Irecv([piece, self._mpi.BYTE], source=rank, tag=_TAG_EXCHANGE)
+                for rank in others
+                for piece in _pieces(taken[rank])
+            ]
+            waiting += [
+                self._comm.Isend([piece, self._mpi.BYTE], dest=rank, tag=_TAG_EXCHANGE)
+                for rank, array in sent.items()
+                for piece in _pieces(array)
+            ]
+            self._mpi.Request.Waitall(waiting)
+        return taken
+
+    def barrier(self) -> None:
+        with self._call(0):
+            self._comm.Barrier()
+
+    def largest(self, value: float) -> float:
+        return float(np.max(self._from_all(np.array([value], np.float64))))
+
+    def any(self, answer: bool) -> bool:
+        return bool(np.any(self._from_all(np.array([answer], np.bool_))))
+
+    @contextmanager
+    def _call(self, n_bytes: int) -> Iterator[None]:
+        """Count a call and the time that it takes."""
+        began = time.perf_counter()
+        yield
+        self.waited_s += time.perf_counter() - began
+        self.bytes_sent += int(n_bytes)
+        self.messages += n_bytes > 0
+
+
+def _add_up(parts: np.ndarray, total: np.ndarray) -> None:
+    """Add arrays (ranks, n) in the order of the ranks, which is what the sum of two numbers depends on."""
+    total[...] = parts[0]
+    for part in parts[1:]:
+        total += part
+
+
+def _pieces(array: np.ndarray) -> list[np.ndarray]:
+    """Return the memory of a contiguous array in pieces that one message holds; both sides cut alike."""
+    data = as_bytes(array)
+    return [data[begin : begin + _PIECE_BYTES] for begin in range(0, data.size, _PIECE_BYTES)]
+
+
+def open_ranks(launch: Launch) -> MpiRanks:
+    """Meet the other tasks of a launcher's step.
+
+    Raises:
+        BackendUnavailableError: mpi4py is not installed, or finds no MPI.
+        ConfigError: MPI does not see the tasks that the launcher started.
+    """
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{launch.by} started {launch.count} tasks, and mpi4py, by which they find each other, is not "
+            f"installed here ({error}). Type `{_INSTALL}`, or start one task."
+        ) from error
+    except RuntimeError as error:  # mpi4py is there, and the library of an MPI is not
+        text = str(error).splitlines()[0]
+        raise BackendUnavailableError(
+            f"{launch.by} started {launch.count} tasks, and mpi4py finds no MPI library ({text}). Load the "
+            "module of your MPI (`module load openmpi`), or `pip install mpich`."
+        ) from error
+    seen = int(MPI.COMM_WORLD.Get_size())
+    if seen != launch.count:
+        library = MPI.Get_library_version().split("\n")[0].split(",")[0].strip("\0 ")
+        raise ConfigError(
+            f"{launch.by} started {launch.count} tasks, and MPI ({library}) sees "
+            f"{'only one' if seen == 1 else seen}: mpi4py uses another MPI than the launcher. Start the "
+            "tasks by the mpiexec of that MPI, choose what srun speaks (`srun --mpi=list`, then "
+            "`srun --mpi=pmi2`), or build mpi4py on the launcher's: "
+            "`pip install --force-reinstall --no-binary mpi4py mpi4py`."
+        )
+    return MpiRanks(MPI.COMM_WORLD)
