@@ -34,6 +34,7 @@ class Ranks(ABC):
         bytes_sent: payload that this process sent so far; what a process keeps for itself is not counted.
         messages: how many calls sent something.
         waited_s: seconds spent in calls that wait for others, transfers included.
+        failure: the last error that all ranks raised together; the rest of their talk is still in step.
     """
 
     rank: int = 0
@@ -46,6 +47,7 @@ class Ranks(ABC):
         self.bytes_sent = 0
         self.messages = 0
         self.waited_s = 0.0
+        self.failure: Exception | None = None
 
     @property
     def is_first(self) -> bool:
@@ -148,7 +150,8 @@ class Ranks(ABC):
         kind = getattr(errors, name, None)
         if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind is errors.NotRegularError:
             kind, text = RankError, text or name
-        raise kind(text if alike else f"rank {rank} ({host}): {text}") from failure
+        self.failure = kind(text if alike else f"rank {rank} ({host}): {text}")
+        raise self.failure from failure
 
 
 class _Alone(Ranks):
