@@ -37,13 +37,14 @@ class MpiRanks(Ranks):
 
     Args:
         communicator: an `mpi4py.MPI.Comm`; a duplicate of it is used. All of its ranks must call.
+        piece_bytes: no message is longer; the same on all ranks.
     """
 
-    def __init__(self, communicator: Any) -> None:
+    def __init__(self, communicator: Any, *, piece_bytes: int = _PIECE_BYTES) -> None:
         from mpi4py import MPI
 
         super().__init__()
-        self._mpi = MPI
+        self._mpi, self._piece_bytes = MPI, piece_bytes
         self._comm = communicator.Dup()
         self.rank, self.count = int(self._comm.Get_rank()), int(self._comm.Get_size())
         here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -59,7 +60,7 @@ class MpiRanks(Ranks):
         described(array)
         given = array.reshape(array.size)
         total = np.empty_like(given)
-        step = max(1, _PIECE_BYTES // array.dtype.itemsize)
+        step = max(1, self._piece_bytes // array.dtype.itemsize)
         for begin in range(0, array.size, step):
             piece = slice(begin, begin + step)
             self._sum_piece(given[piece], total[piece])
@@ -112,9 +113,7 @@ class MpiRanks(Ranks):
         return whole
 
     def _broadcast(self, array: np.ndarray) -> None:
-        data = as_bytes(array)
-        for begin in range(0, data.size, _PIECE_BYTES):
-            piece = data[begin : begin + _PIECE_BYTES]
+        for piece in self._pieces(array):
             with self._call(piece.nbytes if self.is_first else 0):
                 self._comm.Bcast([piece, self._mpi.BYTE], root=0)
 
@@ -139,7 +138,7 @@ class MpiRanks(Ranks):
         header = np.frombuffer(json.dumps(description).encode(), np.uint8).copy()
         with self._call(header.nbytes + array.nbytes):
             self._comm.Send([header, self._mpi.BYTE], dest=0, tag=_TAG_TURN)
-            for piece in _pieces(array):
+            for piece in self._pieces(array):
                 self._comm.Send([piece, self._mpi.BYTE], dest=0, tag=_TAG_TURN)
         return iter(())
 
@@ -152,7 +151,7 @@ class MpiRanks(Ranks):
                 header = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
                 self._comm.Recv([header, self._mpi.BYTE], source=source, tag=_TAG_TURN)
                 array = made(json.loads(header.tobytes()))
-                for piece in _pieces(array):
+                for piece in self._pieces(array):
                     self._comm.Recv([piece, self._mpi.BYTE], source=source, tag=_TAG_TURN)
             yield array
 
@@ -174,12 +173,12 @@ class MpiRanks(Ranks):
             waiting = [
                 self._comm.Irecv([piece, self._mpi.BYTE], source=rank, tag=_TAG_EXCHANGE)
                 for rank in others
-                for piece in _pieces(taken[rank])
+                for piece in self._pieces(taken[rank])
             ]
             waiting += [
                 self._comm.Isend([piece, self._mpi.BYTE], dest=rank, tag=_TAG_EXCHANGE)
                 for rank, array in sent.items()
-                for piece in _pieces(array)
+                for piece in self._pieces(array)
             ]
             self._mpi.Request.Waitall(waiting)
         return taken
@@ -194,14 +193,20 @@ class MpiRanks(Ranks):
     def any(self, answer: bool) -> bool:
         return bool(np.any(self._from_all(np.array([answer], np.bool_))))
 
+    def _pieces(self, array: np.ndarray) -> list[np.ndarray]:
+        """Return the memory of a contiguous array in pieces that one message holds; both sides cut alike."""
+        data, step = as_bytes(array), self._piece_bytes
+        return [data[begin : begin + step] for begin in range(0, data.size, step)]
+
     @contextmanager
     def _call(self, n_bytes: int) -> Iterator[None]:
         """Count a call and the time that it takes."""
         began = time.perf_counter()
         yield
         self.waited_s += time.perf_counter() - began
-        self.bytes_sent += int(n_bytes)
-        self.messages += n_bytes > 0
+        if self.count > 1 and n_bytes > 0:
+            self.bytes_sent += int(n_bytes)
+            self.messages += 1
 
 
 def _add_up(parts: np.ndarray, total: np.ndarray) -> None:
@@ -209,12 +214,6 @@ def _add_up(parts: np.ndarray, total: np.ndarray) -> None:
     total[...] = parts[0]
     for part in parts[1:]:
         total += part
-
-
-def _pieces(array: np.ndarray) -> list[np.ndarray]:
-    """Return the memory of a contiguous array in pieces that one message holds; both sides cut alike."""
-    data = as_bytes(array)
-    return [data[begin : begin + _PIECE_BYTES] for begin in range(0, data.size, _PIECE_BYTES)]
 
 
 def open_ranks(launch: Launch) -> MpiRanks:
