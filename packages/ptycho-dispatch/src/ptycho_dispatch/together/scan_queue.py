@@ -87,7 +87,8 @@ class ScanQueue:
 
     def progress(self) -> str:
         """Say how far it is."""
-        return f"{len(self.outcomes)} of {self._count}, {len(self._at_work)} at work"
+        done = self._count - len(self._waiting) - len(self._at_work)
+        return f"{done} of {self._count}, {len(self._at_work)} at work"
 
 
 def over_ranks(team: Team, places: list[Place], settings: Settings, reconstruct: Reconstruct) -> int:
