@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ptycho_config.commandline import FlagHelp, FlagParser
-from ptycho_config.errors import ConfigError, exit_code
+from ptycho_config.errors import EXIT_CONFIG, ConfigError, exit_code
 from ptycho_config.launcher import Launch, launched
 from ptycho_dispatch.failures import NO_MEMORY, explained, require_address_space
 from ptycho_dispatch.screen import Outputs, say, tell
@@ -160,6 +160,8 @@ def _require_one_training(launch: Launch, command: str) -> None:
     if command not in _SEVERAL_TASKS:
         tell(f"WARNING `ptycho {command}` works in one task; the other {launch.count - 1} do nothing.")
     elif launch.by != "SLURM" and "WORLD_SIZE" not in os.environ:
+        if launch.rank > 0:
+            raise SystemExit(EXIT_CONFIG)  # rank 0 says why
         raise ConfigError(
             f"{launch.count} tasks were started, and each would train for itself. Start them by srun or "
             "torchrun, or start one with `--torch-devices`."

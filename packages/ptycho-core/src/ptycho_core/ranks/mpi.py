@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +32,9 @@ _PIECE_BYTES = 64 << 20
 #: Up to so many bytes from all ranks together a sum is one call instead of two.
 _SHORT_BYTES = 64 << 10
 _TAG_TURN, _TAG_EXCHANGE = 11, 12
+#: So long a rank waits at full load; then it naps, the longer the longer it has waited.
+_AT_FULL_LOAD_S = 2e-4
+_NAP, _LONGEST_NAP_S = 0.1, 2e-3
 
 
 class MpiRanks(Ranks):
@@ -77,25 +82,32 @@ class MpiRanks(Ranks):
         parts = np.empty((self.count, mine.size), given.dtype)
         each = mine.size * width
         with self._call(given.nbytes - each + (self.count - 1) * each):
-            self._comm.Alltoallv(
-                [as_bytes(given), (counts * width, bounds[:-1] * width), self._mpi.BYTE],
-                [
-                    as_bytes(parts),
-                    (np.full(self.count, each), np.arange(self.count) * each),
-                    self._mpi.BYTE,
-                ],
+            self._wait(
+                self._comm.Ialltoallv(
+                    [as_bytes(given), (counts * width, bounds[:-1] * width), self._mpi.BYTE],
+                    [
+                        as_bytes(parts),
+                        (np.full(self.count, each), np.arange(self.count) * each),
+                        self._mpi.BYTE,
+                    ],
+                )
             )
             _add_up(parts, mine)
-            self._comm.Allgatherv(
-                [as_bytes(mine.copy()), self._mpi.BYTE],
-                [as_bytes(total), (counts * width, bounds[:-1] * width), self._mpi.BYTE],
+            summed = mine.copy()
+            self._wait(
+                self._comm.Iallgatherv(
+                    [as_bytes(summed), self._mpi.BYTE],
+                    [as_bytes(total), (counts * width, bounds[:-1] * width), self._mpi.BYTE],
+                )
             )
 
     def _from_all(self, given: np.ndarray) -> np.ndarray:
         """Return the equal arrays (n,) of all ranks as (ranks, n)."""
         parts = np.empty((self.count, given.size), given.dtype)
         with self._call(given.nbytes * (self.count - 1)):
-            self._comm.Allgather([as_bytes(given), self._mpi.BYTE], [as_bytes(parts), self._mpi.BYTE])
+            self._wait(
+                self._comm.Iallgather([as_bytes(given), self._mpi.BYTE], [as_bytes(parts), self._mpi.BYTE])
+            )
         return parts
 
     def from_first(self, value: Value) -> Value:
@@ -115,16 +127,18 @@ class MpiRanks(Ranks):
     def _broadcast(self, array: np.ndarray) -> None:
         for piece in self._pieces(array):
             with self._call(piece.nbytes if self.is_first else 0):
-                self._comm.Bcast([piece, self._mpi.BYTE], root=0)
+                self._wait(self._comm.Ibcast([piece, self._mpi.BYTE], root=0))
 
     def everyone(self, value: Any) -> list[Any]:
-        mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        mine = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
         lengths = self._from_all(np.array([mine.size], np.int64))[:, 0]
         ends = np.cumsum(lengths)
         letters = np.empty(int(ends[-1]), np.uint8)
         with self._call(mine.size * (self.count - 1)):
-            self._comm.Allgatherv(
-                [mine.copy(), self._mpi.BYTE], [letters, (lengths, ends - lengths), self._mpi.BYTE]
+            self._wait(
+                self._comm.Iallgatherv(
+                    [mine, self._mpi.BYTE], [letters, (lengths, ends - lengths), self._mpi.BYTE]
+                )
             )
         return [
             json.loads(letters[begin:end].tobytes()) for begin, end in zip(ends - lengths, ends, strict=True)
@@ -137,9 +151,8 @@ class MpiRanks(Ranks):
             return self._taken_in_turn(array)
         header = np.frombuffer(json.dumps(description).encode(), np.uint8).copy()
         with self._call(header.nbytes + array.nbytes):
-            self._comm.Send([header, self._mpi.BYTE], dest=0, tag=_TAG_TURN)
-            for piece in self._pieces(array):
-                self._comm.Send([piece, self._mpi.BYTE], dest=0, tag=_TAG_TURN)
+            for piece in (header, *self._pieces(array)):
+                self._wait(self._comm.Isend([piece, self._mpi.BYTE], dest=0, tag=_TAG_TURN))
         return iter(())
 
     def _taken_in_turn(self, own: np.ndarray) -> Iterator[np.ndarray]:
@@ -147,12 +160,12 @@ class MpiRanks(Ranks):
         for source in range(1, self.count):
             with self._call(0):
                 status = self._mpi.Status()
-                self._comm.Probe(source=source, tag=_TAG_TURN, status=status)
+                _until(partial(self._comm.Iprobe, source=source, tag=_TAG_TURN, status=status))
                 header = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
-                self._comm.Recv([header, self._mpi.BYTE], source=source, tag=_TAG_TURN)
+                self._wait(self._comm.Irecv([header, self._mpi.BYTE], source=source, tag=_TAG_TURN))
                 array = made(json.loads(header.tobytes()))
                 for piece in self._pieces(array):
-                    self._comm.Recv([piece, self._mpi.BYTE], source=source, tag=_TAG_TURN)
+                    self._wait(self._comm.Irecv([piece, self._mpi.BYTE], source=source, tag=_TAG_TURN))
             yield array
 
     def exchange(
@@ -180,18 +193,22 @@ class MpiRanks(Ranks):
                 for rank, array in sent.items()
                 for piece in self._pieces(array)
             ]
-            self._mpi.Request.Waitall(waiting)
+            _until(partial(self._mpi.Request.Testall, waiting))
         return taken
 
     def barrier(self) -> None:
         with self._call(0):
-            self._comm.Barrier()
+            self._wait(self._comm.Ibarrier())
 
     def largest(self, value: float) -> float:
         return float(np.max(self._from_all(np.array([value], np.float64))))
 
     def any(self, answer: bool) -> bool:
         return bool(np.any(self._from_all(np.array([answer], np.bool_))))
+
+    def _wait(self, request: Any) -> None:
+        """Wait until a call of MPI is done, whose arrays the caller holds."""
+        _until(request.Test)
 
     def _pieces(self, array: np.ndarray) -> list[np.ndarray]:
         """Return the memory of a contiguous array in pieces that one message holds; both sides cut alike."""
@@ -209,6 +226,20 @@ class MpiRanks(Ranks):
             self.messages += 1
 
 
+def _until(done: Callable[[], bool]) -> None:
+    """Wait without keeping others from the processor.
+
+    MPI itself waits at full load, which is the quickest way only where every rank has a core of its own.
+    """
+    began = time.perf_counter()
+    while not done():
+        waited_s = time.perf_counter() - began
+        if waited_s < _AT_FULL_LOAD_S:
+            time.sleep(0)  # whoever else wants this core may have it
+        else:
+            time.sleep(min(_LONGEST_NAP_S, waited_s * _NAP))
+
+
 def _add_up(parts: np.ndarray, total: np.ndarray) -> None:
     """Add arrays (ranks, n) in the order of the ranks, which is what the sum of two numbers depends on."""
     total[...] = parts[0]
@@ -224,7 +255,10 @@ def open_ranks(launch: Launch) -> MpiRanks:
         ConfigError: MPI does not see the tasks that the launcher started.
     """
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            # mpi4py suspects another launcher; whether it is one is seen below.
+            warnings.filterwarnings("ignore", "suspicious MPI execution environment")
+            from mpi4py import MPI
     except ImportError as error:
         raise BackendUnavailableError(
             f"{launch.by} started {launch.count} tasks, and mpi4py, by which they find each other, is not "
