@@ -96,17 +96,16 @@ class Line:
     """The connections of this rank: on rank 0 to all others, on the others to rank 0.
 
     Attributes:
-        answer: on rank 0, what answers a question of a rank, its own included; the thread calls it.
         said: on rank 0, what is done with a line that another rank wrote to its screen.
     """
 
     def __init__(self, ranks: Ranks, peers: list[_Peer]) -> None:
-        self.answer: Callable[[int, Any], Any] = lambda rank, value: None
         self.said: Callable[[int, str], None] = lambda rank, text: None
         self._ranks = ranks
         self._peers = {peer.rank: peer for peer in peers}
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._own: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._answer: Callable[[int, Any], Any] | None = None
+        self._questions: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._woken, self._wake = os.pipe()
         self._all_left, self._closed = threading.Event(), False
         self._asked_to_stop: int | None = None
@@ -115,11 +114,20 @@ class Line:
             self._all_left.set()
         threading.Thread(target=self._listen, name="line", daemon=True).start()
 
+    def answer_by(self, answer: Callable[[int, Any], Any]) -> None:
+        """On rank 0: answer the questions of all ranks, its own included; those that have come wait for this.
+
+        Args:
+            answer: makes an answer of a rank and its question; the thread calls it.
+        """
+        self._answer = answer
+        os.write(self._wake, b"?")
+
     def ask(self, value: Any) -> Any:
         """Ask rank 0, and wait for its answer without using a processor."""
         with Interruptible():  # a signal must not take the answer away
             if self._ranks.is_first:
-                self._own.put(value)
+                self._questions.put((0, value))
                 os.write(self._wake, b"?")
             else:
                 self._peers[0].tell("ask", value)
@@ -160,8 +168,7 @@ class Line:
         while not self._closed:
             for number, _ in listening.poll(_LOOKED_S * 1000):
                 if number == self._woken:
-                    os.read(self._woken, 1)
-                    self._answers.put(self.answer(0, self._own.get()))
+                    os.read(self._woken, 64)
                     continue
                 peer = by_number[number]
                 messages = peer.heard()
@@ -172,11 +179,18 @@ class Line:
                     continue
                 for kind, value in messages:
                     self._hear(peer, kind, value)
+            while self._answer is not None and not self._questions.empty():
+                rank, question = self._questions.get()
+                answer = self._answer(rank, question)
+                if rank == self._ranks.rank:
+                    self._answers.put(answer)
+                else:
+                    self._peers[rank].tell("answer", answer)
             self._look_for_signals()
 
     def _hear(self, peer: _Peer, kind: str, value: Any) -> None:
         if kind == "ask":
-            peer.tell("answer", self.answer(peer.rank, value))
+            self._questions.put((peer.rank, value))
         elif kind == "answer":
             self._answers.put(value)
         elif kind == "say":

@@ -127,7 +127,7 @@ def over_ranks(team: Team, places: list[Place], settings: Settings, reconstruct:
             *(ranks.count, len(sizes), "s" * (len(sizes) != 1), idle, " has" if idle == 1 else "s have"),
         )
     began = time.monotonic()
-    team.line.answer = dealer.answer
+    team.line.answer_by(dealer.answer)
     worker.run()
     dealer.wait_for_all(ranks.count)
     dealer.tell_balance(time.monotonic() - began, ranks.count)
