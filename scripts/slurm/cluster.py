@@ -16,7 +16,7 @@ __all__ = ["cluster", "installed", "why_not"]
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 _STARTED_WITHIN_S = 60
-#: SLURM kills a job that was cancelled after so long, whatever it still does: slow machines have the time too.
+#: SLURM kills a job that was cancelled after so long, whatever it still does; slow machines need it.
 _KILL_WAIT_S = 120
 
 _CONFIGURATION = """
@@ -67,7 +67,7 @@ def installed() -> bool:
 
 
 def install() -> str:
-    """Install the packages; what failed, nothing where all went well. Debian starts none that is not set up."""
+    """Install the packages; what failed, nothing where all went well."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *PACKAGES]):
         done = subprocess.run(
