@@ -167,6 +167,21 @@ def test_a_rank_that_dies_ends_all_in_one_line_that_names_it(
     assert re.match(rf"ptycho: rank {rank} \(\S+, process {ranks[rank]}\) has died", told[0])
 
 
+@pytest.mark.parametrize(("rank", "how"), [(0, "error"), (1, "error"), (2, "agreed"), (1, "interrupt")])
+def test_what_fails_on_one_rank_ends_all_that_wait_for_it(
+    mpiexec: tuple[str, ...], tmp_path: Path, rank: int, how: str
+) -> None:
+    program = Path(__file__).parent / "one_task.py"
+    words = [*mpiexec, "-n", "3", sys.executable, str(program), str(rank), how]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (130 if how == "interrupt" else 3)
+    told = [line for line in done.stderr.splitlines() if line.startswith("ptycho:")]
+    assert len(told) == 1
+    where = "" if rank == 0 else rf"rank {rank} \(\S+\): "
+    what = "interrupted" if how == "interrupt" else r"the frames are gone\."
+    assert re.fullmatch(f"ptycho: {where}{what}", told[0])
+
+
 def test_tasks_that_differ_are_refused_with_the_rank(
     mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
 ) -> None:
