@@ -256,7 +256,7 @@ def open_line(ranks: Ranks) -> Line:
         ConfigError: a rank cannot reach rank 0.
     """
     server = socket.create_server(("", 0), backlog=ranks.count + 16) if ranks.is_first else None
-    where = None
+    where: dict[str, Any] = {}
     if server is not None:
         names = [os.environ.get("SLURMD_NODENAME", ""), ranks.host, socket.getfqdn()]
         where = {
@@ -267,7 +267,6 @@ def open_line(ranks: Ranks) -> Line:
             "host": ranks.host,
         }
     where = ranks.from_first(where)
-    assert where is not None
     joined = ranks.one(lambda: [] if server is not None else [_joined(ranks, where)])
     peers = ranks.one(lambda: joined if server is None else _let_in(server, where["secret"], ranks.count))
     if server is not None:
