@@ -344,7 +344,7 @@ def slurm(session: nox.Session) -> None:
     if reason:
         session.skip(reason)
     install(session, "base", *MPI)
-    session.run("python", "scripts/slurm")
+    session.run("python", "scripts/slurm", *session.posargs)
 
 
 @nox.session
