@@ -95,6 +95,8 @@ BENCHMARKS = {
     "large": "base",
     "crossing": "all",
 }
+#: MPI for several processes, where there are wheels of a library.
+MPI = ("mpi4py>=4.0; sys_platform == 'linux'", "mpich>=4.2; sys_platform == 'linux'")
 #: The client, installed without its dependencies, and those of them that it imports without a window.
 CLIENT = "ptychodus==1.7.0"
 CLIENT_NEEDS = (
@@ -185,7 +187,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite on this host, with every package and the client Ptychodus."""
     install_client(session)
-    run_tests(session, "all", *(session.posargs or NOT_SLOW), also=CLIENT_NEEDS)
+    run_tests(session, "all", *(session.posargs or NOT_SLOW), also=(*CLIENT_NEEDS, *MPI))
 
 
 @nox.session
@@ -330,6 +332,19 @@ def sanitizers_here() -> tuple[str, list[str]]:
         if all(Path(path).is_absolute() and Path(path).exists() for path in paths):
             return compiler, paths
     return first, []
+
+
+@nox.session
+def slurm(session: nox.Session) -> None:
+    """The scripts of docs/how-to/cluster.md on a real SLURM: Debian's, as a cluster of one node.
+
+    Skips in words where there is no Debian, or no root to install it.
+    """
+    reason = str(session.run("python", "scripts/slurm", "--why-not", silent=True)).strip()
+    if reason:
+        session.skip(reason)
+    install(session, "base", *MPI)
+    session.run("python", "scripts/slurm", *session.posargs)
 
 
 @nox.session

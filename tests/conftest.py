@@ -10,12 +10,15 @@ import dataclasses
 import functools
 import gc
 import hashlib
+import importlib.util
 import inspect
 import json
 import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -189,6 +192,19 @@ def simulated() -> Callable[..., "SimulatedScan"]:
     from ptycho_core.simulate import simulate_scan
 
     return functools.cache(simulate_scan)
+
+
+@pytest.fixture(scope="session")
+def mpiexec() -> tuple[str, ...]:
+    """The words that start several tasks over MPI; skips where there is none, or no mpi4py."""
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    beside = Path(sys.executable).parent / "mpiexec"
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        pytest.skip("there is no mpiexec here")
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    return (found, "--oversubscribe", "--allow-run-as-root") if "Open MPI" in told else (found,)
 
 
 # The command line, without a process of its own.

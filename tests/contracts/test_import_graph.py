@@ -32,7 +32,7 @@ FACADE = PACKAGES[-1]
 #: The rooms of ptycho_core from the lowest floor up. A room imports from the floors below it, never from
 #: another room of its floor. ARCHITECTURE.md shows this table.
 FLOORS = (
-    ("citations", "cores", "files", "given", "held_out", "memory", "moved"),
+    ("citations", "cores", "files", "given", "held_out", "memory", "moved", "ranks"),
     ("datasets", "kernel", "physics"),
     ("arrays", "metrics", "scan"),
     ("figures", "io"),

@@ -22,6 +22,7 @@ from ptycho_config import hardware
 from ptycho_config.hardware import Accelerator, Resolution
 from ptycho_config.models.base import Config
 from ptycho_config.values import (
+    SWITCH,
     WHOLE,
     Indices,
     NonNegativeInteger,
@@ -240,6 +241,11 @@ class SolverExecutionConfig(ExecutionConfig):
     )
     threads: PositiveInteger | None = Field(
         default=None, description="threads on the CPU; as many as it has cores when not given"
+    )
+    mpi: Annotated[Literal["auto", "frames", "scans", "off"], SWITCH] = Field(
+        default="auto",
+        description="what the tasks of srun or mpiexec share: the frames of a scan, or whole scans; auto "
+        "takes scans where several are given; off works in one task",
     )
 
 

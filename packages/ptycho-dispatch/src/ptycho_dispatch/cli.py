@@ -10,9 +10,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from ptycho_config.commandline import FlagHelp, FlagParser
-from ptycho_config.errors import ConfigError, exit_code
+from ptycho_config.errors import EXIT_CONFIG, ConfigError, exit_code
+from ptycho_config.launcher import Launch, launched
 from ptycho_dispatch.failures import NO_MEMORY, explained, require_address_space
 from ptycho_dispatch.screen import Outputs, say, tell
 from ptycho_dispatch.signals import HEARING
@@ -35,6 +37,9 @@ COMMANDS = {
     "backends": ("commands.backends", "what is installed and which devices it sees"),
     "audit": ("audit.command", "whether this installation, or a finished run, keeps the rules of the house"),
 }
+
+#: Commands of which every task of a launcher does a part; of the others rank 0 does all.
+_SEVERAL_TASKS = ("reconstruct", "train")
 
 
 def collect_less_often() -> None:
@@ -99,6 +104,11 @@ def _interrupted(error: BaseException) -> int:
 
 
 def _run(words: list[str]) -> int:
+    launch = launched()
+    if launch is not None and launch.count == 1:
+        launch = None
+    if launch is not None and launch.rank > 0 and (not words or words[0] not in _SEVERAL_TASKS):
+        return 0  # rank 0 answers
     if words and words[0] in ("-V", "--version"):
         say(f"ptycho {version('ptycho-dispatch')}")
         return 0
@@ -123,9 +133,40 @@ def _run(words: list[str]) -> int:
     )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if launch is not None and command == "reconstruct":
+        return _together(launch, module, parser, words)
     parsed = parser.parse_args(words[1:])
+    if launch is not None:
+        _say_who_works(launch, command)
     HEARING.begin_work()
     return module.run(parsed)
+
+
+def _together(launch: Launch, module: Any, parser: FlagParser, words: list[str]) -> int:
+    """Run a command that all tasks of a launcher share."""
+    from ptycho_dispatch.together.team import work_together
+
+    HEARING.begin_work()
+    return work_together(
+        launch, words, lambda team: module.run(team.ranks.one(lambda: parser.parse_args(words[1:])), team)
+    )
+
+
+def _say_who_works(launch: Launch, command: str) -> None:
+    """Warn that one task works alone, or refuse several that would each train for themselves.
+
+    Raises:
+        ConfigError: the launcher is none that PyTorch's own engines know.
+    """
+    if command not in _SEVERAL_TASKS:
+        tell(f"WARNING `ptycho {command}` works in one task; the other {launch.count - 1} do nothing.")
+    elif launch.by != "SLURM" and "WORLD_SIZE" not in os.environ:
+        if launch.rank > 0:
+            raise SystemExit(EXIT_CONFIG)  # rank 0 says why
+        raise ConfigError(
+            f"{launch.count} tasks were started, and each would train for itself. Start them by srun or "
+            "torchrun, or start one with `--torch-devices`."
+        )
 
 
 class _Help(FlagHelp, argparse.RawDescriptionHelpFormatter):

@@ -112,13 +112,17 @@ def held_warnings() -> Iterator[list[str]]:
 
 
 @contextmanager
-def logging_to(directory: Path | None, level: str) -> Iterator[Screen]:
+def logging_to(directory: Path | None, level: str, *, about: str = "") -> Iterator[Screen]:
     """Log to the screen from `level` up and, from INFO up, to the end of the directory's log file.
+
+    Args:
+        about: what a line on the screen is about, where it is not the only thing.
 
     What ends the run with an error goes to the file as well; on the screen it is the caller's last line.
     """
     screen = Screen(level)
-    screen.setFormatter(PlainFormatter("%(levelname)s %(message)s"))
+    begin = f"{plain(about)}: ".replace("%", "%%") if about else ""
+    screen.setFormatter(PlainFormatter(f"{begin}%(levelname)s %(message)s"))
     handlers: list[logging.Handler] = [screen]
     if directory is not None:
         file = LogFile(directory / LOG_FILE, mode="a", encoding="utf-8")

@@ -162,6 +162,18 @@ class Hearing:
         if self.listening and self.request.first is not None and self._left_with is not None:
             os._exit(self._left_with)
 
+    def leave_at_once(self) -> None:
+        """End, once the code is said, without what others have asked to be called at the end.
+
+        It is called before what was registered so far: a library that waits for processes which are gone
+        would never return.
+        """
+        atexit.register(self._leave_with_the_code)
+
+    def _leave_with_the_code(self) -> None:
+        if self._left_with is not None:
+            os._exit(self._left_with)
+
     def last_words(self, text: str) -> None:
         """Say a line past all buffers, where nothing else can be relied on."""
         self._said = True

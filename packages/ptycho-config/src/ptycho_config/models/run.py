@@ -58,6 +58,11 @@ class RunConfig(CanonicalConfig):
     probe_refinement: bool = Field(
         default=True, description="refine the probe together with the object; false holds it as it was given"
     )
+    share_probe: bool | None = Field(
+        default=None,
+        description="of several scans each starts from the probe of one that is done; when not given, where "
+        "they are done one after another",
+    )
     do_stitching: bool = Field(default=False, description="join the patches to one object after training")
     measurement: Literal["auto", "amplitude", "counts"] = Field(
         default="auto", description="what the frames hold: amplitude (root of counts) or counts"

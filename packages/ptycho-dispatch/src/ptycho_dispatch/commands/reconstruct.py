@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ptycho_config.errors import EXIT_HANGUP, ConfigError, DataError, OutputError, exit_code
-from ptycho_config.plaintext import one_line
+from ptycho_config.errors import ConfigError, DataError, OutputError
+from ptycho_core.files import expanded
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.combinations import require_compatible
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
@@ -21,8 +22,8 @@ from ptycho_dispatch.results import prior_mean_rows, save_as_asked, tell_verdict
 from ptycho_dispatch.screen import say
 from ptycho_dispatch.second_look import look_again
 from ptycho_dispatch.settings import Settings, add_settings, read_options, read_settings
-from ptycho_dispatch.signals import HEARING
-from ptycho_dispatch.table import print_rows, print_table
+from ptycho_dispatch.several import Place, one_after_another, places_of
+from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ptycho_config.models import RunConfig
     from ptycho_core import Reconstruction, Scan
     from ptycho_core.io.options import ReadOptions
+    from ptycho_dispatch.together.team import Team
 
 __all__ = [
     "EXAMPLES",
@@ -49,7 +51,6 @@ EXAMPLES = (
 
 logger = logging.getLogger("ptycho")
 _RESULT = "reconstruction.npz"
-_LONGEST_CELL = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,104 +64,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, team: Team | None = None) -> int:
     """Reconstruct one scan, or several that were measured with the same probe.
 
+    Args:
+        team: the other tasks of a launcher, where there are some.
     Raises:
         BackendUnavailableError: the method needs a network, and its core is not installed.
         ConfigError, DataError, OutputError, PolicyError: see their docstrings; all before or instead of work.
     """
-    settings = read_settings(arguments)
+    if team is not None:
+        return _over_ranks(arguments, team)
+    return _alone(arguments, read_settings(arguments))
+
+
+def _alone(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Reconstruct in this process."""
     run_config = settings.run.config
     require_compatible(run_config, settings.solver.config)
     bundle = PriorBundle.open(run_config, settings.execution.config)
     root = writable_directory(run_config.output_dir)
-    places = _places(arguments.scans, root, start=run_config.start)
-    command = ["reconstruct", *arguments.scans]
+    places = places_of(arguments.scans, root, start=run_config.start)
+    job = _Job(settings, ["reconstruct", *arguments.scans], bundle, several=len(places) > 1)
     if len(places) == 1:
-        ((source, directory),) = places
-        with logging_to(writable_directory(directory), run_config.console_level) as screen:
-            return _reconstruct(source, settings, directory, screen, None, command, bundle)[0]
-    return _one_after_another(places, settings, command, bundle)
+        with logging_to(writable_directory(root), run_config.console_level) as screen:
+            return _reconstruct(job, places[0], screen, None)[0]
+    return one_after_another(places, settings, partial(_reconstruct, job))
 
 
-def _one_after_another(
-    places: list[tuple[str, Path]], settings: Settings, command: list[str], bundle: PriorBundle | None
-) -> int:
-    """Reconstruct several scans; one that fails does not stop the others.
-
-    All inputs are looked at before the first is worked on. A table closes the call; the exit code is that of
-    the worst.
-    """
-    level = settings.run.config.console_level
-    failed = _unreadable(places, settings)
-    rows: list[tuple[str, str, str]] = []
-    worst, probe = 0, None
-    for source, directory in places:
-        error = failed.get(source)
-        began = time.perf_counter()
-        if error is None:
-            try:
-                with logging_to(writable_directory(directory), level) as screen:
-                    code, probe = _reconstruct(source, settings, directory, screen, probe, command, bundle)
-            except KeyboardInterrupt as caught:
-                worst = HEARING.exit_code or exit_code(caught)
-                rows.append((source, "interrupted", ""))
-                HEARING.was_told()
-                break
-            except Exception as caught:  # whatever it is, the scans behind it are not to blame
-                error = caught
-            else:
-                rows.append((source, f"done in {time.perf_counter() - began:.1f} s", f"{directory}/"))
-                worst = max(worst, code)
-                if code >= EXIT_HANGUP:
-                    rows[-1] = (source, "interrupted", f"{directory}/")
-                    break
-                continue
-        text = one_line(str(error)) or type(error).__name__
-        with logging_to(None, level):
-            logger.error("%s: %s", source, text)
-        rows.append((source, "failed", text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " ..."))
-        worst = max(worst, exit_code(error))
-    rows += [(source, "not begun", "") for source, _ in places[len(rows) :]]
-    print_table("", ("scan", "outcome", "result or reason"), rows)
-    return worst
-
-
-def _unreadable(places: list[tuple[str, Path]], settings: Settings) -> dict[str, Exception]:
-    """Look at every input without reading its frames; return those that cannot be opened, and why."""
-    from ptycho_core.io.opening import read_raw_scan
-
-    failed: dict[str, Exception] = {}
-    with logging_to(None, settings.run.config.console_level):
-        for source, _ in places:
-            try:
-                read_raw_scan(source, read_options(settings.run.config))
-            except Exception as error:  # it is told, and kept for the table
-                failed[source] = error
-                logger.error("%s cannot be opened and will be left out; the others go on.", source)
-    return failed
-
-
-def _places(sources: list[str], root: Path, *, start: Path | None) -> list[tuple[str, Path]]:
-    """Give each scan its directory: the output directory itself, or one in it where there are several.
+def _over_ranks(arguments: argparse.Namespace, team: Team) -> int:
+    """Reconstruct with the other tasks of a launcher; the exit code on rank 0, 0 on the others.
 
     Raises:
-        ConfigError: one result cannot start several scans.
+        ConfigError: the tasks were given different settings, or cannot share the frames of a scan.
     """
-    if len(sources) == 1:
-        return [(sources[0], root)]
-    if start is not None:
-        raise ConfigError(
-            f"`--start` goes on with one scan, and {len(sources)} were given. Give one scan, or leave it "
-            "out: each scan starts from the probe of the one before it."
-        )
-    places: list[tuple[str, Path]] = []
-    for source in sources:
-        name = Path(source).name.split(".")[0] or "scan"
-        taken = sum(place.name == name or place.name.startswith(f"{name}-") for _, place in places)
-        places.append((source, root / (name if not taken else f"{name}-{taken + 1}")))
-    return places
+    from ptycho_dispatch.together.scan_queue import over_ranks
+
+    settings, scans = team.agreed(lambda: read_settings(arguments)), list(arguments.scans)
+    run_config, execution = settings.run.config, settings.execution.config
+    shared = execution.mpi
+    if shared == "auto":
+        shared = "scans" if len(scans) > 1 else "frames"
+    if shared == "off":
+        return _alone(arguments, settings) if team.ranks.is_first else 0
+
+    def prepare() -> tuple[PriorBundle | None, list[Place]]:
+        require_compatible(run_config, settings.solver.config)
+        if shared == "frames":
+            raise ConfigError(
+                "the frames of one scan cannot be shared by several tasks yet. Start one task, or give "
+                "several scans with `--mpi scans`."
+            )
+        root = expanded(run_config.output_dir)
+        places = places_of(scans, root, start=run_config.start)
+        return PriorBundle.open(run_config, execution), places
+
+    bundle, places = team.ranks.one(prepare)
+    if team.threads is not None and execution.threads is None:
+        execution = execution.model_copy(update={"threads": team.threads})
+        settings = replace(settings, execution=replace(settings.execution, config=execution))
+    if team.ranks.is_first:
+        with logging_to(None, run_config.console_level):
+            for text in team.warnings:
+                logger.warning("%s", text)
+    about = {"rank": team.ranks.rank, "ranks": team.ranks.count, "host": team.ranks.host, "shared": shared}
+    job = _Job(settings, ["reconstruct", *scans], bundle, several=len(places) > 1, about=about)
+    return over_ranks(team, places, settings, partial(_reconstruct, job))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the scans of a call have in common.
+
+    Attributes:
+        several: there are more scans than one; `--resume` then begins those that were not begun.
+        about: which of several processes this is, for `run.json`.
+    """
+
+    settings: Settings
+    command: list[str]
+    bundle: PriorBundle | None
+    several: bool
+    about: Mapping[str, Any] | None = None
 
 
 def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
@@ -180,15 +165,7 @@ def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
     return replace(scan, probe=probe, probe_source="given")
 
 
-def _reconstruct(
-    source: str,
-    settings: Settings,
-    directory: Path,
-    screen: Screen,
-    probe: np.ndarray | None,
-    command: list[str],
-    bundle: PriorBundle | None,
-) -> tuple[int, np.ndarray]:
+def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | None) -> tuple[int, np.ndarray]:
     from ptycho_core import solve
     from ptycho_core.io import read_scan
     from ptycho_core.solver import choose_arrays
@@ -199,10 +176,11 @@ def _reconstruct(
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
+    settings, bundle, source, directory = job.settings, job.bundle, place.source, place.directory
     run_config = settings.run.config
     # An explicit GPU that is absent fails here, before any data is read (POLICY-001).
     choose_arrays(settings.execution.config)
-    start = _start(run_config.start, resume=run_config.resume, directory=directory)
+    start = _start(run_config.start, resume=run_config.resume, place=place, several=job.several)
     began = time.perf_counter()
     logger.info("Opening %s.", source)
 
@@ -290,7 +268,9 @@ def _reconstruct(
                 )
         halved = time.perf_counter()
         result = result if bundle is None else bundle.recorded(result)
-        provenance = dict(result.provenance) | {"command": command, "settings": settings.provenance()}
+        provenance = dict(result.provenance) | {"command": job.command, "settings": settings.provenance()}
+        if job.about is not None:
+            provenance["launched"] = dict(job.about)
         timings = dict(result.timings) | {"open": opened - began, "verdict": looked - solved}
         if run_config.uncertainty:
             timings["uncertainty"] = halved - looked
@@ -332,7 +312,7 @@ def _kept_if_gone(what: str) -> Iterator[_Attempt]:
         logger.warning("No %s: the frames could not be read again. The image is kept. %s", what, text)
 
 
-def _start(given: Path | None, *, resume: bool, directory: Path) -> Reconstruction | None:
+def _start(given: Path | None, *, resume: bool, place: Place, several: bool) -> Reconstruction | None:
     from ptycho_core import Reconstruction
 
     if given is not None and resume:
@@ -341,7 +321,10 @@ def _start(given: Path | None, *, resume: bool, directory: Path) -> Reconstructi
         )
     if given is not None:
         return Reconstruction.load(given)
+    directory = place.directory
     if resume:
+        if several and not (directory / _RESULT).exists():
+            return None  # a call that was cut short had not come to it
         if not (directory / _RESULT).exists():
             raise ConfigError(
                 f"`--resume`: {directory} holds no {_RESULT}. Leave the flag out to begin anew."

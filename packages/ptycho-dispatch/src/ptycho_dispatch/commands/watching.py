@@ -40,14 +40,16 @@ logger = logging.getLogger("ptycho")
 LIVE_PICTURE = "live.png"
 #: What the solver finds for each frame, or beside them, it finds when all have come.
 _FOUND_AT_THE_END = ("refine_positions", "frame_intensity", "probe_variations", "refine_background")
-_NOT_OFFERED = frozenset({"do_stitching", "resume", "start", "prior_bundle", "probe_refinement"})
+_NOT_OFFERED = frozenset(
+    {"do_stitching", "resume", "start", "prior_bundle", "probe_refinement", "share_probe"}
+)
 #: Frames are taken as they come, one by one; the finished scan is for `ptycho reconstruct`.
 _NOT_OFFERED |= {"frames", "exclude_frames", "region", "missing_positions", "diagnose", "frc", "uncertainty"}
 PARTS: tuple[Part[Any], ...] = (
     Part(WatchConfig, title="Watching: when it is complete, how often it is drawn"),
     Part(RunConfig, exclude=_NOT_OFFERED, title="Input and output"),
     Part(SolverConfig, rename={"epochs": "solver_epochs"}, title="Solver: what it computes"),
-    Part(SolverExecutionConfig, title="Execution: where it runs"),
+    Part(SolverExecutionConfig, exclude=frozenset({"mpi"}), title="Execution: where it runs"),
 )
 
 
