@@ -70,12 +70,14 @@ class OrderedFrames:
         *,
         threads: int | None = None,
         at_hand: MeasuredFrames | None = None,
+        least_px: Float64[np.ndarray, " 2"] | None = None,
     ) -> OrderedFrames:
         """Read frames of a scan, once.
 
         Args:
             order: which frames of the scan, in the order in which they are wanted.
             at_hand: the amplitudes of the scan where they were read before; its file may be gone by now.
+            least_px: where the canvas begins; by default at the smallest y and x among these frames.
         """
         source = scan if at_hand is None else at_hand
         amplitude, in_file = room_for((len(order), scan.frame_px, scan.frame_px))
@@ -97,7 +99,9 @@ class OrderedFrames:
         good = None if scan.bad_pixels is None else scan.good_pixels()
         if good is not None and good.ndim == 3:
             good = good[order]
-        return cls(amplitude, good, scan.positions_px[order], order=order, in_file=in_file)
+        return cls(
+            amplitude, good, scan.positions_px[order], least_px=least_px, order=order, in_file=in_file
+        )
 
     def __len__(self) -> int:
         return len(self._order)
@@ -199,8 +203,8 @@ class OrderedFrames:
         return amplitude, None if good.all() else good
 
     def _place(self) -> Int64[np.ndarray, " frame"]:
-        """Return where each frame of the scan lies."""
-        place = np.empty(len(self._order), np.int64)
+        """Return where each frame of the scan lies; those of other ranks lie nowhere."""
+        place = np.full(int(self._order.max()) + 1, np.iinfo(np.int64).max)
         place[self._order] = np.arange(len(self._order))
         return place
 

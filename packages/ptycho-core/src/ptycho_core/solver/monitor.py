@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.callbacks import Callback, CallbackList, EpochReport, RunStart, StepReport
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
@@ -99,7 +100,20 @@ class Silent:
 class Monitor:
     """The progress of one run: told to the callbacks, kept as a record, and held within the time budget."""
 
-    def __init__(self, callbacks: Sequence[Callback], *, n_frames: int, max_time_s: float | None) -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        *,
+        n_frames: int,
+        max_time_s: float | None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """Begin the clock.
+
+        Args:
+            ranks: that work on the same scan. They stop together, and ask at the same places.
+        """
+        self._ranks = ranks
         self.history: list[dict[str, Any]] = []
         self.events: list[RunEvent] = []
         self.timings: dict[str, float] = {}
@@ -182,10 +196,10 @@ class Monitor:
         """Return whether a callback wants to stop or the time is over; the answer stays the same then."""
         if self.interrupted:
             return True
-        if self._callbacks.should_stop():
+        if self._ranks.any(self._callbacks.should_stop()):
             self.interrupted = True
             self.tell(RunEvent("stopped", "Stopped on request; the image reached so far is kept."))
-        elif self._max_time_s is not None and self.elapsed_s > self._max_time_s:
+        elif self._max_time_s is not None and self._ranks.any(self.elapsed_s > self._max_time_s):
             self.interrupted = True
             used_up = f"The time budget of {self._max_time_s:g} s is used up; the image reached is kept."
             self.tell(RunEvent("time", used_up))
@@ -261,8 +275,8 @@ class Monitor:
         """Return how many epochs of a level there is time for, from the speed of those done."""
         if self._max_time_s is None:
             return schedule.epochs
-        left = self._max_time_s * schedule.time_share - self.elapsed_s
-        per_epoch = self._seconds_per_epoch.get(schedule.size_px, 0.0)
+        left = -self._ranks.largest(self.elapsed_s - self._max_time_s * schedule.time_share)
+        per_epoch = self._ranks.largest(self._seconds_per_epoch.get(schedule.size_px, 0.0))
         if per_epoch <= 0:
             return schedule.epochs
         return min(schedule.epochs, epochs_done + max(0, int(left / per_epoch)))

@@ -20,6 +20,7 @@ from ptycho_core.arrays import Arrays
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import paste
 from ptycho_core.physics.lattice import lattice_of
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -40,6 +41,7 @@ from ptycho_core.solver.probe_search import StartProbe, search_start_probe
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.spectra import scaled_spectrum, seed_modes, spectrum_of
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.team import ON_ITS_OWN, Team
 from ptycho_core.solver.windows import MARGIN_PX, canvas_shape
 
 __all__ = [
@@ -69,18 +71,19 @@ class Look:
     Attributes:
         scan: with the positions to start from.
         positions_given_px: those that the scan came with, where the result has others; else None.
-        order: which frame of the scan is solved in which place.
+        order: which frame of the scan is solved in which place; those of other ranks are solved there.
         batches: slices of that order.
         dose_carries_image: the photons can carry an image; where not, the object is left transparent.
         softening: counts per pixel that keep the square root smooth at zero.
         margin_px: canvas pixels around the windows of all frames.
         positions_are_near: a search has found the positions to a few pixels, and no strain.
+        team: the ranks that solve the scan together.
     """
 
     scan: Scan
     config: SolverConfig
     statistics: ScanStatistics
-    order: Int64[np.ndarray, " frame"]
+    order: Int64[np.ndarray, " own"]
     batches: Sequence[Batch]
     dose_carries_image: bool
     softening: float
@@ -88,6 +91,7 @@ class Look:
     positions_given_px: Float64[np.ndarray, "frame 2"] | None
     positions_of_earlier_result: bool
     positions_are_near: bool = False
+    team: Team = ON_ITS_OWN
 
     @property
     def fitted_px(self) -> int:
@@ -211,10 +215,13 @@ def look_at(
     earlier: Reconstruction | None = None,
     given_px: Float64[np.ndarray, "frame 2"] | None = None,
     positions_are_near: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Look:
     """Find out what the scan tells, and in which batches its frames are solved.
 
     Args:
+        random: the common source of chance; several ranks draw their batches from one of their own.
+        ranks: that solve the scan together.
         earlier: a result of this scan to start from; positions that it corrected are taken over.
         given_px: the positions that the scan came with, where they have been searched since.
         positions_are_near: the search found them to a few pixels, and no strain.
@@ -232,11 +239,13 @@ def look_at(
         if corrected:
             scan = scan.moved_to(_of_our_frames(earlier.positions_px, scan))
     statistics = scan_statistics(scan, estimate_background=config.background == "auto")
+    team = Team.of(ranks, scan.positions_px)
     order, batches = plan_batches(
         scan.positions_px,
         frame_px=scan.frame_px,
         frames_per_batch=config.frames_per_batch,
-        random=random,
+        random=team.random(random, config.seed),
+        members=team.mine(scan.n_frames),
     )
     reach = reach_px(config.position_bound, scan.positions_px) if config.refine_positions else 0
     return Look(
@@ -251,6 +260,7 @@ def look_at(
         positions_given_px=given_px if config.refine_positions or corrected else None,
         positions_of_earlier_result=corrected,
         positions_are_near=positions_are_near,
+        team=team,
     )
 
 
@@ -334,7 +344,7 @@ def leave_out(
         f"are left out: {named}. `--leave-out-frames false` keeps them."
     )
     event = RunEvent("frames_left_out", text, {"frames": numbers[outlying].tolist()})
-    return look_at(without, look.config, random), event
+    return look_at(without, look.config, random, ranks=look.team.ranks), event
 
 
 def begin_again(begun: Start, solution: Solution, look: Look) -> Start:

@@ -35,6 +35,7 @@ class Solution:
         variations: (P, L, N, N) complex64, spectra of the OPR modes; L = 0 where there are none.
         object: (H, W) complex64 on its canvas; None where it is transparent.
         scale: canvas pixels per pixel of the full detector.
+        corner: (y, x) pixel of the whole canvas at which the object begins, where it is a tile of it.
     """
 
     spectra: Complex64[np.ndarray, "mode n n"]
@@ -42,16 +43,29 @@ class Solution:
     variations: Complex64[np.ndarray, "mode variation n n"]
     object: Complex64[np.ndarray, "height width"] | None = None
     scale: float = 1.0
+    corner: tuple[int, int] = (0, 0)
 
     def object_on(
-        self, shape: tuple[int, int], *, scale: float, margin_px: int
+        self, shape: tuple[int, int], *, scale: float, margin_px: int, corner: tuple[int, int] = (0, 0)
     ) -> Complex64[np.ndarray, "height width"]:
-        """Return the object on a canvas of that shape and scale; resampled only if they are others."""
+        """Return the object on a canvas of that shape and scale; resampled only if they are others.
+
+        Args:
+            corner: pixel of the whole canvas of that scale at which this one begins.
+        """
         if self.object is None:
             return np.ones(shape, np.complex64)
-        if (self.scale, self.object.shape) == (scale, shape):
+        if (self.scale, self.object.shape, self.corner) == (scale, shape, corner):
             return self.object
-        return resample_object(self.object, shape, margin_px=margin_px, old_scale=self.scale, new_scale=scale)
+        return resample_object(
+            self.object,
+            shape,
+            margin_px=margin_px,
+            old_scale=self.scale,
+            new_scale=scale,
+            old_corner=self.corner,
+            new_corner=corner,
+        )
 
 
 class ProbeState:
