@@ -16,6 +16,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
 from ptycho_core.given import expect
 from ptycho_core.held_out import SHARE
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
@@ -44,6 +45,7 @@ from ptycho_core.solver.start import (
     start_from_scan,
 )
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.team import check_ranks
 from ptycho_core.solver.unseen_frames import frames_held_out, positions_are_far_off
 
 __all__ = ["solve"]
@@ -65,6 +67,7 @@ def solve(
     start: Reconstruction | None = None,
     prior_mean: PriorMean | None = None,
     judged: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Reconstruction:
     """Reconstruct object and probe from a scan.
 
@@ -84,15 +87,20 @@ def solve(
             phase, ramp and place do not matter. Where no photons are held out it is not asked.
         judged: measure the residual, and give a verdict. Where the image alone is wanted that can be left
             out: there is no verdict then, and the residual is NaN, but for positions on a raster.
+        ranks: the processes that solve the scan together (`ptycho_core.ranks`). All of them call this, with
+            the same scan and settings; each reads its own frames and holds its own part of the object.
 
     Several threads may solve at the same time. A process must not be forked meanwhile: the child has the
     locks of the mathematical libraries and nobody who opens them. Start it by `spawn` or `forkserver`.
 
     Returns:
-        The reconstruction; `interrupted` is set where a callback or the time budget ended it early.
+        The reconstruction; `interrupted` is set where a callback or the time budget ended it early. Of several
+        ranks the first gets the whole object, in a file where it is large; the others get the same with the
+        object, coverage and origin of their own part.
     Raises:
         ConfigError: a setting does not fit the scan, such as a `start` of another frame size; or a
-            `prior_mean` came with a `start`, `effort` fast or `prior` none, which leave no place for it.
+            `prior_mean` came with a `start`, `effort` fast or `prior` none, which leave no place for it; or
+            something was asked for that several ranks cannot do.
         BackendUnavailableError: the arrays asked for are not installed.
         PolicyError: an explicit GPU that this host lacks (POLICY-001).
         TypeError: something else was given than is described here; says what was expected.
@@ -106,9 +114,10 @@ def solve(
     execution = SolverExecutionConfig() if execution is None else execution
     _check_given(scan, config, execution, callbacks, start)
     _check_prior_mean(prior_mean, config, start)
+    check_ranks(ranks, scan, config, prior_mean=prior_mean)
     config, modes_taken = _with_modes_of(scan, config, start)
     arrays, choice = choose_arrays(execution)
-    monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
+    monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time, ranks=ranks)
     monitor.tell(choice.event(), *modes_taken)
     random = np.random.default_rng(config.seed)
 
@@ -138,8 +147,15 @@ def solve(
 
     with arrays.limits():
         look = look_at(
-            scan, config, random, earlier=start, given_px=given.positions_px, positions_are_near=near
+            scan,
+            config,
+            random,
+            earlier=start,
+            given_px=given.positions_px,
+            positions_are_near=near,
+            ranks=ranks,
         )
+        ours = look.team.random(random, config.seed)
         # An earlier result has seen all photons: none could be held out of it.
         few = config.uses_prior and start is None and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))
@@ -155,7 +171,8 @@ def solve(
             )
             monitor.tell(RunEvent("effort", text))
 
-        frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
+        least_px = look.scan.positions_px.min(axis=0)
+        frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads, least_px=least_px)
         monitor.lap("read")
         monitor.tell(*frames.events())
 
@@ -173,12 +190,13 @@ def solve(
                 look,
                 frames,
                 monitor.record(),
+                arrays,
                 execution=execution,
                 resolved=choice.record(),
                 judged=judged,
             )
 
-        split = frames.split_photons(random) if few else None
+        split = frames.split_photons(ours) if few else None
         if few:
             text = (
                 f"Photons are few: {100 * SHARE:.0f} % of those of every pixel are held out, and will choose "
@@ -190,7 +208,7 @@ def solve(
             monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
             judge = config.leave_out_frames and start is None and begun.frame_parameters is None
             fitted = frames if split is None else split[0]
-            solution, outlying = descend(begun, look, fitted, arrays, random, monitor, judge_frames=judge)
+            solution, outlying = descend(begun, look, fitted, arrays, ours, monitor, judge_frames=judge)
             if outlying.size:
                 kept = np.setdiff1d(np.arange(look.scan.n_frames), outlying)
                 try:
@@ -203,14 +221,15 @@ def solve(
                         look.scan,
                         look.order,
                         threads=execution.threads,
-                        at_hand=frames.as_measured().select(kept),
+                        at_hand=None if look.team.several else frames.as_measured().select(kept),
+                        least_px=look.scan.positions_px.min(axis=0),
                     )
-                split = frames.split_photons(random) if few else None
+                split = frames.split_photons(ours) if few else None
                 fitted = frames if split is None else split[0]
                 begun = begin_again(begun, solution, look)
                 solution = begun.solution
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-                solution, _ = descend(begun, look, fitted, arrays, random, monitor)
+                solution, _ = descend(begun, look, fitted, arrays, ours, monitor)
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
         if config.uses_prior and not monitor.interrupted and (few or begun.levels):
@@ -219,7 +238,7 @@ def solve(
             )
             if plain:
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-                solution, _ = descend(begun, look, frames, arrays, random, monitor)
+                solution, _ = descend(begun, look, frames, arrays, ours, monitor)
             monitor.lap("prior")
         elif few and begun.levels:
             # Stopped on the way: the probe has the power of the photons that were kept.

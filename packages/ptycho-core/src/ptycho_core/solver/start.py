@@ -306,6 +306,7 @@ def start_from_scan(
             object_floor=config.object_floor,
             random=random,
             progress=progress,
+            team=look.team,
         )
     spectra = _start_spectra(searched, scan, statistics.counts_per_frame, config.probe_modes)
     if look.fitted_px < scan.frame_px and config.final_size is None:
@@ -384,14 +385,18 @@ def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Gen
     parameters = _frame_parameters(look, random)
     if math.isnan(earlier.data_residual):
         earlier = _in_our_units(earlier, look)
-    obj, shift_px = _on_our_canvas(earlier, look.scan, look.margin_px)
+    obj, shift_px, corner = earlier.object, np.zeros(2), (0, 0)
+    if look.team.several:
+        corner, shift_px = _corner_on_our_canvas(earlier, look.scan, look.margin_px)
+    else:
+        obj, shift_px = _on_our_canvas(earlier, look.scan, look.margin_px)
     spectra = spectrum_of(earlier.probe).astype(np.complex64)
     if len(spectra) < config.probe_modes:
         extra = seed_modes(spectra[0], config.probe_modes)
         spectra = np.concatenate([spectra, extra[len(spectra) :]])
     spectra = spectra[: config.probe_modes]
     return Start(
-        Solution(spectra, shift_px, _no_variations(config, spectra), obj),
+        Solution(spectra, shift_px, _no_variations(config, spectra), obj, corner=corner),
         levels=_levels(look, warm_start=True),
         frame_parameters=parameters,
         flat_background=_flat_background(look),
@@ -486,9 +491,17 @@ def _on_our_canvas(
     Whole pixels are copied, the rest moves the positions: nothing is interpolated.
     """
     least_px = scan.positions_px.min(axis=0)
-    ours_px = least_px - scan.frame_px // 2 - margin_px
-    (whole,), (shift_px,) = whole_and_rest((ours_px - earlier.origin_px)[None])
+    corner, shift_px = _corner_on_our_canvas(earlier, scan, margin_px)
     corners, _ = whole_and_rest(scan.positions_px - least_px + shift_px + margin_px)
     obj = np.ones(canvas_shape(corners, scan.frame_px, margin_px), np.complex64)
-    paste(obj, earlier.object, whole)
+    paste(obj, earlier.object, -np.array(corner))
     return obj, shift_px
+
+
+def _corner_on_our_canvas(
+    earlier: Reconstruction, scan: Scan, margin_px: int
+) -> tuple[tuple[int, int], Float64[np.ndarray, " 2"]]:
+    """Return the pixel (y, x) of our canvas where an earlier object begins, and the shift of our positions."""
+    ours_px = scan.positions_px.min(axis=0) - scan.frame_px // 2 - margin_px
+    (whole,), (shift_px,) = whole_and_rest((ours_px - earlier.origin_px)[None])
+    return (-int(whole[0]), -int(whole[1])), shift_px

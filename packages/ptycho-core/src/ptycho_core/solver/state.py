@@ -18,7 +18,7 @@ from jaxtyping import Complex64, Float64
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import Steps
-from ptycho_core.physics.canvas import resample_object
+from ptycho_core.physics.canvas import paste, resample_object
 from ptycho_core.solver.frames import room_for
 from ptycho_core.solver.windows import Window
 
@@ -57,6 +57,10 @@ class Solution:
             return np.ones(shape, np.complex64)
         if (self.scale, self.object.shape, self.corner) == (scale, shape, corner):
             return self.object
+        if self.scale == scale and self.corner != corner:
+            canvas = np.ones(shape, np.complex64)
+            paste(canvas, self.object, np.subtract(corner, self.corner))
+            return canvas
         return resample_object(
             self.object,
             shape,

@@ -9,15 +9,19 @@ One rank alone is a team as well, and everything here leaves its numbers as they
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ptycho_config.errors import ConfigError
+from ptycho_config.models import SolverConfig
 from ptycho_core.ranks import ALONE, Ranks
+from ptycho_core.scan import Scan
 
-__all__ = ["FEWEST_FRAMES", "ON_ITS_OWN", "Team", "most_ranks"]
+__all__ = ["FEWEST_FRAMES", "ON_ITS_OWN", "Team", "check_ranks", "most_ranks"]
 
 #: A rank with fewer frames would see too little of the scan in an epoch to go on by itself.
 FEWEST_FRAMES = 12
@@ -78,6 +82,12 @@ class Team:
     def mean(self, values: np.ndarray) -> float:
         """Return the mean over the frames of all ranks."""
         return self.total(float(values.sum(dtype=np.float64))) / self.total(float(len(values)))
+
+    def mean_of_each(self, values: Float64[np.ndarray, "own *shape"]) -> Float64[np.ndarray, "*shape"]:
+        """Return the mean of values (m, ...) over the frames of all ranks."""
+        if not self.several:
+            return values.mean(axis=0)
+        return self.total(values.sum(axis=0)) / self.total(float(len(values)))
 
     def largest(self, value: float) -> float:
         """Return the largest of what every rank has."""
@@ -140,6 +150,36 @@ def _cut(
 def most_ranks(n_frames: int) -> int:
     """Return how many ranks can solve a scan of so many frames together."""
     return max(1, n_frames // FEWEST_FRAMES)
+
+
+def check_ranks(ranks: Ranks, scan: Scan, config: SolverConfig, *, prior_mean: object) -> None:
+    """Refuse what several ranks cannot do together, and ranks that do not have the same before them.
+
+    Raises:
+        ConfigError: says what to do instead.
+    """
+    if ranks.count == 1:
+        return
+    most = most_ranks(scan.n_frames)
+    if ranks.count > most:
+        raise ConfigError(
+            f"{scan.n_frames} frames are too few for {ranks.count} ranks: each needs {FEWEST_FRAMES} of them. "
+            f"Start at most {most}."
+        )
+    if prior_mean is not None:
+        raise ConfigError(
+            "`prior_mean` is asked for the whole scan at once, which no rank has. Leave it out, or solve the "
+            "scan in one process."
+        )
+    positions = scan.positions_px.tobytes() + scan.probe.tobytes()
+    seen = [hashlib.sha256(positions).hexdigest()[:16], scan.n_frames, scan.frame_px, config.model_dump_json()]
+    told = ranks.everyone(seen)
+    for rank, other in enumerate(told):
+        if other != told[0]:
+            what = "other settings" if other[:3] == told[0][:3] else f"another scan, of {other[1]} frames,"
+            raise ConfigError(
+                f"Rank {rank} has {what} than rank 0. Give all ranks the same file and the same settings."
+            )
 
 
 #: One rank that has all frames.

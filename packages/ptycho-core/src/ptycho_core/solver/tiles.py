@@ -30,8 +30,8 @@ from ptycho_core.solver.team import Team
 __all__ = ["REACH_PX", "Tiles", "Window"]
 
 #: So far beyond its own pixels a tile reaches, at least: the proximal step looks 11 pixels around, the
-#: strengths of a prior 4, the blur of an edge 1.
-REACH_PX = 16
+#: strengths of a prior 4, the blur of an edge up to 16.
+REACH_PX = 32
 #: Light, as a part of the most, that every rank is taken to put everywhere: where there is none, all count.
 _DARK = 1e-6
 #: Rows and columns of a canvas.
@@ -56,18 +56,20 @@ class Tiles:
         size_px: int,
         margin_px: int,
         to_canvas: Callable[[np.ndarray], np.ndarray],
+        whole: tuple[int, int] | None = None,
     ) -> None:
         """Cut a canvas that holds all windows and a margin.
 
         Args:
             corners: on the whole canvas, of this rank's windows.
             to_canvas: where on the canvas the window of a frame at some positions (y, x) begins.
+            whole: shape of the canvas, where it is given.
         """
         self.team, rank = team, team.ranks.rank
         reached = np.zeros((team.ranks.count, 2, 2), np.int64)
         reached[rank] = corners.min(axis=0), corners.max(axis=0) + size_px
         reached = team.total(reached)
-        last = reached[:, 1].max(axis=0) + margin_px
+        last = reached[:, 1].max(axis=0) + margin_px if whole is None else np.array(whole)
         self.whole = int(last[0]), int(last[1])
         lines = np.floor(to_canvas(team.regions) + size_px // 2 + 0.5)
         owned = np.clip(lines, 0, last).astype(np.int64)
@@ -130,7 +132,7 @@ class Tiles:
         if self.alone:
             return
         given = {
-            other: np.stack([arrays.to_numpy(image[window]) for image in images])
+            other: np.stack([_on_host(arrays, image[window]) for image in images])
             for other, window in self._given.items()
         }
         kind = _type_of(arrays, images[0])
@@ -139,7 +141,7 @@ class Tiles:
         }
         for other, values in self.team.ranks.exchange(given, taken).items():
             for image, value in zip(images, values, strict=True):
-                image[self._taken[other]] = arrays.asarray(np.ascontiguousarray(value))
+                _put(arrays, image, self._taken[other], value)
 
     def of_mine(self, arrays: Arrays, values: Array) -> Array:
         """Return values (h, w) of the tile with 0 in place of those of other ranks' pixels.
@@ -153,16 +155,16 @@ class Tiles:
         return kept
 
     def _agree(self, arrays: Arrays, images: Sequence[Array], shares: np.ndarray | None) -> None:
-        host = [self._on_host(arrays, image, shares) for image in images]
+        host = [self._weighted(arrays, image, shares) for image in images]
         for image, total in zip(images, self._added(host), strict=True):
             for part, _ in self._parts:
-                image[part] = arrays.asarray(np.ascontiguousarray(total[part]))
+                _put(arrays, image, part, total[part])
 
-    def _on_host(self, arrays: Arrays, image: Array, shares: np.ndarray | None) -> np.ndarray:
+    def _weighted(self, arrays: Arrays, image: Array, shares: np.ndarray | None) -> np.ndarray:
         """Return the shared parts of an image (h, w), weighted; what lies between them is anything."""
         found = np.empty(self.shape, _type_of(arrays, image))
         for part, _ in self._parts:
-            found[part] = arrays.to_numpy(image[part])
+            found[part] = _on_host(arrays, image[part])
             if shares is not None:
                 found[part] *= shares[part]
         return found
@@ -185,8 +187,17 @@ class Tiles:
         return totals
 
 
+def _on_host(arrays: Arrays, values: Array) -> np.ndarray:
+    return values if isinstance(values, np.ndarray) else arrays.to_numpy(values)
+
+
+def _put(arrays: Arrays, image: Array, part: Window, values: np.ndarray) -> None:
+    on_host = isinstance(image, np.ndarray)
+    image[part] = values if on_host else arrays.asarray(np.ascontiguousarray(values))
+
+
 def _type_of(arrays: Arrays, image: Array) -> np.dtype:
-    return arrays.to_numpy(image[:1, :1]).dtype
+    return _on_host(arrays, image[:1, :1]).dtype
 
 
 def _window(box: np.ndarray, within: np.ndarray) -> Window:
