@@ -117,7 +117,10 @@ def known_of(scan: Scan) -> dict[str, Any]:
 
 
 def verdict_of(
-    scan: Scan, measures: dict[str, float], probe: Complex64[np.ndarray, "mode n n"], record: Mapping[str, Any]
+    scan: Scan,
+    measures: dict[str, float],
+    probe: Complex64[np.ndarray, "mode n n"],
+    record: Mapping[str, Any],
 ) -> Verdict:
     """Judge by what can be measured on the result itself; halves of the frames may be asked later."""
     measures["overlap"] = overlap_fraction(scan.positions_px, probe) if scan.n_frames > 1 else 0.0

@@ -98,9 +98,7 @@ def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None =
         )(slice(0, len(chosen))),
         modulus_sampled(explained.object, explained.coverage),
     )
-    return measures_of(
-        scan, sample, explained.probe, explained.residual_per_frame, explained.frame_intensity
-    )
+    return measures_of(scan, sample, explained.probe, explained.residual_per_frame, explained.frame_intensity)
 
 
 def measures_of(

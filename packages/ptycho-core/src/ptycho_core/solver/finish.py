@@ -34,6 +34,7 @@ def finish(
     execution: SolverExecutionConfig,
     resolved: dict[str, Any],
     judged: bool,
+    in_parts: bool = False,
 ) -> Reconstruction:
     """Judge a solution and record how it came about.
 
@@ -41,6 +42,7 @@ def finish(
         solution: its object is overwritten.
         execution, resolved: where the run was asked to take place, and where it did.
         judged: measure the residual, and give a verdict.
+        in_parts: of several ranks the first one gets its part as well.
     """
     shape, origin_px = look.full_canvas(solution.shift_px)
     scan = look.scan
@@ -67,6 +69,7 @@ def finish(
             probe=probe_of(solution.spectra),
             origin_px=origin_px,
             judged=judged,
+            in_parts=in_parts,
             threads=execution.threads,
             **told,
         )

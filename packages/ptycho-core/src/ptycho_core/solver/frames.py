@@ -100,9 +100,7 @@ class OrderedFrames:
         good = None if scan.bad_pixels is None else scan.good_pixels()
         if good is not None and good.ndim == 3:
             good = good[order]
-        return cls(
-            amplitude, good, scan.positions_px[order], least_px=least_px, order=order, in_file=in_file
-        )
+        return cls(amplitude, good, scan.positions_px[order], least_px=least_px, order=order, in_file=in_file)
 
     def __len__(self) -> int:
         return len(self._order)

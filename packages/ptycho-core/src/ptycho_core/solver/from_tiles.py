@@ -35,12 +35,14 @@ from ptycho_core.solver.frames import OrderedFrames, room_for
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 from ptycho_core.solver.team import Team
-from ptycho_core.solver.tiles import Tiles
+from ptycho_core.solver.tiles import REACH_PX, Tiles
 
 __all__ = ["make_together"]
 
 #: Up to here rank 0 holds the canvas of the result in memory.
 _IN_MEMORY_BYTES = 1 << 26
+#: So far around its place a frame is looked for.
+_LOOKED_AROUND_PX = 40
 #: Pixels of the object whose moduli are judged, by all ranks together.
 _MODULI = 400_000
 
@@ -55,6 +57,7 @@ def make_together(
     probe: Complex64[np.ndarray, "mode n n"],
     origin_px: Float64[np.ndarray, " 2"],
     judged: bool,
+    in_parts: bool,
     threads: int | None,
     **record: Any,
 ) -> Reconstruction:
@@ -64,6 +67,7 @@ def make_together(
         scan: the whole of it, at the positions that were found.
         solution: with this rank's tile. frames: of this rank.
         origin_px: scan coordinate (y, x) of pixel [0, 0] of the whole canvas.
+        in_parts: rank 0 gets its tile as well, and all tiles reach as far as a frame beyond their own pixels.
         record: as for `make_reconstruction`.
 
     Returns:
@@ -73,7 +77,17 @@ def make_together(
     for key, unused in (("positions_given_px", scan.all_positions_px), ("frame_intensity", np.nan)):
         if record.get(key) is not None:
             record[key] = scan.of_all_frames(record[key], unused)
-    canvas = _Canvas.of(scan, solution, look, frames, arrays, probe, origin_px, record.get("frame_intensity"))
+    canvas = _Canvas.of(
+        scan,
+        solution,
+        look,
+        frames,
+        arrays,
+        probe=probe,
+        origin_px=origin_px,
+        intensity=record.get("frame_intensity"),
+        reach_px=scan.frame_px // 2 + _LOOKED_AROUND_PX if in_parts else REACH_PX,
+    )
     modes = probe
     if look.config.probe_step != 0:
         modes = canvas.hand_over_ramp(orthogonal_modes(probe))
@@ -97,7 +111,7 @@ def make_together(
         intensity: Float64[np.ndarray, " frame"] | None = record.get("frame_intensity")
         measures = measures_of(scan, canvas.sample(modes), modes, residual.per_frame, intensity)
         verdict = verdict_of(scan, measures, modes, record)
-    obj, coverage, corner = canvas.whole_on_first()
+    obj, coverage, corner = canvas.part() if in_parts else canvas.whole_on_first()
     return Reconstruction(
         object=obj,
         probe=modes,
@@ -140,9 +154,11 @@ class _Canvas:
         look: Look,
         frames: OrderedFrames,
         arrays: Arrays,
+        *,
         probe: Complex64[np.ndarray, "mode n n"],
         origin_px: Float64[np.ndarray, " 2"],
         intensity: np.ndarray | None,
+        reach_px: int,
     ) -> _Canvas:
         own, side, team = np.sort(look.order), scan.frame_px, look.team
         on_canvas_px = scan.positions_px[own] - origin_px
@@ -154,12 +170,14 @@ class _Canvas:
             margin_px=look.margin_px,
             to_canvas=lambda positions_px: positions_px - origin_px - side // 2,
             whole=look.full_canvas(solution.shift_px)[0],
+            reach_px=reach_px,
         )
         obj = solution.object_on(tiles.shape, scale=1.0, margin_px=look.margin_px, corner=tiles.origin)
         tiles.as_owned(arrays, (obj,))
         light = np.square(np.abs(probe), dtype=np.float64).sum(axis=0)
         coverage = light_on(corners - tiles.origin, light, tiles.shape)
         tiles.summed(arrays, (coverage,))
+        tiles.as_owned(arrays, (coverage,))
         coverage /= np.float32(team.largest(float(coverage.max())))
         return cls(
             scan,
@@ -256,12 +274,16 @@ class _Canvas:
         moduli = self.team.ranks.from_first(np.concatenate(moduli) if moduli else None)
         return Sample(chosen, self.team.total(amplitude), self.team.total(predicted), moduli)
 
+    def part(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return object, coverage and (y, x) of the first pixel of the tile."""
+        return self.object, self.coverage, np.array(self.tiles.origin)
+
     def whole_on_first(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return object, coverage and (y, x) of their first pixel: the whole on rank 0, else the tile."""
         if not self.team.ranks.is_first:
             for values in (self.object, self.coverage):
                 list(self._pieces(values))
-            return self.object, self.coverage, np.array(self.tiles.origin)
+            return self.part()
         height, width = self.tiles.whole
         room, _ = room_for((height, 2 * width), in_memory_bytes=_IN_MEMORY_BYTES)
         obj = room.view(np.complex64)

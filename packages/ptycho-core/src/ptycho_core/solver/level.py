@@ -43,10 +43,9 @@ __all__ = ["OBJECT_LIMIT", "FullGradient", "Level", "LevelState"]
 _ANSCOMBE = 0.375
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0
-#: Several ranks agree on object and probe after so many batches of each, or after an epoch where it has fewer.
-_BATCHES_APART = 4
-#: The light of each rank's frames is worked out anew in the first epochs, and then in every so many.
-_LIGHT_EARLY, _LIGHT_EVERY = 4, 5
+#: Several ranks agree on object and probe so often in an epoch: about as often as a frame's neighbours move
+#: what it sees. Fewer times cost a part of the image (docs/decisions/0026-one-scan-over-several-ranks.md).
+_ROUNDS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +143,7 @@ class Level:
             team=team,
         )
         self._team, self._part = team, len(frames) / team.total(float(len(frames)))
-        self._rounds = round(team.largest(math.ceil(len(batches) / _BATCHES_APART)))
-        self._epochs, self._shares = 0, None
+        self._rounds = min(_ROUNDS, round(team.largest(float(len(batches)))))
         self._batch_windows = [self._windows.of(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
         offset = softening + (background if flat is None else flat.counts)
@@ -251,7 +249,8 @@ class Level:
         self._probe = ProbeState(self._xp, self._filters, spectrum, variations)
         self._object = ObjectState(self._xp, canvas, self._object_floor)
         if self._team.several:
-            self._agree_on_object()
+            self.tiles.as_owned(self._xp, (self._object.canvas,))
+            self._object.watch()
 
     def state(self) -> LevelState:
         """Return a copy of the present state."""
@@ -309,11 +308,10 @@ class Level:
             setattr(probe, name, xp.asarray(np.ascontiguousarray(mean)))
 
     def _agree_on_object(self) -> None:
-        """Take the mean of object and velocity where tiles overlap, by the light of each rank's frames."""
-        if self._shares is None:
-            light = self._xp.to_numpy(self._own_light(self._probe.spectrum))
-            self._shares = self.tiles.shares(light)
-        self.tiles.averaged(self._xp, (self._object.canvas, self._object.velocity), self._shares)
+        """Take the mean of object and velocity where tiles overlap, by the light of each rank's batches."""
+        state = self._object
+        self.tiles.averaged(self._xp, (state.canvas, state.velocity), self._xp.to_numpy(state.seen))
+        state.watch()
 
     def step(self, index: int, steps: Steps) -> float:
         """Move object and probe down the gradient of one batch; return the sum of its amplitude misfits.
@@ -336,6 +334,8 @@ class Level:
                 with_overlaps=moving is not None,
                 with_curvature=moving is not None and moving.positions_move,
             )
+            if self._object.seen is not None:
+                self._object.seen[window] += self._xp.asarray(self._fused.last_coverage(window))
             if moving is not None and found.overlaps is not None:
                 moving.after_batch(
                     frames, overlaps=found.overlaps, curvature=found.curvature, step=frame_step
@@ -470,9 +470,6 @@ class Level:
             self._find_background(self._flat)
         if self._frame_updates is not None:
             self._frame_updates.after_epoch(self._probe, self._object)
-        self._epochs += 1
-        if self._epochs <= _LIGHT_EARLY or self._epochs % _LIGHT_EVERY == 0:
-            self._shares = None
 
     def _find_background(self, flat: FlatBackground) -> None:
         """Correct the background by the counts of some frames."""
@@ -483,7 +480,7 @@ class Level:
         amplitude, predicted = self._misfit.predicted(
             frames, self._object.canvas, corners, self._probe.basis(), weights
         )
-        flat.fit(np.square(amplitude), predicted + np.float32(self._softening))
+        flat.fit(np.square(amplitude), predicted + np.float32(self._softening), self._team)
         self._set_offset(self._softening + flat.counts)
 
     def _set_offset(self, counts: float) -> None:

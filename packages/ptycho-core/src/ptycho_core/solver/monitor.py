@@ -189,8 +189,26 @@ class Monitor:
         """Let the callbacks keep the present state; the time they take is not the epoch's."""
         judge = self._judge
         if judge is not None:
-            self._callbacks.on_state(lambda: replace(judge(present()), interrupted=True))
+            self._offer(lambda: replace(judge(present()), interrupted=True))
         self._epoch_started = time.perf_counter()
+
+    def _offer(self, make: Callable[[], Reconstruction]) -> None:
+        """Ask the callbacks of rank 0; where one wants a result, all ranks make it together."""
+        ranks = self._ranks
+        if ranks.count == 1:
+            self._callbacks.on_state(make)
+            return
+        if not ranks.is_first:
+            while ranks.any(False):
+                make()
+            return
+
+        def together() -> Reconstruction:
+            ranks.any(True)
+            return make()
+
+        self._callbacks.on_state(together)
+        ranks.any(False)
 
     def should_stop(self) -> bool:
         """Return whether a callback wants to stop or the time is over; the answer stays the same then."""

@@ -314,9 +314,7 @@ def with_prior(
         and hidden
         and posterior.misfit()
         > _LOST_THE_DATA
-        * max(
-            misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px, look.team))
-        )
+        * max(misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px, look.team)))
     )
     taken = wanted and not lost_the_data
     data: dict[str, Any] = {

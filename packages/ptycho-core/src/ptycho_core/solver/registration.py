@@ -49,6 +49,8 @@ _TRIED, _FAR_PX, _GAIN = (12, 3, 3.0), 3.0, 0.9
 #: About so many frames are asked before all are.
 _ASKED_FIRST = 48
 _NOWHERE = np.zeros((1, 2), np.int64)
+#: `misfits_at`, or what does the same for several processes.
+LookAtPlaces = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +79,17 @@ class Registration:
 
 
 def search_is_worth_it(
-    scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction], *, threads: int | None = None
+    scan: Scan,
+    solve: Callable[[Scan, SolverConfig], Reconstruction],
+    *,
+    threads: int | None = None,
+    look: LookAtPlaces = misfits_at,
 ) -> bool:
     """Whether the first moves of a search are long, and frames that an image did not see say they are right.
 
     Args:
         solve: makes an image, without refining positions.
+        look: holds frames against an image as `misfits_at` does, whichever process has that part of it.
         threads: as many as there are cores by default.
     """
     if scan.n_frames < _FEWEST_FRAMES:
@@ -101,7 +108,9 @@ def search_is_worth_it(
                 np.zeros((some.n_frames, 2)),
                 {"reach": reach, "step": step, "smoothing": smoothing},
             )
-            found = best_moves(some, image, away_px=away_px, usual_px=np.inf, threads=threads, **how)
+            found = best_moves(
+                some, image, away_px=away_px, usual_px=np.inf, threads=threads, look=look, **how
+            )
             return found - np.median(found, axis=0)
 
         # Most scans are where they should be, and some frames say so as well as all.
@@ -113,11 +122,11 @@ def search_is_worth_it(
         moves[others] = moves_of(rest)
         if np.median(np.linalg.norm(moves[others], axis=1)) < _FAR_PX:
             return False
-        before[others] = misfits_at(rest, image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+        before[others] = look(rest, image, _NOWHERE, smoothing=1.0, threads=threads)[0]
     moved = scan.moved_to(given_px + moves)
     for ours, others in (parts, parts[::-1]):
         image = solve(moved.select(ours), config)
-        after[others] = misfits_at(moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+        after[others] = look(moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads)[0]
     return float(np.median(after)) <= _GAIN * float(np.median(before))
 
 
@@ -132,6 +141,7 @@ def searched_positions(
     bound_px: float,
     should_stop: Callable[[], bool],
     threads: int | None = None,
+    look: LookAtPlaces = misfits_at,
 ) -> Registration | None:
     """Search the position of every frame; None where there are too few, or a stop was asked for.
 
@@ -140,6 +150,7 @@ def searched_positions(
         bound_px: how far a frame may come from where it was put.
         should_stop: asked after each half.
         threads: as many as there are cores by default.
+        look: as in `search_is_worth_it`.
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return None
@@ -159,6 +170,7 @@ def searched_positions(
                     away_px=(positions_px - given_px)[others],
                     reach=far_px,
                     threads=threads,
+                    look=look,
                 )
             moves[others] = best_moves(
                 scan.moved_to(positions_px).select(others),
@@ -169,6 +181,7 @@ def searched_positions(
                 away_px=(positions_px - given_px)[others],
                 usual_px=usual_px,
                 threads=threads,
+                look=look,
             )
             if should_stop():
                 return None
@@ -192,6 +205,7 @@ def best_moves(
     away_px: Float64[np.ndarray, "frame 2"],
     usual_px: float,
     threads: int | None = None,
+    look: LookAtPlaces = misfits_at,
 ) -> Float64[np.ndarray, "frame 2"]:
     """Move each frame over an image that it had no part in; return where it is explained best.
 
@@ -199,7 +213,7 @@ def best_moves(
         away_px: by how much it was moved so far. usual_px: deviation of such moves along each axis.
     """
     offsets = places_within(reach, step)
-    misfits = misfits_at(scan, image, offsets, smoothing=smoothing, threads=threads)
+    misfits = look(scan, image, offsets, smoothing=smoothing, threads=threads)
     relative = misfits / np.median(misfits, axis=0)
     spread = np.maximum(relative.std(axis=0), 1e-9)
     away = np.square(away_px[None] + offsets[:, None]).sum(axis=2) / (2 * usual_px**2)
@@ -215,6 +229,7 @@ def moves_of_lost_frames(
     away_px: Float64[np.ndarray, "frame 2"],
     reach: int,
     threads: int | None = None,
+    look: LookAtPlaces = misfits_at,
 ) -> Float64[np.ndarray, "frame 2"]:
     """Look for the frames that are explained worst, all around where they were put at first.
 
@@ -227,13 +242,13 @@ def moves_of_lost_frames(
         By how much to move each frame from where it is now; 0 for all that are not lost, or not found.
     """
     moves = np.zeros_like(away_px)
-    here = misfits_at(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads)[0]
+    here = look(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads)[0]
     lost = np.flatnonzero(here > max(np.percentile(here, _WORST_PERCENT), _LOST * np.median(here)))
     if not lost.size:
         return moves
     offsets = places_within(reach, _LOST_STEP)
     put = scan.moved_to(scan.positions_px - away_px).select(lost)
-    there = misfits_at(put, image, offsets, smoothing=_LOST_SMOOTHING, threads=threads)
+    there = look(put, image, offsets, smoothing=_LOST_SMOOTHING, threads=threads)
     best = there.argmin(axis=0)
     found = there[best, np.arange(lost.size)] < _FOUND * here[lost]
     moves[lost[found]] = offsets[best[found]] - away_px[lost[found]]

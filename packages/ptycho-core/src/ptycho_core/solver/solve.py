@@ -23,6 +23,7 @@ from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver.descent import descend
 from ptycho_core.solver.device import choose_arrays
+from ptycho_core.solver.elsewhere import Onlookers
 from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Monitor
@@ -114,6 +115,26 @@ def solve(
     execution = SolverExecutionConfig() if execution is None else execution
     _check_given(scan, config, execution, callbacks, start)
     _check_prior_mean(prior_mean, config, start)
+    return _solved(scan, config, execution, callbacks, start, prior_mean, judged, ranks)
+
+
+def _solved(
+    scan: Scan,
+    config: SolverConfig,
+    execution: SolverExecutionConfig,
+    callbacks: Sequence[Callback] = (),
+    start: Reconstruction | None = None,
+    prior_mean: PriorMean | None = None,
+    judged: bool = True,
+    ranks: Ranks = ALONE,
+    *,
+    in_parts: bool = False,
+) -> Reconstruction:
+    """Do what `solve` says, with what was checked.
+
+    Args:
+        in_parts: rank 0 gets its part of the object as well, and all of them reach as far as a frame does.
+    """
     check_ranks(ranks, scan, config, prior_mean=prior_mean)
     config, modes_taken = _with_modes_of(scan, config, start)
     arrays, choice = choose_arrays(execution)
@@ -121,21 +142,29 @@ def solve(
     monitor.tell(choice.event(), *modes_taken)
     random = np.random.default_rng(config.seed)
 
-    def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
-        return solve(part, how, execution, judged=False)
+    onlookers = Onlookers(ranks, scan)
+
+    def image_of(part: Scan, how: SolverConfig, judged: bool = False) -> Reconstruction:
+        return _solved(part, how, execution, judged=judged, ranks=ranks, in_parts=True)
 
     asked, given, near = config, scan, False
     if config.refine_positions and start is None:
         far_off = positions_are_far_off(
-            scan, lambda part, how: solve(part, how, execution), probe_modes=config.probe_modes
+            scan,
+            lambda part, how: image_of(part, how, judged=True),
+            probe_modes=config.probe_modes,
+            unseen_by=onlookers.residuals,
         )
-        if far_off or search_is_worth_it(scan, image_of, threads=execution.threads):
+        if far_off or search_is_worth_it(
+            scan, image_of, threads=execution.threads, look=onlookers.misfits_at
+        ):
             found = searched_positions(
                 scan,
                 image_of,
                 bound_px=_SEARCHED * config.position_bound,
                 should_stop=monitor.should_stop,
                 threads=execution.threads,
+                look=onlookers.misfits_at,
             )
             if found is not None:
                 scan = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
@@ -194,6 +223,7 @@ def solve(
                 execution=execution,
                 resolved=choice.record(),
                 judged=judged,
+                in_parts=in_parts,
             )
 
         split = frames.split_photons(ours) if few else None
@@ -257,7 +287,16 @@ def solve(
                 given,
                 result,
                 image_of,
-                lambda: solve(given, without, execution, callbacks, prior_mean=prior_mean),
+                lambda: _solved(
+                    given,
+                    without,
+                    execution,
+                    callbacks,
+                    prior_mean=prior_mean,
+                    ranks=ranks,
+                    in_parts=in_parts,
+                ),
+                onlookers,
             )
         except DataError as error:
             text = f"The refined positions were not tried on frames held out, and are kept. {error}"
@@ -368,13 +407,14 @@ def _borne_out(
     result: Reconstruction,
     image_of: Callable[[Scan, SolverConfig], Reconstruction],
     at_those_given: Callable[[], Reconstruction],
+    onlookers: Onlookers,
 ) -> Reconstruction:
     """Keep refined positions where frames held out say that they are better; else solve at those given."""
     began = time.perf_counter()
     refined_px = (
         result.positions_px if scan.frame_numbers is None else result.positions_px[scan.frame_numbers]
     )
-    found = frames_held_out(scan, result, refined_px, image_of)
+    found = frames_held_out(scan, result, refined_px, image_of, unseen_by=onlookers.residuals)
     if found is None:
         return result
     kept = result if found.accepted else replace(at_those_given(), provenance=result.provenance)

@@ -447,7 +447,13 @@ def _frame_parameters(look: Look, random: np.random.Generator) -> FrameParameter
     model = FrameModel.of(look.config, common_moves=not look.positions_are_near)
     if model.empty:
         return None
-    parameters = FrameParameters(model, look.scan.positions_px[look.order], look.order, random)
+    parameters = FrameParameters(
+        model,
+        look.scan.positions_px[look.order],
+        look.order,
+        look.team.random(random, look.config.seed),
+        team=look.team,
+    )
     counts = look.scan.counts_per_frame()
     if model.intensity and flickers(look.scan.positions_px, counts):
         beside = intensity_beside_neighbours(look.scan.positions_px, counts)

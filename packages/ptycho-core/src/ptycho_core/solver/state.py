@@ -165,6 +165,7 @@ class ObjectState:
 
     Attributes:
         canvas, velocity: (H, W) complex64.
+        seen: (H, W) float32, the light of the batches so far, where it is asked for (`watch`).
     """
 
     def __init__(self, arrays: Arrays, canvas: np.ndarray, floor: float) -> None:
@@ -175,11 +176,16 @@ class ObjectState:
         """
         self._xp, self._floor = arrays, floor
         self.canvas = arrays.asarray(canvas.astype(np.complex64, order="C"))
+        self.seen: Array = None
         self.rest()
 
     def rest(self) -> None:
         """Set the velocity to zero."""
         self.velocity = self._xp.zeros(tuple(self.canvas.shape), complex_values=True)
+
+    def watch(self) -> None:
+        """Sum up from now on how much light the batches put on each pixel."""
+        self.seen = self._xp.zeros(tuple(self.canvas.shape))
 
     def kept(self) -> Array:
         """Return a copy of the canvas: on the device, or, of a large one on the CPU, in a file."""
@@ -223,6 +229,8 @@ class ObjectState:
         canvas, velocity = self.canvas[window], self.velocity[window]
         covered = xp.zeros(tuple(canvas.shape))
         xp.add_patches(covered, corners, light)
+        if self.seen is not None:
+            self.seen[window] += covered
         covered += self._floor * xp.peak(covered)
         change = xp.zeros(tuple(canvas.shape), complex_values=True)
         start = 0

@@ -24,7 +24,7 @@ from ptycho_core.scan import Scan
 __all__ = ["FEWEST_FRAMES", "ON_ITS_OWN", "Team", "check_ranks", "most_ranks"]
 
 #: A rank with fewer frames would see too little of the scan in an epoch to go on by itself.
-FEWEST_FRAMES = 12
+FEWEST_FRAMES = 4
 
 Value = TypeVar("Value", np.ndarray, float)
 
@@ -66,6 +66,11 @@ class Team:
         if self.rank_of is None:
             return np.arange(n_frames)
         return np.flatnonzero(self.rank_of == self.ranks.rank)
+
+    def here(self, positions_px: Float64[np.ndarray, "frame 2"]) -> Int64[np.ndarray, " here"]:
+        """Return which positions lie in this rank's part of the plane."""
+        low, high = self.regions[self.ranks.rank]
+        return np.flatnonzero(((positions_px >= low) & (positions_px < high)).all(axis=1))
 
     def random(self, common: np.random.Generator, seed: int) -> np.random.Generator:
         """Return this rank's own source of chance; that of one rank alone is the common one."""
@@ -160,11 +165,11 @@ def check_ranks(ranks: Ranks, scan: Scan, config: SolverConfig, *, prior_mean: o
     """
     if ranks.count == 1:
         return
-    most = most_ranks(scan.n_frames)
+    # Positions are held against an image of half of the frames.
+    most = most_ranks(scan.n_frames // 2 if config.refine_positions else scan.n_frames)
     if ranks.count > most:
         raise ConfigError(
-            f"{scan.n_frames} frames are too few for {ranks.count} ranks: each needs {FEWEST_FRAMES} of them. "
-            f"Start at most {most}."
+            f"{scan.n_frames} frames are too few for {ranks.count} ranks. Start at most {most}."
         )
     if prior_mean is not None:
         raise ConfigError(
@@ -172,7 +177,12 @@ def check_ranks(ranks: Ranks, scan: Scan, config: SolverConfig, *, prior_mean: o
             "scan in one process."
         )
     positions = scan.positions_px.tobytes() + scan.probe.tobytes()
-    seen = [hashlib.sha256(positions).hexdigest()[:16], scan.n_frames, scan.frame_px, config.model_dump_json()]
+    seen = [
+        hashlib.sha256(positions).hexdigest()[:16],
+        scan.n_frames,
+        scan.frame_px,
+        config.model_dump_json(),
+    ]
     told = ranks.everyone(seen)
     for rank, other in enumerate(told):
         if other != told[0]:

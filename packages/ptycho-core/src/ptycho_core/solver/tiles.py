@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -57,6 +56,7 @@ class Tiles:
         margin_px: int,
         to_canvas: Callable[[np.ndarray], np.ndarray],
         whole: tuple[int, int] | None = None,
+        reach_px: int = REACH_PX,
     ) -> None:
         """Cut a canvas that holds all windows and a margin.
 
@@ -64,6 +64,7 @@ class Tiles:
             corners: on the whole canvas, of this rank's windows.
             to_canvas: where on the canvas the window of a frame at some positions (y, x) begins.
             whole: shape of the canvas, where it is given.
+            reach_px: of a tile beyond its own pixels, at least.
         """
         self.team, rank = team, team.ranks.rank
         reached = np.zeros((team.ranks.count, 2, 2), np.int64)
@@ -73,8 +74,8 @@ class Tiles:
         self.whole = int(last[0]), int(last[1])
         lines = np.floor(to_canvas(team.regions) + size_px // 2 + 0.5)
         owned = np.clip(lines, 0, last).astype(np.int64)
-        low = np.minimum(reached[:, 0] - margin_px, owned[:, 0] - REACH_PX)
-        high = np.maximum(reached[:, 1] + margin_px, owned[:, 1] + REACH_PX)
+        low = np.minimum(reached[:, 0] - margin_px, owned[:, 0] - reach_px)
+        high = np.maximum(reached[:, 1] + margin_px, owned[:, 1] + reach_px)
         boxes = np.stack([np.maximum(low, 0), np.minimum(high, last)], axis=1)
         here = boxes[rank]
         self.origin = int(here[0, 0]), int(here[0, 1])
@@ -101,26 +102,22 @@ class Tiles:
         """Whether there is one tile, the whole canvas."""
         return not self.team.several
 
-    def shares(self, light: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"] | None:
-        """Return how much this rank's frames say of each pixel of the tile, of 1 that all ranks say together.
+    def averaged(
+        self, arrays: Arrays, images: Sequence[Array], light: Float32[np.ndarray, "h w"]
+    ) -> None:
+        """Replace complex images (h, w) of the tile, where they are shared, by the mean of all ranks.
 
         Args:
-            light: that they put there. None is returned where no pixel is shared.
+            light: of this rank on each pixel of the tile, which is the weight of what it has there. Where
+                there is none from any rank all count the same.
         """
-        brightest = self.team.largest(float(light.max()))
         if not self._common:
-            return None
-        own = light + np.float32(max(_DARK * brightest, np.finfo(np.float32).tiny))
-        (total,) = self._added([own])
-        share = np.ones(self.shape, np.float32)
+            return
+        weight = light + np.float32(max(_DARK * float(light.max()), np.finfo(np.float32).tiny))
+        (total,) = self._added([weight])
         for part, _ in self._parts:
-            share[part] = own[part] / total[part]
-        return share
-
-    def averaged(self, arrays: Arrays, images: Sequence[Array], shares: np.ndarray | None) -> None:
-        """Replace complex images (h, w) of the tile, where they are shared, by the mean of all ranks."""
-        if shares is not None:
-            self._agree(arrays, images, shares)
+            weight[part] /= total[part]
+        self._agree(arrays, images, weight)
 
     def summed(self, arrays: Arrays, images: Sequence[Array]) -> None:
         """Replace images (h, w) of the tile, where they are shared, by the sum over all ranks."""
