@@ -1,7 +1,8 @@
 """Several processes that work as one: what each may ask of the others, whether there are others or not.
 
 `ALONE` is one process by itself. `MpiRanks` are the tasks of a launcher, over `mpi4py` (extra `mpi`), which
-is loaded only when `open_ranks` is called; `in_threads` makes ranks of threads. `launched` tells whether a launcher started this process.
+is loaded only when `open_ranks` is called; `in_threads` makes ranks of threads. `launched` tells whether a
+launcher started this process.
 
 Nothing is ever pickled: arrays travel as they lie in memory, plain values as JSON.
 """

@@ -156,7 +156,7 @@ class OrderedFrames:
         return team.mean_of_each(good) if good.ndim == 3 else good
 
     def near_the_middle(self, count: int, scan: Scan, team: Team = ON_ITS_OWN) -> OrderedFrames:
-        """Return copies of so many frames of the scan, those nearest to its middle; their canvas is their own.
+        """Return copies of so many frames, those nearest to the scan's middle; their canvas is their own.
 
         Several ranks call this together.
         """
@@ -189,7 +189,10 @@ class OrderedFrames:
         return OrderedFrames(self._amplitude[rows], good, self.positions_px[rows])
 
     def some_of(self, numbers: Int64[np.ndarray, " chosen"], team: Team) -> OrderedFrames:
-        """Return copies of a few frames of the scan, in this order, whichever rank has them; all ranks call."""
+        """Return copies of a few frames of the scan, in this order, whichever rank has them.
+
+        Several ranks call this together.
+        """
         if not team.several:
             return self.select(numbers)
         order = np.argsort(self._order)

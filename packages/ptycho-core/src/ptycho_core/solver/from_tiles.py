@@ -294,7 +294,7 @@ class _Canvas:
         return obj, coverage, np.zeros(2, np.int64)
 
     def _pieces(self, values: np.ndarray) -> Any:
-        """Yield on rank 0 what belongs to each rank, with the pixel (y, x) of the canvas at which it begins."""
+        """Yield on rank 0 what belongs to each rank, and the pixel (y, x) of the canvas where it begins."""
         rows, columns = self.tiles.mine
         corner = np.array([rows.start, columns.start]) + self.tiles.origin
         corners = np.zeros((self.team.ranks.count, 2), np.int64)

@@ -165,7 +165,7 @@ class Posterior:
         return self._light
 
     def total(self, values: Array) -> complex:
-        """Return the sum of values (H, W) that are 0 where a pixel belongs to another rank, over all ranks."""
+        """Return the sum over all ranks of values (H, W), which are 0 in pixels of other ranks."""
         total = complex(self._xp.total(values))
         return complex(self._team.total(total.real), self._team.total(total.imag))
 

@@ -95,9 +95,9 @@ def solve(
     locks of the mathematical libraries and nobody who opens them. Start it by `spawn` or `forkserver`.
 
     Returns:
-        The reconstruction; `interrupted` is set where a callback or the time budget ended it early. Of several
-        ranks the first gets the whole object, in a file where it is large; the others get the same with the
-        object, coverage and origin of their own part.
+        The reconstruction; `interrupted` is set where a callback or the time budget ended it early. Of
+        several ranks the first gets the whole object, in a file where it is large; the others get the same
+        with the object, coverage and origin of their own part.
     Raises:
         ConfigError: a setting does not fit the scan, such as a `start` of another frame size; or a
             `prior_mean` came with a `start`, `effort` fast or `prior` none, which leave no place for it; or

@@ -507,7 +507,7 @@ def _on_our_canvas(
 def _corner_on_our_canvas(
     earlier: Reconstruction, scan: Scan, margin_px: int
 ) -> tuple[tuple[int, int], Float64[np.ndarray, " 2"]]:
-    """Return the pixel (y, x) of our canvas where an earlier object begins, and the shift of our positions."""
+    """Return the pixel (y, x) of our canvas where an earlier object begins, and our positions' shift."""
     ours_px = scan.positions_px.min(axis=0) - scan.frame_px // 2 - margin_px
     (whole,), (shift_px,) = whole_and_rest((ours_px - earlier.origin_px)[None])
     return (-int(whole[0]), -int(whole[1])), shift_px

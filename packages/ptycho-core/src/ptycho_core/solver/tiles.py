@@ -102,9 +102,7 @@ class Tiles:
         """Whether there is one tile, the whole canvas."""
         return not self.team.several
 
-    def averaged(
-        self, arrays: Arrays, images: Sequence[Array], light: Float32[np.ndarray, "h w"]
-    ) -> None:
+    def averaged(self, arrays: Arrays, images: Sequence[Array], light: Float32[np.ndarray, "h w"]) -> None:
         """Replace complex images (h, w) of the tile, where they are shared, by the mean of all ranks.
 
         Args:
