@@ -129,6 +129,7 @@ class _ThreadRanks(Ranks):
         if self.is_first:
             return self._taken_in_turn(np.array(array))
         self._send(0, np.ascontiguousarray(array))
+        self._count(array.nbytes)
         return iter(())
 
     def _taken_in_turn(self, own: np.ndarray) -> Iterator[np.ndarray]:
@@ -140,8 +141,12 @@ class _ThreadRanks(Ranks):
         self, send: Mapping[int, np.ndarray], into: Mapping[int, np.ndarray] | None = None
     ) -> dict[int, np.ndarray]:
         taken = {rank: np.empty_like(array) for rank, array in send.items()} if into is None else dict(into)
+        wrong = [rank for rank in (*send, *taken) if not 0 <= rank < self.count]
+        if wrong:
+            raise ValueError(f"an exchange with rank {wrong[0]} was asked for; there are {self.count}.")
         for rank, array in send.items():
             self._send(rank, np.ascontiguousarray(array))
+        self._count(sum(array.nbytes for rank, array in send.items() if rank != self.rank))
         for rank, array in taken.items():
             array[...] = self._take(rank).reshape(array.shape)
         return taken
@@ -150,7 +155,6 @@ class _ThreadRanks(Ranks):
         with self._meeting.arrived:
             self._meeting.letters.setdefault((self.rank, rank), []).append(array.copy())
             self._meeting.arrived.notify_all()
-        self._count(array.nbytes if rank != self.rank else 0)
 
     def _take(self, rank: int) -> np.ndarray:
         meeting, letters = self._meeting, (rank, self.rank)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -88,8 +88,8 @@ class Team:
         """Return the mean over the frames of all ranks."""
         return self.total(float(values.sum(dtype=np.float64))) / self.total(float(len(values)))
 
-    def mean_of_each(self, values: Float64[np.ndarray, "own *shape"]) -> Float64[np.ndarray, "*shape"]:
-        """Return the mean of values (m, ...) over the frames of all ranks."""
+    def mean_of_each(self, values: np.ndarray) -> Any:
+        """Return the mean of values (m, ...) over the frames of all ranks: an array (...), or a number."""
         if not self.several:
             return values.mean(axis=0)
         return self.total(values.sum(axis=0)) / self.total(float(len(values)))
