@@ -64,24 +64,26 @@ def run(scan: str, count: int, out: Path, *, threads: int = 1, **settings: Any) 
 
 
 def seam(result: Reconstruction, reference: Reconstruction, edges: list[list[int]]) -> tuple[float, float]:
-    """Return the root mean square difference along the borders of tiles, and elsewhere.
+    """Return the root mean square difference along the borders of tiles, and elsewhere, where it is bright.
 
     Args:
-        edges: [top, left, bottom, right] of each tile on the canvas of the result.
+        edges: [top, left, bottom, right] of each tile, and of what belongs to each rank, on the canvas.
     """
     found = compare(result, reference)
     off = np.abs(found.aligned - found.truth)
     lines = np.zeros(result.object.shape, bool)
     for top, left, bottom, right in edges:
+        rows, columns = slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
         for row in (top, bottom):
             if 2 < row < lines.shape[0] - 2:
-                lines[row - 2 : row + 2, left:right] = True
+                lines[row - 2 : row + 2, columns] = True
         for column in (left, right):
             if 2 < column < lines.shape[1] - 2:
-                lines[top:bottom, column - 2 : column + 2] = True
+                lines[rows, column - 2 : column + 2] = True
     corner = np.rint(found.window_origin_px - result.origin_px).astype(int)
-    on = lines[tuple(slice(at, at + side) for at, side in zip(corner, off.shape, strict=True))]
-    inside, beside = off[on & found.region], off[~on & found.region]
+    box = tuple(slice(at, at + side) for at, side in zip(corner, off.shape, strict=True))
+    on, bright = lines[box], (result.coverage > 0.3)[box]
+    inside, beside = off[on & bright], off[~on & bright]
     rms = [float(np.sqrt(np.mean(part**2))) if part.size else math.nan for part in (inside, beside)]
     return rms[0], rms[1]
 

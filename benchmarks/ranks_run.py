@@ -17,6 +17,7 @@ from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import open_scan, solve
 from ptycho_core.ranks import ALONE, MpiRanks, Ranks, launched
+from ptycho_core.solver.team import Team
 
 
 def peak_mb() -> float:
@@ -57,6 +58,8 @@ def main() -> None:
     at = np.rint(result.origin_px - corner).astype(int).tolist()
     tile = [*at, at[0] + result.object.shape[0], at[1] + result.object.shape[1]]
     tiles = [one for rank, one in enumerate(ranks.everyone(tile)) if rank]
+    belongs = Team.of(ranks, scan.positions_px).regions - corner
+    tiles += np.clip(belongs, -1e9, 1e9).astype(int).reshape(-1, 4).tolist()
     if ranks.is_first:
         result.save_arrays(out)
         print(

@@ -18,8 +18,8 @@ from ptycho_core.simulate import simulate_scan
 
 def main() -> None:
     ranks = MpiRanks(MPI.COMM_WORLD)
-    scan = simulate_scan(frames=120, frame_px=32, overlap=0.75, start_kind="true").scan
-    config = SolverConfig(epochs=12, probe_search=False, prior="none")
+    scan = simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true").scan
+    config = SolverConfig(epochs=8, probe_search=False, prior="none")
     result = solve(scan, config, SolverExecutionConfig(threads=1, accelerator="cpu"), ranks=ranks)
     if ranks.is_first:
         arrays = (result.object, result.probe, result.positions_px, result.residual_per_frame)

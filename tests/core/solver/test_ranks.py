@@ -19,11 +19,12 @@ from ptycho_core import Callback, Reconstruction, solve
 from ptycho_core.metrics import compare
 from ptycho_core.ranks import in_threads
 from ptycho_core.simulate import simulate_scan
+from ptycho_core.solver.team import Team
 from ptycho_core.verdict import judged
 
 PROGRAM = Path(__file__).parent / "one_rank.py"
 ONE_THREAD = SolverExecutionConfig(threads=1, accelerator="cpu")
-QUICK = SolverConfig(epochs=12, probe_search=False, prior="none")
+QUICK = SolverConfig(epochs=8, probe_search=False, prior="none")
 
 
 def over(count: int, scan, config: SolverConfig = QUICK, **how) -> list[Reconstruction]:
@@ -37,7 +38,13 @@ def bits_of(result: Reconstruction) -> str:
 
 @pytest.fixture(scope="module")
 def made():
-    return simulate_scan(frames=120, frame_px=32, overlap=0.75, start_kind="true", object_kind="star")
+    return simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true", object_kind="star")
+
+
+@pytest.fixture(scope="module")
+def alone(made) -> Reconstruction:
+    """The same run in one process."""
+    return solve(made.scan, SolverConfig(probe_modes=1), ONE_THREAD)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +53,7 @@ def three(made) -> list[Reconstruction]:
     return over(3, made.scan, SolverConfig(probe_modes=1))
 
 
-def test_three_ranks_give_what_one_process_gives(made, three) -> None:
-    alone = solve(made.scan, SolverConfig(probe_modes=1), ONE_THREAD)
+def test_three_ranks_give_what_one_process_gives(made, alone, three) -> None:
     assert three[0].data_residual == pytest.approx(alone.data_residual, abs=1.5e-3)
     errors = [compare(result, made.obj).values["object_error"] for result in (alone, three[0])]
     assert errors[1] < 1.15 * errors[0]
@@ -76,23 +82,30 @@ def test_the_same_ranks_and_seed_give_the_same_bits(made) -> None:
     assert bits_of(one) == bits_of(other)
 
 
-def test_there_is_no_seam(made, three) -> None:
-    alone = solve(made.scan, SolverConfig(probe_modes=1), ONE_THREAD)
-    whole = three[0]
+def test_there_is_no_seam(made, alone, three) -> None:
+    whole, *parts = three
     between = compare(whole, alone)
-    off = np.abs(between.aligned - between.truth)
-    seam = np.zeros(whole.object.shape, bool)
-    for part in three[1:]:
-        at = np.rint(part.origin_px - whole.origin_px).astype(int)
-        last = at + part.object.shape
-        for edge in (at, last - 1):
-            seam[max(0, edge[0] - 1) : edge[0] + 2, at[1] : last[1]] = True
-            seam[at[0] : last[0], max(0, edge[1] - 1) : edge[1] + 2] = True
     corner = np.rint(between.window_origin_px - whole.origin_px).astype(int)
-    box = tuple(slice(first, first + side) for first, side in zip(corner, off.shape, strict=True))
-    on, beside = off[seam[box] & between.region], off[~seam[box] & between.region]
-    assert on.size > 50
-    assert np.sqrt(np.mean(on**2)) < 1.25 * np.sqrt(np.mean(beside**2))
+    box = tuple(slice(at, at + side) for at, side in zip(corner, between.truth.shape, strict=True))
+    seam = np.zeros(whole.object.shape, bool)
+    regions = in_threads(3, lambda ranks: Team.of(ranks, made.scan.positions_px))[0].regions
+    belongs = np.clip(regions - whole.origin_px, 0, whole.object.shape).astype(int)
+    reached = [
+        np.stack([at, at + part.object.shape])
+        for part in parts
+        for at in [np.rint(part.origin_px - whole.origin_px).astype(int)]
+    ]
+    for (top, left), (bottom, right) in (*belongs, *reached):
+        for row in (top, bottom):
+            seam[max(0, row - 2) : row + 2, left:right] = True
+        for column in (left, right):
+            seam[top:bottom, max(0, column - 2) : column + 2] = True
+    # Where it is dim two images differ more, and there lie the borders of the canvas.
+    lit = (whole.coverage > 0.3)[box]
+    off = np.abs(between.aligned - between.truth)
+    on, beside = off[seam[box] & lit], off[~seam[box] & lit]
+    assert on.size > 200
+    assert np.sqrt(np.mean(on**2)) < 1.2 * np.sqrt(np.mean(beside**2))
 
 
 @pytest.mark.parametrize(
@@ -110,8 +123,8 @@ def test_there_is_no_seam(made, three) -> None:
     ids=["modes", "background", "masks", "raster", "OPR", "intensities", "probe held", "cut frames"],
 )
 def test_every_freedom_works(simulated, settings) -> None:
-    made = simulate_scan(**{"frames": 90, "frame_px": 32, "overlap": 0.75, "start_kind": "true", **simulated})
-    config = QUICK.model_copy(update={"epochs": 30, **settings})
+    made = simulate_scan(**{"frames": 64, "frame_px": 32, "overlap": 0.75, "start_kind": "true", **simulated})
+    config = QUICK.model_copy(update={"epochs": 20, **settings})
     alone = solve(made.scan, config, ONE_THREAD)
     together = over(2, made.scan, config)[0]
     assert together.data_residual == pytest.approx(alone.data_residual, abs=0.01)
@@ -125,7 +138,7 @@ def test_positions_are_refined_together(made) -> None:
     random = np.random.default_rng(4)
     off = random.normal(0, 0.7, made.scan.positions_px.shape)
     scan = made.scan.moved_to(made.scan.positions_px + off)
-    config = SolverConfig(refine_positions=True, position_bound=3, epochs=45, prior="none", probe_modes=1)
+    config = SolverConfig(refine_positions=True, position_bound=3, epochs=40, prior="none", probe_modes=1)
     one, other = over(2, scan, config)
     assert np.array_equal(one.positions_px, other.positions_px)
     left = one.positions_px - made.scan.positions_px
@@ -142,8 +155,8 @@ def test_few_photons_choose_on_several_ranks(made) -> None:
 
 def test_frames_that_do_not_fit_are_left_out_by_all(made) -> None:
     frames = np.array(made.scan.frames)
-    frames[[17, 71]] = frames[[3, 50]]
-    one, other = over(2, replace(made.scan, frames=frames), SolverConfig(prior="none", probe_modes=1))
+    frames[[17, 71]] = frames[[3, 50]]  # two with the content of others
+    one, other = over(2, replace(made.scan, frames=frames), QUICK.model_copy(update={"epochs": 20}))
     assert np.flatnonzero(~one.frames_used).tolist() == [17, 71]
     assert np.array_equal(one.frames_used, other.frames_used)
 
@@ -194,7 +207,7 @@ def test_a_state_that_the_first_wants_is_made_by_all_and_gone_on_from(made) -> N
     assert callback.kept
     assert all(state.interrupted and state.object.shape == whole.object.shape for state in callback.kept)
     further = QUICK.model_copy(update={"epochs": 4})
-    for count in (1, 2, 4):
+    for count in (1, 4):
         again = over(count, made.scan, further, start=callback.kept[-1])[0]
         assert again.data_residual == pytest.approx(whole.data_residual, abs=0.01)
 
@@ -234,6 +247,6 @@ def test_processes_give_the_bits_of_threads(made, mpiexec: tuple[str, ...]) -> N
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    threads = over(3, simulate_scan(frames=120, frame_px=32, overlap=0.75, start_kind="true").scan)
+    threads = over(3, simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true").scan)
     assert told["bits"] == bits_of(threads[0])
     assert told["sent"] > 0

@@ -92,7 +92,7 @@ class Team:
         """Return the mean of values (m, ...) over the frames of all ranks: an array (...), or a number."""
         if not self.several:
             return values.mean(axis=0)
-        return self.total(values.sum(axis=0)) / self.total(float(len(values)))
+        return self.ranks.sum(np.asarray(values.sum(axis=0))) / self.total(float(len(values)))
 
     def largest(self, value: float) -> float:
         """Return the largest of what every rank has."""
