@@ -44,7 +44,7 @@ _ANSCOMBE = 0.375
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0
 #: Several ranks agree on object and probe so often in an epoch: about as often as a frame's neighbours move
-#: what it sees. Fewer times cost a part of the image (docs/decisions/0026-one-scan-over-several-ranks.md).
+#: what it sees. Fewer times cost a part of the image (docs/decisions/0027-one-scan-over-several-ranks.md).
 _ROUNDS = 12
 
 
