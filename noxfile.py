@@ -93,6 +93,7 @@ BENCHMARKS = {
     "cores": "all",
     "threads": "base",
     "large": "base",
+    "ranks": "base",
     "crossing": "all",
 }
 #: MPI for several processes, where there are wheels of a library.
@@ -427,7 +428,7 @@ def bench(session: nox.Session) -> None:
     wanted = session.posargs[0] if session.posargs else ""
     if wanted not in BENCHMARKS or wanted not in names:
         session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)}")
-    install(session, BENCHMARKS[wanted])
+    install(session, BENCHMARKS[wanted], *(MPI if wanted == "ranks" else ()))
     use_data_beside(session)
     peers = {
         "fidelity": True,

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ptycho_config.errors import BackendUnavailableError
-from ptycho_core.ranks import ALONE, Launch, open_ranks
+from ptycho_config.errors import BackendUnavailableError, DataError
+from ptycho_core.ranks import ALONE, Launch, in_threads, open_ranks
 
 PROGRAM = Path(__file__).parent / "laws.py"
 LAWS = runpy.run_path(str(PROGRAM))["LAWS"]
@@ -30,6 +31,22 @@ def on(mpiexec: tuple[str, ...], count: int) -> dict[str, list[str]]:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_one_process_alone(law) -> None:
     law(ALONE)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_several_threads(law, count: int) -> None:
+    in_threads(count, law)
+
+
+def test_a_thread_that_fails_ends_the_others() -> None:
+    def work(ranks) -> None:
+        if ranks.rank == 1:
+            raise DataError("no frames here.")
+        ranks.exchange({1: np.zeros(3)})
+
+    with pytest.raises(DataError, match=r"no frames here"):
+        in_threads(3, work)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

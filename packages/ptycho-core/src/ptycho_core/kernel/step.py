@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import Float32
 
 from ptycho_core.kernel.structs import (
     ALIGNMENT,
@@ -273,6 +274,16 @@ class FusedStep:
         bend = None if curvature is None else curvature[:, [[0, 1], [1, 2]]].astype(np.float64)
         return BatchResult(misfit, overlaps, bend)
 
+    def last_coverage(self, window: tuple[slice, slice]) -> Float32[np.ndarray, "h w"]:
+        """Return the light that the last batch put on its part of the canvas; the next step overwrites it.
+
+        Args:
+            window: of that batch.
+        """
+        rows = window[0].stop - window[0].start
+        stride = self._problem.canvas_width + self._library.ptycho_vector_width()
+        return self._coverage[: rows * stride].reshape(rows, stride)[:, window[1]]
+
     def strain(
         self,
         frames: np.ndarray,
@@ -356,4 +367,6 @@ class FusedStep:
         for name, count in sizes.items():
             room = aligned(count)
             self._room.append(room)
+            if name == "coverage":
+                self._coverage = room
             setattr(problem, name, address(room))

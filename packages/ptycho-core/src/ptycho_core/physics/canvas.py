@@ -72,14 +72,20 @@ def resample_object(
     margin_px: int,
     old_scale: float,
     new_scale: float,
+    old_corner: tuple[int, int] = (0, 0),
+    new_corner: tuple[int, int] = (0, 0),
 ) -> Complex64[np.ndarray, "new_rows new_columns"]:
     """Interpolate O - 1 with a Lanczos-3 kernel onto a canvas of another pixel size.
 
     Args:
         margin_px: width of the margin around the scan, in pixels of either canvas.
         old_scale, new_scale: canvas pixels per pixel of the full detector.
+        old_corner, new_corner: (y, x) pixel of either canvas at which its part begins, where it is a tile.
     """
-    rows, columns = ((np.arange(length) - margin_px) / new_scale * old_scale + margin_px for length in shape)
+    rows, columns = (
+        (np.arange(at, at + length) - margin_px) / new_scale * old_scale + margin_px - begun
+        for length, at, begun in zip(shape, new_corner, old_corner, strict=True)
+    )
     along_rows, along_columns = _lanczos(rows, obj.shape[0]), _lanczos(columns, obj.shape[1])
     contrast, resampled = obj - 1, np.empty(shape, np.complex64)
     for band in row_bands(shape):

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Complex, Complex64, Complex128, Float32, Float64, In
 from ptycho_core.physics.canvas import row_bands
 
 #: Part of the largest coverage above which a pixel counts for the mean ramp and phase.
-_WELL_LIT = 0.1
+WELL_LIT = 0.1
 
 
 def linear_ramp(
@@ -22,6 +22,13 @@ def linear_ramp(
 
     The angle of the mean of o[r + 1] conj(o[r]): neighbours are compared, so no phase is unwrapped.
     """
+    return np.angle(ramp_sums(obj, region))
+
+
+def ramp_sums(
+    obj: Complex[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"] | None = None
+) -> Complex128[np.ndarray, "2"]:
+    """Return the sums of o[r + 1] conj(o[r]) along y and x, whose angles are the mean slope."""
     seen = np.ones(obj.shape, bool) if region is None else region
     steps = np.zeros(2, np.complex128)
     for band in row_bands(obj.shape):
@@ -31,7 +38,7 @@ def linear_ramp(
             here, there = (np.moveaxis(a[rows], axis, 0) for a in (obj, seen))
             pairs = there[1:] & there[:-1]
             steps[axis] += np.sum((here[1:] * here[:-1].conj())[pairs], dtype=np.complex128)
-    return np.angle(steps)
+    return steps
 
 
 def phase_ramp(
@@ -87,7 +94,7 @@ def hand_over_ramp(
     Args:
         overwrite_obj: change the object where it lies, which spares a copy of the canvas.
     """
-    lit_well = coverage > _WELL_LIT
+    lit_well = coverage > WELL_LIT
     slope = linear_ramp(obj, lit_well)
     turned = obj if overwrite_obj else np.empty_like(obj)
     total = 0j

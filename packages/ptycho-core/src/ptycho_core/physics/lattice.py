@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Complex64, Complex128, Float32, Float64
+from jaxtyping import Bool, Complex64, Complex128, Float32, Float64
 from scipy import ndimage
 from scipy.spatial import KDTree
 
@@ -94,19 +94,66 @@ def hand_over_lattice(
         lattice: in the coordinates of the canvas.
         window_px: canvas coordinate (y, x) of index [0, 0] of one frame's window.
     """
-    part = tuple(_middle(side) for side in obj.shape)
-    illuminated = coverage[part] > WELL_ILLUMINATED * coverage.max(initial=0)
+    part = middle_part(obj.shape)
+    pattern = lattice_pattern(
+        obj[part], coverage[part] > WELL_ILLUMINATED * coverage.max(initial=0), lattice, part
+    )
+    if pattern is None:
+        return obj, probe
+    return without_pattern(obj, pattern, lattice), with_pattern(probe, pattern, lattice, window_px)
+
+
+def middle_part(shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Return the part of a canvas, about its middle, that tells the pattern."""
+    return _middle(shape[0]), _middle(shape[1])
+
+
+def lattice_pattern(
+    obj: Complex64[np.ndarray, "h w"],
+    illuminated: Bool[np.ndarray, "h w"],
+    lattice: Lattice,
+    part: tuple[slice, slice],
+) -> Complex128[np.ndarray, "bins bins"] | None:
+    """Return the pattern that all cells of an object share; None where it is noise, or nothing is lit.
+
+    Args:
+        part: rows and columns of the canvas that the object fills.
+    """
     if not illuminated.any():
-        return obj, probe
-    n, bins = probe.shape[-1], max(2, round(float(np.sqrt(abs(np.linalg.det(lattice.steps_px))))))
-    pattern = _pattern(obj[part], illuminated, lattice.cell(_grid(*part)), bins)
-    if float(np.log(np.abs(pattern)).std()) < FAINTEST_PATTERN:
-        return obj, probe
+        return None
+    bins = max(2, round(float(np.sqrt(abs(np.linalg.det(lattice.steps_px))))))
+    pattern = _pattern(obj, illuminated, lattice.cell(_grid(*part)), bins)
+    return None if float(np.log(np.abs(pattern)).std()) < FAINTEST_PATTERN else pattern
+
+
+def without_pattern(
+    obj: Complex64[np.ndarray, "rows columns"],
+    pattern: Complex128[np.ndarray, "bins bins"],
+    lattice: Lattice,
+    corner: tuple[int, int] = (0, 0),
+) -> Complex64[np.ndarray, "rows columns"]:
+    """Return the object without a pattern.
+
+    Args:
+        corner: (y, x) pixel of the canvas at which the object begins.
+    """
     even = np.empty_like(obj)
+    columns = slice(corner[1], corner[1] + obj.shape[1])
     for band in row_bands(obj.shape):
-        even[band] = obj[band] / _sampled(pattern, lattice.cell(_grid(band, slice(0, obj.shape[1]))))
-    in_window = lattice.cell(_grid(slice(0, n), slice(0, n)) + window_px)
-    return even, (probe * _sampled(pattern, in_window)).astype(np.complex64)
+        rows = slice(corner[0] + band.start, corner[0] + band.stop)
+        even[band] = obj[band] / _sampled(pattern, lattice.cell(_grid(rows, columns)))
+    return even
+
+
+def with_pattern(
+    probe: Complex64[np.ndarray, "mode n n"],
+    pattern: Complex128[np.ndarray, "bins bins"],
+    lattice: Lattice,
+    window_px: Float64[np.ndarray, " 2"],
+) -> Complex64[np.ndarray, "mode n n"]:
+    """Return the probe with a pattern that the object gave away."""
+    whole = slice(0, probe.shape[-1])
+    return (probe * _sampled(pattern, lattice.cell(_grid(whole, whole) + window_px))).astype(np.complex64)
 
 
 def _middle(side_px: int) -> slice:

@@ -76,6 +76,7 @@ def data_residual(
     good_pixels: Bool[np.ndarray, "*_ n n"] | None = None,
     frame_intensity: Float64[np.ndarray, " frame"] | None = None,
     threads: int | None = None,
+    over_all: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Residual:
     """Compare what object and probe predict with the measured amplitudes.
 
@@ -91,6 +92,8 @@ def data_residual(
             those of the scan, and all pixels where there is none.
         frame_intensity: (M,) of each frame over the mean of all, where it was found; 1 where None.
         threads: chunks worked on at the same time; by default one per core. The result does not depend on it.
+        over_all: where these frames are a part of the scan and other processes have the rest: adds up sums
+            (k,) float64 over all processes. `value` and `scale` are then those of the whole scan.
 
     Raises:
         ConfigError: an unknown sub-pixel model.
@@ -129,6 +132,8 @@ def data_residual(
         first = list(pool.map(moments, chunks))
         cross = sum(m.cross for m, _ in first)
         power = sum(m.power for m, _ in first)
+        if over_all is not None:
+            cross, power = over_all(np.array([cross, power])).tolist()
         scale = cross / power if power > 0 else 0.0
         distances = np.concatenate(
             list(pool.map(distance, zip(chunks, (kept for _, kept in first), strict=True)))
@@ -137,7 +142,10 @@ def data_residual(
     counted = measured_sum > 0
     per_frame = np.full(n_frames, np.nan, np.float32)
     per_frame[counted] = distances[counted] / measured_sum[counted]
-    value = float(distances.sum() / measured_sum.sum()) if counted.any() else float("nan")
+    distance_sum, total = float(distances.sum()), float(measured_sum.sum())
+    if over_all is not None:
+        distance_sum, total = over_all(np.array([distance_sum, total])).tolist()
+    value = distance_sum / total if total > 0 else float("nan")
     return Residual(value=value, scale=float(scale), per_frame=per_frame)
 
 

@@ -20,7 +20,7 @@ from ptycho_core.result.verdict import Verdict
 from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
 
-__all__ = ["make_reconstruction"]
+__all__ = ["LATTICE_MAY_COST", "known_of", "make_reconstruction", "verdict_of"]
 
 #: The pattern of a raster is known at whole pixels and carried to the probe in between; where that costs more
 #: of the residual, it stays.
@@ -59,7 +59,6 @@ def make_reconstruction(
         if record.get(key) is not None:
             unused = scan.all_positions_px if key == "positions_given_px" else np.nan
             record[key] = scan.of_all_frames(record[key], unused)
-    bad = scan.bad_pixels
     on_canvas = scan.positions_px - origin_px
     corners, _ = whole_and_rest(on_canvas - scan.frame_px // 2)
     coverage = coverage_of(probe, corners, obj.shape)
@@ -82,37 +81,49 @@ def make_reconstruction(
         if after.value <= LATTICE_MAY_COST * residual.value:
             flat, modes, residual = even, with_pattern, after
     explained = Explanation(flat, modes, on_canvas, coverage, residual.per_frame, intensity)
-    verdict = _verdict(scan, explained, frames, record) if judged else None
+    verdict = None
+    if judged:
+        verdict = verdict_of(scan, measure(scan, explained, frames), modes, record)
     return Reconstruction(
         object=flat,
         probe=modes,
         origin_px=origin_px,
-        positions_px=scan.of_all_frames(scan.positions_px, scan.all_positions_px),
         coverage=coverage,
         residual_per_frame=scan.of_all_frames(residual.per_frame),
         data_residual=residual.value,
         method=method,
-        scan_name=scan.name,
-        pixel_size_m=scan.pixel_size_m,
-        pixel_aspect=scan.pixel_aspect,
-        energy_ev=scan.energy_ev,
-        distance_m=scan.distance_m,
-        frame_weight=None
-        if scan.frame_numbers is None
-        else scan.of_all_frames(np.ones(scan.n_frames, np.float32), 0),
-        bad_pixels=None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.all(axis=0)),
         verdict=verdict,
         image_reliable=verdict is not None and verdict.grade == "good",
+        **known_of(scan),
         **record,
     )
 
 
-def _verdict(
-    scan: Scan, explained: Explanation, frames: AmplitudeSource | None, record: Mapping[str, Any]
+def known_of(scan: Scan) -> dict[str, Any]:
+    """Return the fields of a `Reconstruction` that the scan alone tells."""
+    bad = scan.bad_pixels
+    return {
+        "positions_px": scan.of_all_frames(scan.positions_px, scan.all_positions_px),
+        "scan_name": scan.name,
+        "pixel_size_m": scan.pixel_size_m,
+        "pixel_aspect": scan.pixel_aspect,
+        "energy_ev": scan.energy_ev,
+        "distance_m": scan.distance_m,
+        "frame_weight": None
+        if scan.frame_numbers is None
+        else scan.of_all_frames(np.ones(scan.n_frames, np.float32), 0),
+        "bad_pixels": None if bad is None else np.asarray(bad if bad.ndim == 2 else bad.all(axis=0)),
+    }
+
+
+def verdict_of(
+    scan: Scan,
+    measures: dict[str, float],
+    probe: Complex64[np.ndarray, "mode n n"],
+    record: Mapping[str, Any],
 ) -> Verdict:
     """Judge by what can be measured on the result itself; halves of the frames may be asked later."""
-    measures = measure(scan, explained, frames)
-    measures["overlap"] = overlap_fraction(scan.positions_px, explained.probe) if scan.n_frames > 1 else 0.0
+    measures["overlap"] = overlap_fraction(scan.positions_px, probe) if scan.n_frames > 1 else 0.0
     measures["frames_left_out"] = scan.share_left_out
     measures["bad_pixels"] = 0.0 if scan.bad_pixels is None else float(scan.bad_pixels.mean())
     return decide(

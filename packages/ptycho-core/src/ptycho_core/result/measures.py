@@ -14,7 +14,15 @@ from ptycho_core.physics.residual import AmplitudeSource, PredictedAmplitude
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import mean_and_good, signal_pixels, whole_counts
 
-__all__ = ["Explanation", "measure", "noise_of_amplitude"]
+__all__ = [
+    "Explanation",
+    "Sample",
+    "frames_sampled",
+    "measure",
+    "measures_of",
+    "modulus_sampled",
+    "noise_of_amplitude",
+]
 
 #: Frames of so many pixels, evenly spread, tell as much as all of them.
 SAMPLED_PIXELS = 1 << 19
@@ -40,6 +48,28 @@ class Explanation:
     frame_intensity: Float64[np.ndarray, " frame"] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some frames of a scan and of an object, which tell as much as all of them.
+
+    Attributes:
+        chosen: (k,) numbers of the frames.
+        amplitude, predicted: (k, N, N) as measured and, up to a factor, as the result has them.
+        modulus: (n,) of illuminated pixels of the object.
+    """
+
+    chosen: np.ndarray
+    amplitude: Float32[np.ndarray, "chosen n n"]
+    predicted: Float32[np.ndarray, "chosen n n"]
+    modulus: np.ndarray
+
+
+def frames_sampled(scan: Scan) -> np.ndarray:
+    """Return the numbers (k,) of frames spread evenly over the scan, few of large ones."""
+    wanted = min(max(SAMPLED_PIXELS // scan.frame_px**2, FEWEST_SAMPLED), MOST_SAMPLED, scan.n_frames)
+    return np.unique(np.linspace(0, scan.n_frames - 1, wanted).astype(int))
+
+
 def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None = None) -> dict[str, float]:
     """Measure how a result explains its frames, and whether it looks like a physical object and probe.
 
@@ -57,24 +87,40 @@ def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None =
         outer sixteenth of the window. `uneven`: residual of the frames beyond all but 5 % over that of the
         median one.
     """
-    wanted = min(max(SAMPLED_PIXELS // scan.frame_px**2, FEWEST_SAMPLED), MOST_SAMPLED, scan.n_frames)
-    chosen = np.unique(np.linspace(0, scan.n_frames - 1, wanted).astype(int))
+    chosen = frames_sampled(scan)
     source = scan if frames is None else frames
-    amplitude = np.concatenate([source.amplitude(slice(i, i + 1)) for i in chosen.tolist()])
+    intensity = None if explained.frame_intensity is None else explained.frame_intensity[chosen]
+    sample = Sample(
+        chosen,
+        np.concatenate([source.amplitude(slice(i, i + 1)) for i in chosen.tolist()]),
+        PredictedAmplitude(
+            explained.object, explained.probe, explained.on_canvas_px[chosen], frame_intensity=intensity
+        )(slice(0, len(chosen))),
+        modulus_sampled(explained.object, explained.coverage),
+    )
+    return measures_of(scan, sample, explained.probe, explained.residual_per_frame, explained.frame_intensity)
+
+
+def measures_of(
+    scan: Scan,
+    sample: Sample,
+    probe: Complex64[np.ndarray, "mode n n"],
+    residual_per_frame: Float32[np.ndarray, " frame"],
+    frame_intensity: Float64[np.ndarray, " frame"] | None,
+) -> dict[str, float]:
+    """Measure as `measure` does, with a sample at hand."""
+    amplitude, predicted, chosen = sample.amplitude, sample.predicted, sample.chosen
     mean, good = mean_and_good(scan)
     signal = signal_pixels(mean, good)
     weight = np.broadcast_to(signal, amplitude.shape)
     if scan.bad_pixels is not None and scan.bad_pixels.ndim == 3:
         weight = scan.good_pixels(chosen) & signal
-    measures = _probe(explained.probe) | _object(explained.object, explained.coverage)
-    intensity = None if explained.frame_intensity is None else explained.frame_intensity[chosen]
-    predicted = PredictedAmplitude(
-        explained.object, explained.probe, explained.on_canvas_px[chosen], frame_intensity=intensity
-    )(slice(0, len(chosen)))
+    measures = _probe(probe) | _object(sample.modulus)
+    intensity = None if frame_intensity is None else frame_intensity[chosen]
     fit = _fit(amplitude, predicted, weight)
     if fit is None:
         return measures
-    known = _as_of_equal_frames(explained)
+    known = _as_of_equal_frames(residual_per_frame, frame_intensity)
     measures["residual"] = fit.residual
     if known.size:
         measures["uneven"] = float(np.percentile(known, 95) / max(float(np.median(known)), 1e-9))
@@ -94,17 +140,18 @@ def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None =
     return {name: float(value) for name, value in measures.items()}
 
 
-def _as_of_equal_frames(explained: Explanation) -> Float64[np.ndarray, " known"]:
+def _as_of_equal_frames(
+    residual: Float32[np.ndarray, " frame"], frame_intensity: Float64[np.ndarray, " frame"] | None
+) -> Float64[np.ndarray, " known"]:
     """Return the residual of the frames with light, as if all had the mean intensity.
 
     The noise of a frame is a larger part of it where the beam was weaker: R is a + b / sqrt(intensity).
     """
-    residual = explained.residual_per_frame
     known = np.isfinite(residual)
     found = residual[known].astype(np.float64)
-    if explained.frame_intensity is None or found.size == 0:
+    if frame_intensity is None or found.size == 0:
         return found
-    root = np.sqrt(np.maximum(explained.frame_intensity[known], 1e-6))
+    root = np.sqrt(np.maximum(frame_intensity[known], 1e-6))
     wrong, noise = nnls(np.stack([np.ones(found.size), 1 / root], axis=1), found)[0]
     return found * (wrong + noise) / np.maximum(wrong + noise / root, 1e-30)
 
@@ -148,15 +195,26 @@ def _noise_table(read_noise: float) -> tuple[Float64[np.ndarray, " mean"], Float
     return np.append(means, 1e30), np.append((chances * away).sum(axis=1), 1 / np.sqrt(2 * np.pi))
 
 
-def _object(
-    obj: Complex64[np.ndarray, "height width"], coverage: Float32[np.ndarray, "height width"]
-) -> dict[str, float]:
-    illuminated = coverage > WELL_ILLUMINATED * coverage.max(initial=0)
-    modulus = (
-        np.abs(obj[illuminated][:: max(1, int(illuminated.sum()) // 400_000)])
-        if illuminated.any()
-        else np.ones(1)
-    )
+def modulus_sampled(
+    obj: Complex64[np.ndarray, "height width"],
+    coverage: Float32[np.ndarray, "height width"],
+    *,
+    brightest: float | None = None,
+    most: int = 400_000,
+) -> Float32[np.ndarray, " pixel"]:
+    """Return the modulus of well illuminated pixels, of many only some.
+
+    Args:
+        brightest: coverage, where the largest one lies elsewhere.
+    """
+    limit = WELL_ILLUMINATED * (coverage.max(initial=0) if brightest is None else brightest)
+    illuminated = coverage > limit
+    return np.abs(obj[illuminated][:: max(1, int(illuminated.sum()) // most)])
+
+
+def _object(modulus: np.ndarray) -> dict[str, float]:
+    if not modulus.size:
+        modulus = np.ones(1)
     low, middle, high = np.percentile(modulus, (1, 50, 99))
     return {
         "amplitude_low": low,

@@ -14,6 +14,8 @@ The way through this room is `solve`: look, start, descend, finish.
 - What is expected of an object joins in `posterior`, with a `prior`, its `proximal` step and a `prior_mean`;
   `most_probable` sets its strength by a rule, `selection` by `tries` that photons held out judge.
 - `finish` makes a judged result of the solution.
+- `team` and `tiles` let several processes solve one scan: each has its frames and its tile of the canvas, and
+  `from_tiles` makes one result of all. What they agree on, and when, is in `level`.
 - `spectra` and `shifts` hold the probe in frequencies and move it by fractions of a pixel, `device` chooses
   the arrays, `monitor` tells of it all.
 

@@ -13,6 +13,7 @@ import scipy.ndimage
 from jaxtyping import Bool, Float64
 
 from ptycho_core.result.history import RunEvent
+from ptycho_core.solver.team import ON_ITS_OWN, Team
 
 __all__ = ["FlatBackground", "darkest_counts", "likeliest"]
 
@@ -57,14 +58,17 @@ class FlatBackground:
         number = min(n_frames, max(1, _SAMPLED_PIXELS // size_px**2))
         return np.sort(self._random.choice(n_frames, number, replace=False))
 
-    def fit(self, counts: np.ndarray, predicted: np.ndarray) -> None:
+    def fit(self, counts: np.ndarray, predicted: np.ndarray, team: Team = ON_ITS_OWN) -> None:
         """Take the background under which the counts of some pixels are most likely.
 
         Args:
             counts, predicted: measured, and predicted without a background; of good pixels only.
+            team: whose ranks look at frames of their own each; the mean of what they find is taken.
         """
-        if np.isfinite(predicted).all():
+        finite = float(np.isfinite(predicted).all())
+        if team.total(finite) == team.ranks.count:
             found = likeliest(counts, predicted, start=self.counts)
+            found = team.total(found) / team.ranks.count
             self.counts = self.at_most if found > _NEARLY * self.at_most else found
 
 

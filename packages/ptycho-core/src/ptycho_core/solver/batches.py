@@ -34,13 +34,19 @@ def plan_batches(
     frame_px: int,
     frames_per_batch: int,
     random: np.random.Generator,
-) -> tuple[Int64[np.ndarray, " frame"], list[Batch]]:
-    """Return the order in which frames are stored and the batches as slices of that order."""
+    members: Int64[np.ndarray, " own"] | None = None,
+) -> tuple[Int64[np.ndarray, " own"], list[Batch]]:
+    """Return the order in which frames are stored and the batches as slices of that order.
+
+    Args:
+        members: the frames that are wanted, increasing; all of them by default.
+    """
+    members = np.arange(len(positions_px)) if members is None else members
     order: list[np.ndarray] = []
     batches: list[Batch] = []
     start = 0
     area = frames_per_batch * frame_px**2
-    for cell in _cells(positions_px, np.arange(len(positions_px)), frame_px=frame_px, area_px=area):
+    for cell in _cells(positions_px, members, frame_px=frame_px, area_px=area):
         order.append(random.permutation(cell))
         count = len(cell)
         n_batches = max(

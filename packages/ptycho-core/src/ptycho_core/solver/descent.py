@@ -141,8 +141,8 @@ def _run_epoch(
 ) -> tuple[float, bool]:
     """Step on all batches in random order; return the residual, and whether a stop was asked for."""
     misfit, stopped = 0.0, False
-    for done, index in enumerate(random.permutation(len(level.batches)).tolist(), 1):
-        misfit += level.step(index, steps)
+    for done, batches in level.rounds(random):
+        misfit += level.agreed(sum(level.step(index, steps) for index in batches))
         progress.after_step(schedule, epoch, done, misfit / level.total_amplitude)
         if not math.isfinite(misfit):
             break
@@ -194,11 +194,14 @@ def _begin(
         and look.statistics.noise_floor is not None,
         margin_px=look.margin_px,
         flat=start.flat_background,
+        team=look.team,
     )
     crop = central(size_px, frame_px)
     level.start(
         solution.spectra[:, crop, crop],
-        solution.object_on(level.shape, scale=level.scale, margin_px=look.margin_px),
+        solution.object_on(
+            level.shape, scale=level.scale, margin_px=look.margin_px, corner=level.tiles.origin
+        ),
         solution.variations[:, :, crop, crop],
     )
     return level

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Complex64, Float64
+from jaxtyping import Float64
 
 from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.arrays import Arrays
 from ptycho_core.result.assemble import make_reconstruction
 from ptycho_core.result.provenance import solver_provenance
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.from_tiles import make_together
 from ptycho_core.solver.monitor import RunRecord
 from ptycho_core.solver.spectra import probe_of
 from ptycho_core.solver.start import Look
@@ -27,10 +29,12 @@ def finish(
     look: Look,
     frames: OrderedFrames,
     record: RunRecord,
+    arrays: Arrays,
     *,
     execution: SolverExecutionConfig,
     resolved: dict[str, Any],
     judged: bool,
+    in_parts: bool = False,
 ) -> Reconstruction:
     """Judge a solution and record how it came about.
 
@@ -38,16 +42,40 @@ def finish(
         solution: its object is overwritten.
         execution, resolved: where the run was asked to take place, and where it did.
         judged: measure the residual, and give a verdict.
+        in_parts: of several ranks the first one gets its part as well.
     """
-    obj, origin_px = _at_full_pixel(solution, look)
+    shape, origin_px = look.full_canvas(solution.shift_px)
     scan = look.scan
     if parameters is not None and look.config.refine_positions:
         correction_px, common_px = _corrections(parameters, look)
         scan = scan.moved_to(scan.positions_px + correction_px - common_px)
         origin_px = origin_px - common_px
+    told: dict[str, Any] = {  # Any: fields of `Reconstruction`, of several types
+        "positions_given_px": look.positions_given_px,
+        "frame_intensity": _frame_intensity(parameters, look),
+        "dose_carries_image": look.dose_carries_image,
+        "history": record.history,
+        "events": record.events,
+        "timings": record.timings,
+        "provenance": solver_provenance(scan, look.config, execution, resolved),
+    }
+    if look.team.several:
+        return make_together(
+            scan,
+            solution,
+            look,
+            frames,
+            arrays,
+            probe=probe_of(solution.spectra),
+            origin_px=origin_px,
+            judged=judged,
+            in_parts=in_parts,
+            threads=execution.threads,
+            **told,
+        )
     return make_reconstruction(
         scan,
-        obj=obj,
+        obj=solution.object_on(shape, scale=1.0, margin_px=look.margin_px),
         probe=probe_of(solution.spectra),
         origin_px=origin_px,
         method="solver",
@@ -55,22 +83,8 @@ def finish(
         probe_is_known=look.config.probe_step == 0,
         frames=frames.as_measured(),
         judged=judged,
-        positions_given_px=look.positions_given_px,
-        frame_intensity=_frame_intensity(parameters, look),
-        dose_carries_image=look.dose_carries_image,
-        history=record.history,
-        events=record.events,
-        timings=record.timings,
-        provenance=solver_provenance(scan, look.config, execution, resolved),
+        **told,
     )
-
-
-def _at_full_pixel(
-    solution: Solution, look: Look
-) -> tuple[Complex64[np.ndarray, "height width"], Float64[np.ndarray, " 2"]]:
-    """Return the object at the pixel of the full frame, and where its canvas lies in the scan."""
-    shape, origin_px = look.full_canvas(solution.shift_px)
-    return solution.object_on(shape, scale=1.0, margin_px=look.margin_px), origin_px
 
 
 def _corrections(
@@ -80,8 +94,7 @@ def _corrections(
 
     Where the whole scan stands cannot be told from the frames, so the common part moves the canvas instead.
     """
-    correction_px = np.empty_like(parameters.correction_px)
-    correction_px[look.order] = parameters.correction_px
+    correction_px = look.team.of_all_frames(parameters.correction_px, look.order, look.scan.n_frames)
     return correction_px, correction_px.mean(axis=0)
 
 
@@ -89,6 +102,4 @@ def _frame_intensity(parameters: FrameParameters | None, look: Look) -> Float64[
     """Return the intensity of each frame relative to the mean, in the order of the scan."""
     if parameters is None or not parameters.model.intensity:
         return None
-    intensity = np.empty(look.scan.n_frames)
-    intensity[look.order] = parameters.intensity()
-    return intensity
+    return look.team.of_all_frames(parameters.intensity(), look.order, look.scan.n_frames)

@@ -30,6 +30,7 @@ from jaxtyping import Float64
 
 from ptycho_config.models import SolverConfig
 from ptycho_core.solver.shifts import shift_slopes, shift_weights
+from ptycho_core.solver.team import ON_ITS_OWN, Team
 
 __all__ = ["FrameMeasurement", "FrameModel", "FrameParameters", "FrameValues", "reach_px"]
 
@@ -147,14 +148,17 @@ class FrameParameters:
         positions_px: Float64[np.ndarray, "frame 2"],
         order: np.ndarray,
         random: np.random.Generator,
+        *,
+        team: Team = ON_ITS_OWN,
     ) -> None:
         """Begin with the positions as given, equal intensities and random weights of the variations.
 
         Args:
             order: number of each frame in the scan, which tells when it was measured.
+            team: the ranks that have the other frames.
         """
         n_frames = len(positions_px)
-        self.model = model
+        self.model, self._team = model, team
         self.correction_px = np.zeros((n_frames, 2))
         self.weights = np.zeros((n_frames, 1 + model.variations))
         self.weights[:, 0] = 1.0
@@ -162,8 +166,9 @@ class FrameParameters:
         self.weights[:, 1:] = random.standard_normal((n_frames, model.variations))
         self._positions_held = False
         self._epoch = 0
-        self._nominal_px = positions_px - (positions_px.min(axis=0) + positions_px.max(axis=0)) / 2
-        self._time = 2 * order / max(n_frames - 1, 1) - 1
+        low_px, high_px = team.extremes(positions_px)
+        self._nominal_px = positions_px - (low_px + high_px) / 2
+        self._time = 2 * order / max(round(team.total(float(n_frames))) - 1, 1) - 1
         self._slope = np.zeros((n_frames, 2))
         self._curvature = np.zeros((n_frames, 2, 2))
         self._strain_velocity = np.zeros((2, 2))
@@ -222,13 +227,13 @@ class FrameParameters:
             self.weights[:, 0] *= 1 + np.clip(step * change, -0.2, 0.2)
         if self.model.variations:
             # Half its power, as the phase on the detector is free; and a floor while it is weak.
-            power = measured.variation_power / 2 + _WEAK * measured.counts.mean()
+            power = measured.variation_power / 2 + _WEAK * self._team.mean_of_each(measured.counts)
             self.weights[:, 1:] += np.clip(step * slopes[:, 1:] / power, -0.5, 0.5)
 
     def _move_within_bound(self, frames: Any, move: np.ndarray) -> None:
         """Move frames by themselves, no farther than the bound, nor much farther than most of them."""
         free = self._free_px[frames] + move
-        usual = np.median(np.linalg.norm(self._free_px, axis=1))
+        usual = self._team.middle(float(np.median(np.linalg.norm(self._free_px, axis=1))))
         bound = min(self.model.position_bound_px or 0.0, max(_ALWAYS_ALLOWED_PX, _OUTLIER * usual))
         length = np.linalg.norm(free, axis=1, keepdims=True)
         free *= np.minimum(1.0, bound / np.maximum(length, _TINY))
@@ -239,7 +244,7 @@ class FrameParameters:
         """Count an epoch, keep the mean intensity at 1, and let all frames drift while it is time."""
         self._epoch += 1
         if self.model.intensity:
-            self.weights /= np.sqrt(np.square(self.weights[:, 0]).mean())
+            self.weights /= np.sqrt(self._team.mean_of_each(np.square(self.weights[:, 0])))
         if self.positions_move and _WAIT_EPOCHS < self._epoch <= _WAIT_EPOCHS + self._drift_epochs:
             self._drift()
 
@@ -261,9 +266,9 @@ class FrameParameters:
 
     def _drift(self) -> None:
         """Move all frames by a drift linear in time."""
-        time = self._time - self._time.mean()
-        normal = np.einsum("m,mab->ab", time**2, self._curvature)
-        change = np.linalg.solve(normal + _TINY * np.eye(2), time @ self._slope)
+        time = self._time - self._team.mean_of_each(self._time)
+        normal = self._team.total(np.einsum("m,mab->ab", time**2, self._curvature))
+        change = np.linalg.solve(normal + _TINY * np.eye(2), self._team.total(time @ self._slope))
         length = np.linalg.norm(change)
         self.correction_px += time[:, None] * change * min(1.0, 1.0 / max(length, _TINY))
 
@@ -273,16 +278,17 @@ class FrameParameters:
         What all frames have in common goes to the probe (P, n, n). No frame's probe changes.
         """
         weights = self.weights[:, 1:]
-        probe = probe + np.tensordot(variations, weights.mean(axis=0), axes=(1, 0))
-        weights = weights - weights.mean(axis=0)
+        mean = self._team.mean_of_each(weights)
+        probe = probe + np.tensordot(variations, mean, axes=(1, 0))
+        weights = weights - mean
         flat = np.moveaxis(variations, 1, 0).reshape(weights.shape[1], -1).astype(np.complex128)
         if not np.abs(flat).max() > 0:
             return probe, variations
         # Real weights: real and imaginary parts of a variation belong together.
         real = np.concatenate([flat.real, flat.imag], axis=1)
-        left, sizes, right = np.linalg.svd(weights, full_matrices=False)
+        left, sizes, right = self._decomposed(weights)
         inner, powers, shapes = np.linalg.svd(sizes[:, None] * (right @ real), full_matrices=False)
-        root = np.sqrt(len(weights))
+        root = np.sqrt(self._team.total(float(len(weights))))
         self.weights[:, 1:] = left @ inner * root
         mixed = powers[:, None] * shapes / root
         half = mixed.shape[1] // 2
@@ -290,9 +296,19 @@ class FrameParameters:
         shape = (len(mixed), variations.shape[0], *variations.shape[2:])
         return probe, np.moveaxis(mixed.reshape(shape), 0, 1).astype(np.complex64)
 
+    def _decomposed(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the singular value decomposition of the weights of all ranks' frames, with our rows."""
+        if not self._team.several:
+            return np.linalg.svd(weights, full_matrices=False)
+        # The few right vectors are those of a product that every rank adds its part to.
+        powers, vectors = np.linalg.eigh(self._team.total(weights.T @ weights))
+        sizes, right = np.sqrt(np.maximum(powers[::-1], 0.0)), vectors[:, ::-1].T
+        return weights @ right.T / np.maximum(sizes, _TINY), sizes, right
+
     def sample(self, n_frames: int) -> np.ndarray:
-        """Choose the frames that judge a strain."""
-        chosen = self._random.permutation(n_frames)[:_SAMPLED_FRAMES]
+        """Choose the frames that judge a strain; every rank has its share of them."""
+        wanted = max(1, _SAMPLED_FRAMES // self._team.ranks.count)
+        chosen = self._random.permutation(n_frames)[:wanted]
         return np.sort(chosen)
 
     def strain(self, change: np.ndarray) -> np.ndarray:

@@ -76,7 +76,8 @@ class FrameUpdates:
 
     def after_epoch(self, probe: ProbeState, obj: ObjectState) -> None:
         """Do for all frames what is to be done after an epoch."""
-        if self._seen.all():
+        team = self._windows.tiles.team
+        if team.total(float(np.count_nonzero(~self._seen))) == 0:
             self._update(probe)
         self._seen[:] = False
         parameters, full = self._parameters, self._windows.scale == 1
@@ -156,11 +157,12 @@ class FrameUpdates:
                 offset=self._misfit.offset,
                 count=STRAIN_COUNT,
             )
-        strain, phase = strain_step(normal, phases)
+        strain, phase = strain_step(windows.tiles.team.total(normal), phases)
         turned = xp.asarray(np.exp(1j * phase).astype(np.complex64))
         probe.spectrum *= turned
         probe.variations *= turned
         moved = stretched(canvas, parameters.strain(strain), windows.middle_px, threads=xp.threads)
+        windows.tiles.as_owned(xp, (moved,))
         obj.canvas = xp.asarray(moved)
 
 

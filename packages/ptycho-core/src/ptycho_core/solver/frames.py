@@ -21,6 +21,7 @@ from ptycho_core.memory import in_words, memory_bytes
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central
+from ptycho_core.solver.team import ON_ITS_OWN, Team
 
 __all__ = ["IN_MEMORY_BYTES", "MeasuredFrames", "OrderedFrames", "room_for", "scans_of_parts"]
 
@@ -70,12 +71,14 @@ class OrderedFrames:
         *,
         threads: int | None = None,
         at_hand: MeasuredFrames | None = None,
+        least_px: Float64[np.ndarray, " 2"] | None = None,
     ) -> OrderedFrames:
         """Read frames of a scan, once.
 
         Args:
             order: which frames of the scan, in the order in which they are wanted.
             at_hand: the amplitudes of the scan where they were read before; its file may be gone by now.
+            least_px: where the canvas begins; by default at the smallest y and x among these frames.
         """
         source = scan if at_hand is None else at_hand
         amplitude, in_file = room_for((len(order), scan.frame_px, scan.frame_px))
@@ -97,7 +100,7 @@ class OrderedFrames:
         good = None if scan.bad_pixels is None else scan.good_pixels()
         if good is not None and good.ndim == 3:
             good = good[order]
-        return cls(amplitude, good, scan.positions_px[order], order=order, in_file=in_file)
+        return cls(amplitude, good, scan.positions_px[order], least_px=least_px, order=order, in_file=in_file)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -144,28 +147,33 @@ class OrderedFrames:
             in_file=self.in_file if in_file is None else in_file,
         )
 
-    def good_share(self, size_px: int) -> Float64[np.ndarray, "n n"]:
-        """Return in which part of the frames each of the central frequencies is good."""
+    def good_share(self, size_px: int, team: Team = ON_ITS_OWN) -> Float64[np.ndarray, "n n"]:
+        """Return in which part of the frames of all ranks each of the central frequencies is good."""
         crop = central(size_px, self.frame_px)
         if self._good is None:
             return np.ones((size_px, size_px))
         good = self._good[..., crop, crop].astype(np.float64)
-        return good.mean(axis=0) if good.ndim == 3 else good
+        return team.mean_of_each(good) if good.ndim == 3 else good
 
-    def near(self, middle_px: Float64[np.ndarray, " 2"], count: int) -> OrderedFrames:
-        """Return copies of so many frames, those nearest to a place; their canvas is their own."""
-        distance = np.square(self.positions_px - middle_px).sum(axis=1)
-        return self._rows(np.sort(np.argsort(distance, kind="stable")[:count]))
+    def near_the_middle(self, count: int, scan: Scan, team: Team = ON_ITS_OWN) -> OrderedFrames:
+        """Return copies of so many frames, those nearest to the scan's middle; their canvas is their own.
 
-    def mean_pattern(self, size_px: int) -> Float64[np.ndarray, "n n"]:
-        """Return the mean counts of the central frequencies, centred."""
+        Several ranks call this together.
+        """
+        positions_px = scan.positions_px if team.several else self.positions_px
+        distance = np.square(positions_px - np.median(positions_px, axis=0)).sum(axis=1)
+        nearest = np.sort(np.argsort(distance, kind="stable")[:count])
+        return self.some_of(nearest, team) if team.several else self._rows(nearest)
+
+    def mean_pattern(self, size_px: int, team: Team = ON_ITS_OWN) -> Float64[np.ndarray, "n n"]:
+        """Return the mean counts of the central frequencies over the frames of all ranks, centred."""
         crop = central(size_px, self.frame_px)
         total = np.zeros((size_px, size_px))
         step = max(1, _READ_PIXELS // size_px**2)
         for first in range(0, len(self), step):
             part = self._amplitude[first : first + step, crop, crop]
             total += np.einsum("fij,fij->ij", part, part, dtype=np.float64)
-        return total / len(self)
+        return team.total(total) / team.total(float(len(self)))
 
     def select(self, numbers: Int64[np.ndarray, " chosen"]) -> OrderedFrames:
         """Return copies of some frames, in this order, without reading them again.
@@ -179,6 +187,26 @@ class OrderedFrames:
         """Return copies of the frames that lie there, on a canvas of their own."""
         good = self._good[rows] if self._good is not None and self._good.ndim == 3 else self._good
         return OrderedFrames(self._amplitude[rows], good, self.positions_px[rows])
+
+    def some_of(self, numbers: Int64[np.ndarray, " chosen"], team: Team) -> OrderedFrames:
+        """Return copies of a few frames of the scan, in this order, whichever rank has them.
+
+        Several ranks call this together.
+        """
+        if not team.several:
+            return self.select(numbers)
+        order = np.argsort(self._order)
+        at = np.searchsorted(self._order, numbers, sorter=order)
+        rows = order[np.minimum(at, len(order) - 1)]
+        ours = self._order[rows] == numbers
+        shape = (len(numbers), self.frame_px, self.frame_px)
+        amplitude, positions_px, good = np.zeros(shape, np.float32), np.zeros((len(numbers), 2)), self._good
+        amplitude[ours], positions_px[ours] = self._amplitude[rows[ours]], self.positions_px[rows[ours]]
+        if good is not None and good.ndim == 3:
+            seen = np.zeros(shape, np.uint8)
+            seen[ours] = good[rows[ours]]
+            good = team.total(seen) > 0
+        return OrderedFrames(team.total(amplitude), good, team.total(positions_px))
 
     def as_measured(self) -> MeasuredFrames:
         """Return all frames in the order of the scan."""
@@ -199,8 +227,8 @@ class OrderedFrames:
         return amplitude, None if good.all() else good
 
     def _place(self) -> Int64[np.ndarray, " frame"]:
-        """Return where each frame of the scan lies."""
-        place = np.empty(len(self._order), np.int64)
+        """Return where each frame of the scan lies; those of other ranks lie nowhere."""
+        place = np.full(int(self._order.max()) + 1, np.iinfo(np.int64).max)
         place[self._order] = np.arange(len(self._order))
         return place
 

@@ -12,7 +12,7 @@ Formulas: docs/reference/physics.md, "The step".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,13 +24,15 @@ from ptycho_core.kernel import FusedStep, Misfit, Steps
 from ptycho_core.physics.canvas import light_on
 from ptycho_core.scan.dose import central
 from ptycho_core.solver.background import FlatBackground
-from ptycho_core.solver.batches import Batch
+from ptycho_core.solver.batches import Batch, cut_evenly
 from ptycho_core.solver.frame_parameters import FrameParameters, FrameValues
 from ptycho_core.solver.frame_updates import FrameUpdates, position_curvature
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.misfit import AmplitudeMisfit, Gradients
 from ptycho_core.solver.shifts import DEGREE, shift_filters, shift_lines
 from ptycho_core.solver.state import ObjectState, ProbeState, Solution
+from ptycho_core.solver.team import ON_ITS_OWN, Team
+from ptycho_core.solver.tiles import Tiles
 from ptycho_core.solver.windows import MARGIN_PX, Windows
 
 __all__ = ["OBJECT_LIMIT", "FullGradient", "Level", "LevelState"]
@@ -41,6 +43,9 @@ __all__ = ["OBJECT_LIMIT", "FullGradient", "Level", "LevelState"]
 _ANSCOMBE = 0.375
 #: No object transmits more than this.
 OBJECT_LIMIT = 2.0
+#: Several ranks agree on object and probe so often in an epoch: about as often as a frame's neighbours move
+#: what it sees. Fewer times cost a part of the image (docs/decisions/0027-one-scan-over-several-ranks.md).
+_ROUNDS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +103,7 @@ class Level:
         flat: FlatBackground | None = None,
         misfit: Misfit = "moduli",
         count_softening: float = 0.0,
+        team: Team = ON_ITS_OWN,
     ) -> None:
         """Take what the level sees of the frames.
 
@@ -116,6 +122,7 @@ class Level:
             misfit: what is summed up and made small; with another than `moduli` nothing can be moved, there
                 is `gradient` alone, and the parameters of the frames are held.
             count_softening: counts added to those measured and to those expected; not for `moduli`.
+            team: the ranks that have the other frames. Canvas and windows are those of this rank's tile.
         """
         self.size_px = size_px
         self.batches = batches
@@ -133,7 +140,10 @@ class Level:
             parameters=parameters,
             margin_px=margin_px,
             shape=shape,
+            team=team,
         )
+        self._team, self._part = team, len(frames) / team.total(float(len(frames)))
+        self._rounds = min(_ROUNDS, round(team.largest(float(len(batches)))))
         self._batch_windows = [self._windows.of(batch) for batch in batches]
         amplitude, good = frames.seen_at(size_px)
         offset = softening + (background if flat is None else flat.counts)
@@ -146,9 +156,9 @@ class Level:
             self._softening += _ANSCOMBE
             offset += _ANSCOMBE
         self._measured = amplitude.sum(axis=(1, 2), dtype=np.float64)  # bad pixels are 0
-        self.total_amplitude = float(self._measured.sum())
+        self.total_amplitude = team.total(float(self._measured.sum()))
         counts = np.einsum("fij,fij->f", amplitude, amplitude)
-        self._counts_per_frame = counts_per_frame or float(counts.mean(dtype=np.float64))
+        self._counts_per_frame = counts_per_frame or team.mean(counts)
         self._misfit = AmplitudeMisfit(
             arrays, amplitude, good, offset=offset, kind=misfit, softening=count_softening
         )
@@ -185,8 +195,13 @@ class Level:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the canvas."""
+        """Rows and columns of the canvas, or of this rank's tile of it."""
         return self._windows.shape
+
+    @property
+    def tiles(self) -> Tiles:
+        """Where this rank's tile lies among the others."""
+        return self._windows.tiles
 
     @property
     def spectrum(self) -> Array:
@@ -216,6 +231,7 @@ class Level:
             variations=variations,
             object=obj if isinstance(obj, np.ndarray) else xp.to_numpy(obj),
             scale=self.scale,
+            corner=self.tiles.origin,
         )
 
     def start(
@@ -232,6 +248,9 @@ class Level:
         canvas = np.ones(self.shape, np.complex64) if obj is None else obj
         self._probe = ProbeState(self._xp, self._filters, spectrum, variations)
         self._object = ObjectState(self._xp, canvas, self._object_floor)
+        if self._team.several:
+            self.tiles.as_owned(self._xp, (self._object.canvas,))
+            self._object.watch()
 
     def state(self) -> LevelState:
         """Return a copy of the present state."""
@@ -257,6 +276,43 @@ class Level:
         self._probe.rest()
         self._object.rest()
 
+    def rounds(self, random: np.random.Generator) -> Iterator[tuple[int, list[int]]]:
+        """Yield the batches of an epoch in random order, each a few that are gone through before ranks agree.
+
+        Returns:
+            How many are done then, and the batches: one at a time for a rank alone, else as many rounds on
+            every rank.
+        """
+        order, done = random.permutation(len(self.batches)).tolist(), 0
+        if not self._team.several:
+            yield from ((done, [index]) for done, index in enumerate(order, 1))
+            return
+        for run in cut_evenly(slice(0, len(order)), self._rounds):
+            done += run.stop - run.start
+            yield done, order[run]
+
+    def agreed(self, misfit: float) -> float:
+        """Agree with the other ranks on object and probe; return the misfit of all of them."""
+        if not self._team.several:
+            return misfit
+        self._agree_on_probe()
+        self._agree_on_object()
+        return self._team.total(misfit)
+
+    def _agree_on_probe(self) -> None:
+        """Take the mean probe, each rank's by the number of its frames; and its velocity."""
+        xp, probe = self._xp, self._probe
+        for name in ("spectrum", "velocity", "variations"):
+            own = xp.to_numpy(getattr(probe, name))
+            mean = self._team.total(own * np.float32(self._part))
+            setattr(probe, name, xp.asarray(np.ascontiguousarray(mean)))
+
+    def _agree_on_object(self) -> None:
+        """Take the mean of object and velocity where tiles overlap, by the light of each rank's batches."""
+        state = self._object
+        self.tiles.averaged(self._xp, (state.canvas, state.velocity), self._xp.to_numpy(state.seen))
+        state.watch()
+
     def step(self, index: int, steps: Steps) -> float:
         """Move object and probe down the gradient of one batch; return the sum of its amplitude misfits.
 
@@ -278,6 +334,8 @@ class Level:
                 with_overlaps=moving is not None,
                 with_curvature=moving is not None and moving.positions_move,
             )
+            if self._object.seen is not None:
+                self._object.seen[window] += self._xp.asarray(self._fused.last_coverage(window))
             if moving is not None and found.overlaps is not None:
                 moving.after_batch(
                     frames, overlaps=found.overlaps, curvature=found.curvature, step=frame_step
@@ -344,7 +402,7 @@ class Level:
                     to_spectrum=None if to_spectrum is None else xp.host_view(to_spectrum),
                     to_object=xp.host_view(to_object),
                 )
-            return FullGradient(misfit, to_object, to_spectrum)
+            return self._of_all_ranks(misfit, to_object, to_spectrum)
         self._probe.spectrum = spectrum
         basis = self._probe.basis()
         pixels = spectrum.shape[0] * self.size_px**2
@@ -358,13 +416,25 @@ class Level:
                 start, misfit = stop, misfit + part.misfit
                 if to_spectrum is not None:
                     to_spectrum += self._probe.pulled_back(part.basis_gradient)
-        return FullGradient(misfit, to_object, to_spectrum)
+        return self._of_all_ranks(misfit, to_object, to_spectrum)
+
+    def _of_all_ranks(self, misfit: float, to_object: Array, to_spectrum: Array | None) -> FullGradient:
+        self.tiles.summed(self._xp, (to_object,))
+        if to_spectrum is not None and self._team.several:
+            to_spectrum = self._xp.asarray(self._team.total(self._xp.to_numpy(to_spectrum)))
+        return FullGradient(self._team.total(misfit), to_object, to_spectrum)
 
     def coverage(self, spectrum: Array) -> Array:
         """Return the light (H, W) that a probe with spectra (P, n, n) puts on each pixel of the canvas.
 
         Each frame's light lies at its whole pixel, with the frame's intensity.
         """
+        light = self._own_light(spectrum)
+        self.tiles.summed(self._xp, (light,))
+        return light
+
+    def _own_light(self, spectrum: Array) -> Array:
+        """Return the light (H, W) of this rank's frames alone."""
         xp = self._xp
         light = xp.to_numpy(xp.intensity(xp.ifft2(xp.copy(spectrum))[:, None])[0])
         weight = None
@@ -410,7 +480,7 @@ class Level:
         amplitude, predicted = self._misfit.predicted(
             frames, self._object.canvas, corners, self._probe.basis(), weights
         )
-        flat.fit(np.square(amplitude), predicted + np.float32(self._softening))
+        flat.fit(np.square(amplitude), predicted + np.float32(self._softening), self._team)
         self._set_offset(self._softening + flat.counts)
 
     def _set_offset(self, counts: float) -> None:

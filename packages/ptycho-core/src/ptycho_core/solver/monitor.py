@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.callbacks import Callback, CallbackList, EpochReport, RunStart, StepReport
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
@@ -99,7 +100,20 @@ class Silent:
 class Monitor:
     """The progress of one run: told to the callbacks, kept as a record, and held within the time budget."""
 
-    def __init__(self, callbacks: Sequence[Callback], *, n_frames: int, max_time_s: float | None) -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        *,
+        n_frames: int,
+        max_time_s: float | None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """Begin the clock.
+
+        Args:
+            ranks: that work on the same scan. They stop together, and ask at the same places.
+        """
+        self._ranks = ranks
         self.history: list[dict[str, Any]] = []
         self.events: list[RunEvent] = []
         self.timings: dict[str, float] = {}
@@ -175,17 +189,35 @@ class Monitor:
         """Let the callbacks keep the present state; the time they take is not the epoch's."""
         judge = self._judge
         if judge is not None:
-            self._callbacks.on_state(lambda: replace(judge(present()), interrupted=True))
+            self._offer(lambda: replace(judge(present()), interrupted=True))
         self._epoch_started = time.perf_counter()
+
+    def _offer(self, make: Callable[[], Reconstruction]) -> None:
+        """Ask the callbacks of rank 0; where one wants a result, all ranks make it together."""
+        ranks = self._ranks
+        if ranks.count == 1:
+            self._callbacks.on_state(make)
+            return
+        if not ranks.is_first:
+            while ranks.any(False):
+                make()
+            return
+
+        def together() -> Reconstruction:
+            ranks.any(True)
+            return make()
+
+        self._callbacks.on_state(together)
+        ranks.any(False)
 
     def should_stop(self) -> bool:
         """Return whether a callback wants to stop or the time is over; the answer stays the same then."""
         if self.interrupted:
             return True
-        if self._callbacks.should_stop():
+        if self._ranks.any(self._callbacks.should_stop()):
             self.interrupted = True
             self.tell(RunEvent("stopped", "Stopped on request; the image reached so far is kept."))
-        elif self._max_time_s is not None and self.elapsed_s > self._max_time_s:
+        elif self._max_time_s is not None and self._ranks.any(self.elapsed_s > self._max_time_s):
             self.interrupted = True
             used_up = f"The time budget of {self._max_time_s:g} s is used up; the image reached is kept."
             self.tell(RunEvent("time", used_up))
@@ -261,8 +293,8 @@ class Monitor:
         """Return how many epochs of a level there is time for, from the speed of those done."""
         if self._max_time_s is None:
             return schedule.epochs
-        left = self._max_time_s * schedule.time_share - self.elapsed_s
-        per_epoch = self._seconds_per_epoch.get(schedule.size_px, 0.0)
+        left = -self._ranks.largest(self.elapsed_s - self._max_time_s * schedule.time_share)
+        per_epoch = self._ranks.largest(self._seconds_per_epoch.get(schedule.size_px, 0.0))
         if per_epoch <= 0:
             return schedule.epochs
         return min(schedule.epochs, epochs_done + max(0, int(left / per_epoch)))

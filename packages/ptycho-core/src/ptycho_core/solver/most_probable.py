@@ -27,8 +27,9 @@ from ptycho_core.solver.posterior import Posterior, softening_of
 from ptycho_core.solver.prior import Prior, Shape
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.team import ON_ITS_OWN, Team
 
-__all__ = ["Objective", "kept_and_judge", "photons_per_pixel", "with_prior"]
+__all__ = ["Objective", "kept_and_judge", "photons_of", "photons_per_pixel", "with_prior"]
 
 #: Strength of the prior in units of the noise of a pixel, the root of its photons, and at most. What a model
 #: cannot explain varies more slowly than noise over pixels and frames: it counts in full, not by its root.
@@ -112,7 +113,8 @@ class Objective:
             parameters.hold_positions()
             if not parameters.model.changes_the_probe:
                 frames, parameters = frames.moved_by(parameters.correction_px), None
-        mean_pattern, read_noise = frames.mean_pattern(size_px), share * look.scan.read_noise
+        team = look.team
+        mean_pattern, read_noise = frames.mean_pattern(size_px, team), share * look.scan.read_noise
         level = Level(
             frames,
             arrays,
@@ -126,12 +128,15 @@ class Objective:
             margin_px=look.margin_px,
             misfit=misfit,
             count_softening=softening(float(mean_pattern.mean())) + _left_of(read_noise),
+            team=team,
         )
         crop = central(size_px, frame_px)
         spectra = np.ascontiguousarray(solution.spectra[:, crop, crop])
-        obj = solution.object_on(level.shape, scale=level.scale, margin_px=look.margin_px)
+        obj = solution.object_on(
+            level.shape, scale=level.scale, margin_px=look.margin_px, corner=level.tiles.origin
+        )
         level.start(spectra, obj, solution.variations[:, :, crop, crop])
-        posterior = _posterior(level, len(frames), mean_pattern, arrays, read_noise=read_noise)
+        posterior = _posterior(level, look.scan.n_frames, mean_pattern, arrays, read_noise=read_noise)
         return cls(posterior, level, solution, arrays)
 
     @classmethod
@@ -186,6 +191,7 @@ class Objective:
             variations=variations,
             object=xp.to_numpy(self.posterior.object),
             scale=level.scale,
+            corner=level.tiles.origin,
         )
 
 
@@ -194,9 +200,23 @@ def _left_of(read_noise: float) -> float:
     return _LEFT_OF_NOISE * read_noise**2
 
 
-def photons_per_pixel(light: Float32[np.ndarray, "h w"]) -> float:
-    """Return the mean photons that fall on a pixel of the object, over those that are illuminated."""
-    return float(light[light > _ILLUMINATED * light.max()].mean(dtype=np.float64))
+def photons_per_pixel(
+    light: Float32[np.ndarray, "h w"], *, brightest: float | None = None, team: Team = ON_ITS_OWN
+) -> float:
+    """Return the mean photons that fall on a pixel of the object, over those that are illuminated.
+
+    Args:
+        light: of this rank's pixels. brightest: the most light, where it may lie elsewhere.
+    """
+    most = light.max() if brightest is None else brightest
+    return team.mean(light[light > _ILLUMINATED * most])
+
+
+def photons_of(posterior: Posterior, arrays: Arrays) -> float:
+    """Return the same of a posterior, over the pixels of all ranks."""
+    tiles, light = posterior.tiles, arrays.to_numpy(posterior.light)
+    brightest = tiles.team.largest(float(light.max()))
+    return photons_per_pixel(light[tiles.mine], brightest=brightest, team=tiles.team)
 
 
 def with_prior(
@@ -234,7 +254,7 @@ def with_prior(
 
     def noise_left_by(at: Solution) -> float:
         left = on(bright, at)
-        share = bright.good_share(left.level.size_px)
+        share = bright.good_share(left.level.size_px, look.team)
         return left.posterior.misfit() / left.posterior.expected_misfit(share)
 
     def prior_for(noise: float) -> Prior:
@@ -249,9 +269,9 @@ def with_prior(
 
     objective = on(frames, solution)
     posterior = objective.posterior
-    photons = photons_per_pixel(arrays.to_numpy(posterior.light))
+    photons = photons_of(posterior, arrays)
     shape: Shape = "log" if config.prior in ("auto", "none") else config.prior  # none: not called then
-    pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
+    pixels = look.scan.n_frames * len(solution.spectra) * objective.level.size_px**2
     wanted = math.ceil(_PIXELS_COMPARED / pixels * (1 + min(1.0, _SMALL / pixels)))
     steps = min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
     if config.effort == "thorough":
@@ -294,7 +314,7 @@ def with_prior(
         and hidden
         and posterior.misfit()
         > _LOST_THE_DATA
-        * max(misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px)))
+        * max(misfit_before, posterior.expected_misfit(frames.good_share(objective.level.size_px, look.team)))
     )
     taken = wanted and not lost_the_data
     data: dict[str, Any] = {
@@ -344,8 +364,8 @@ def _if_smooth(
         the likelier.
     """
     count = int(min(max(_JUDGED_PIXELS / look.with_prior_px**2, _FEWEST_JUDGED), _MOST_JUDGED))
-    middle = np.median(frames.positions_px, axis=0)
-    parts = frames.near(middle, count).split_photons(np.random.default_rng(look.config.seed))
+    near = frames.near_the_middle(count, look.scan, look.team)
+    parts = near.split_photons(np.random.default_rng(look.config.seed))
     dimmed = spectrum * math.sqrt(1 - SHARE)
     posterior, judge = kept_and_judge(parts, look, arrays, dimmed, background=background)
 
@@ -358,7 +378,7 @@ def _if_smooth(
     edged = min(misfit_with(*one) for one in _EDGED)
     smooth = {one: misfit_with(*one) for one in _SMOOTH}
     best = min(smooth, key=smooth.__getitem__)
-    gain = (edged - smooth[best]) / (photons * min(count, len(frames)))
+    gain = (edged - smooth[best]) / (photons * len(near))
     # Tries that were cut short tell nothing.
     told = _SMOOTH_GAIN < gain < _TOO_GOOD and not should_stop()
     return (Prior(best[0], best[1] * rule.strength) if told else None), gain
@@ -387,9 +407,10 @@ def kept_and_judge(
 
 def _roughness(posterior: Posterior, arrays: Arrays) -> float:
     """Sum of the moduli of the object's gradients, where it is illuminated."""
-    light = arrays.to_numpy(posterior.light)
-    where = (light > _ILLUMINATED * light.max()).astype(np.float32)
-    return Prior("tv", 1.0).energy(posterior.object, arrays.asarray(where))
+    light, tiles = arrays.to_numpy(posterior.light), posterior.tiles
+    brightest = tiles.team.largest(float(light.max()))
+    where = arrays.asarray((light > _ILLUMINATED * brightest).astype(np.float32))
+    return tiles.team.total(Prior("tv", 1.0).energy(posterior.object, tiles.of_mine(arrays, where)))
 
 
 def _posterior(

@@ -46,11 +46,13 @@ def outlying_frames(
         on_the_way: R of each frame when the step last saw it, where that is known.
     """
     none = np.zeros(0, np.int64)
-    if len(frames) < FEWEST_FRAMES or solution.object is None:
+    count = look.scan.n_frames
+    if count < FEWEST_FRAMES or solution.object is None:
         return none
-    if on_the_way is not None and _nothing_stands_out(on_the_way):
+    if on_the_way is not None and _nothing_stands_out(look.team.of_all_frames(on_the_way, look.order, count)):
         return none
     residual = _residual(solution, solution.object, schedule.size_px, look, frames)
+    residual = look.team.of_all_frames(residual, look.order, count)
     known = residual[np.isfinite(residual)]
     if known.size < FEWEST_FRAMES:
         return none
@@ -60,7 +62,7 @@ def outlying_frames(
         far = residual > max(OUTLYING_FACTOR * median, median + OUTLYING_SPREADS * spread)
     if median > LARGEST_MEDIAN or far.mean() > LARGEST_OUTLYING_FRACTION:
         return none
-    return np.sort(look.order[far])
+    return np.flatnonzero(far)
 
 
 def _nothing_stands_out(residual: Float32[np.ndarray, " frame"]) -> bool:
@@ -75,9 +77,10 @@ def _residual(
     look: Look,
     frames: OrderedFrames,
 ) -> Float32[np.ndarray, " frame"]:
-    """Compute R of each frame at the resolution of a level."""
+    """Compute R of each of this rank's frames at the resolution of a level."""
     crop = central(size_px, frames.frame_px)
     corners = (frames.positions_px - frames.least_px + solution.shift_px) * solution.scale + look.margin_px
+    corners -= solution.corner
     amplitude, good = frames.seen_at(size_px)
     return data_residual(
         obj,
@@ -85,4 +88,5 @@ def _residual(
         corners + size_px // 2,
         lambda chosen: amplitude[chosen],
         good_pixels=None if good is None else good > 0,
+        over_all=look.team.total,
     ).per_frame

@@ -26,6 +26,7 @@ from ptycho_core.physics.canvas import frequencies
 from ptycho_core.solver.level import FullGradient, Level
 from ptycho_core.solver.prior import Prior, softened
 from ptycho_core.solver.proximal import proximal_image
+from ptycho_core.solver.tiles import Tiles
 
 __all__ = ["Posterior", "PosteriorState", "ProbeFreedom", "softening_of"]
 
@@ -37,6 +38,8 @@ _CURVATURE, _GROWTH, _DECAY = 2.0, 1.3, 0.97
 _FLOOR = 2e-3
 #: Iterations after which strengths that follow the edges are worked out anew.
 _RENEWAL = 6
+#: Passes of the blur by which a tile is wrong at its edge, where no frame looks.
+_WITHIN_MARGIN = 2
 #: Steps of a probe after which its light is put on the canvas anew.
 _LIGHT_RENEWAL = 4
 _PROBE_STEP, _PHASE_STEP, _PROBE_MOMENTUM, _LARGEST_PHASE = 1.0, 0.5, 0.7, 0.3
@@ -86,6 +89,7 @@ class Posterior:
             read_noise: its standard deviation in counts.
         """
         self._level, self._xp = level, arrays
+        self._tiles, self._team = level.tiles, level.tiles.team
         self._n_frames, self.counts_per_frame = n_frames, counts_per_frame
         self._mean_pattern, self._read_variance = mean_pattern, read_noise**2
         self._sharp, self._passes = obj, 0
@@ -104,7 +108,14 @@ class Posterior:
     @property
     def object(self) -> Array:
         """The object, (H, W) complex64."""
-        return softened(self._xp, self._sharp, self._passes)
+        return self._softened(self._sharp, self._passes)
+
+    def _softened(self, image: Array, passes: int) -> Array:
+        """Return an image after so many passes of the blur; those of many pass the margin of a tile."""
+        found = softened(self._xp, image, passes)
+        if passes > _WITHIN_MARGIN:
+            self._tiles.as_owned(self._xp, (found,))
+        return found
 
     def state(self) -> PosteriorState:
         """Return the present state; nothing in it is changed later."""
@@ -138,12 +149,25 @@ class Posterior:
     def _set_probe(self, spectrum: Array) -> None:
         self.spectrum = spectrum
         self._light = self._level.coverage(spectrum)
-        self._metric = self._light + _FLOOR * self._xp.peak(self._light)
+        self._metric = self._light + _FLOOR * self._team.largest(self._xp.peak(self._light))
+        self._our_light, self._our_metric = (
+            self._tiles.of_mine(self._xp, values) for values in (self._light, self._metric)
+        )
+
+    @property
+    def tiles(self) -> Tiles:
+        """Where the canvas lies among those of other ranks."""
+        return self._tiles
 
     @property
     def light(self) -> Array:
         """Counts that fall on each pixel of the canvas, (H, W)."""
         return self._light
+
+    def total(self, values: Array) -> complex:
+        """Return the sum over all ranks of values (H, W), which are 0 in pixels of other ranks."""
+        total = complex(self._xp.total(values))
+        return complex(self._team.total(total.real), self._team.total(total.imag))
 
     def misfit(self) -> float:
         """Return the misfit of the present state."""
@@ -179,14 +203,20 @@ class Posterior:
         best, good = math.inf, (image, xp.copy(self._dual), self.spectrum)
         tolerance = 2 * math.sqrt(prior.pull * self._n_frames * self.counts_per_frame)
         strengths: Array = None
+        ours: Array = None
+
+        def objective(misfit: float, ahead: Array, obj: Array) -> float:
+            return misfit + self._team.total(prior.energy(ahead, ours)) + self._distance(obj, prior)
+
         for iteration in range(iterations):
             if should_stop():
                 break
             if strengths is None or (prior.follows_edges and iteration % _RENEWAL == 0):
                 strengths, best = xp.asarray(prior.strengths(xp.to_numpy(image))), math.inf
-            obj = softened(xp, ahead, prior.passes)
+                ours = self._tiles.of_mine(xp, strengths)
+            obj = self._softened(ahead, prior.passes)
             seen = self._level.gradient(obj, self.spectrum, with_probe=mover is not None)
-            value = seen.misfit + prior.energy(ahead, strengths) + self._distance(obj, prior)
+            value = objective(seen.misfit, ahead, obj)
             if not value <= best + tolerance:
                 image, dual, spectrum = good
                 self._dual, ahead, momentum = xp.copy(dual), image, 1.0
@@ -195,15 +225,14 @@ class Posterior:
                 curvature *= _GROWTH
                 if mover is not None:
                     mover.rest()
-                obj = softened(xp, ahead, prior.passes)
+                obj = self._softened(ahead, prior.passes)
                 seen = self._level.gradient(obj, self.spectrum, with_probe=mover is not None)
-                value = seen.misfit + prior.energy(ahead, strengths) + self._distance(obj, prior)
+                value = objective(seen.misfit, ahead, obj)
             curvature = max(_CURVATURE, curvature * _DECAY)
             if value < best:
                 best, good = value, (image, xp.copy(self._dual), self.spectrum)
             moved = self._step(image, ahead, obj, seen, prior, strengths, curvature)
-            uphill = float(xp.total((ahead - moved) * (moved - image).conj() * self._metric).real) > 0
-            if uphill:
+            if self.total((ahead - moved) * (moved - image).conj() * self._our_metric).real > 0:
                 momentum = 1.0
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
             ahead = moved + (moved - image) * ((momentum - 1) / following)
@@ -221,7 +250,8 @@ class Posterior:
         if self._expected is None or not prior.to_mean:
             return 0.0
         expected, where = self._expected
-        return prior.to_mean * float((abs(obj - expected) ** 2 * where).sum())
+        ours = self._tiles.of_mine(self._xp, where)
+        return prior.to_mean * self._team.total(float((abs(obj - expected) ** 2 * ours).sum()))
 
     def _step(
         self,
@@ -242,11 +272,11 @@ class Posterior:
             weight = weight + where * prior.to_mean
         target = ahead * weight + softened(xp, way_down, prior.passes)
         modulus = abs(ahead)
-        mean = float(xp.total(modulus * self._light).real) / float(xp.total(self._light).real)
+        mean = self.total(modulus * self._our_light).real / self.total(self._our_light).real
         target += ahead * (prior.pull * mean / (modulus + 1e-3))
         weight = weight + prior.pull
         target = target / weight
-        return proximal_image(
+        found = proximal_image(
             xp,
             target=target,
             weight=weight,
@@ -255,6 +285,8 @@ class Posterior:
             image=image,
             dual=self._dual,
         )
+        self._tiles.as_owned(xp, (found, self._dual[0], self._dual[1]))
+        return found
 
     def misfit_of(self, level: Level, *, counts_ratio: float) -> float:
         """Return the deviance of other frames, whose counts are so many times those of ours."""

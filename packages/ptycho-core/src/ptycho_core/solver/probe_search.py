@@ -27,6 +27,7 @@ from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.level import OBJECT_LIMIT, Level
 from ptycho_core.solver.monitor import Progress
 from ptycho_core.solver.spectra import scaled_spectrum
+from ptycho_core.solver.team import ON_ITS_OWN, Team
 
 __all__ = ["StartProbe", "search_start_probe"]
 
@@ -62,6 +63,13 @@ class StartProbe:
         """Whether the given probe won."""
         return (self.family, self.value) == ("defocus", 0.0)
 
+    def as_first_found(self, team: Team) -> StartProbe:
+        """Return what rank 0 found; processors of another kind may find the last bits otherwise."""
+        if not team.several:
+            return self
+        found = [self.probe, self.family, self.value, self.given_residual, self.best_residual]
+        return StartProbe(*team.ranks.from_first(found))
+
     def event(self) -> RunEvent:
         """Say which probe won."""
         return RunEvent(
@@ -95,15 +103,20 @@ def search_start_probe(
     object_floor: float,
     random: np.random.Generator,
     progress: Progress,
+    team: Team = ON_ITS_OWN,
 ) -> StartProbe:
-    """Rank start probes by the coarse residual they lead to on the frames nearest to the scan's middle."""
+    """Rank start probes by the coarse residual they lead to on the frames nearest to the scan's middle.
+
+    Args:
+        team: the ranks that have the frames of the scan; all of them search alike.
+    """
     numbers = frames_near_the_middle(scan.positions_px, _FRAMES)
     part = scan.select(numbers)
     order = random.permutation(part.n_frames)
     n_batches = max(1, part.n_frames // _FRAMES_PER_BATCH)
     whole = slice(0, part.n_frames)
     level = Level(
-        frames.select(numbers[order]),
+        frames.some_of(numbers[order], team),
         arrays,
         batches=[Batch(batch, whole) for batch in cut_evenly(whole, n_batches)],
         size_px=statistics.coarse_px,
@@ -153,7 +166,7 @@ def search_start_probe(
         value=best[1],
         given_residual=scores.get(given, math.inf) / _BONUS,
         best_residual=scores.get(best, math.inf),
-    )
+    ).as_first_found(team)
 
 
 def _candidate_maker(scan: Scan, part: Scan) -> Callable[[Candidate], np.ndarray]:

@@ -16,12 +16,14 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
 from ptycho_core.given import expect
 from ptycho_core.held_out import SHARE
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver.descent import descend
 from ptycho_core.solver.device import choose_arrays
+from ptycho_core.solver.elsewhere import Onlookers
 from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Monitor
@@ -44,6 +46,7 @@ from ptycho_core.solver.start import (
     start_from_scan,
 )
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.team import check_ranks
 from ptycho_core.solver.unseen_frames import frames_held_out, positions_are_far_off
 
 __all__ = ["solve"]
@@ -65,6 +68,7 @@ def solve(
     start: Reconstruction | None = None,
     prior_mean: PriorMean | None = None,
     judged: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Reconstruction:
     """Reconstruct object and probe from a scan.
 
@@ -84,15 +88,20 @@ def solve(
             phase, ramp and place do not matter. Where no photons are held out it is not asked.
         judged: measure the residual, and give a verdict. Where the image alone is wanted that can be left
             out: there is no verdict then, and the residual is NaN, but for positions on a raster.
+        ranks: the processes that solve the scan together (`ptycho_core.ranks`). All of them call this, with
+            the same scan and settings; each reads its own frames and holds its own part of the object.
 
     Several threads may solve at the same time. A process must not be forked meanwhile: the child has the
     locks of the mathematical libraries and nobody who opens them. Start it by `spawn` or `forkserver`.
 
     Returns:
-        The reconstruction; `interrupted` is set where a callback or the time budget ended it early.
+        The reconstruction; `interrupted` is set where a callback or the time budget ended it early. Of
+        several ranks the first gets the whole object, in a file where it is large; the others get the same
+        with the object, coverage and origin of their own part.
     Raises:
         ConfigError: a setting does not fit the scan, such as a `start` of another frame size; or a
-            `prior_mean` came with a `start`, `effort` fast or `prior` none, which leave no place for it.
+            `prior_mean` came with a `start`, `effort` fast or `prior` none, which leave no place for it; or
+            something was asked for that several ranks cannot do.
         BackendUnavailableError: the arrays asked for are not installed.
         PolicyError: an explicit GPU that this host lacks (POLICY-001).
         TypeError: something else was given than is described here; says what was expected.
@@ -106,28 +115,56 @@ def solve(
     execution = SolverExecutionConfig() if execution is None else execution
     _check_given(scan, config, execution, callbacks, start)
     _check_prior_mean(prior_mean, config, start)
+    return _solved(scan, config, execution, callbacks, start, prior_mean, judged, ranks)
+
+
+def _solved(
+    scan: Scan,
+    config: SolverConfig,
+    execution: SolverExecutionConfig,
+    callbacks: Sequence[Callback] = (),
+    start: Reconstruction | None = None,
+    prior_mean: PriorMean | None = None,
+    judged: bool = True,
+    ranks: Ranks = ALONE,
+    *,
+    in_parts: bool = False,
+) -> Reconstruction:
+    """Do what `solve` says, with what was checked.
+
+    Args:
+        in_parts: rank 0 gets its part of the object as well, and all of them reach as far as a frame does.
+    """
+    check_ranks(ranks, scan, config, prior_mean=prior_mean)
     config, modes_taken = _with_modes_of(scan, config, start)
     arrays, choice = choose_arrays(execution)
-    monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time)
+    monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time, ranks=ranks)
     monitor.tell(choice.event(), *modes_taken)
     random = np.random.default_rng(config.seed)
 
-    def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
-        return solve(part, how, execution, judged=False)
+    onlookers = Onlookers(ranks, scan, kernel=arrays.kernel)
+
+    def image_of(part: Scan, how: SolverConfig, judged: bool = False) -> Reconstruction:
+        return _solved(part, how, execution, judged=judged, ranks=ranks, in_parts=True)
 
     asked, given, near = config, scan, False
     if config.refine_positions and start is None:
         far_off = positions_are_far_off(
-            scan, lambda part, how: solve(part, how, execution), probe_modes=config.probe_modes
+            scan,
+            lambda part, how: image_of(part, how, judged=True),
+            probe_modes=config.probe_modes,
+            unseen_by=onlookers.residuals,
         )
-        if far_off or search_is_worth_it(scan, image_of, threads=execution.threads, kernel=arrays.kernel):
+        if far_off or search_is_worth_it(
+            scan, image_of, threads=execution.threads, look=onlookers.misfits_at
+        ):
             found = searched_positions(
                 scan,
                 image_of,
                 bound_px=_SEARCHED * config.position_bound,
                 should_stop=monitor.should_stop,
                 threads=execution.threads,
-                kernel=arrays.kernel,
+                look=onlookers.misfits_at,
             )
             if found is not None:
                 scan = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
@@ -139,8 +176,15 @@ def solve(
 
     with arrays.limits():
         look = look_at(
-            scan, config, random, earlier=start, given_px=given.positions_px, positions_are_near=near
+            scan,
+            config,
+            random,
+            earlier=start,
+            given_px=given.positions_px,
+            positions_are_near=near,
+            ranks=ranks,
         )
+        ours = look.team.random(random, config.seed)
         # An earlier result has seen all photons: none could be held out of it.
         few = config.uses_prior and start is None and photons_are_few(look)
         monitor.tell(*look.events(to_be_tried=few))
@@ -156,7 +200,8 @@ def solve(
             )
             monitor.tell(RunEvent("effort", text))
 
-        frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads)
+        least_px = look.scan.positions_px.min(axis=0)
+        frames = OrderedFrames.read(look.scan, look.order, threads=execution.threads, least_px=least_px)
         monitor.lap("read")
         monitor.tell(*frames.events())
 
@@ -174,12 +219,14 @@ def solve(
                 look,
                 frames,
                 monitor.record(),
+                arrays,
                 execution=execution,
                 resolved=choice.record(),
                 judged=judged,
+                in_parts=in_parts,
             )
 
-        split = frames.split_photons(random) if few else None
+        split = frames.split_photons(ours) if few else None
         if few:
             text = (
                 f"Photons are few: {100 * SHARE:.0f} % of those of every pixel are held out, and will choose "
@@ -191,7 +238,7 @@ def solve(
             monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
             judge = config.leave_out_frames and start is None and begun.frame_parameters is None
             fitted = frames if split is None else split[0]
-            solution, outlying = descend(begun, look, fitted, arrays, random, monitor, judge_frames=judge)
+            solution, outlying = descend(begun, look, fitted, arrays, ours, monitor, judge_frames=judge)
             if outlying.size:
                 kept = np.setdiff1d(np.arange(look.scan.n_frames), outlying)
                 try:
@@ -204,14 +251,15 @@ def solve(
                         look.scan,
                         look.order,
                         threads=execution.threads,
-                        at_hand=frames.as_measured().select(kept),
+                        at_hand=None if look.team.several else frames.as_measured().select(kept),
+                        least_px=look.scan.positions_px.min(axis=0),
                     )
-                split = frames.split_photons(random) if few else None
+                split = frames.split_photons(ours) if few else None
                 fitted = frames if split is None else split[0]
                 begun = begin_again(begun, solution, look)
                 solution = begun.solution
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-                solution, _ = descend(begun, look, fitted, arrays, random, monitor)
+                solution, _ = descend(begun, look, fitted, arrays, ours, monitor)
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
         if config.uses_prior and not monitor.interrupted and (few or begun.levels):
@@ -220,7 +268,7 @@ def solve(
             )
             if plain:
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-                solution, _ = descend(begun, look, frames, arrays, random, monitor)
+                solution, _ = descend(begun, look, frames, arrays, ours, monitor)
             monitor.lap("prior")
         elif few and begun.levels:
             # Stopped on the way: the probe has the power of the photons that were kept.
@@ -239,7 +287,16 @@ def solve(
                 given,
                 result,
                 image_of,
-                lambda: solve(given, without, execution, callbacks, prior_mean=prior_mean),
+                lambda: _solved(
+                    given,
+                    without,
+                    execution,
+                    callbacks,
+                    prior_mean=prior_mean,
+                    ranks=ranks,
+                    in_parts=in_parts,
+                ),
+                onlookers,
             )
         except DataError as error:
             text = f"The refined positions were not tried on frames held out, and are kept. {error}"
@@ -350,13 +407,14 @@ def _borne_out(
     result: Reconstruction,
     image_of: Callable[[Scan, SolverConfig], Reconstruction],
     at_those_given: Callable[[], Reconstruction],
+    onlookers: Onlookers,
 ) -> Reconstruction:
     """Keep refined positions where frames held out say that they are better; else solve at those given."""
     began = time.perf_counter()
     refined_px = (
         result.positions_px if scan.frame_numbers is None else result.positions_px[scan.frame_numbers]
     )
-    found = frames_held_out(scan, result, refined_px, image_of)
+    found = frames_held_out(scan, result, refined_px, image_of, unseen_by=onlookers.residuals)
     if found is None:
         return result
     kept = result if found.accepted else replace(at_those_given(), provenance=result.provenance)

@@ -20,6 +20,7 @@ from ptycho_core.arrays import Arrays
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import paste
 from ptycho_core.physics.lattice import lattice_of
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -40,6 +41,7 @@ from ptycho_core.solver.probe_search import StartProbe, search_start_probe
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.spectra import scaled_spectrum, seed_modes, spectrum_of
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.team import ON_ITS_OWN, Team
 from ptycho_core.solver.windows import MARGIN_PX, canvas_shape
 
 __all__ = [
@@ -69,18 +71,19 @@ class Look:
     Attributes:
         scan: with the positions to start from.
         positions_given_px: those that the scan came with, where the result has others; else None.
-        order: which frame of the scan is solved in which place.
+        order: which frame of the scan is solved in which place; those of other ranks are solved there.
         batches: slices of that order.
         dose_carries_image: the photons can carry an image; where not, the object is left transparent.
         softening: counts per pixel that keep the square root smooth at zero.
         margin_px: canvas pixels around the windows of all frames.
         positions_are_near: a search has found the positions to a few pixels, and no strain.
+        team: the ranks that solve the scan together.
     """
 
     scan: Scan
     config: SolverConfig
     statistics: ScanStatistics
-    order: Int64[np.ndarray, " frame"]
+    order: Int64[np.ndarray, " own"]
     batches: Sequence[Batch]
     dose_carries_image: bool
     softening: float
@@ -88,6 +91,7 @@ class Look:
     positions_given_px: Float64[np.ndarray, "frame 2"] | None
     positions_of_earlier_result: bool
     positions_are_near: bool = False
+    team: Team = ON_ITS_OWN
 
     @property
     def fitted_px(self) -> int:
@@ -211,10 +215,13 @@ def look_at(
     earlier: Reconstruction | None = None,
     given_px: Float64[np.ndarray, "frame 2"] | None = None,
     positions_are_near: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Look:
     """Find out what the scan tells, and in which batches its frames are solved.
 
     Args:
+        random: the common source of chance; several ranks draw their batches from one of their own.
+        ranks: that solve the scan together.
         earlier: a result of this scan to start from; positions that it corrected are taken over.
         given_px: the positions that the scan came with, where they have been searched since.
         positions_are_near: the search found them to a few pixels, and no strain.
@@ -232,11 +239,13 @@ def look_at(
         if corrected:
             scan = scan.moved_to(_of_our_frames(earlier.positions_px, scan))
     statistics = scan_statistics(scan, estimate_background=config.background == "auto")
+    team = Team.of(ranks, scan.positions_px)
     order, batches = plan_batches(
         scan.positions_px,
         frame_px=scan.frame_px,
         frames_per_batch=config.frames_per_batch,
-        random=random,
+        random=team.random(random, config.seed),
+        members=team.mine(scan.n_frames),
     )
     reach = reach_px(config.position_bound, scan.positions_px) if config.refine_positions else 0
     return Look(
@@ -251,6 +260,7 @@ def look_at(
         positions_given_px=given_px if config.refine_positions or corrected else None,
         positions_of_earlier_result=corrected,
         positions_are_near=positions_are_near,
+        team=team,
     )
 
 
@@ -296,6 +306,7 @@ def start_from_scan(
             object_floor=config.object_floor,
             random=random,
             progress=progress,
+            team=look.team,
         )
     spectra = _start_spectra(searched, scan, statistics.counts_per_frame, config.probe_modes)
     if look.fitted_px < scan.frame_px and config.final_size is None:
@@ -334,7 +345,7 @@ def leave_out(
         f"are left out: {named}. `--leave-out-frames false` keeps them."
     )
     event = RunEvent("frames_left_out", text, {"frames": numbers[outlying].tolist()})
-    return look_at(without, look.config, random), event
+    return look_at(without, look.config, random, ranks=look.team.ranks), event
 
 
 def begin_again(begun: Start, solution: Solution, look: Look) -> Start:
@@ -374,14 +385,18 @@ def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Gen
     parameters = _frame_parameters(look, random)
     if math.isnan(earlier.data_residual):
         earlier = _in_our_units(earlier, look)
-    obj, shift_px = _on_our_canvas(earlier, look.scan, look.margin_px)
+    obj, shift_px, corner = earlier.object, np.zeros(2), (0, 0)
+    if look.team.several:
+        corner, shift_px = _corner_on_our_canvas(earlier, look.scan, look.margin_px)
+    else:
+        obj, shift_px = _on_our_canvas(earlier, look.scan, look.margin_px)
     spectra = spectrum_of(earlier.probe).astype(np.complex64)
     if len(spectra) < config.probe_modes:
         extra = seed_modes(spectra[0], config.probe_modes)
         spectra = np.concatenate([spectra, extra[len(spectra) :]])
     spectra = spectra[: config.probe_modes]
     return Start(
-        Solution(spectra, shift_px, _no_variations(config, spectra), obj),
+        Solution(spectra, shift_px, _no_variations(config, spectra), obj, corner=corner),
         levels=_levels(look, warm_start=True),
         frame_parameters=parameters,
         flat_background=_flat_background(look),
@@ -432,7 +447,13 @@ def _frame_parameters(look: Look, random: np.random.Generator) -> FrameParameter
     model = FrameModel.of(look.config, common_moves=not look.positions_are_near)
     if model.empty:
         return None
-    parameters = FrameParameters(model, look.scan.positions_px[look.order], look.order, random)
+    parameters = FrameParameters(
+        model,
+        look.scan.positions_px[look.order],
+        look.order,
+        look.team.random(random, look.config.seed),
+        team=look.team,
+    )
     counts = look.scan.counts_per_frame()
     if model.intensity and flickers(look.scan.positions_px, counts):
         beside = intensity_beside_neighbours(look.scan.positions_px, counts)
@@ -476,9 +497,17 @@ def _on_our_canvas(
     Whole pixels are copied, the rest moves the positions: nothing is interpolated.
     """
     least_px = scan.positions_px.min(axis=0)
-    ours_px = least_px - scan.frame_px // 2 - margin_px
-    (whole,), (shift_px,) = whole_and_rest((ours_px - earlier.origin_px)[None])
+    corner, shift_px = _corner_on_our_canvas(earlier, scan, margin_px)
     corners, _ = whole_and_rest(scan.positions_px - least_px + shift_px + margin_px)
     obj = np.ones(canvas_shape(corners, scan.frame_px, margin_px), np.complex64)
-    paste(obj, earlier.object, whole)
+    paste(obj, earlier.object, -np.array(corner))
     return obj, shift_px
+
+
+def _corner_on_our_canvas(
+    earlier: Reconstruction, scan: Scan, margin_px: int
+) -> tuple[tuple[int, int], Float64[np.ndarray, " 2"]]:
+    """Return the pixel (y, x) of our canvas where an earlier object begins, and our positions' shift."""
+    ours_px = scan.positions_px.min(axis=0) - scan.frame_px // 2 - margin_px
+    (whole,), (shift_px,) = whole_and_rest((ours_px - earlier.origin_px)[None])
+    return (-int(whole[0]), -int(whole[1])), shift_px

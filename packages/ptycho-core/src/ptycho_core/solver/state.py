@@ -18,7 +18,7 @@ from jaxtyping import Complex64, Float64
 
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.kernel import Steps
-from ptycho_core.physics.canvas import resample_object
+from ptycho_core.physics.canvas import paste, resample_object
 from ptycho_core.solver.frames import room_for
 from ptycho_core.solver.windows import Window
 
@@ -35,6 +35,7 @@ class Solution:
         variations: (P, L, N, N) complex64, spectra of the OPR modes; L = 0 where there are none.
         object: (H, W) complex64 on its canvas; None where it is transparent.
         scale: canvas pixels per pixel of the full detector.
+        corner: (y, x) pixel of the whole canvas at which the object begins, where it is a tile of it.
     """
 
     spectra: Complex64[np.ndarray, "mode n n"]
@@ -42,16 +43,33 @@ class Solution:
     variations: Complex64[np.ndarray, "mode variation n n"]
     object: Complex64[np.ndarray, "height width"] | None = None
     scale: float = 1.0
+    corner: tuple[int, int] = (0, 0)
 
     def object_on(
-        self, shape: tuple[int, int], *, scale: float, margin_px: int
+        self, shape: tuple[int, int], *, scale: float, margin_px: int, corner: tuple[int, int] = (0, 0)
     ) -> Complex64[np.ndarray, "height width"]:
-        """Return the object on a canvas of that shape and scale; resampled only if they are others."""
+        """Return the object on a canvas of that shape and scale; resampled only if they are others.
+
+        Args:
+            corner: pixel of the whole canvas of that scale at which this one begins.
+        """
         if self.object is None:
             return np.ones(shape, np.complex64)
-        if (self.scale, self.object.shape) == (scale, shape):
+        if (self.scale, self.object.shape, self.corner) == (scale, shape, corner):
             return self.object
-        return resample_object(self.object, shape, margin_px=margin_px, old_scale=self.scale, new_scale=scale)
+        if self.scale == scale and self.corner != corner:
+            canvas = np.ones(shape, np.complex64)
+            paste(canvas, self.object, np.subtract(corner, self.corner))
+            return canvas
+        return resample_object(
+            self.object,
+            shape,
+            margin_px=margin_px,
+            old_scale=self.scale,
+            new_scale=scale,
+            old_corner=self.corner,
+            new_corner=corner,
+        )
 
 
 class ProbeState:
@@ -147,6 +165,7 @@ class ObjectState:
 
     Attributes:
         canvas, velocity: (H, W) complex64.
+        seen: (H, W) float32, the light of the batches so far, where it is asked for (`watch`).
     """
 
     def __init__(self, arrays: Arrays, canvas: np.ndarray, floor: float) -> None:
@@ -157,11 +176,16 @@ class ObjectState:
         """
         self._xp, self._floor = arrays, floor
         self.canvas = arrays.asarray(canvas.astype(np.complex64, order="C"))
+        self.seen: Array = None
         self.rest()
 
     def rest(self) -> None:
         """Set the velocity to zero."""
         self.velocity = self._xp.zeros(tuple(self.canvas.shape), complex_values=True)
+
+    def watch(self) -> None:
+        """Sum up from now on how much light the batches put on each pixel."""
+        self.seen = self._xp.zeros(tuple(self.canvas.shape))
 
     def kept(self) -> Array:
         """Return a copy of the canvas: on the device, or, of a large one on the CPU, in a file."""
@@ -205,6 +229,8 @@ class ObjectState:
         canvas, velocity = self.canvas[window], self.velocity[window]
         covered = xp.zeros(tuple(canvas.shape))
         xp.add_patches(covered, corners, light)
+        if self.seen is not None:
+            self.seen[window] += covered
         covered += self._floor * xp.peak(covered)
         change = xp.zeros(tuple(canvas.shape), complex_values=True)
         start = 0

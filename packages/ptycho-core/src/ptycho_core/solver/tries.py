@@ -21,7 +21,7 @@ from ptycho_core.physics.canvas import frequencies
 from ptycho_core.scan.dose import central
 from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.most_probable import Objective, kept_and_judge, photons_per_pixel
+from ptycho_core.solver.most_probable import Objective, kept_and_judge, photons_of, photons_per_pixel
 from ptycho_core.solver.posterior import Posterior, PosteriorState, ProbeFreedom
 from ptycho_core.solver.prior import SHAPES, Prior, Shape, softened
 from ptycho_core.solver.prior_mean import GivenImage, illuminated, laid_over
@@ -105,7 +105,7 @@ class Tries:
             parameters=parameters,
             softening=lambda mean: max(_JUDGE_SOFTENING * mean, 1e-9),
         ).level
-        self.photons = photons_per_pixel(arrays.to_numpy(objective.posterior.light))
+        self.photons = photons_of(objective.posterior, arrays)
         strength = look.config.prior_strength or min(_STRENGTH * math.sqrt(self.photons), _STRONGEST)
         asked = look.config.prior
         self._shapes: tuple[Shape, ...] = SHAPES if asked in ("auto", "none") else (asked,)
@@ -175,10 +175,12 @@ class Tries:
         """Try the probe of the solver's start, that of the scan, and its phase with the modulus of the mean
         pattern and some defocus."""
         xp, n = self._arrays, self._look.with_prior_px
-        middle = np.median(self._kept.positions_px, axis=0)
-        near, held = (part.near(middle, _RANKED_FRAMES) for part in (self._kept, self._held))
-        posterior, judge = kept_and_judge((near, held), self._look, xp, given, background=self._background)
-        mean = ndimage.gaussian_filter(self._kept.mean_pattern(n), 0.7, mode="wrap")
+        look = self._look
+        near, held = (
+            part.near_the_middle(_RANKED_FRAMES, look.scan, look.team) for part in (self._kept, self._held)
+        )
+        posterior, judge = kept_and_judge((near, held), look, xp, given, background=self._background)
+        mean = ndimage.gaussian_filter(self._kept.mean_pattern(n, look.team), 0.7, mode="wrap")
         scans_own = self._spectrum_of(spectrum_of(self._look.scan.probe[:1]))
         given_here = xp.to_numpy(scans_own)[0]
         k = frequencies(n)
@@ -435,9 +437,9 @@ class Tries:
                 first, mean = image, image * weight
                 continue
             # The images may differ by a complex factor.
-            light = posterior.light
-            across = complex(xp.total(image.conj() * first * light))
-            image = image * (across / float(xp.total(abs(image) ** 2 * light).real))
+            light = posterior.tiles.of_mine(xp, posterior.light)
+            across = posterior.total(image.conj() * first * light)
+            image = image * (across / posterior.total(abs(image) ** 2 * light).real)
             mean = mean + image * weight
         posterior.begin(mean, posterior.spectrum)
         return objective.reached()

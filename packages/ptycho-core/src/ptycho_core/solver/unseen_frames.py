@@ -32,6 +32,8 @@ __all__ = [
 
 #: One of so many frames is held out; with fewer than so many of these nothing can be said.
 _ONE_OF, _FEWEST = 5, 6
+#: `residuals_of_unseen`, or what does the same for several processes.
+ResidualsOfUnseen = Callable[[Scan, Reconstruction], np.ndarray]
 #: The residual of frames held out has to fall by this part, and that of so many of them.
 _LEAST_GAIN, _LEAST_SHARE = 0.005, 0.55
 
@@ -76,16 +78,24 @@ _FAR_OFF = 1.45
 
 
 def positions_are_far_off(
-    scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction], *, probe_modes: int
+    scan: Scan,
+    solve: Callable[[Scan, SolverConfig], Reconstruction],
+    *,
+    probe_modes: int,
+    unseen_by: ResidualsOfUnseen | None = None,
 ) -> bool:
-    """Whether an image explains frames that it did not see so badly that most positions must be wrong."""
+    """Whether an image explains frames that it did not see so badly that most positions must be wrong.
+
+    Args:
+        unseen_by: does what `residuals_of_unseen` does, whichever process has a frame's part of the image.
+    """
     held = fifth_held_out(scan.n_frames)
     if np.count_nonzero(held) < _FEWEST:
         return False
     scan = replace(scan, frame_numbers=None, all_positions_px=None)
     config = SolverConfig(effort="fast", probe_modes=probe_modes, leave_out_frames=False)
     image = solve(scan.select(~held), config)
-    unseen = residuals_of_unseen(scan.select(held), image)
+    unseen = (unseen_by or residuals_of_unseen)(scan.select(held), image)
     return bool(np.isfinite(unseen).any()) and float(np.nanmedian(unseen)) > _FAR_OFF * image.data_residual
 
 
@@ -101,6 +111,7 @@ def frames_held_out(
     result: Reconstruction,
     refined_px: Float64[np.ndarray, "frame 2"],
     solve: Callable[[Scan, SolverConfig], Reconstruction],
+    unseen_by: ResidualsOfUnseen | None = None,
 ) -> HeldOut | None:
     """Hold the fifth of the frames that had no part in either image against both.
 
@@ -108,6 +119,7 @@ def frames_held_out(
         scan: at the positions given. result: whose probe both images start from.
         refined_px: of the frames of the scan.
         solve: makes an image, without refining positions.
+        unseen_by: as in `positions_are_far_off`.
     Returns:
         None where there are too few frames.
     """
@@ -122,7 +134,7 @@ def frames_held_out(
     )
     scan = replace(scan, probe=result.probe, probe_source="given", frame_numbers=None, all_positions_px=None)
     given, refined = (
-        residuals_of_unseen(placed.select(held), solve(placed.select(~held), config))
+        (unseen_by or residuals_of_unseen)(placed.select(held), solve(placed.select(~held), config))
         for placed in (scan.moved_to(scan.positions_px), scan.moved_to(refined_px))
     )
     known = np.isfinite(given) & np.isfinite(refined)

@@ -17,6 +17,8 @@ from ptycho_core.solver.batches import Batch
 from ptycho_core.solver.frame_parameters import FrameParameters
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.shifts import shift_weights
+from ptycho_core.solver.team import ON_ITS_OWN, Team
+from ptycho_core.solver.tiles import Tiles, Window
 
 __all__ = ["MARGIN_PX", "Window", "Windows", "canvas_shape"]
 
@@ -24,8 +26,6 @@ __all__ = ["MARGIN_PX", "Window", "Windows", "canvas_shape"]
 MARGIN_PX = 4
 #: What stays of it around a frame that has moved as far as it can: slopes of the object reach so far.
 _RIM_PX = 2
-#: Rows and columns of a canvas.
-Window = tuple[slice, slice]
 
 
 class Windows:
@@ -36,6 +36,7 @@ class Windows:
         corners: (m, 2) int64, top-left pixel (y, x) of each window.
         weights: (m, K) of the probe's basis functions, those of the variations behind them; on the device.
         shape: of the canvas.
+        tiles: where it lies among those of other ranks; all coordinates here are those of this rank's tile.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Windows:
         parameters: FrameParameters | None,
         margin_px: int,
         shape: tuple[int, int] | None,
+        team: Team = ON_ITS_OWN,
     ) -> None:
         """Place the frames; the arguments are those of `Level`."""
         self.scale = size_px / frames.frame_px
@@ -59,7 +61,17 @@ class Windows:
             positions = positions + shift_px
         self._nominal = positions * self.scale + margin_px
         self.corners, remainders_px = whole_and_rest(self._nominal)
-        self.shape = shape or canvas_shape(self.corners, size_px, margin_px)
+        moved_px = -frames.least_px if shift_px is None else shift_px - frames.least_px
+        self.tiles = Tiles(
+            team,
+            self.corners,
+            size_px=size_px,
+            margin_px=margin_px,
+            to_canvas=lambda positions_px: (positions_px + moved_px) * self.scale + margin_px,
+        )
+        self._nominal -= self.tiles.origin
+        self.corners -= self.tiles.origin
+        self.shape = shape or self.tiles.shape
         if parameters is None:
             self.weights: Array = arrays.asarray(shift_weights(remainders_px, degree))
         else:
@@ -71,7 +83,8 @@ class Windows:
     @property
     def middle_px(self) -> Float64[np.ndarray, " 2"]:
         """Middle (y, x) of the positions on the canvas."""
-        return (self._nominal.min(axis=0) + self._nominal.max(axis=0)) / 2 + self._size_px // 2
+        low, high = self.tiles.team.extremes(self._nominal + self.tiles.origin)
+        return (low + high) / 2 + self._size_px // 2 - self.tiles.origin
 
     def place(self, parameters: FrameParameters, frames: slice | None = None) -> None:
         """Put the windows and the weights of some frames, or of all, where their positions are now."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float64
@@ -22,6 +23,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.metrics.fourier_ring import first_crossing, ring_correlation, windowed
 from ptycho_core.physics.canvas import on_whole_pixels, paste
 from ptycho_core.physics.gauge import linear_ramp, phase_ramp
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -51,6 +53,8 @@ SPARSE_OVERLAP = 0.65
 #: Part of the largest coverage of either half above which a pixel is compared.
 ILLUMINATED = 0.1
 SMALLEST_SIDE_PX = 16
+#: Side of the part of an object that is compared where several ranks have made it.
+MIDDLE_PX = 2048
 #: Coarser rings have too few points to tell where the image ends.
 COARSEST_RING = 4
 
@@ -118,6 +122,7 @@ def agreement_of_halves(
     execution: SolverExecutionConfig | None = None,
     *,
     with_prior: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Agreement | None:
     """Reconstruct each half of the frames with little effort from the result's probe, and compare the
     objects.
@@ -125,6 +130,7 @@ def agreement_of_halves(
     Args:
         scan: whose frames the result explains. result: brings the probe and the positions.
         with_prior: with the usual effort and a prior, as the whole was made.
+        ranks: that make each half together; rank 0 compares the middle of large ones, and tells the others.
 
     Returns:
         None where the objects have no common part to compare.
@@ -138,9 +144,37 @@ def agreement_of_halves(
         frame_intensity=result.frame_intensity is not None,
     )
     parts = [start.select(numbers) for numbers in split_frames(start.positions_px)]
-    one, other = solved_at_the_same_time(parts, config, execution or SolverExecutionConfig())
+    execution = execution or SolverExecutionConfig()
+    if ranks.count > 1:
+        halves = [solve(part, config, execution, judged=False, ranks=ranks) for part in parts]
+        return _compared_by_first(halves, ranks)
+    one, other = solved_at_the_same_time(parts, config, execution)
     placed = on_common_canvas(one, other)
     return None if placed is None else _compared(*placed[:3])
+
+
+def _compared_by_first(halves: Sequence[Reconstruction], ranks: Ranks) -> Agreement | None:
+    """Compare two halves of which rank 0 has the whole object; all ranks get the answer."""
+    told: list[Any] | None = None  # Any: the fields of an `Agreement`
+    if ranks.is_first:
+        one, other = (_middle_of(half) for half in halves)
+        placed = on_common_canvas(one, other)
+        agreement = None if placed is None else _compared(*placed[:3])
+        told = None if agreement is None else [getattr(agreement, one.name) for one in fields(Agreement)]
+    told = ranks.from_first(told)
+    return None if told is None else Agreement(*told)
+
+
+def _middle_of(result: Reconstruction) -> Reconstruction:
+    """Cut a large object to its middle, which tells as much and is read from its file alone."""
+    first = [max(0, (side - MIDDLE_PX) // 2) for side in result.object.shape]
+    box = tuple(slice(at, at + MIDDLE_PX) for at in first)
+    return replace(
+        result,
+        object=np.array(result.object[box]),
+        coverage=np.array(result.coverage[box]),
+        origin_px=result.origin_px + np.array(first, np.float64),
+    )
 
 
 def solved_at_the_same_time(

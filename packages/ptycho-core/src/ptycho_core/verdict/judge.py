@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ptycho_config.execution import SolverExecutionConfig
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.judgement import AGREE, decide
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
+from ptycho_core.solver.team import most_ranks
 from ptycho_core.verdict.halves import (
     HALVES_PIXELS,
     Agreement,
@@ -26,6 +28,7 @@ def judged(
     *,
     halves: bool | None = None,
     execution: SolverExecutionConfig | None = None,
+    ranks: Ranks = ALONE,
 ) -> Reconstruction:
     """Return the result with a verdict that has seen two halves of its frames agree, or not.
 
@@ -35,6 +38,7 @@ def judged(
     Args:
         scan: whose frames it explains. result: with the verdict that every result is made with.
         halves: make them; by default where frames x pixels are at most `HALVES_PIXELS`.
+        ranks: that made the result; all of them call this.
     """
     before = result.verdict
     small = scan.n_frames * scan.frame_px**2 <= HALVES_PIXELS
@@ -42,11 +46,13 @@ def judged(
         return result
     part = used_part(scan, result)
     why_not = halves_worth_it(part)
-    agreement = None if why_not else agreement_of_halves(scan, result, execution)
+    if not why_not and ranks.count > most_ranks(part.n_frames // 2):
+        why_not = f"a half has too few frames for {ranks.count} ranks"
+    agreement = None if why_not else agreement_of_halves(scan, result, execution, ranks=ranks)
     measures = dict(before.measures) | ({} if agreement is None else _measures_of(agreement))
     took_a_prior = any(event.kind == "prior" and event.data.get("taken", True) for event in result.events)
     if measures.get("halves_agree", 1.0) < AGREE and took_a_prior and halves_are_sparse(part):
-        agreement = agreement_of_halves(scan, result, execution, with_prior=True)
+        agreement = agreement_of_halves(scan, result, execution, with_prior=True, ranks=ranks)
         measures |= {} if agreement is None else _measures_of(agreement)
     verdict = decide(
         measures, n_frames=part.n_frames, why_no_halves=why_not, pixel_size_m=result.pixel_size_m

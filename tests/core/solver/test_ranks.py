@@ -1,0 +1,252 @@
+"""One scan over several ranks gives what one process gives, whatever is found besides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_config.errors import ConfigError
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import Callback, Reconstruction, solve
+from ptycho_core.metrics import compare
+from ptycho_core.ranks import in_threads
+from ptycho_core.simulate import simulate_scan
+from ptycho_core.solver.team import Team
+from ptycho_core.verdict import judged
+
+PROGRAM = Path(__file__).parent / "one_rank.py"
+ONE_THREAD = SolverExecutionConfig(threads=1, accelerator="cpu")
+QUICK = SolverConfig(epochs=8, probe_search=False, prior="none")
+
+
+def over(count: int, scan, config: SolverConfig = QUICK, **how) -> list[Reconstruction]:
+    return in_threads(count, lambda ranks: solve(scan, config, ONE_THREAD, ranks=ranks, **how))
+
+
+def bits_of(result: Reconstruction) -> str:
+    arrays = (result.object, result.probe, result.positions_px, result.residual_per_frame)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def made():
+    return simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true", object_kind="star")
+
+
+@pytest.fixture(scope="module")
+def alone(made) -> Reconstruction:
+    """The same run in one process."""
+    return solve(made.scan, SolverConfig(probe_modes=1), ONE_THREAD)
+
+
+@pytest.fixture(scope="module")
+def three(made) -> list[Reconstruction]:
+    """A whole run, with prior, on three ranks."""
+    return over(3, made.scan, SolverConfig(probe_modes=1))
+
+
+def test_three_ranks_give_what_one_process_gives(made, alone, three) -> None:
+    assert three[0].data_residual == pytest.approx(alone.data_residual, abs=1.5e-3)
+    errors = [compare(result, made.obj).values["object_error"] for result in (alone, three[0])]
+    assert errors[1] < 1.15 * errors[0]
+    assert three[0].verdict is not None
+    assert three[0].verdict.grade == alone.verdict.grade
+    assert three[0].object.shape == alone.object.shape
+
+
+def test_the_first_has_the_whole_and_the_others_their_parts(three) -> None:
+    whole, *parts = three
+    for part in parts:
+        assert part.object.shape != whole.object.shape
+        assert part.data_residual == whole.data_residual
+        assert np.array_equal(part.probe, whole.probe)
+        assert np.array_equal(part.residual_per_frame, whole.residual_per_frame)
+        at = np.rint(part.origin_px - whole.origin_px).astype(int)
+        box = tuple(slice(first, first + side) for first, side in zip(at, part.object.shape, strict=True))
+        off = np.abs(part.object - whole.object[box])[part.coverage > 0.1]
+        assert off.max() < 1e-5  # but for the last bits of what each multiplied by itself
+    assert np.isfinite(whole.residual_per_frame).all()
+    assert whole.coverage.max() == 1
+
+
+def test_the_same_ranks_and_seed_give_the_same_bits(made) -> None:
+    one, other = (over(4, made.scan)[0] for _ in (0, 1))
+    assert bits_of(one) == bits_of(other)
+
+
+def test_there_is_no_seam(made, alone, three) -> None:
+    whole, *parts = three
+    between = compare(whole, alone)
+    corner = np.rint(between.window_origin_px - whole.origin_px).astype(int)
+    box = tuple(slice(at, at + side) for at, side in zip(corner, between.truth.shape, strict=True))
+    seam = np.zeros(whole.object.shape, bool)
+    regions = in_threads(3, lambda ranks: Team.of(ranks, made.scan.positions_px))[0].regions
+    belongs = np.clip(regions - whole.origin_px, 0, whole.object.shape).astype(int)
+    reached = [
+        np.stack([at, at + part.object.shape])
+        for part in parts
+        for at in [np.rint(part.origin_px - whole.origin_px).astype(int)]
+    ]
+    for (top, left), (bottom, right) in (*belongs, *reached):
+        for row in (top, bottom):
+            seam[max(0, row - 2) : row + 2, left:right] = True
+        for column in (left, right):
+            seam[top:bottom, max(0, column - 2) : column + 2] = True
+    # Where it is dim two images differ more, and there lie the borders of the canvas.
+    lit = (whole.coverage > 0.3)[box]
+    off = np.abs(between.aligned - between.truth)
+    on, beside = off[seam[box] & lit], off[~seam[box] & lit]
+    assert on.size > 200
+    assert np.sqrt(np.mean(on**2)) < 1.2 * np.sqrt(np.mean(beside**2))
+
+
+@pytest.mark.parametrize(
+    ("simulated", "settings"),
+    [
+        ({"modes": 2}, {"probe_modes": 2}),
+        ({"background": 0.3}, {"refine_background": True}),
+        ({"bad_pixel_fraction": 0.05}, {}),
+        ({"position_kind": "raster"}, {}),
+        ({}, {"probe_variations": 2}),
+        ({}, {"frame_intensity": True}),
+        ({}, {"probe_step": 0.0}),
+        ({}, {"final_size": 24}),
+    ],
+    ids=["modes", "background", "masks", "raster", "OPR", "intensities", "probe held", "cut frames"],
+)
+def test_every_freedom_works(simulated, settings) -> None:
+    made = simulate_scan(**{"frames": 64, "frame_px": 32, "overlap": 0.75, "start_kind": "true", **simulated})
+    config = QUICK.model_copy(update={"epochs": 20, **settings})
+    alone = solve(made.scan, config, ONE_THREAD)
+    together = over(2, made.scan, config)[0]
+    assert together.data_residual == pytest.approx(alone.data_residual, abs=0.01)
+    errors = [compare(result, made.obj).values["object_error"] for result in (alone, together)]
+    assert errors[1] < 1.25 * errors[0] + 0.005
+    if "frame_intensity" in settings:
+        assert together.frame_intensity == pytest.approx(alone.frame_intensity, abs=0.02)
+
+
+def test_positions_are_refined_together(made) -> None:
+    random = np.random.default_rng(4)
+    off = random.normal(0, 0.7, made.scan.positions_px.shape)
+    scan = made.scan.moved_to(made.scan.positions_px + off)
+    config = SolverConfig(refine_positions=True, position_bound=3, epochs=40, prior="none", probe_modes=1)
+    one, other = over(2, scan, config)
+    assert np.array_equal(one.positions_px, other.positions_px)
+    left = one.positions_px - made.scan.positions_px
+    left -= left.mean(axis=0)
+    assert np.linalg.norm(left, axis=1).mean() < 0.6 * np.linalg.norm(off, axis=1).mean()
+
+
+def test_few_photons_choose_on_several_ranks(made) -> None:
+    dim = simulate_scan(frames=90, frame_px=32, photons=2e3, overlap=0.75, start_kind="true")
+    result = over(2, dim.scan, SolverConfig(probe_modes=1))[0]
+    assert "held_out" in [event.kind for event in result.events]
+    assert compare(result, dim.obj).values["object_error"] < 0.4
+
+
+def test_frames_that_do_not_fit_are_left_out_by_all(made) -> None:
+    frames = np.array(made.scan.frames)
+    frames[[17, 71]] = frames[[3, 50]]  # two with the content of others
+    one, other = over(2, replace(made.scan, frames=frames), QUICK.model_copy(update={"epochs": 20}))
+    assert np.flatnonzero(~one.frames_used).tolist() == [17, 71]
+    assert np.array_equal(one.frames_used, other.frames_used)
+
+
+def test_two_halves_are_made_and_compared_together(made, three) -> None:
+    alone = judged(made.scan, replace(three[0]), execution=ONE_THREAD)
+    found = in_threads(
+        3, lambda ranks: judged(made.scan, three[ranks.rank], execution=ONE_THREAD, ranks=ranks)
+    )
+    agrees = [result.verdict.measures["halves_agree"] for result in (alone, *found)]
+    assert agrees[1] == pytest.approx(agrees[0], abs=0.02)
+    assert len(set(agrees[1:])) == 1
+
+
+class _Asks(Callback):
+    """Stops after some batches, and keeps the states that it is offered."""
+
+    def __init__(self, stop_after: int | None = None, *, keeps: bool = False) -> None:
+        self.asked, self.stop_after, self.keeps, self.kept = 0, stop_after, keeps, []
+
+    def should_stop(self) -> bool:
+        self.asked += 1
+        return self.stop_after is not None and self.asked > self.stop_after
+
+    def on_state(self, make_result) -> None:
+        if self.keeps:
+            self.kept.append(make_result())
+
+
+def test_one_rank_that_is_asked_to_stop_stops_all(made) -> None:
+    def work(ranks):
+        callback = _Asks(20 if ranks.rank == 1 else None)
+        return solve(made.scan, QUICK, ONE_THREAD, [callback], ranks=ranks)
+
+    found = in_threads(3, work)
+    assert all(result.interrupted for result in found)
+    assert len({len(result.history) for result in found}) == 1
+
+
+def test_a_state_that_the_first_wants_is_made_by_all_and_gone_on_from(made) -> None:
+    callback = _Asks(keeps=True)
+
+    def work(ranks):
+        mine = [callback] if ranks.is_first else [_Asks()]
+        return solve(made.scan, QUICK, ONE_THREAD, mine, ranks=ranks)
+
+    whole = in_threads(3, work)[0]
+    assert callback.kept
+    assert all(state.interrupted and state.object.shape == whole.object.shape for state in callback.kept)
+    further = QUICK.model_copy(update={"epochs": 4})
+    for count in (1, 4):
+        again = over(count, made.scan, further, start=callback.kept[-1])[0]
+        assert again.data_residual == pytest.approx(whole.data_residual, abs=0.01)
+
+
+def test_too_many_ranks_and_a_prior_mean_are_refused(made) -> None:
+    few = made.scan.select(np.arange(8))
+    with pytest.raises(ConfigError, match=r"8 frames are too few for 3 ranks. Start at most 2"):
+        over(3, few)
+    with pytest.raises(ConfigError, match=r"`prior_mean` .* Leave it out"):
+        over(2, made.scan, SolverConfig(), prior_mean=lambda scan: None)
+
+
+def test_ranks_that_see_different_scans_or_settings_are_refused(made) -> None:
+    other = made.scan.moved_to(made.scan.positions_px + 1.0)
+
+    def work(ranks):
+        return solve(made.scan if ranks.rank != 1 else other, QUICK, ONE_THREAD, ranks=ranks)
+
+    with pytest.raises(ConfigError, match=r"Rank 1 has another scan"):
+        in_threads(2, work)
+    with pytest.raises(ConfigError, match=r"Rank 1 has other settings"):
+        in_threads(
+            2,
+            lambda ranks: solve(
+                made.scan, QUICK.model_copy(update={"seed": ranks.rank}), ONE_THREAD, ranks=ranks
+            ),
+        )
+
+
+def test_processes_give_the_bits_of_threads(made, mpiexec: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [*mpiexec, "-n", "3", sys.executable, str(PROGRAM)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    threads = over(3, simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true").scan)
+    assert told["bits"] == bits_of(threads[0])
+    assert told["sent"] > 0
