@@ -28,7 +28,7 @@ from ptycho_core.solver.prior import Prior, Shape
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 
-__all__ = ["Objective", "kept_and_judge", "photons_per_pixel", "with_prior"]
+__all__ = ["Objective", "kept_and_judge", "photons_per_pixel", "steps_of_the_prior", "with_prior"]
 
 #: Strength of the prior in units of the noise of a pixel, the root of its photons, and at most. What a model
 #: cannot explain varies more slowly than noise over pixels and frames: it counts in full, not by its root.
@@ -199,6 +199,14 @@ def photons_per_pixel(light: Float32[np.ndarray, "h w"]) -> float:
     return float(light[light > _ILLUMINATED * light.max()].mean(dtype=np.float64))
 
 
+def steps_of_the_prior(pixels: int, *, effort: str) -> int:
+    """Return how many steps the prior gets where each compares so many pixels, all modes counted."""
+    if effort == "thorough":
+        return _MOST_STEPS
+    wanted = math.ceil(_PIXELS_COMPARED / pixels * (1 + min(1.0, _SMALL / pixels)))
+    return min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
+
+
 def with_prior(
     solution: Solution,
     parameters: FrameParameters | None,
@@ -252,10 +260,7 @@ def with_prior(
     photons = photons_per_pixel(arrays.to_numpy(posterior.light))
     shape: Shape = "log" if config.prior in ("auto", "none") else config.prior  # none: not called then
     pixels = len(frames) * len(solution.spectra) * objective.level.size_px**2
-    wanted = math.ceil(_PIXELS_COMPARED / pixels * (1 + min(1.0, _SMALL / pixels)))
-    steps = min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
-    if config.effort == "thorough":
-        steps = _MOST_STEPS
+    steps = steps_of_the_prior(pixels, effort=config.effort)
     before = _roughness(posterior, arrays)
     # The probe has the power of the counts that are seen: where pixels hide a part of the beam, the image
     # may leave the data.

@@ -15,6 +15,7 @@ from ptycho_config.errors import EXIT_HANGUP, ConfigError, DataError, OutputErro
 from ptycho_config.plaintext import one_line
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.combinations import require_compatible
+from ptycho_dispatch.commands.planning import require_room
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.prior_bundle import PriorBundle
 from ptycho_dispatch.results import prior_mean_rows, save_as_asked, tell_verdict, verdict_rows
@@ -230,6 +231,7 @@ def _reconstruct(
         )
     if bundle is not None:
         bundle.require_fit(scan)
+    require_room(scan, solver, settings.execution.config)
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":
