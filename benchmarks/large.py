@@ -1,6 +1,6 @@
 """Memory and time of `ptycho reconstruct` as a compressed scan on disk grows.
 
-    nox -s bench -- large [--frames 12500 25000 50000 100000] [--effort fast] [--write-docs]
+    nox -s bench -- large [--scans 12500x128 100000x64 1000000x64] [--effort fast] [--write-docs]
 
 The frames are simulated block by block and written as unsigned integers, compressed by bitshuffle and LZ4 as
 detectors do. "Own memory" is the most that was not pages of a file at any time; of the file in which the solver
@@ -9,6 +9,8 @@ keeps its frames the system holds in memory what it has room for.
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -26,79 +28,112 @@ from ptycho_core.simulate.probes import effective_diameter_px, make_probe
 from ptycho_core.simulate.scan import expected_intensity
 from ptycho_core.simulate.start_probe import make_start_probe
 
-FRAME_PX = 128
-FRAMES = (12500, 25000, 50000, 100000)
+SCANS = ("12500x128", "25000x128", "50000x128", "100000x128", "100000x64", "1000000x64")
 PHOTONS = 1e5
-_BLOCK = 64
+_BLOCK_PIXELS = 1 << 20
+#: Large objects are made of one tile of this side: drawn whole they would take gigabytes.
+_TILE_PX = 2048
 _FLAGS = ("--frames-key", "frames", "--positions-key", "positions", "--probe-key", "probe")
 _FLAGS += ("--measurement", "counts", "--dc", "center", "--positions-unit", "px", "--quiet")
 
 
-def write_scan(path: Path, n_frames: int, seed: int = 0) -> None:
+def frames_and_side(text: str) -> tuple[int, int]:
+    """Read a number of frames and their side, as 100000x64."""
+    frames, _, side = text.partition("x")
+    try:
+        return int(frames), int(side)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected FRAMESxPX such as 100000x64, found {text}") from None
+
+
+def made_object(shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+    """Draw polygons; on a large canvas the same tile again and again, cut to the canvas."""
+    tile = make_object("polygons", tuple(min(side, _TILE_PX) for side in shape), random).astype(np.complex64)
+    obj = np.empty(shape, np.complex64)
+    for row in range(0, shape[0], len(tile)):
+        for column in range(0, shape[1], tile.shape[1]):
+            part = obj[row : row + len(tile), column : column + tile.shape[1]]
+            part[...] = tile[: part.shape[0], : part.shape[1]]
+    return obj
+
+
+def write_scan(path: Path, n_frames: int, frame_px: int, seed: int = 0) -> None:
     """Simulate a raster over polygons and write it block by block."""
     random = np.random.default_rng(seed)
-    probe = make_probe("focus", FRAME_PX, random, n_modes=1)
+    probe = make_probe("focus", frame_px, random, n_modes=1)
     step = step_for_overlap_px(0.7, effective_diameter_px(probe))
-    positions = make_positions("raster", n_frames, step, random) + FRAME_PX // 2 + 4
-    height, width = (np.ceil(positions.max(axis=0)).astype(int) + FRAME_PX // 2 + 4).tolist()
-    obj = make_object("polygons", (height, width), random).astype(np.complex64)
+    positions = make_positions("raster", n_frames, step, random) + frame_px // 2 + 4
+    height, width = (np.ceil(positions.max(axis=0)).astype(int) + frame_px // 2 + 4).tolist()
+    obj = made_object((height, width), random)
     scale = PHOTONS / expected_intensity(obj, probe, positions[:: max(1, n_frames // 200)]).sum((1, 2)).mean()
+    block = max(1, _BLOCK_PIXELS // frame_px**2)
     with h5py.File(path, "w") as file:
         file["positions"] = positions
         file["probe"] = make_start_probe("scan-like", probe[0], random)
         frames = file.create_dataset(
             "frames",
-            (n_frames, FRAME_PX, FRAME_PX),
+            (n_frames, frame_px, frame_px),
             np.uint16,
-            chunks=(8, FRAME_PX, FRAME_PX),
+            chunks=(max(1, (1 << 17) // frame_px**2), frame_px, frame_px),
             **hdf5plugin.Bitshuffle(cname="lz4"),
         )
-        for first in range(0, n_frames, _BLOCK):
-            part = slice(first, first + _BLOCK)
+        for first in range(0, n_frames, block):
+            part = slice(first, first + block)
             rates = expected_intensity(obj, probe, positions[part]) * scale
             frames[part] = np.minimum(random.poisson(rates), 65535)
 
 
 def main() -> None:
     parser = frame.parser(__doc__)
-    parser.add_argument("--frames", type=int, nargs="*", default=FRAMES)
+    default = [frames_and_side(text) for text in SCANS]
+    parser.add_argument("--scans", type=frames_and_side, nargs="*", default=default, metavar="FRAMESxPX")
     parser.add_argument("--effort", default="fast")
+    parser.add_argument("--folder", type=Path, help="where the scans are written; a temporary one by default")
     arguments = parser.parse_args()
     rows, data = [], []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
-        for n_frames in arguments.frames:
+        for n_frames, frame_px in arguments.scans:
             path, out = folder / "scan.h5", folder / "out"
-            write_scan(path, n_frames)
+            pixels = n_frames * frame_px**2
+            # As large as without compression, and the scratch file of the solver, of two bytes a pixel each.
+            if shutil.disk_usage(folder).free < 4 * pixels + (4 << 30):
+                print(f"{n_frames}x{frame_px} is left out: the disk has no room for it", flush=True)
+                continue
+            write_scan(path, n_frames, frame_px)
             command = ("reconstruct", str(path), *_FLAGS, "--effort", arguments.effort)
             found = measure(sys.executable, "-m", "ptycho_dispatch", *command, "--output-dir", str(out))
             result = Reconstruction.load(out)
             # The object, its coverage, and what the solver holds beside it: its gradient and its steps.
             canvas_mb = result.object.nbytes / 2**20
-            found |= {"frames": n_frames, "file_mb": path.stat().st_size / 2**20, "canvas_mb": canvas_mb}
-            found |= {"r": result.data_residual, "float32_mb": n_frames * FRAME_PX**2 * 4 / 2**20}
+            found |= {"frames": n_frames, "frame_px": frame_px, "scan": f"{n_frames}x{frame_px}"}
+            found |= {"file_mb": path.stat().st_size / 2**20, "canvas_mb": canvas_mb}
+            found |= {"r": result.data_residual, "scratch_mb": 2 * pixels / 2**20, "timings": result.timings}
             data.append(found)
-            keys = ("file_mb", "float32_mb", "canvas_mb", "own_mb", "peak_mb", "seconds")
+            keys = ("file_mb", "scratch_mb", "canvas_mb", "own_mb", "peak_mb", "seconds")
             rate = f"{1e3 * found['seconds'] / n_frames:.2f}"
-            rows.append([str(n_frames), *(f"{found[key]:.0f}" for key in keys), rate, f"{found['r']:.4f}"])
+            cells = [f"{found[key]:.0f}" for key in keys]
+            rows.append([f"{n_frames:,}", str(frame_px), *cells, rate, f"{found['r']:.4f}"])
             print(rows[-1], flush=True)
+            del result
             path.unlink()
-    flags = f"--frames {' '.join(map(str, arguments.frames))} --effort {arguments.effort} --write-docs"
-    header = ["frames", "file, MB", "as float32, MB", "object, MB", "own memory, MB", "peak with pages, MB"]
-    header += ["s", "ms a frame", "R"]
+    scans = " ".join(f"{frames}x{side}" for frames, side in arguments.scans)
+    flags = f"--scans {scans} --effort {arguments.effort} --write-docs"
+    header = ["frames", "side, px", "file, MB", "in two bytes a pixel, MB", "object, MB", "own memory, MB"]
+    header += ["peak with pages, MB", "s", "ms a frame", "R"]
     text = "\n".join(
         [
             frame.opening("Scans larger than memory", f"nox -s bench -- large {flags}"),
-            f"`ptycho reconstruct` of simulated rasters, frames of {FRAME_PX} x {FRAME_PX} px as 16-bit counts, "
-            "compressed by bitshuffle and LZ4; the whole process with imports, figures and files. Own memory is what "
-            "cannot be taken back: it leaves out the mapped file in which the solver keeps its frames, of which the "
-            "system holds in memory what it has room for (the peak with pages counts all of that).",
+            "`ptycho reconstruct` of simulated rasters, frames as 16-bit counts, compressed by bitshuffle and LZ4; the "
+            "whole process with imports, figures and files. Own memory is what cannot be taken back: it leaves out the "
+            "mapped file in which the solver keeps its frames, two bytes a pixel, of which the system holds in memory "
+            "what it has room for (the peak with pages counts all of that).",
             "",
             frame.markdown_table(header, rows),
             "",
         ]
     )
-    figures = frame.figures(data, "frames", "seconds", "own_mb", "peak_mb", "r")
+    figures = frame.figures(data, "scan", "seconds", "own_mb", "peak_mb", "r")
     frame.finish("large", arguments, text, {"cases": data}, figures)
 
 

@@ -112,7 +112,7 @@ def report(command: str, rows: list[dict[str, float | str]]) -> str:
     header = ["work, a whole process", "file, MB", "one float32 copy, MB", "peak, MB", "its own, MB", "s"]
     return f"""{frame.opening("Memory", command)}
 Frames are read through a handle, block by block; of a scan up to {HELD_BYTES >> 20} MiB, as stored, they are held as
-well. The solver's own copy, in float32, is in memory up to {IN_MEMORY_BYTES >> 20} MiB, else in a temporary file. The
+well. The solver's own copy is float32 in memory up to {IN_MEMORY_BYTES >> 20} MiB, else two bytes a pixel in a temporary file. The
 peak counts pages of files, such as the libraries' code, which the system takes back when it needs them; "its own"
 leaves those out (sampled every 10 ms).
 

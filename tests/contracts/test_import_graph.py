@@ -32,13 +32,13 @@ FACADE = PACKAGES[-1]
 #: The rooms of ptycho_core from the lowest floor up. A room imports from the floors below it, never from
 #: another room of its floor. ARCHITECTURE.md shows this table.
 FLOORS = (
-    ("citations", "cores", "files", "given", "held_out", "memory", "moved", "ranks"),
-    ("datasets", "kernel", "physics"),
+    ("citations", "coded_frames", "cores", "files", "given", "memory", "moved", "ranks"),
+    ("datasets", "held_out", "kernel", "physics"),
     ("arrays", "metrics", "scan"),
     ("figures", "io"),
     ("bundle", "result", "simulate"),
     ("backend", "solver"),
-    ("doctor", "learning", "orientations", "verdict"),
+    ("costs", "doctor", "learning", "orientations", "verdict"),
     ("checks", "live"),
 )
 

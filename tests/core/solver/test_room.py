@@ -11,9 +11,10 @@ import pytest
 
 from ptycho_config.models import SolverConfig
 from ptycho_core import solve
+from ptycho_core.coded_frames import CodedFrames
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.solver import frames as ordered_frames
-from ptycho_core.solver.frames import room_for
+from ptycho_core.solver.frames import room_for, room_for_frames
 
 
 @pytest.fixture
@@ -50,9 +51,19 @@ def test_frames_in_a_file_are_solved_like_frames_in_memory(
 ) -> None:
     scan = simulate_scan(frames=40, frame_px=32, seed=4).scan
     config = SolverConfig(effort="fast", seed=1)
-    held = solve(scan, config)
-    monkeypatch.setattr(ordered_frames, "room_for", lambda shape: room_for(shape, in_memory_bytes=0))
+    monkeypatch.setattr(ordered_frames, "IN_MEMORY_BYTES", 0)
     mapped = solve(scan, config)
+    assert list(folder.iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 29))
+    held = solve(scan, config)
     assert np.array_equal(mapped.object, held.object)
     assert np.array_equal(mapped.probe, held.probe)
-    assert list(folder.iterdir()) == []
+
+
+def test_two_bytes_a_pixel_are_half_the_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordered_frames, "IN_MEMORY_BYTES", 100)
+    room, in_file = room_for_frames((10, 8, 8))
+    assert in_file
+    assert isinstance(room, CodedFrames)
+    assert room.codes.nbytes == 2 * 640
+    assert isinstance(room_for_frames((1, 5, 5))[0], np.ndarray)

@@ -19,6 +19,7 @@ __all__ = [
     "PARTS",
     "READING",
     "READING_FIELDS",
+    "SOLVING",
     "Settings",
     "add_settings",
     "as_words",
@@ -40,6 +41,9 @@ READING = Part(
     exclude=frozenset(RunConfig.model_fields) - frozenset(READING_FIELDS),
     title="How to read the scan",
 )
+
+#: What says how a scan would be reconstructed, once it is open.
+SOLVING = PARTS[1:]
 
 
 def read_options(config: RunConfig) -> ReadOptions:

@@ -5,6 +5,6 @@ likely an image makes them is a judgement without truth. Source: binomial thinni
 L. Wasserman and A. Ramdas, J. Am. Stat. Assoc. (2023), 10.1080/01621459.2023.2270748 ("data fission").
 """
 
-from ptycho_core.held_out.photons import HELD_TO_KEPT, SHARE, hold_out_photons
+from ptycho_core.held_out.photons import HELD_TO_KEPT, SHARE, hold_out_into, hold_out_photons
 
-__all__ = ["HELD_TO_KEPT", "SHARE", "hold_out_photons"]
+__all__ = ["HELD_TO_KEPT", "SHARE", "hold_out_into", "hold_out_photons"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
-__all__ = ["HELD_TO_KEPT", "SHARE", "hold_out_photons"]
+from ptycho_core.coded_frames import CodedFrames
+
+__all__ = ["HELD_TO_KEPT", "SHARE", "hold_out_into", "hold_out_photons"]
 
 #: Part of the photons that is held out; and how many they are for each that is kept.
 SHARE = 0.1
@@ -19,8 +21,6 @@ def hold_out_photons(
     random: np.random.Generator,
     *,
     share: float = SHARE,
-    kept: Float32[np.ndarray, "frame n n"] | None = None,
-    held: Float32[np.ndarray, "frame n n"] | None = None,
 ) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "frame n n"]]:
     """Return the amplitudes of the photons that are kept and of those that are held out.
 
@@ -31,10 +31,21 @@ def hold_out_photons(
 
     Args:
         amplitude: square roots of photon counts.
-        kept, held: arrays to write into; made where not given.
     """
-    kept = np.empty_like(amplitude) if kept is None else kept
-    held = np.empty_like(amplitude) if held is None else held
+    kept, held = np.empty_like(amplitude), np.empty_like(amplitude)
+    hold_out_into(amplitude, random, kept=kept, held=held, share=share)
+    return kept, held
+
+
+def hold_out_into(
+    amplitude: Float32[np.ndarray, "frame n n"] | CodedFrames,
+    random: np.random.Generator,
+    *,
+    kept: Float32[np.ndarray, "frame n n"] | CodedFrames,
+    held: Float32[np.ndarray, "frame n n"] | CodedFrames,
+    share: float = SHARE,
+) -> None:
+    """Do what `hold_out_photons` does, and write both parts where there is room for them."""
     step = max(1, _PIXELS // max(1, amplitude.shape[1] * amplitude.shape[2]))
     for first in range(0, len(amplitude), step):
         part = slice(first, first + step)
@@ -45,6 +56,5 @@ def hold_out_photons(
             near[fractions] = np.floor(counts[fractions] + random.random(int(np.count_nonzero(fractions))))
         whole = near.astype(np.int64)
         chosen = random.binomial(whole, share)
-        np.sqrt(chosen, out=held[part], casting="same_kind")
-        np.sqrt(whole - chosen, out=kept[part], casting="same_kind")
-    return kept, held
+        held[part] = np.sqrt(chosen).astype(np.float32)
+        kept[part] = np.sqrt(whole - chosen).astype(np.float32)

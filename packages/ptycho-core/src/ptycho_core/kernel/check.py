@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError
+from ptycho_core.coded_frames import CodedFrames, counts_added
 from ptycho_core.kernel.build import opened_library
 from ptycho_core.kernel.places import misfits_of_places
 from ptycho_core.kernel.proximal import proximal_step
@@ -205,11 +206,17 @@ def reference_places(
 
 
 def _error_of_gradient(library: ctypes.CDLL) -> float:
-    """Compare misfit and gradients of counts, with a mask for each frame."""
+    """Compare misfit and gradients of counts, with a mask for each frame; some in two bytes a pixel."""
     side, n_frames, canvas = 36, 5, (45, 57)
     random = np.random.default_rng(1)
-    given = {
-        "amplitude": np.sqrt(random.poisson(2.0, (n_frames, side, side))).astype(np.float32),
+    counts = random.poisson(2.0, (n_frames, side, side)).astype(np.float32)
+    counts[:2] *= 1.3  # not whole, so that these are kept in steps
+    counts[2, 7, 3], counts[2, 20, 33] = 60_000, 70_000  # in steps with all that is bright
+    amplitude = np.sqrt(counts)
+    coded = CodedFrames(np.zeros(amplitude.shape, np.uint16))
+    coded[:] = amplitude
+    sources = {"poisson": amplitude, "roots": coded, "moduli": counts_added(coded, 0.2)}
+    given: dict[str, Any] = {
         "good": (random.uniform(size=(n_frames, side, side)) > 0.1).astype(np.float32),
         "filters": _complex(random, (3, side, side)),
     }
@@ -221,10 +228,12 @@ def _error_of_gradient(library: ctypes.CDLL) -> float:
         "obj": _complex(random, canvas),
     }
     window, errors = (slice(0, canvas[0]), slice(0, canvas[1])), []
-    kinds: tuple[Misfit, ...] = ("poisson", "roots")
+    kinds: tuple[Misfit, ...] = ("poisson", "roots", "moduli")
     for misfit in kinds:
+        measured = sources[misfit]
         fused = FusedStep(
             library,
+            amplitude=measured,
             **given,
             offset=_OFFSET + 0.3,
             object_floor=_FLOOR,
@@ -237,7 +246,9 @@ def _error_of_gradient(library: ctypes.CDLL) -> float:
         value = fused.gradient(
             slice(0, n_frames), window, **state, to_spectrum=to_spectrum, to_object=to_object
         )
-        expected = reference_gradient(**given, offset=_OFFSET + 0.3, softening=0.3, misfit=misfit, **state)
+        expected = reference_gradient(
+            amplitude=measured[:], **given, offset=_OFFSET + 0.3, softening=0.3, misfit=misfit, **state
+        )
         errors += [abs(value / expected[0] - 1)]
         errors += [
             np.abs(found - right).max() / np.abs(right).max()
@@ -260,11 +271,17 @@ def reference_gradient(
     variations: np.ndarray,
     obj: np.ndarray,
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the misfit of counts and the way down of the spectra (P, n, n) and the canvas, in float64."""
+    """Return a misfit and the way down of the spectra (P, n, n) and the canvas, in float64.
+
+    Args:
+        softening: counts added to those measured; not for `moduli`.
+    """
     seen = _Prediction(filters, weights, corners, spectrum, variations, obj)
     expected = np.square(np.abs(seen.waves)).sum(axis=0) + offset
     counts = np.square(amplitude.astype(np.float64)) + softening
-    if misfit == "poisson":
+    if misfit == "moduli":
+        off, factor = np.abs(amplitude - np.sqrt(expected)), amplitude / np.sqrt(expected) - 1
+    elif misfit == "poisson":
         off, factor = expected - counts + counts * np.log(counts / expected), counts / expected - 1
     else:
         root = np.sqrt(counts / expected)

@@ -27,8 +27,8 @@ static const Field LAYOUT[] = {
     WHOLE(Problem), FIELD(Problem, plan), FIELD(Problem, n_modes), FIELD(Problem, n_filters),
     FIELD(Problem, n_variations), FIELD(Problem, n_threads), FIELD(Problem, good_kind), FIELD(Problem, offset),
     FIELD(Problem, misfit), FIELD(Problem, softening), FIELD(Problem, filters), FIELD(Problem, degree),
-    FIELD(Problem, lines), FIELD(Problem, amplitude), FIELD(Problem, frame_stride), FIELD(Problem, row_stride),
-    FIELD(Problem, good), FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, variations),
+    FIELD(Problem, lines), FIELD(Problem, amplitude), FIELD(Problem, code_step), FIELD(Problem, code_added),
+    FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good), FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, variations),
     FIELD(Problem, object), FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
     FIELD(Problem, basis_gradient), FIELD(Problem, light), FIELD(Problem, coverage), FIELD(Problem, object_gradient),
     FIELD(Problem, scratch), FIELD(Problem, scratch_floats), FIELD(Problem, frame_misfit),
@@ -91,7 +91,6 @@ INLINE vec compare_roots(vec expected, vec amplitude, float softening, vec *fact
 static double explain(const Problem *p, Room *room, const float *patch, int slot, int64_t frame, float *pulled) {
     const int n = p->plan.size, stride = stride_of(n), modes = p->n_modes;
     const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels, width = 2 * p->canvas_width;
-    const float *amplitude = p->amplitude + frame * p->frame_stride;
     const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? frame * n * n : 0);
     const float power = 1.0f / ((float)n * (float)n);
     double misfit = 0;
@@ -123,7 +122,7 @@ static double explain(const Problem *p, Room *room, const float *patch, int slot
             fft_columns(&p->plan, at);
         }
         vec strip = {0};
-        load_rows(room->measured, amplitude, p->row_stride, n, c);
+        load_measured(p, frame, room->measured, c);
         if (good) load_rows(room->weight, good, n, n, c);
         for (int row = 0; row < n; row++) {
             vec intensity = {0};

@@ -39,11 +39,13 @@ class Kernel:
         library: None where the kernel cannot be used here.
         message: one sentence for the log.
         build_seconds: time that the compiler took now; 0 where there was nothing to compile.
+        origin: whose library it is.
     """
 
     library: ctypes.CDLL | None
     message: str
     build_seconds: float = 0.0
+    origin: Literal["none", "wheel", "compiled"] = "none"
 
 
 @cache
@@ -59,7 +61,7 @@ def load_kernel(origin: Origin = "any") -> Kernel:
     if origin == "wheel" or (origin == "any" and not flags_are_set()):
         library, words = _of_the_wheel(_folder())
         if library is not None:
-            return _found(library, words, 0.0)
+            return _found(library, words, 0.0, "wheel")
         refused = words
     if origin == "wheel":
         return Kernel(None, f"no compiled kernel: {refused or 'this installation carries none'}")
@@ -67,12 +69,12 @@ def load_kernel(origin: Origin = "any") -> Kernel:
         library, made, seconds = compiled_library()
     except BackendUnavailableError as error:
         return Kernel(None, "no compiled kernel: " + "; ".join(filter(None, (refused, str(error)))))
-    return _found(library, "; ".join(filter(None, (made, refused))), seconds)
+    return _found(library, "; ".join(filter(None, (made, refused))), seconds, "compiled")
 
 
-def _found(library: ctypes.CDLL, words: str, seconds: float) -> Kernel:
+def _found(library: ctypes.CDLL, words: str, seconds: float, origin: Literal["wheel", "compiled"]) -> Kernel:
     width = library.ptycho_vector_width()
-    return Kernel(library, f"compiled kernel with vectors of {width} floats ({words})", seconds)
+    return Kernel(library, f"compiled kernel with vectors of {width} floats ({words})", seconds, origin)
 
 
 def _folder() -> Path:

@@ -8,6 +8,9 @@
 
 enum { BLOCK = 4, MOST_MODES = 16, MOST_VARIATIONS = 16, MOST_DEGREE = 7 };
 
+/* From this code on, see `code_step`; `_BRIGHT` in coded_frames.py. */
+enum { BRIGHT = 49152 };
+
 /* What is summed up: |sqrt(l) - A|; the deviance of Poisson counts; 2 (sqrt(l) - sqrt(t))^2, which is the deviance where
  * both are close, and takes it less ill where they are not. */
 enum { MODULI, POISSON, ROOTS };
@@ -23,8 +26,11 @@ typedef struct {
     const float *filters;        /* (K, n, n) complex */
     int32_t degree;
     const float *lines;          /* (degree + 1, n) whose products are the filters, see varied.h; NULL: none are needed */
-    const float *amplitude;      /* (frames, n, n), perhaps the middle of larger frames: */
-    int64_t frame_stride, row_stride; /* floats from one of its frames and rows to the next */
+    const void *amplitude;       /* (frames, n, n), perhaps the middle of larger frames: floats, or with */
+    const float *code_step;      /* (frames,) uint16_t: counts where this is 0, amplitudes in steps of it where it is */
+                                 /* more; where it is less, counts up to BRIGHT and then amplitudes in steps of -it */
+    float code_added;            /* counts that are added to what codes say */
+    int64_t frame_stride, row_stride; /* items from one of its frames and rows to the next */
     const float *good;           /* (n, n) or (frames, n, n) */
     float *spectrum, *spectrum_velocity; /* (P, n, n) complex */
     float *variations;           /* (P, L, n, n) complex: spectra that frames add with weights of their own (OPR) */
@@ -65,6 +71,33 @@ typedef struct {
 
 /* Floats of a plane, whatever lies behind its rows and columns included. */
 INLINE ptrdiff_t plane_of(const Problem *p) { return (ptrdiff_t)stride_of(p->plan.size) * stride_of(p->plan.size); }
+
+/* Measured amplitudes of a row of a frame, from column c on; the lanes behind its end mean nothing. */
+INLINE vec measured_lanes(const Problem *p, int64_t frame, int row, int c) {
+    const int lanes = p->plan.size - c;
+    const ptrdiff_t at = (ptrdiff_t)(frame * p->frame_stride + row * p->row_stride + c);
+    if (!p->code_step) return load_lanes((const float *)p->amplitude + at, lanes);
+    const vec codes = load_codes((const uint16_t *)p->amplitude + at, lanes);
+    const float step = p->code_step[frame];
+    if (step == 0) return square_root(codes + p->code_added);
+    vec amplitude = codes * step;
+    if (step < 0) {
+        const int_vec bright = codes >= (float)BRIGHT;
+        const vec above = sqrtf((float)BRIGHT) - step * (codes - (float)BRIGHT), below = square_root(codes);
+        amplitude = (vec)(((int_vec)above & bright) | ((int_vec)below & ~bright));
+    }
+    return p->code_added == 0 ? amplitude : square_root(amplitude * amplitude + p->code_added);
+}
+
+/* Rows c, c + 1, ... of a frame's measured amplitudes as columns; the last row stands for those behind it. */
+INLINE void load_measured(const Problem *p, int64_t frame, vec *to, int c) {
+    const int n = p->plan.size;
+    for (int block = 0; block < n; block += WIDTH) {
+        for (int k = 0; k < WIDTH; k++)
+            to[block + k] = measured_lanes(p, frame, c + k < n ? c + k : n - 1, block);
+        transpose(to + block);
+    }
+}
 
 INLINE int basis_of(const Problem *p) { return p->n_filters * (1 + p->n_variations); }
 

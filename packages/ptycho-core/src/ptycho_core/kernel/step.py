@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float32
 
+from ptycho_core.coded_frames import CodedFrames
 from ptycho_core.kernel.structs import (
     ALIGNMENT,
     MOST_THREADS,
@@ -78,7 +79,7 @@ class FusedStep:
         self,
         library: ctypes.CDLL,
         *,
-        amplitude: np.ndarray,
+        amplitude: np.ndarray | CodedFrames,
         good: np.ndarray | None,
         filters: np.ndarray,
         offset: float,
@@ -92,7 +93,8 @@ class FusedStep:
         """Take the level's data; nothing is copied.
 
         Args:
-            amplitude: (frames, n, n) float32; may be a view of larger frames, with pixels side by side.
+            amplitude: (frames, n, n) float32, or coded; may be a view of larger frames, with pixels side by
+                side.
             good: weights of the pixels, (n, n) or (frames, n, n) float32, or None.
             filters: (K, n, n) complex64, zero frequency in the centre.
             offset: counts per pixel added to every prediction.
@@ -105,8 +107,10 @@ class FusedStep:
         self._object_floor = object_floor
         self._largest_batch = largest_batch
         self.frame_misfit = np.zeros(len(amplitude), np.float32)
-        size = amplitude.shape[-1]
-        plan, table = plan_of(size)
+        measured, step, added = amplitude, None, 0.0
+        if isinstance(amplitude, CodedFrames):
+            measured, step, added = amplitude.codes, amplitude.step, amplitude.added
+        plan, table = plan_of(measured.shape[-1])
         self._problem = Problem(
             plan=plan,
             n_filters=len(filters),
@@ -115,14 +119,16 @@ class FusedStep:
             misfit=_MISFITS.index(misfit),
             softening=softening,
             filters=address(filters),
-            amplitude=address(amplitude),
-            frame_stride=amplitude.strides[0] // amplitude.itemsize,
-            row_stride=amplitude.strides[1] // amplitude.itemsize,
+            amplitude=address(measured),
+            code_step=None if step is None else address(step),
+            code_added=added,
+            frame_stride=measured.strides[0] // measured.itemsize,
+            row_stride=measured.strides[1] // measured.itemsize,
             good=None if good is None else address(good),
             frame_misfit=address(self.frame_misfit),
         )
         # What C reads by address must live as long as this object.
-        self._kept = [table, filters, amplitude, good]
+        self._kept = [table, filters, measured, step, good]
         self._lines = lines
         self._room: list[np.ndarray] = []
         self._window_rows = 0

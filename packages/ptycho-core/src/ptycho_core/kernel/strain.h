@@ -143,7 +143,6 @@ static void add_normal(const Problem *p, const Strain *s, int64_t frame, const f
     const int n = p->plan.size, stride = stride_of(n);
     const ptrdiff_t pixels = plane_of(p);
     const int64_t number = s->frames[frame];
-    const float *amplitude = p->amplitude + number * p->frame_stride;
     const float *good = p->good_kind == 0 ? NULL : p->good + (p->good_kind == 2 ? number * n * n : 0);
     vec sums[ROWS][ROWS];
     memset(sums, 0, sizeof sums);
@@ -151,7 +150,7 @@ static void add_normal(const Problem *p, const Strain *s, int64_t frame, const f
         for (int c = 0; c < n; c += WIDTH) {
             const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             const vec expected = load(rows + UNKNOWNS * pixels + q) + p->offset;
-            const vec measured = load_lanes(amplitude + row * p->row_stride + c, n - c);
+            const vec measured = measured_lanes(p, number, row, c);
             vec weight = first_lanes(1.0f / (expected + s->count), n - c), x[ROWS];
             if (good) {
                 const vec seen = load_lanes(good + (ptrdiff_t)row * (ptrdiff_t)n + c, n - c);

@@ -56,6 +56,8 @@ class Problem(ctypes.Structure):
         ("degree", ctypes.c_int32),
         ("lines", ctypes.c_void_p),
         ("amplitude", ctypes.c_void_p),
+        ("code_step", ctypes.c_void_p),
+        ("code_added", ctypes.c_float),
         ("frame_stride", ctypes.c_int64),
         ("row_stride", ctypes.c_int64),
         ("good", ctypes.c_void_p),

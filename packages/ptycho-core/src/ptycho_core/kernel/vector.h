@@ -36,6 +36,8 @@
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef float loose_vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t int_vec __attribute__((vector_size(4 * WIDTH)));
+typedef uint16_t code_vec __attribute__((vector_size(2 * WIDTH)));
+typedef uint16_t loose_code_vec __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -90,6 +92,22 @@ INLINE void store_complex_lanes(float *to, int lanes, vec re, vec im) {
     memcpy(to, part, 2 * sizeof(float) * (size_t)lanes);
 }
 
+/* Numbers of two bytes as floats, with the lanes that are there as above. */
+INLINE vec load_codes(const uint16_t *from, int lanes) {
+    code_vec a = {0};
+    if (lanes >= WIDTH)
+        a = *(const loose_code_vec *)from;
+    else
+        memcpy(&a, from, sizeof(uint16_t) * (size_t)lanes);
+#if defined(__clang__) || __GNUC__ >= 9
+    return __builtin_convertvector(__builtin_convertvector(a, int_vec), vec);
+#else
+    vec whole;
+    for (int lane = 0; lane < WIDTH; lane++) whole[lane] = (float)a[lane];
+    return whole;
+#endif
+}
+
 /* The first lanes of a vector; the others are 0. */
 INLINE vec first_lanes(vec a, int lanes) {
     for (int lane = lanes; lane < WIDTH; lane++) a[lane] = 0;
@@ -113,6 +131,21 @@ INLINE float largest_of(vec a) {
     float most = a[0];
     for (int lane = 1; lane < WIDTH; lane++) most = a[lane] > most ? a[lane] : most;
     return most;
+}
+
+/* sqrt(a), rounded as IEEE 754 says. */
+INLINE vec square_root(vec a) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_sqrt_ps((__m512)a);
+#elif defined(__AVX__)
+    return (vec)_mm256_sqrt_ps((__m256)a);
+#elif defined(__SSE__)
+    return (vec)_mm_sqrt_ps((__m128)a);
+#else
+    vec r;
+    for (int lane = 0; lane < WIDTH; lane++) r[lane] = sqrtf(a[lane]);
+    return r;
+#endif
 }
 
 /* 1 / sqrt(a): the processor's estimate and one Newton step, good to a few units in the last place. */

@@ -26,6 +26,7 @@ class ArraysChoice:
     threads: int
     kernel: str
     message: str
+    kernel_origin: str = "none"
 
     def event(self) -> RunEvent:
         """Say what was chosen, and why."""
@@ -51,7 +52,7 @@ def choose_arrays(execution: SolverExecutionConfig) -> tuple[Arrays, ArraysChoic
     kernel = _kernel(execution.kernel, device)
     arrays.kernel = kernel.library
     message = f"Solver arrays: {name} on {device} ({reason}); {kernel.message}."
-    return arrays, ArraysChoice(name, device, arrays.threads, kernel.message, message)
+    return arrays, ArraysChoice(name, device, arrays.threads, kernel.message, message, kernel.origin)
 
 
 def _kernel(wanted: str, device: str) -> Kernel:

@@ -15,15 +15,25 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from ptycho_core.coded_frames import CodedFrames
 from ptycho_core.cores import usable_cores
-from ptycho_core.held_out import hold_out_photons
+from ptycho_core.held_out import hold_out_into
 from ptycho_core.memory import in_words, memory_bytes
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import central
 from ptycho_core.solver.team import ON_ITS_OWN, Team
 
-__all__ = ["IN_MEMORY_BYTES", "MeasuredFrames", "OrderedFrames", "room_for", "scans_of_parts"]
+__all__ = [
+    "IN_MEMORY_BYTES",
+    "LEFT_BYTES",
+    "MeasuredFrames",
+    "OrderedFrames",
+    "can_be_in_a_file",
+    "room_for",
+    "room_for_frames",
+    "scans_of_parts",
+]
 
 #: Pixels read at a time by one thread; what lies between file and copy stays in its cache.
 _READ_PIXELS = 1 << 18
@@ -41,7 +51,7 @@ class OrderedFrames:
 
     def __init__(
         self,
-        amplitude: Float32[np.ndarray, "frame n n"],
+        amplitude: Float32[np.ndarray, "frame n n"] | CodedFrames,
         good: np.ndarray | None,
         positions_px: Float64[np.ndarray, "frame 2"],
         *,
@@ -81,7 +91,7 @@ class OrderedFrames:
             least_px: where the canvas begins; by default at the smallest y and x among these frames.
         """
         source = scan if at_hand is None else at_hand
-        amplitude, in_file = room_for((len(order), scan.frame_px, scan.frame_px))
+        amplitude, in_file = room_for_frames((len(order), scan.frame_px, scan.frame_px))
         # Written in the order of the file, which may be a disk.
         rows = np.argsort(order, kind="stable")
         as_in_file = order[rows]
@@ -109,10 +119,16 @@ class OrderedFrames:
         """Say where the frames lie, if that is not in memory."""
         if not self.in_file:
             return []
-        size = f"{4 * len(self) * self.frame_px**2 / 2**30:.1f} GiB"
-        return [
-            RunEvent("room", f"The frames as the solver goes through them, {size}, lie in a temporary file.")
-        ]
+        n_bytes, each = len(self) * self.frame_px**2, "four"
+        if isinstance(self._amplitude, CodedFrames):
+            n_bytes, each = 2 * n_bytes, "two"
+        else:
+            n_bytes *= 4
+        text = (
+            f"The frames as the solver goes through them, {n_bytes / 2**30:.1f} GiB in {each} bytes a pixel, "
+            "lie in a temporary file."
+        )
+        return [RunEvent("room", text, {"bytes": n_bytes})]
 
     def moved_by(self, correction_px: Float64[np.ndarray, "frame 2"]) -> OrderedFrames:
         """Return the same frames at corrected positions; the canvas begins where it did."""
@@ -121,8 +137,8 @@ class OrderedFrames:
     def split_photons(self, random: np.random.Generator) -> tuple[OrderedFrames, OrderedFrames]:
         """Return the same frames twice: with the photons that are kept, and with those that are held out."""
         shape = self._amplitude.shape
-        (kept, in_file), (held, _) = room_for(shape), room_for(shape)
-        hold_out_photons(self._amplitude, random, kept=kept, held=held)
+        (kept, in_file), (held, _) = room_for_frames(shape), room_for_frames(shape)
+        hold_out_into(self._amplitude, random, kept=kept, held=held)
         return self._with(amplitude=kept, in_file=in_file), self._with(amplitude=held, in_file=in_file)
 
     def seen_only_where(self, wanted: Bool[np.ndarray, "n n"]) -> OrderedFrames:
@@ -132,7 +148,7 @@ class OrderedFrames:
     def _with(
         self,
         *,
-        amplitude: Float32[np.ndarray, "frame n n"] | None = None,
+        amplitude: Float32[np.ndarray, "frame n n"] | CodedFrames | None = None,
         good: np.ndarray | None = None,
         positions_px: Float64[np.ndarray, "frame 2"] | None = None,
         in_file: bool | None = None,
@@ -167,11 +183,10 @@ class OrderedFrames:
 
     def mean_pattern(self, size_px: int, team: Team = ON_ITS_OWN) -> Float64[np.ndarray, "n n"]:
         """Return the mean counts of the central frequencies over the frames of all ranks, centred."""
-        crop = central(size_px, self.frame_px)
-        total = np.zeros((size_px, size_px))
+        seen, total = self._central(size_px), np.zeros((size_px, size_px))
         step = max(1, _READ_PIXELS // size_px**2)
         for first in range(0, len(self), step):
-            part = self._amplitude[first : first + step, crop, crop]
+            part = seen[first : first + step]
             total += np.einsum("fij,fij->ij", part, part, dtype=np.float64)
         return team.total(total) / team.total(float(len(self)))
 
@@ -214,17 +229,23 @@ class OrderedFrames:
 
     def seen_at(
         self, size_px: int
-    ) -> tuple[Float32[np.ndarray, "frame n n"], Float32[np.ndarray, "*_ n n"] | None]:
+    ) -> tuple[Float32[np.ndarray, "frame n n"] | CodedFrames, Float32[np.ndarray, "*_ n n"] | None]:
         """Return amplitudes and weights of the central frequencies; no weights where all pixels are good.
 
         The amplitudes are a view of the one copy that all levels share, and must not be changed.
         """
-        crop = central(size_px, self.frame_px)
-        amplitude = self._amplitude[:, crop, crop]
+        crop, amplitude = central(size_px, self.frame_px), self._central(size_px)
         if self._good is None:
             return amplitude, None
         good = self._good[..., crop, crop].astype(np.float32)
         return amplitude, None if good.all() else good
+
+    def _central(self, size_px: int) -> Float32[np.ndarray, "frame n n"] | CodedFrames:
+        """Return a view of the central frequencies."""
+        crop = central(size_px, self.frame_px)
+        if isinstance(self._amplitude, CodedFrames):
+            return self._amplitude.central(crop)
+        return self._amplitude[:, crop, crop]
 
     def _place(self) -> Int64[np.ndarray, " frame"]:
         """Return where each frame of the scan lies; those of other ranks lie nowhere."""
@@ -236,7 +257,9 @@ class OrderedFrames:
 class MeasuredFrames:
     """Frames that lie in another order, as `data_residual` reads those of a scan."""
 
-    def __init__(self, amplitude: np.ndarray, good: np.ndarray | None, place: np.ndarray) -> None:
+    def __init__(
+        self, amplitude: np.ndarray | CodedFrames, good: np.ndarray | None, place: np.ndarray
+    ) -> None:
         """Take amplitudes (m, N, N), good pixels (N, N) or (m, N, N), and where each frame lies."""
         self._amplitude, self._good, self._place = amplitude, good, place
 
@@ -266,7 +289,7 @@ def scans_of_parts(scan: Scan, random: np.random.Generator, *, share: float) -> 
     step = max(1, (1 << 20) // scan.frame_px**2)
     for start in range(0, scan.n_frames, step):
         rows = slice(start, start + step)
-        hold_out_photons(scan.amplitude(rows), random, share=share, kept=kept[rows], held=held[rows])
+        hold_out_into(scan.amplitude(rows), random, share=share, kept=kept[rows], held=held[rows])
     for counts in (kept, held):
         np.square(counts, out=counts)
         np.rint(counts, out=counts)
@@ -277,11 +300,35 @@ def scans_of_parts(scan: Scan, random: np.random.Generator, *, share: float) -> 
 #: Up to here the frames are held in memory, which is where small scans are solved fastest.
 IN_MEMORY_BYTES = 1 << 29
 #: What has to stay free on the disk, for the results among other things.
-_LEFT_BYTES = 1 << 30
+LEFT_BYTES = 1 << 30
 
 
-def room_for(shape: tuple[int, ...], *, in_memory_bytes: int = IN_MEMORY_BYTES) -> tuple[np.ndarray, bool]:
-    """Make an array (float32) to write frames into, and say whether it lies in a file.
+def room_for_frames(shape: tuple[int, ...]) -> tuple[np.ndarray | CodedFrames, bool]:
+    """Make room for amplitudes, and say whether it lies in a file.
+
+    Small scans are float32 in memory. Large ones have two bytes a pixel, in a file where there is room.
+
+    Raises:
+        MemoryError: as `room_for`.
+    """
+    if 4 * math.prod(shape) <= IN_MEMORY_BYTES:
+        return room_for(shape, in_memory_bytes=IN_MEMORY_BYTES)
+    codes, in_file = room_for(shape, np.uint16, in_memory_bytes=0)
+    return CodedFrames(codes), in_file
+
+
+def can_be_in_a_file() -> bool:
+    """Whether the system can promise the room of a temporary file."""
+    return hasattr(os, "posix_fallocate")
+
+
+def room_for(
+    shape: tuple[int, ...],
+    dtype: type[np.float32] | type[np.uint16] = np.float32,
+    *,
+    in_memory_bytes: int = IN_MEMORY_BYTES,
+) -> tuple[np.ndarray, bool]:
+    """Make an array to write frames into, and say whether it lies in a file.
 
     A large one lies in a temporary file (`TMPDIR`), which has no name and is gone when the process ends,
     however it ends. The system keeps as much of it in memory as is free, and takes it back when it is needed.
@@ -290,10 +337,10 @@ def room_for(shape: tuple[int, ...], *, in_memory_bytes: int = IN_MEMORY_BYTES) 
     Raises:
         MemoryError: it has room in neither; says how much it needs.
     """
-    n_bytes = 4 * math.prod(shape)
-    if n_bytes > in_memory_bytes and hasattr(os, "posix_fallocate"):
+    n_bytes = np.dtype(dtype).itemsize * math.prod(shape)
+    if n_bytes > in_memory_bytes and can_be_in_a_file():
         try:
-            return _in_file(shape, n_bytes), True
+            return _in_file(shape, dtype, n_bytes), True
         except OSError:
             pass  # no such folder, or no room in it
     memory = memory_bytes()
@@ -302,13 +349,13 @@ def room_for(shape: tuple[int, ...], *, in_memory_bytes: int = IN_MEMORY_BYTES) 
             f"the frames need {in_words(n_bytes)}, this process may have {in_words(memory)}, and the folder "
             "for temporary files (`TMPDIR`) has no room for them"
         )
-    return np.empty(shape, np.float32), False
+    return np.empty(shape, dtype), False
 
 
-def _in_file(shape: tuple[int, ...], n_bytes: int) -> np.ndarray:
-    if shutil.disk_usage(tempfile.gettempdir()).free < n_bytes + _LEFT_BYTES:
+def _in_file(shape: tuple[int, ...], dtype: type, n_bytes: int) -> np.ndarray:
+    if shutil.disk_usage(tempfile.gettempdir()).free < n_bytes + LEFT_BYTES:
         raise OSError("too little room")
     with tempfile.TemporaryFile(prefix="ptycho-") as file:
         # Promised now: a file with holes would end the process when the disk is full later.
         os.posix_fallocate(file.fileno(), 0, n_bytes)
-        return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
+        return np.asarray(np.memmap(file, dtype, "r+", shape=shape))

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ptycho_core.arrays import Array, Arrays
+from ptycho_core.coded_frames import CodedFrames, counts_added, frame_sums
 from ptycho_core.kernel import FusedStep, Misfit, Steps
 from ptycho_core.physics.canvas import light_on
 from ptycho_core.scan.dose import central
@@ -152,12 +153,11 @@ class Level:
         if misfit != "moduli":
             offset += count_softening - softening
         if stabilised:
-            amplitude = np.sqrt(np.square(amplitude) + np.float32(_ANSCOMBE))
+            amplitude = counts_added(amplitude, _ANSCOMBE)
             self._softening += _ANSCOMBE
             offset += _ANSCOMBE
-        self._measured = amplitude.sum(axis=(1, 2), dtype=np.float64)  # bad pixels are 0
+        self._measured, counts = frame_sums(amplitude)  # bad pixels are 0
         self.total_amplitude = team.total(float(self._measured.sum()))
-        counts = np.einsum("fij,fij->f", amplitude, amplitude)
         self._counts_per_frame = counts_per_frame or team.mean(counts)
         self._misfit = AmplitudeMisfit(
             arrays, amplitude, good, offset=offset, kind=misfit, softening=count_softening
@@ -169,7 +169,7 @@ class Level:
                 parameters, arrays, self._windows, self._misfit, counts, degree=degree, fused=self._fused
             )
 
-    def _fuse(self, amplitude: np.ndarray, good: np.ndarray | None) -> FusedStep | None:
+    def _fuse(self, amplitude: np.ndarray | CodedFrames, good: np.ndarray | None) -> FusedStep | None:
         """Return the compiled step where the arrays bring one and it knows this size."""
         library = self._xp.kernel
         if library is None or not FusedStep.fits(self.size_px):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_core.arrays import Array, Arrays
+from ptycho_core.coded_frames import CodedFrames, frame_sums
 from ptycho_core.kernel import Misfit
 
 __all__ = ["AmplitudeMisfit", "Gradients"]
@@ -50,7 +51,7 @@ class AmplitudeMisfit:
     def __init__(
         self,
         arrays: Arrays,
-        amplitude: np.ndarray,
+        amplitude: np.ndarray | CodedFrames,
         good: np.ndarray | None,
         *,
         offset: float,
@@ -59,12 +60,18 @@ class AmplitudeMisfit:
     ) -> None:
         """Take amplitudes (m, n, n) and weights (n, n) or (m, n, n), None where all pixels are good.
 
+        Coded frames stay coded in the host's memory, and are widened when some are looked at.
+
         Args:
             kind: what is summed up, see `Misfit`. softening: counts added to those measured; not for
             `moduli`.
         """
         self._xp, self.offset, self._kind, self._softening = arrays, offset, kind, softening
-        self._amplitude = arrays.asarray(amplitude)
+        self._amplitude = amplitude
+        if not isinstance(amplitude, CodedFrames):
+            self._amplitude = arrays.asarray(amplitude)
+        elif arrays.device != "cpu":
+            self._amplitude = _moved(amplitude, arrays)
         self._good = None if good is None else arrays.asarray(good)
 
     def gradients(
@@ -99,7 +106,7 @@ class AmplitudeMisfit:
         return Gradients(patches, xp.project(weights, probes), misfit, all_overlaps)
 
     def _compare(self, intensity: Array, measured: slice) -> tuple[Array, float]:
-        amplitude, good = self._amplitude[measured], self._good_of(measured)
+        amplitude, good = self._seen(self._amplitude, measured), self._good_of(measured)
         if self._kind == "moduli":
             return self._xp.modulus_correction(intensity, amplitude, self.offset, good)
         return self._xp.count_correction(
@@ -110,15 +117,16 @@ class AmplitudeMisfit:
         self, frames: Any, canvas: Array, corners: np.ndarray, basis: Array, weights: Array
     ) -> np.ndarray:
         """Return the relative amplitude misfit of each of some frames, their corners (f, 2) as given."""
-        xp, amplitude = self._xp, self._amplitude[frames]
+        xp, coded = self._xp, isinstance(self._amplitude, CodedFrames)
+        amplitude = self._amplitude.select(frames) if coded else self._amplitude[frames]
         good, misfits = self._good_of(frames), np.empty(len(corners))
         for part in self._blocks(amplitude):
             modulus = (self._intensity(canvas, corners[part], basis, weights[part]) + self.offset) ** 0.5
-            distance = abs(amplitude[part] - modulus)
+            distance = abs(self._seen(amplitude, part) - modulus)
             if good is not None:
                 distance = distance * (good if len(good.shape) == 2 else good[part])
             misfits[part] = xp.to_numpy(distance.sum((1, 2)))
-        total = xp.to_numpy(amplitude.sum((1, 2)))
+        total = frame_sums(amplitude)[0] if coded else xp.to_numpy(amplitude.sum((1, 2)))
         return misfits / np.maximum(total, 1e-9)
 
     def predicted(
@@ -135,7 +143,13 @@ class AmplitudeMisfit:
     def seen(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return amplitudes and weights of some frames as NumPy arrays."""
         good = self._good_of(frames)
-        return self._xp.to_numpy(self._amplitude[frames]), None if good is None else self._xp.to_numpy(good)
+        amplitude = self._xp.to_numpy(self._seen(self._amplitude, frames))
+        return amplitude, None if good is None else self._xp.to_numpy(good)
+
+    def _seen(self, amplitude: Any, frames: Any) -> Array:
+        """Return some of these amplitudes on the device."""
+        some = amplitude[frames]
+        return self._xp.asarray(some) if isinstance(amplitude, CodedFrames) else some
 
     def _intensity(self, canvas: Array, corners: np.ndarray, basis: Array, weights: Array) -> Array:
         xp = self._xp
@@ -150,3 +164,11 @@ class AmplitudeMisfit:
         step = max(1, self._xp.block_pixels // frames.shape[-1] ** 2)
         for first in range(0, len(frames), step):
             yield slice(first, min(first + step, len(frames)))
+
+
+def _moved(coded: CodedFrames, arrays: Arrays) -> Array:
+    """Return all frames as amplitudes on the device, without a copy of them as such on the host."""
+    moved = arrays.zeros(coded.shape)
+    for block in coded.blocks():
+        moved[block] = arrays.asarray(coded[block])
+    return moved

@@ -29,7 +29,14 @@ from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 from ptycho_core.solver.team import ON_ITS_OWN, Team
 
-__all__ = ["Objective", "kept_and_judge", "photons_of", "photons_per_pixel", "with_prior"]
+__all__ = [
+    "Objective",
+    "kept_and_judge",
+    "photons_of",
+    "photons_per_pixel",
+    "steps_of_the_prior",
+    "with_prior",
+]
 
 #: Strength of the prior in units of the noise of a pixel, the root of its photons, and at most. What a model
 #: cannot explain varies more slowly than noise over pixels and frames: it counts in full, not by its root.
@@ -219,6 +226,14 @@ def photons_of(posterior: Posterior, arrays: Arrays) -> float:
     return photons_per_pixel(light[tiles.mine], brightest=brightest, team=tiles.team)
 
 
+def steps_of_the_prior(pixels: int, *, effort: str) -> int:
+    """Return how many steps the prior gets where each compares so many pixels, all modes counted."""
+    if effort == "thorough":
+        return _MOST_STEPS
+    wanted = math.ceil(_PIXELS_COMPARED / pixels * (1 + min(1.0, _SMALL / pixels)))
+    return min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
+
+
 def with_prior(
     solution: Solution,
     parameters: FrameParameters | None,
@@ -272,10 +287,7 @@ def with_prior(
     photons = photons_of(posterior, arrays)
     shape: Shape = "log" if config.prior in ("auto", "none") else config.prior  # none: not called then
     pixels = look.scan.n_frames * len(solution.spectra) * objective.level.size_px**2
-    wanted = math.ceil(_PIXELS_COMPARED / pixels * (1 + min(1.0, _SMALL / pixels)))
-    steps = min(max(_FEWEST_STEPS, wanted), _MOST_STEPS)
-    if config.effort == "thorough":
-        steps = _MOST_STEPS
+    steps = steps_of_the_prior(pixels, effort=config.effort)
     before = _roughness(posterior, arrays)
     # The probe has the power of the counts that are seen: where pixels hide a part of the beam, the image
     # may leave the data.

@@ -22,7 +22,7 @@ from ptycho_core.physics.canvas import paste, resample_object
 from ptycho_core.solver.frames import room_for
 from ptycho_core.solver.windows import Window
 
-__all__ = ["ObjectState", "ProbeState", "Solution"]
+__all__ = ["COPY_IN_MEMORY_BYTES", "ObjectState", "ProbeState", "Solution"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ class ProbeState:
 
 
 #: Up to here a copy of the canvas is held in memory.
-_COPY_IN_MEMORY_BYTES = 1 << 26
+COPY_IN_MEMORY_BYTES = 1 << 26
 
 
 class ObjectState:
@@ -189,10 +189,10 @@ class ObjectState:
 
     def kept(self) -> Array:
         """Return a copy of the canvas: on the device, or, of a large one on the CPU, in a file."""
-        if self._xp.device != "cpu" or self._n_bytes <= _COPY_IN_MEMORY_BYTES:
+        if self._xp.device != "cpu" or self._n_bytes <= COPY_IN_MEMORY_BYTES:
             return self._xp.copy(self.canvas)
         height, width = self.canvas.shape
-        room, _ = room_for((height, 2 * width), in_memory_bytes=_COPY_IN_MEMORY_BYTES)
+        room, _ = room_for((height, 2 * width), in_memory_bytes=COPY_IN_MEMORY_BYTES)
         copy = room.view(np.complex64)
         copy[...] = self._xp.host_view(self.canvas)
         return copy

@@ -14,9 +14,10 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.plaintext import typed
 from ptycho_config.sources import load_parts
+from ptycho_dispatch.commands.planning import add_plan_arguments, require_plan, tell_plan
 from ptycho_dispatch.log import logging_to
 from ptycho_dispatch.screen import say
-from ptycho_dispatch.settings import READING, command_line, read_options
+from ptycho_dispatch.settings import READING, SOLVING, command_line, read_options
 from ptycho_dispatch.table import print_rows, print_table
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ EXAMPLES = (
     "ptycho inspect siemens-star --picture scan.png",
     "ptycho inspect scan.npz --measurement counts",
     "ptycho inspect reconstruction",
+    "ptycho inspect siemens-star --plan --effort fast",
+    "ptycho inspect scan.npz --plan --ranks 8 --json plan.json",
 )
 
 _BAD_RESIDUAL = 2.0
@@ -46,11 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="try the eight orientations of the positions on some frames, and show which one is right",
     )
-    add_flags(parser, READING)
+    add_plan_arguments(parser)
+    add_flags(parser, READING, *SOLVING)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is in a file."""
+    require_plan(arguments)
+    if arguments.plan:
+        tell_plan(arguments)
+        return 0
     path = Path(arguments.file)
     if _holds_result(path) or (path.suffix == ".npz" and _is_result(path)):
         from ptycho_core import Reconstruction

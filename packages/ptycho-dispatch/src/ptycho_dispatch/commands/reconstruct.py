@@ -16,6 +16,7 @@ from ptycho_config.errors import ConfigError, DataError, OutputError
 from ptycho_core.files import expanded
 from ptycho_dispatch.by_network import choose_method
 from ptycho_dispatch.combinations import require_compatible
+from ptycho_dispatch.commands.planning import require_room
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.prior_bundle import PriorBundle
 from ptycho_dispatch.results import prior_mean_rows, save_as_asked, tell_verdict, verdict_rows
@@ -208,6 +209,7 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
         )
     if bundle is not None:
         bundle.require_fit(scan)
+    require_room(scan, solver, settings.execution.config)
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":
