@@ -15,6 +15,7 @@ Source: to try other places, A. M. Maiden et al., Ultramicroscopy 120 (2012) 64,
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -77,13 +78,18 @@ class Registration:
 
 
 def search_is_worth_it(
-    scan: Scan, solve: Callable[[Scan, SolverConfig], Reconstruction], *, threads: int | None = None
+    scan: Scan,
+    solve: Callable[[Scan, SolverConfig], Reconstruction],
+    *,
+    threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
 ) -> bool:
     """Whether the first moves of a search are long, and frames that an image did not see say they are right.
 
     Args:
         solve: makes an image, without refining positions.
         threads: as many as there are cores by default.
+        kernel: the compiled library, where it is to be used.
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return False
@@ -101,7 +107,9 @@ def search_is_worth_it(
                 np.zeros((some.n_frames, 2)),
                 {"reach": reach, "step": step, "smoothing": smoothing},
             )
-            found = best_moves(some, image, away_px=away_px, usual_px=np.inf, threads=threads, **how)
+            found = best_moves(
+                some, image, away_px=away_px, usual_px=np.inf, threads=threads, kernel=kernel, **how
+            )
             return found - np.median(found, axis=0)
 
         # Most scans are where they should be, and some frames say so as well as all.
@@ -113,11 +121,13 @@ def search_is_worth_it(
         moves[others] = moves_of(rest)
         if np.median(np.linalg.norm(moves[others], axis=1)) < _FAR_PX:
             return False
-        before[others] = misfits_at(rest, image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+        before[others] = misfits_at(rest, image, _NOWHERE, smoothing=1.0, threads=threads, kernel=kernel)[0]
     moved = scan.moved_to(given_px + moves)
     for ours, others in (parts, parts[::-1]):
         image = solve(moved.select(ours), config)
-        after[others] = misfits_at(moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+        after[others] = misfits_at(
+            moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads, kernel=kernel
+        )[0]
     return float(np.median(after)) <= _GAIN * float(np.median(before))
 
 
@@ -132,6 +142,7 @@ def searched_positions(
     bound_px: float,
     should_stop: Callable[[], bool],
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
 ) -> Registration | None:
     """Search the position of every frame; None where there are too few, or a stop was asked for.
 
@@ -140,6 +151,7 @@ def searched_positions(
         bound_px: how far a frame may come from where it was put.
         should_stop: asked after each half.
         threads: as many as there are cores by default.
+        kernel: the compiled library, where it is to be used.
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return None
@@ -159,6 +171,7 @@ def searched_positions(
                     away_px=(positions_px - given_px)[others],
                     reach=far_px,
                     threads=threads,
+                    kernel=kernel,
                 )
             moves[others] = best_moves(
                 scan.moved_to(positions_px).select(others),
@@ -169,6 +182,7 @@ def searched_positions(
                 away_px=(positions_px - given_px)[others],
                 usual_px=usual_px,
                 threads=threads,
+                kernel=kernel,
             )
             if should_stop():
                 return None
@@ -192,6 +206,7 @@ def best_moves(
     away_px: Float64[np.ndarray, "frame 2"],
     usual_px: float,
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
 ) -> Float64[np.ndarray, "frame 2"]:
     """Move each frame over an image that it had no part in; return where it is explained best.
 
@@ -199,7 +214,7 @@ def best_moves(
         away_px: by how much it was moved so far. usual_px: deviation of such moves along each axis.
     """
     offsets = places_within(reach, step)
-    misfits = misfits_at(scan, image, offsets, smoothing=smoothing, threads=threads)
+    misfits = misfits_at(scan, image, offsets, smoothing=smoothing, threads=threads, kernel=kernel)
     relative = misfits / np.median(misfits, axis=0)
     spread = np.maximum(relative.std(axis=0), 1e-9)
     away = np.square(away_px[None] + offsets[:, None]).sum(axis=2) / (2 * usual_px**2)
@@ -215,6 +230,7 @@ def moves_of_lost_frames(
     away_px: Float64[np.ndarray, "frame 2"],
     reach: int,
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
 ) -> Float64[np.ndarray, "frame 2"]:
     """Look for the frames that are explained worst, all around where they were put at first.
 
@@ -227,13 +243,13 @@ def moves_of_lost_frames(
         By how much to move each frame from where it is now; 0 for all that are not lost, or not found.
     """
     moves = np.zeros_like(away_px)
-    here = misfits_at(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads)[0]
+    here = misfits_at(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads, kernel=kernel)[0]
     lost = np.flatnonzero(here > max(np.percentile(here, _WORST_PERCENT), _LOST * np.median(here)))
     if not lost.size:
         return moves
     offsets = places_within(reach, _LOST_STEP)
     put = scan.moved_to(scan.positions_px - away_px).select(lost)
-    there = misfits_at(put, image, offsets, smoothing=_LOST_SMOOTHING, threads=threads)
+    there = misfits_at(put, image, offsets, smoothing=_LOST_SMOOTHING, threads=threads, kernel=kernel)
     best = there.argmin(axis=0)
     found = there[best, np.arange(lost.size)] < _FOUND * here[lost]
     moves[lost[found]] = offsets[best[found]] - away_px[lost[found]]

@@ -120,13 +120,14 @@ def solve(
         far_off = positions_are_far_off(
             scan, lambda part, how: solve(part, how, execution), probe_modes=config.probe_modes
         )
-        if far_off or search_is_worth_it(scan, image_of, threads=execution.threads):
+        if far_off or search_is_worth_it(scan, image_of, threads=execution.threads, kernel=arrays.kernel):
             found = searched_positions(
                 scan,
                 image_of,
                 bound_px=_SEARCHED * config.position_bound,
                 should_stop=monitor.should_stop,
                 threads=execution.threads,
+                kernel=arrays.kernel,
             )
             if found is not None:
                 scan = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
