@@ -142,7 +142,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "probe_file": (None, "a path, or none"),
         "probe_start": ("given", "'given', 'estimated' or 'conjugate'"),
         "probe_refinement": (True, "true or false"),
-        "share_probe": (None, "true or false, or none"),
+        "share_probe": (None, "true, false or none"),
         "do_stitching": (False, "true or false"),
         "measurement": ("auto", "'auto', 'amplitude' or 'counts'"),
         "dc": ("auto", "'auto', 'center' or 'corner'"),
