@@ -77,6 +77,13 @@ def test_the_first_has_the_whole_and_the_others_their_parts(three) -> None:
     assert whole.coverage.max() == 1
 
 
+def test_the_shares_of_the_work_are_told(made, three) -> None:
+    (told,) = [event.data for event in three[0].events if event.kind == "ranks"]
+    assert sum(one["frames"] for one in told["ranks"]) == made.scan.n_frames
+    assert all(one["sent_mb"] > 0 and one["computed_s"] > 0 for one in told["ranks"])
+    assert 0 < told["busy"] <= 1
+
+
 def test_the_same_ranks_and_seed_give_the_same_bits(made) -> None:
     one, other = (over(3, made.scan)[0] for _ in (0, 1))
     assert bits_of(one) == bits_of(other)
@@ -153,7 +160,8 @@ def test_few_photons_choose_on_several_ranks(made) -> None:
     assert compare(result, dim.obj).values["object_error"] < 0.4
 
 
-def test_frames_that_do_not_fit_are_left_out_by_all(made) -> None:
+def test_frames_that_do_not_fit_are_left_out_by_all() -> None:
+    made = simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true", object_kind="star")
     frames = np.array(made.scan.frames)
     frames[[17, 71]] = frames[[3, 50]]  # two with the content of others
     one, other = over(2, replace(made.scan, frames=frames), QUICK.model_copy(update={"epochs": 20}))
