@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, solve
 from ptycho_core.metrics import compare
 from ptycho_core.ranks import in_threads
+from ptycho_core.scan.survey import FrameSurvey
 from ptycho_core.simulate import simulate_scan
+from ptycho_core.solver.shared_survey import surveyed
 from ptycho_core.solver.team import Team
 from ptycho_core.verdict import judged
 
@@ -75,6 +77,21 @@ def test_the_first_has_the_whole_and_the_others_their_parts(three) -> None:
         assert off.max() < 1e-5  # but for the last bits of what each multiplied by itself
     assert np.isfinite(whole.residual_per_frame).all()
     assert whole.coverage.max() == 1
+
+
+@pytest.mark.parametrize("marks", [False, True])
+def test_a_part_of_a_scan_is_surveyed_by_all(made, marks) -> None:
+    frames = np.array(made.scan.frames, np.float32)
+    frames[5, 3, 4] = frames.max() + 7
+    frames[11, 9, 9] = -1
+    if marks:
+        frames[20, 1, 1] = np.nan
+    part = replace(made.scan, frames=frames).select(np.arange(0, 60, 2))
+    alone = part.survey()
+    for found in in_threads(3, lambda ranks: surveyed(part.moved_to(part.positions_px), ranks).survey()):
+        for field in fields(FrameSurvey):
+            wanted, got = getattr(alone, field.name), getattr(found, field.name)
+            assert np.allclose(got, wanted, rtol=1e-12) if isinstance(wanted, np.ndarray) else got == wanted
 
 
 def test_the_shares_of_the_work_are_told(made, three) -> None:

@@ -74,7 +74,7 @@ def _each(
     choose: Callable[[np.ndarray, np.ndarray], np.ndarray], values: np.ndarray, ranks: Ranks
 ) -> np.ndarray:
     """Return the smallest or the largest of each pixel over all ranks."""
-    found: np.ndarray | None = None
+    found = values
     for one in ranks.in_turn(values):
-        found = one if found is None else choose(found, one)
+        found = choose(found, one)
     return ranks.from_first(found)
