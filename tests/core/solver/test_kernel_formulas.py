@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptycho_core.kernel import FusedStep, Steps, load_kernel
-from ptycho_core.kernel.check import reference_step
-from ptycho_core.kernel.step import radices_of
+from ptycho_core.kernel import FusedStep, Steps, load_kernel, misfits_of_places
+from ptycho_core.kernel.check import reference_places, reference_step
 from ptycho_core.kernel.strain import strain_products
+from ptycho_core.kernel.structs import radices_of
 from ptycho_core.solver.shifts import shift_filters, shift_lines, shift_weights
 from ptycho_core.solver.strain import STRAIN_COUNT, quadratic_phases
 
@@ -254,3 +254,44 @@ def test_radices_multiply_to_the_length_or_there_are_none(length: int) -> None:
     powers = itertools.product(range(11), range(7), range(5), range(4))
     known = any(length == 2**a * 3**b * 5**c * 7**d for a, b, c, d in powers)
     assert FusedStep.fits(length) == (known and length > 1)
+
+
+@needs_kernel
+@settings(max_examples=30)
+@given(
+    half=st.sampled_from([7, 8, 9, 10, 14, 15, 16, 18, 25, 32]),
+    every=st.sampled_from([1, 2]),
+    masks=st.sampled_from(["none", "one", "each"]),
+    n_modes=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_misfits_at_other_places_are_those_of_whole_transforms(
+    half: int, every: int, masks: str, n_modes: int, seed: int
+) -> None:
+    random, side, n_frames, n_places = np.random.default_rng(seed), 2 * half, 3, 4
+    compared = side // every
+    probes, obj = complex_values(random, n_modes, n_frames, side, side), complex_values(random, 70, 75)
+    corners = random.integers(0, (70 - side + 1, 75 - side + 1), (n_places, n_frames, 2))
+    good = (random.uniform(size=(n_frames, compared, compared)) > 0.2).astype(np.float32)
+    mask = {"none": None, "one": good[0], "each": good}[masks]
+    amplitude = random.uniform(0, 9, (n_frames, compared, compared)).astype(np.float32)
+    amplitude *= 1 if mask is None else mask
+    found = misfits_of_places(
+        load_kernel().library, probes=probes, obj=obj, corners=corners, amplitude=amplitude, good=mask
+    )
+    right = reference_places(probes, obj, corners, amplitude, mask, every=every)
+    np.testing.assert_allclose(found, right, rtol=1e-5)
+
+
+@needs_kernel
+def test_a_frame_without_light_is_no_worse_than_anything_else() -> None:
+    dark = np.zeros((1, 8, 8), np.float32)
+    found = misfits_of_places(
+        load_kernel().library,
+        probes=np.zeros((1, 1, 8, 8), np.complex64),
+        obj=np.ones((8, 8), np.complex64),
+        corners=np.zeros((1, 1, 2), np.int64),
+        amplitude=dark,
+        good=None,
+    )
+    assert np.isfinite(found).all()

@@ -13,6 +13,7 @@ from ptycho_config.errors import PolicyWarning
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
+from ptycho_core.kernel import load_kernel
 from ptycho_core.metrics import compare
 from ptycho_core.scan.split import split_frames
 from ptycho_core.simulate import SimulatedScan, simulate_scan
@@ -88,14 +89,18 @@ def test_places_lie_on_a_grid_within_the_reach() -> None:
     assert len(np.unique(places, axis=0)) == len(places) == 29
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_second_pixel_of_a_wave_is_the_transform_of_the_folded_one(
-    halves: tuple[Scan, Reconstruction], threads: int
+    halves: tuple[Scan, Reconstruction], threads: int, compiled: bool
 ) -> None:
+    kernel = load_kernel().library if compiled else None
+    if compiled and kernel is None:
+        pytest.skip(load_kernel().message)
     rest, image = halves
     offsets = places_within(2, 2)
     some = rest.select(slice(0, 5))
-    found = misfits_at(some, image, offsets, smoothing=0.0, threads=threads)
+    found = misfits_at(some, image, offsets, smoothing=0.0, threads=threads, kernel=kernel)
     at = np.floor(some.positions_px - image.origin_px - 32 + 0.5).astype(int)
     left = some.positions_px - image.origin_px - 32 - at
     k = np.fft.fftfreq(64)

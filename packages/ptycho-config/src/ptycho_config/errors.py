@@ -32,6 +32,7 @@ __all__ = [
     "OutputError",
     "PolicyError",
     "PolicyWarning",
+    "RankError",
     "TrainingError",
     "exit_code",
 ]
@@ -111,6 +112,10 @@ class NotRegularError(OSError):
     def __init__(self, path: Path, kind: str) -> None:
         """Say what it is instead, such as "a FIFO"."""
         super().__init__(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+
+
+class RankError(_Finding, RuntimeError):
+    """One of several processes that work together failed; the message names it. Exit code 1."""
 
 
 class TrainingError(_Finding, RuntimeError):

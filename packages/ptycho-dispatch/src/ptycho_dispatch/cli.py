@@ -105,8 +105,9 @@ def _interrupted(error: BaseException) -> int:
 
 def _run(words: list[str]) -> int:
     launch = launched()
-    several = launch is not None and launch.count > 1
-    if several and launch.rank > 0 and (not words or words[0] not in _SEVERAL_TASKS):
+    if launch is not None and launch.count == 1:
+        launch = None
+    if launch is not None and launch.rank > 0 and (not words or words[0] not in _SEVERAL_TASKS):
         return 0  # rank 0 answers
     if words and words[0] in ("-V", "--version"):
         say(f"ptycho {version('ptycho-dispatch')}")
@@ -132,11 +133,11 @@ def _run(words: list[str]) -> int:
     )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if several and command == "reconstruct":
+    if launch is not None and command == "reconstruct":
         return _together(launch, module, parser, words)
     parsed = parser.parse_args(words[1:])
-    if several:
-        _require_one_training(launch, command)
+    if launch is not None:
+        _say_who_works(launch, command)
     HEARING.begin_work()
     return module.run(parsed)
 
@@ -151,8 +152,8 @@ def _together(launch: Launch, module: Any, parser: FlagParser, words: list[str])
     )
 
 
-def _require_one_training(launch: Launch, command: str) -> None:
-    """Say that one task works, or refuse those that would each train for themselves.
+def _say_who_works(launch: Launch, command: str) -> None:
+    """Warn that one task works alone, or refuse several that would each train for themselves.
 
     Raises:
         ConfigError: the launcher is none that PyTorch's own engines know.

@@ -6,7 +6,18 @@ kept in the user's cache. Without either the solver computes with its array libr
 """
 
 from ptycho_core.kernel.load import Kernel, load_kernel
+from ptycho_core.kernel.places import misfits_of_places
 from ptycho_core.kernel.proximal import proximal_step
 from ptycho_core.kernel.step import FusedStep, Misfit, Steps
+from ptycho_core.kernel.structs import transforms
 
-__all__ = ["FusedStep", "Kernel", "Misfit", "Steps", "load_kernel", "proximal_step"]
+__all__ = [
+    "FusedStep",
+    "Kernel",
+    "Misfit",
+    "Steps",
+    "load_kernel",
+    "misfits_of_places",
+    "proximal_step",
+    "transforms",
+]

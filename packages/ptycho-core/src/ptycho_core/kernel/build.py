@@ -185,6 +185,10 @@ def opened_library(path: Path) -> ctypes.CDLL:
     library.ptycho_strain.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.ptycho_strain_floats.restype = ctypes.c_int64
     library.ptycho_strain_floats.argtypes = [ctypes.c_int32]
+    library.ptycho_places.restype = None
+    library.ptycho_places.argtypes = [ctypes.c_void_p]
+    library.ptycho_places_floats.restype = ctypes.c_int64
+    library.ptycho_places_floats.argtypes = [ctypes.c_int32]
     library.ptycho_plane_floats.restype = ctypes.c_int64
     library.ptycho_plane_floats.argtypes = [ctypes.c_int32]
     library.ptycho_vector_width.restype = ctypes.c_int32

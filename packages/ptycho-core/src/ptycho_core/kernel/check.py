@@ -18,11 +18,18 @@ import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.kernel.build import opened_library
+from ptycho_core.kernel.places import misfits_of_places
 from ptycho_core.kernel.proximal import proximal_step
 from ptycho_core.kernel.step import BatchResult, FusedStep, Misfit, Steps
 from ptycho_core.kernel.strain import strain_products
 
-__all__ = ["largest_error", "reference_gradient", "reference_proximal", "reference_step"]
+__all__ = [
+    "largest_error",
+    "reference_gradient",
+    "reference_places",
+    "reference_proximal",
+    "reference_step",
+]
 
 _STEPS = Steps(object_step=0.7, probe_step=0.9, object_momentum=0.8, probe_momentum=0.6)
 #: Sides whose radices are 4 and 8; 3, 4; 5, 8; and 2, 7 and 5, 5, 2, which fill no whole vectors.
@@ -34,7 +41,7 @@ _FLOOR = 0.25
 def largest_error(library: ctypes.CDLL) -> float:
     """Return the largest relative difference from NumPy over some small steps; NaN where there is one."""
     errors = [_error_of(library, side, index) for index, side in enumerate(_SIDES)]
-    others = (_error_of_gradient, _error_of_proximal, _error_of_varied, _error_of_strain)
+    others = (_error_of_gradient, _error_of_proximal, _error_of_varied, _error_of_strain, _error_of_places)
     return float(np.max([*errors, *(error_of(library) for error_of in others)]))
 
 
@@ -152,6 +159,49 @@ def _error_of_strain(library: ctypes.CDLL) -> float:
     )
     size = np.sqrt(np.diag(right))
     return float(np.abs((found - right) / size / size[:, None]).max())
+
+
+def _error_of_places(library: ctypes.CDLL) -> float:
+    """Compare misfits at other places, of whole frames and of folded ones, with masks and without."""
+    random, side, n_frames, n_places = np.random.default_rng(5), 28, 3, 4
+    probes, obj = _complex(random, (2, n_frames, side, side)), _complex(random, (37, 41))
+    corners = random.integers(0, (9, 13), (n_places, n_frames, 2))
+    errors = []
+    for every, masks in ((1, n_frames), (2, 1), (2, 0)):
+        compared = side // every
+        good = (random.uniform(size=(n_frames, compared, compared)) > 0.1).astype(np.float32)
+        amplitude = random.uniform(0, 30, (n_frames, compared, compared)).astype(np.float32)
+        mask = {0: None, 1: good[0]}.get(masks, good)
+        amplitude *= 1 if mask is None else mask
+        right = reference_places(probes, obj, corners, amplitude, mask, every=every)
+        found = misfits_of_places(
+            library, probes=probes, obj=obj, corners=corners, amplitude=amplitude, good=mask
+        )
+        errors.append(np.abs(found / right - 1).max())
+    return float(np.max(errors))
+
+
+def reference_places(
+    probes: np.ndarray,
+    obj: np.ndarray,
+    corners: np.ndarray,
+    amplitude: np.ndarray,
+    good: np.ndarray | None,
+    *,
+    every: int,
+) -> np.ndarray:
+    """Return the misfits (place, frame) with every so many-th pixel of the whole transforms, in float64."""
+    side, misfits = probes.shape[-1], np.zeros(corners.shape[:2])
+    for place, frame in np.ndindex(*misfits.shape):
+        y, x = corners[place, frame]
+        waves = np.fft.fft2(probes[:, frame] * obj[y : y + side, x : x + side].astype(complex))
+        modulus = np.sqrt(np.square(np.abs(waves[:, ::every, ::every])).sum(axis=0))
+        if good is not None:
+            modulus *= good if good.ndim == 2 else good[frame]
+        seen = amplitude[frame].astype(np.float64)
+        scale = (modulus * seen).sum() / np.square(modulus).sum()
+        misfits[place, frame] = np.abs(scale * modulus - seen).sum() / seen.sum()
+    return misfits
 
 
 def _error_of_gradient(library: ctypes.CDLL) -> float:

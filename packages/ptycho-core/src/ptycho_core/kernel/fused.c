@@ -3,6 +3,8 @@
  *
  * Complex arrays that Python shares are interleaved (complex64); what lies between them is held in planes, the real
  * parts of n x n pixels and then the imaginary parts, as fft.h says. All memory comes from Python. */
+#define _GNU_SOURCE /* threads choose their cores */
+#include "places.h"
 #include "probes.h"
 #include "proximal.h"
 #include "strain.h"
@@ -40,6 +42,10 @@ static const Field LAYOUT[] = {
     WHOLE(Strain), FIELD(Strain, n_frames), FIELD(Strain, n_threads), FIELD(Strain, count), FIELD(Strain, frames),
     FIELD(Strain, corners), FIELD(Strain, weights), FIELD(Strain, phases), FIELD(Strain, basis),
     FIELD(Strain, scratch), FIELD(Strain, scratch_floats), FIELD(Strain, normal),
+    WHOLE(Places), FIELD(Places, plan), FIELD(Places, frame_px), FIELD(Places, n_modes), FIELD(Places, n_frames),
+    FIELD(Places, n_places), FIELD(Places, probes), FIELD(Places, object), FIELD(Places, canvas_width),
+    FIELD(Places, corners), FIELD(Places, amplitude), FIELD(Places, good), FIELD(Places, good_stride),
+    FIELD(Places, scratch), FIELD(Places, misfits),
     {NULL, 0, 0},
 };
 
@@ -48,7 +54,7 @@ const Field *ptycho_layout(void) { return LAYOUT; }
 typedef struct {
     const Problem *problem;
     const Batch *batch;
-    Team team;
+    Team *team;
     atomic_int next_filter, next_gradient;
     double misfit[MOST_THREADS];
     float peak[MOST_THREADS];
@@ -421,10 +427,10 @@ static void work(void *argument, int32_t thread) {
                 make_basis(p, &room, spectrum, filter, p->basis + index * plane);
         }
     }
-    wait_for_all(&task->team);
+    wait_for_all(task->team);
     task->misfit[thread] = explain_frames(p, batch, &room, thread);
     if (!batch->gradient_only) task->peak[thread] = cover(p, batch, thread);
-    wait_for_all(&task->team);
+    wait_for_all(task->team);
     float peak = 0;
     for (int k = 0; k < p->n_threads; k++) peak = task->peak[k] > peak ? task->peak[k] : peak;
     if (batch->object_step != 0) move_object(p, batch, &room, thread, peak);
@@ -433,7 +439,7 @@ static void work(void *argument, int32_t thread) {
     } else if (!batch->curvature) {
         return;
     }
-    wait_for_all(&task->team);
+    wait_for_all(task->team);
     if (batch->probe_step != 0) move_probe(p, batch, thread);
     if (batch->curvature) curve_frames(p, batch, thread);
 }

@@ -27,7 +27,7 @@ typedef struct {
 
 typedef struct {
     const Proximal *problem;
-    Team team;
+    Team *team;
 } Turn;
 
 INLINE vec smaller_of(vec a, vec b) { return -larger_of(-a, -b); }
@@ -115,9 +115,9 @@ static void take_turns(void *argument, int32_t thread) {
     share_of(p->rows, thread, p->n_threads, &first, &stop);
     for (int iteration = 0; iteration < p->iterations; iteration++) {
         for (int64_t row = first; row < stop; row++) climb(p, (int)row);
-        wait_for_all(&turn->team);
+        wait_for_all(turn->team);
         for (int64_t row = first; row < stop; row++) descend(p, (int)row);
-        wait_for_all(&turn->team);
+        wait_for_all(turn->team);
     }
 }
 

@@ -11,15 +11,15 @@ from jaxtyping import Float32
 
 from ptycho_core.kernel.structs import (
     ALIGNMENT,
-    MOST_PASSES,
     MOST_THREADS,
     Batch,
-    Plan,
     Problem,
     Strain,
     address,
     aligned,
+    plan_of,
     threads_for,
+    transforms,
 )
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "FusedStep",
     "Misfit",
     "Steps",
-    "radices_of",
 ]
 
 #: Of l expected and t measured counts: |sqrt(l) - sqrt(t)|, of whose square the gradient is taken; the
@@ -107,17 +106,9 @@ class FusedStep:
         self._largest_batch = largest_batch
         self.frame_misfit = np.zeros(len(amplitude), np.float32)
         size = amplitude.shape[-1]
-        angles = -2 * np.pi * np.arange(size) / size
-        table = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-        radices = radices_of(size)
+        plan, table = plan_of(size)
         self._problem = Problem(
-            plan=Plan(
-                size=size,
-                n_passes=len(radices),
-                radices=(ctypes.c_int32 * MOST_PASSES)(*radices),
-                cosines=address(table[0]),
-                sines=address(table[1]),
-            ),
+            plan=plan,
             n_filters=len(filters),
             good_kind=0 if good is None else good.ndim - 1,
             offset=offset,
@@ -148,7 +139,7 @@ class FusedStep:
     @staticmethod
     def fits(size_px: int) -> bool:
         """Return whether the kernel knows frames of this side: 2, 3, 5 and 7 are its only prime factors."""
-        return 0 < len(radices_of(size_px)) <= MOST_PASSES
+        return transforms(size_px)
 
     def __call__(
         self,
@@ -379,24 +370,3 @@ class FusedStep:
             if name == "coverage":
                 self._coverage = room
             setattr(problem, name, address(room))
-
-
-def radices_of(size: int) -> list[int]:
-    """Cut a length into radices 8, 7, 5, 4, 3 and 2; an empty list where that cannot be."""
-    sevens, rest = _take_out(7, size)
-    fives, rest = _take_out(5, rest)
-    threes, rest = _take_out(3, rest)
-    twos, rest = _take_out(2, rest)
-    if rest != 1:
-        return []
-    pairs = min((0, 2, 1)[twos % 3], twos // 2)
-    eights, one = divmod(twos - 2 * pairs, 3)
-    return [8] * eights + [7] * sevens + [5] * fives + [4] * pairs + [3] * threes + [2] * one
-
-
-def _take_out(factor: int, number: int) -> tuple[int, int]:
-    times = 0
-    while number % factor == 0:
-        number //= factor
-        times += 1
-    return times, number

@@ -25,7 +25,7 @@ typedef struct {
 typedef struct {
     const Problem *problem;
     const Strain *strain;
-    Team team;
+    Team *team;
     atomic_int next;
 } Fit;
 
@@ -177,7 +177,7 @@ static void fit(void *argument, int32_t thread) {
     Desk desk = desk_of(p, s, thread);
     for (int index; (index = atomic_fetch_add(&task->next, 1)) < (1 + PHASES) * functions;)
         make_strain_basis(p, s, &desk, index);
-    wait_for_all(&task->team);
+    wait_for_all(task->team);
     double *normal = s->normal + (ptrdiff_t)thread * ROWS * ROWS;
     int64_t first, last;
     share_of(s->n_frames, thread, s->n_threads, &first, &last);

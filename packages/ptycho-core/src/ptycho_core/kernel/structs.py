@@ -8,17 +8,19 @@ import numpy as np
 
 __all__ = [
     "ALIGNMENT",
-    "MOST_PASSES",
     "MOST_THREADS",
     "Batch",
-    "Plan",
+    "Places",
     "Problem",
     "Proximal",
     "Strain",
     "address",
     "aligned",
     "layout_difference",
+    "plan_of",
+    "radices_of",
     "threads_for",
+    "transforms",
 ]
 
 MOST_PASSES = 12
@@ -127,6 +129,25 @@ class Strain(ctypes.Structure):
     )
 
 
+class Places(ctypes.Structure):
+    _fields_ = (
+        ("plan", Plan),
+        ("frame_px", ctypes.c_int32),
+        ("n_modes", ctypes.c_int32),
+        ("n_frames", ctypes.c_int32),
+        ("n_places", ctypes.c_int32),
+        ("probes", ctypes.c_void_p),
+        ("object", ctypes.c_void_p),
+        ("canvas_width", ctypes.c_int64),
+        ("corners", ctypes.c_void_p),
+        ("amplitude", ctypes.c_void_p),
+        ("good", ctypes.c_void_p),
+        ("good_stride", ctypes.c_int64),
+        ("scratch", ctypes.c_void_p),
+        ("misfits", ctypes.c_void_p),
+    )
+
+
 class _Field(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int32), ("size", ctypes.c_int32))
 
@@ -146,7 +167,7 @@ def layout_difference(library: ctypes.CDLL) -> str | None:
             break
         compiled[field.name.decode()] = (field.offset, field.size)
     mirrored: dict[str, tuple[int, int]] = {}
-    for mirror in (Plan, Problem, Batch, Proximal, Strain):
+    for mirror in (Plan, Problem, Batch, Proximal, Strain, Places):
         struct = mirror.__name__
         mirrored[struct] = (0, ctypes.sizeof(mirror))
         for name, *_ in mirror._fields_:
@@ -160,6 +181,47 @@ def layout_difference(library: ctypes.CDLL) -> str | None:
 
 def _place(found: tuple[int, int] | None) -> str:
     return "nothing" if found is None else f"{found[1]} bytes at {found[0]}"
+
+
+def transforms(size_px: int) -> bool:
+    """Return whether the kernel transforms this side: 2, 3, 5 and 7 are its only prime factors."""
+    return 0 < len(radices_of(size_px)) <= MOST_PASSES
+
+
+def plan_of(size_px: int) -> tuple[Plan, np.ndarray]:
+    """Return the plan of a transform, and the table that it points to, which must live as long."""
+    angles = -2 * np.pi * np.arange(size_px) / size_px
+    table = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    radices = radices_of(size_px)
+    plan = Plan(
+        size=size_px,
+        n_passes=len(radices),
+        radices=(ctypes.c_int32 * MOST_PASSES)(*radices),
+        cosines=address(table[0]),
+        sines=address(table[1]),
+    )
+    return plan, table
+
+
+def radices_of(size: int) -> list[int]:
+    """Cut a length into radices 8, 7, 5, 4, 3 and 2; an empty list where that cannot be."""
+    sevens, rest = _take_out(7, size)
+    fives, rest = _take_out(5, rest)
+    threes, rest = _take_out(3, rest)
+    twos, rest = _take_out(2, rest)
+    if rest != 1:
+        return []
+    pairs = min((0, 2, 1)[twos % 3], twos // 2)
+    eights, one = divmod(twos - 2 * pairs, 3)
+    return [8] * eights + [7] * sevens + [5] * fives + [4] * pairs + [3] * threes + [2] * one
+
+
+def _take_out(factor: int, number: int) -> tuple[int, int]:
+    times = 0
+    while number % factor == 0:
+        number //= factor
+        times += 1
+    return times, number
 
 
 def threads_for(threads: int, pixels: int, parts: int) -> int:

@@ -9,6 +9,8 @@ https://doi.org/10.1177/1094342005051521).
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +34,8 @@ _PIECE_BYTES = 64 << 20
 #: Up to so many bytes from all ranks together a sum is one call instead of two.
 _SHORT_BYTES = 64 << 10
 _TAG_TURN, _TAG_EXCHANGE = 11, 12
+#: So long the ranks may take to find each other.
+_MEETING_S = 180.0
 #: So long a rank waits at full load; then it naps, the longer the longer it has waited.
 _AT_FULL_LOAD_S = 2e-4
 _NAP, _LONGEST_NAP_S = 0.1, 2e-3
@@ -247,6 +251,23 @@ def _add_up(parts: np.ndarray, total: np.ndarray) -> None:
         total += part
 
 
+@contextmanager
+def _ended_where_nobody_comes() -> Iterator[None]:
+    """Let the system end this process where another task died before it had joined, which MPI waits for.
+
+    Nothing of Python runs meanwhile, so the launcher is who tells ("Alarm clock").
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGALRM) != signal.SIG_DFL:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, _MEETING_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def open_ranks(launch: Launch) -> MpiRanks:
     """Meet the other tasks of a launcher's step.
 
@@ -258,7 +279,8 @@ def open_ranks(launch: Launch) -> MpiRanks:
         with warnings.catch_warnings():
             # mpi4py suspects another launcher; whether it is one is seen below.
             warnings.filterwarnings("ignore", "suspicious MPI execution environment")
-            from mpi4py import MPI
+            with _ended_where_nobody_comes():
+                from mpi4py import MPI
     except ImportError as error:
         raise BackendUnavailableError(
             f"{launch.by} started {launch.count} tasks, and mpi4py, by which they find each other, is not "

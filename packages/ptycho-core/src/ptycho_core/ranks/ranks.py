@@ -10,15 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ptycho_config import errors
+from ptycho_config.errors import RankError
 from ptycho_core.ranks.wire import described, split, unsplit
 
 __all__ = ["ALONE", "RankError", "Ranks"]
 
 Value = TypeVar("Value")
-
-
-class RankError(RuntimeError):
-    """One of several processes failed; the message names it."""
 
 
 class Ranks(ABC):

@@ -11,6 +11,8 @@ apart as well as all of them.
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import scipy.fft
 from jaxtyping import Complex64, Float32, Float64, Int64
@@ -18,6 +20,7 @@ from scipy import ndimage
 
 from ptycho_core.arrays import ChunkThreads
 from ptycho_core.cores import usable_cores
+from ptycho_core.kernel import misfits_of_places, transforms
 from ptycho_core.physics.canvas import frequencies
 from ptycho_core.physics.forward import whole_and_rest
 from ptycho_core.result.reconstruction import Reconstruction
@@ -46,6 +49,7 @@ def misfits_at(
     *,
     smoothing: float,
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
 ) -> Float32[np.ndarray, "place frame"]:
     """Return the amplitude misfit of each frame, relative to its amplitude, moved by each offset.
 
@@ -54,16 +58,20 @@ def misfits_at(
         offsets: (L, 2) whole pixels (y, x).
         smoothing: deviation in pixels of the Gaussian by which the object is smoothed first.
         threads: as many as there are cores by default.
+        kernel: the compiled library, where it is to be used.
 
     Returns:
         (L, M) float32; each frame at its own best scale.
     """
     n, room = scan.frame_px, int(np.abs(offsets).max()) + 2
     obj = np.pad(_smoothed(image.object, smoothing), room, constant_values=1)
+    obj = np.ascontiguousarray(obj, np.complex64)
     windows = np.lib.stride_tricks.sliding_window_view(obj, (n, n))
     corners, rests = whole_and_rest(scan.positions_px - image.origin_px - n // 2)
     corners, last = corners + room, np.array(obj.shape) - n
     folded = n % 2 == 0 and n >= _PIXELS_TO_FOLD and scan.mean_counts_per_frame() >= _COUNTS_TO_FOLD
+    every = 2 if folded else 1
+    compiled = kernel if n % every == 0 and transforms(n // every) else None
     misfits = np.empty((len(offsets), scan.n_frames), np.float32)
     step = max(1, _PIXELS_AT_ONCE // (n * n * len(image.probe)))
 
@@ -71,9 +79,15 @@ def misfits_at(
         for first in range(chunk.start, chunk.stop, step):
             frames = slice(first, min(first + step, chunk.stop))
             probes = _moved(image.probe, rests[frames])
-            measured = _Measured(scan, frames, every=2 if folded else 1)
-            for row, offset in enumerate(offsets):
-                at = np.clip(corners[frames] + offset, 0, last)
+            measured = _Measured(scan, frames, every=every)
+            places = np.clip(corners[frames] + offsets[:, None], 0, last)
+            if compiled is not None:
+                given = {"amplitude": measured.amplitude, "good": measured.good}
+                misfits[:, frames] = misfits_of_places(
+                    compiled, probes=probes, obj=obj, corners=places, **given
+                )
+                continue
+            for row, at in enumerate(places):
                 waves = probes * windows[at[:, 0], at[:, 1]]
                 misfits[row, frames] = measured.misfit(_folded(waves) if folded else waves)
 
@@ -83,23 +97,27 @@ def misfits_at(
 
 
 class _Measured:
-    """What was measured of some frames on every so many-th row and column, zero frequency in the corner."""
+    """What was measured of some frames on every so many-th row and column, zero frequency in the corner.
+
+    Attributes:
+        amplitude: (frame, m, m), 0 at bad pixels. good: (m, m) or (frame, m, m), 1 where a pixel is good.
+    """
 
     def __init__(self, scan: Scan, frames: slice, *, every: int) -> None:
         seen = (..., slice(None, None, every), slice(None, None, every))
         good = scipy.fft.ifftshift(scan.good_pixels(frames), axes=(-2, -1))[seen].astype(np.float32)
-        self._good = good
-        self._amplitude = scipy.fft.ifftshift(scan.amplitude(frames), axes=(1, 2))[seen] * good
-        self._total = np.maximum(self._amplitude.sum(axis=(1, 2)), 1e-30)
+        self.good = good
+        self.amplitude = scipy.fft.ifftshift(scan.amplitude(frames), axes=(1, 2))[seen] * good
+        self._total = np.maximum(self.amplitude.sum(axis=(1, 2)), 1e-30)
 
     def misfit(self, waves: Complex64[np.ndarray, "mode frame n n"]) -> Float32[np.ndarray, " frame"]:
         """Return the relative misfit of each frame, at its best scale, with these exit waves."""
         seen = scipy.fft.fft2(waves, norm="ortho", overwrite_x=True)
-        modulus = np.sqrt((np.square(seen.real) + np.square(seen.imag)).sum(axis=0)) * self._good
+        modulus = np.sqrt((np.square(seen.real) + np.square(seen.imag)).sum(axis=0)) * self.good
         power = np.einsum("fij,fij->f", modulus, modulus)
-        scale = np.einsum("fij,fij->f", modulus, self._amplitude) / np.maximum(power, 1e-30)
+        scale = np.einsum("fij,fij->f", modulus, self.amplitude) / np.maximum(power, 1e-30)
         modulus *= scale[:, None, None]
-        modulus -= self._amplitude
+        modulus -= self.amplitude
         return np.abs(modulus, out=modulus).sum(axis=(1, 2)) / self._total
 
 

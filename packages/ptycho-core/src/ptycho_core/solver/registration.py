@@ -15,6 +15,7 @@ Source: to try other places, A. M. Maiden et al., Ultramicroscopy 120 (2012) 64,
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -83,6 +84,7 @@ def search_is_worth_it(
     solve: Callable[[Scan, SolverConfig], Reconstruction],
     *,
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
     look: LookAtPlaces = misfits_at,
 ) -> bool:
     """Whether the first moves of a search are long, and frames that an image did not see say they are right.
@@ -91,6 +93,7 @@ def search_is_worth_it(
         solve: makes an image, without refining positions.
         look: holds frames against an image as `misfits_at` does, whichever process has that part of it.
         threads: as many as there are cores by default.
+        kernel: the compiled library, where it is to be used.
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return False
@@ -109,7 +112,14 @@ def search_is_worth_it(
                 {"reach": reach, "step": step, "smoothing": smoothing},
             )
             found = best_moves(
-                some, image, away_px=away_px, usual_px=np.inf, threads=threads, look=look, **how
+                some,
+                image,
+                away_px=away_px,
+                usual_px=np.inf,
+                threads=threads,
+                look=look,
+                kernel=kernel,
+                **how,
             )
             return found - np.median(found, axis=0)
 
@@ -122,11 +132,13 @@ def search_is_worth_it(
         moves[others] = moves_of(rest)
         if np.median(np.linalg.norm(moves[others], axis=1)) < _FAR_PX:
             return False
-        before[others] = look(rest, image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+        before[others] = look(rest, image, _NOWHERE, smoothing=1.0, threads=threads, kernel=kernel)[0]
     moved = scan.moved_to(given_px + moves)
     for ours, others in (parts, parts[::-1]):
         image = solve(moved.select(ours), config)
-        after[others] = look(moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads)[0]
+        after[others] = look(
+            moved.select(others), image, _NOWHERE, smoothing=1.0, threads=threads, kernel=kernel
+        )[0]
     return float(np.median(after)) <= _GAIN * float(np.median(before))
 
 
@@ -141,6 +153,7 @@ def searched_positions(
     bound_px: float,
     should_stop: Callable[[], bool],
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
     look: LookAtPlaces = misfits_at,
 ) -> Registration | None:
     """Search the position of every frame; None where there are too few, or a stop was asked for.
@@ -150,6 +163,7 @@ def searched_positions(
         bound_px: how far a frame may come from where it was put.
         should_stop: asked after each half.
         threads: as many as there are cores by default.
+        kernel: the compiled library, where it is to be used.
         look: as in `search_is_worth_it`.
     """
     if scan.n_frames < _FEWEST_FRAMES:
@@ -170,6 +184,7 @@ def searched_positions(
                     away_px=(positions_px - given_px)[others],
                     reach=far_px,
                     threads=threads,
+                    kernel=kernel,
                     look=look,
                 )
             moves[others] = best_moves(
@@ -181,6 +196,7 @@ def searched_positions(
                 away_px=(positions_px - given_px)[others],
                 usual_px=usual_px,
                 threads=threads,
+                kernel=kernel,
                 look=look,
             )
             if should_stop():
@@ -205,6 +221,7 @@ def best_moves(
     away_px: Float64[np.ndarray, "frame 2"],
     usual_px: float,
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
     look: LookAtPlaces = misfits_at,
 ) -> Float64[np.ndarray, "frame 2"]:
     """Move each frame over an image that it had no part in; return where it is explained best.
@@ -213,7 +230,7 @@ def best_moves(
         away_px: by how much it was moved so far. usual_px: deviation of such moves along each axis.
     """
     offsets = places_within(reach, step)
-    misfits = look(scan, image, offsets, smoothing=smoothing, threads=threads)
+    misfits = look(scan, image, offsets, smoothing=smoothing, threads=threads, kernel=kernel)
     relative = misfits / np.median(misfits, axis=0)
     spread = np.maximum(relative.std(axis=0), 1e-9)
     away = np.square(away_px[None] + offsets[:, None]).sum(axis=2) / (2 * usual_px**2)
@@ -229,6 +246,7 @@ def moves_of_lost_frames(
     away_px: Float64[np.ndarray, "frame 2"],
     reach: int,
     threads: int | None = None,
+    kernel: ctypes.CDLL | None = None,
     look: LookAtPlaces = misfits_at,
 ) -> Float64[np.ndarray, "frame 2"]:
     """Look for the frames that are explained worst, all around where they were put at first.
@@ -242,13 +260,13 @@ def moves_of_lost_frames(
         By how much to move each frame from where it is now; 0 for all that are not lost, or not found.
     """
     moves = np.zeros_like(away_px)
-    here = look(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads)[0]
+    here = look(scan, image, _NOWHERE, smoothing=_LOST_SMOOTHING, threads=threads, kernel=kernel)[0]
     lost = np.flatnonzero(here > max(np.percentile(here, _WORST_PERCENT), _LOST * np.median(here)))
     if not lost.size:
         return moves
     offsets = places_within(reach, _LOST_STEP)
     put = scan.moved_to(scan.positions_px - away_px).select(lost)
-    there = look(put, image, offsets, smoothing=_LOST_SMOOTHING, threads=threads)
+    there = look(put, image, offsets, smoothing=_LOST_SMOOTHING, threads=threads, kernel=kernel)
     best = there.argmin(axis=0)
     found = there[best, np.arange(lost.size)] < _FOUND * here[lost]
     moves[lost[found]] = offsets[best[found]] - away_px[lost[found]]

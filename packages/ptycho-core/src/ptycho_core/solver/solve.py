@@ -157,7 +157,11 @@ def _solved(
             unseen_by=onlookers.residuals,
         )
         if far_off or search_is_worth_it(
-            scan, image_of, threads=execution.threads, look=onlookers.misfits_at
+            scan,
+            image_of,
+            threads=execution.threads,
+            kernel=arrays.kernel,
+            look=onlookers.misfits_at,
         ):
             found = searched_positions(
                 scan,
@@ -165,6 +169,7 @@ def _solved(
                 bound_px=_SEARCHED * config.position_bound,
                 should_stop=monitor.should_stop,
                 threads=execution.threads,
+                kernel=arrays.kernel,
                 look=onlookers.misfits_at,
             )
             if found is not None:

@@ -47,7 +47,6 @@ EXAMPLES = (
     "ptycho reconstruct scan.npz --prior-bundle trained",
     "ptycho reconstruct scan.npz --refine-positions true --position-bound 5",
     "ptycho reconstruct scan.npz scan.npz --probe reconstruction/reconstruction.npz",
-    "mpiexec -n 4 ptycho reconstruct scan*.npz --output-dir projections",
 )
 
 logger = logging.getLogger("ptycho")

@@ -107,7 +107,7 @@ class Line:
         self._answer: Callable[[int, Any], Any] | None = None
         self._questions: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._woken, self._wake = os.pipe()
-        self._all_left, self._closed = threading.Event(), False
+        self._all_left, self._closed, self._ending = threading.Event(), False, False
         self._asked_to_stop: int | None = None
         self._told_to_stop_s = float("inf")
         if not peers:
@@ -143,7 +143,8 @@ class Line:
         time.sleep(_HOST_GONE_S)
 
     def end_others(self, code: int) -> None:
-        """On rank 0: end the other ranks at once, which may be waiting for this one."""
+        """On rank 0: end the other ranks at once, which may be waiting for this one; they are not missed."""
+        self._ending = True
         for peer in self._peers.values():
             peer.tell("end", code)
 
@@ -201,7 +202,7 @@ class Line:
             peer.leaves = True
             if all(one.leaves for one in self._peers.values()):
                 self._all_left.set()
-        elif kind == "fail":
+        elif kind == "fail" and not self._ending:
             code, text = value
             self._end_all(int(code), f"rank {peer.rank} ({peer.host}): {text}")
         elif kind == "end":
@@ -209,6 +210,8 @@ class Line:
 
     def _missed(self, peer: _Peer) -> None:
         """Another rank ended without a word."""
+        if self._ending:
+            return
         words = (
             f"rank {peer.rank} ({peer.host}, process {peer.process}) has died, and all ranks end. What was "
             "complete is kept; `--resume` goes on from it."
@@ -253,7 +256,7 @@ def open_line(ranks: Ranks) -> Line:
         ConfigError: a rank cannot reach rank 0.
     """
     server = socket.create_server(("", 0), backlog=ranks.count + 16) if ranks.is_first else None
-    where = None
+    where: dict[str, Any] = {}
     if server is not None:
         names = [os.environ.get("SLURMD_NODENAME", ""), ranks.host, socket.getfqdn()]
         where = {
@@ -264,7 +267,6 @@ def open_line(ranks: Ranks) -> Line:
             "host": ranks.host,
         }
     where = ranks.from_first(where)
-    assert where is not None
     joined = ranks.one(lambda: [] if server is not None else [_joined(ranks, where)])
     peers = ranks.one(lambda: joined if server is None else _let_in(server, where["secret"], ranks.count))
     if server is not None:
