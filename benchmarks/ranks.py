@@ -98,6 +98,8 @@ def images(arguments: Any, folder: Path) -> list[dict[str, Any]]:
             place, truth, modes = str(folder / "scan.npz"), made.obj, 2 if name == "two modes" else 1
             save_scan(made.scan, place)
         alone: Reconstruction | None = None
+        run(place, 1, folder / "other", probe_modes=modes, seed=1)
+        other = Reconstruction.load(folder / "other")
         for count in arguments.ranks:
             out = folder / f"ranks-{count}"
             told = run(place, count, out, probe_modes=modes)
@@ -109,6 +111,8 @@ def images(arguments: Any, folder: Path) -> list[dict[str, Any]]:
                 row["error"] = compare(result, truth).values["object_error"]
             if count > 1:
                 row["on_borders"], row["elsewhere"] = seam(result, alone, told["tiles"])
+                # What chance alone does in the same pixels: another seed, in one process.
+                row["chance_there"], row["chance_elsewhere"] = seam(other, alone, told["tiles"])
             rows.append(row)
             print(row, flush=True)
     return rows
@@ -217,6 +221,8 @@ def tables(data: dict[str, Any]) -> list[str]:
         "object error",
         "difference on borders",
         "elsewhere",
+        "of two seeds there",
+        "elsewhere",
         "epochs",
         "MB sent by a rank",
     ]
@@ -227,7 +233,10 @@ def tables(data: dict[str, Any]) -> list[str]:
             f"{row['r']:.4f}",
             f"{row['error']:.4f}" if "error" in row else "",
             f"{row['on_borders']:.4f}" if "on_borders" in row else "",
-            f"{row['elsewhere']:.4f}" if "elsewhere" in row else "",
+            *(
+                f"{row[key]:.4f}" if key in row else ""
+                for key in ("elsewhere", "chance_there", "chance_elsewhere")
+            ),
             str(row["epochs"]),
             f"{row['mb']:.1f}",
         ]

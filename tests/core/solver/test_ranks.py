@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, solve
 from ptycho_core.metrics import compare
 from ptycho_core.ranks import in_threads
+from ptycho_core.scan.survey import FrameSurvey
 from ptycho_core.simulate import simulate_scan
+from ptycho_core.solver.shared_survey import surveyed
 from ptycho_core.solver.team import Team
 from ptycho_core.verdict import judged
 
@@ -38,7 +40,7 @@ def bits_of(result: Reconstruction) -> str:
 
 @pytest.fixture(scope="module")
 def made():
-    return simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true", object_kind="star")
+    return simulate_scan(frames=81, frame_px=32, overlap=0.75, start_kind="true", object_kind="star")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +79,30 @@ def test_the_first_has_the_whole_and_the_others_their_parts(three) -> None:
     assert whole.coverage.max() == 1
 
 
+@pytest.mark.parametrize("marks", [False, True])
+def test_a_part_of_a_scan_is_surveyed_by_all(made, marks) -> None:
+    frames = np.array(made.scan.frames, np.float32)
+    frames[5, 3, 4] = frames.max() + 7
+    frames[11, 9, 9] = -1
+    if marks:
+        frames[20, 1, 1] = np.nan
+    part = replace(made.scan, frames=frames).select(np.arange(0, 60, 2))
+    alone = part.survey()
+    for found in in_threads(3, lambda ranks: surveyed(part.moved_to(part.positions_px), ranks).survey()):
+        for field in fields(FrameSurvey):
+            wanted, got = getattr(alone, field.name), getattr(found, field.name)
+            assert np.allclose(got, wanted, rtol=1e-12) if isinstance(wanted, np.ndarray) else got == wanted
+
+
+def test_the_shares_of_the_work_are_told(made, three) -> None:
+    (told,) = [event.data for event in three[0].events if event.kind == "ranks"]
+    assert sum(one["frames"] for one in told["ranks"]) == made.scan.n_frames
+    assert all(one["sent_mb"] > 0 and one["computed_s"] > 0 for one in told["ranks"])
+    assert 0 < told["busy"] <= 1
+
+
 def test_the_same_ranks_and_seed_give_the_same_bits(made) -> None:
-    one, other = (over(4, made.scan)[0] for _ in (0, 1))
+    one, other = (over(3, made.scan)[0] for _ in (0, 1))
     assert bits_of(one) == bits_of(other)
 
 
@@ -138,7 +162,7 @@ def test_positions_are_refined_together(made) -> None:
     random = np.random.default_rng(4)
     off = random.normal(0, 0.7, made.scan.positions_px.shape)
     scan = made.scan.moved_to(made.scan.positions_px + off)
-    config = SolverConfig(refine_positions=True, position_bound=3, epochs=40, prior="none", probe_modes=1)
+    config = SolverConfig(refine_positions=True, position_bound=3, epochs=24, prior="none", probe_modes=1)
     one, other = over(2, scan, config)
     assert np.array_equal(one.positions_px, other.positions_px)
     left = one.positions_px - made.scan.positions_px
@@ -147,13 +171,14 @@ def test_positions_are_refined_together(made) -> None:
 
 
 def test_few_photons_choose_on_several_ranks(made) -> None:
-    dim = simulate_scan(frames=90, frame_px=32, photons=2e3, overlap=0.75, start_kind="true")
+    dim = simulate_scan(frames=36, frame_px=32, photons=2e3, overlap=0.75, start_kind="true")
     result = over(2, dim.scan, SolverConfig(probe_modes=1))[0]
     assert "held_out" in [event.kind for event in result.events]
     assert compare(result, dim.obj).values["object_error"] < 0.4
 
 
-def test_frames_that_do_not_fit_are_left_out_by_all(made) -> None:
+def test_frames_that_do_not_fit_are_left_out_by_all() -> None:
+    made = simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true", object_kind="star")
     frames = np.array(made.scan.frames)
     frames[[17, 71]] = frames[[3, 50]]  # two with the content of others
     one, other = over(2, replace(made.scan, frames=frames), QUICK.model_copy(update={"epochs": 20}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -82,10 +83,12 @@ class _ThreadRanks(Ranks):
         self._meeting = meeting
 
     def barrier(self) -> None:
+        began = time.perf_counter()
         try:
             self._meeting.barrier.wait()
         except threading.BrokenBarrierError:
             raise _OtherRankError("another rank failed") from None
+        self.waited_s += time.perf_counter() - began
 
     def _from_all(self, value: Any, n_bytes: int) -> list[Any]:
         """Return what all bring; nobody goes on before all have seen it."""
@@ -157,12 +160,13 @@ class _ThreadRanks(Ranks):
             self._meeting.arrived.notify_all()
 
     def _take(self, rank: int) -> np.ndarray:
-        meeting, letters = self._meeting, (rank, self.rank)
+        meeting, letters, began = self._meeting, (rank, self.rank), time.perf_counter()
         with meeting.arrived:
             while not meeting.letters.get(letters):
                 if meeting.barrier.broken:
                     raise _OtherRankError("another rank failed")
                 meeting.arrived.wait(0.1)
+            self.waited_s += time.perf_counter() - began
             return meeting.letters[letters].pop(0)
 
     def largest(self, value: float) -> float:

@@ -247,6 +247,10 @@ class Scan:
         vars(self)["_statistics"] = survey
         return self
 
+    def survey(self) -> FrameSurvey:
+        """Return what all frames say together; they are read once for it."""
+        return self._statistics
+
     @cached_property
     def _statistics(self) -> FrameSurvey:
         return survey_frames(self.frames, bad_pixels=self._bad_as_stored, measurement=self.measurement)

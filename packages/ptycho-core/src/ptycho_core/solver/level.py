@@ -250,7 +250,6 @@ class Level:
         self._object = ObjectState(self._xp, canvas, self._object_floor)
         if self._team.several:
             self.tiles.as_owned(self._xp, (self._object.canvas,))
-            self._object.watch()
 
     def state(self) -> LevelState:
         """Return a copy of the present state."""
@@ -287,6 +286,7 @@ class Level:
         if not self._team.several:
             yield from ((done, [index]) for done, index in enumerate(order, 1))
             return
+        self._object.watch()
         for run in cut_evenly(slice(0, len(order)), self._rounds):
             done += run.stop - run.start
             yield done, order[run]

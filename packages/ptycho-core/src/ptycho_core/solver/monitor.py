@@ -125,6 +125,7 @@ class Monitor:
         self._started = time.perf_counter()
         self._levels: Sequence[LevelSchedule] = ()
         self._batches: Sequence[Batch] = ()
+        self._of_all = 1.0  # frames of all ranks for one of ours
         self._seconds_per_epoch: dict[int, float] = {}
         self._epoch_started = self._started
         self._lap_started = self._started
@@ -164,6 +165,7 @@ class Monitor:
             judge: makes a result of a state on the way, for callbacks that keep it as an interrupted one.
         """
         self._levels, self._batches, self._judge = levels, batches, judge
+        self._of_all = scan.n_frames / batches[-1].frames.stop
         plans = tuple(level.plan(len(batches)) for level in levels)
         self._callbacks.on_start(
             RunStart(
@@ -235,7 +237,7 @@ class Monitor:
                 step=step,
                 n_steps_in_epoch=len(self._batches),
                 residual=residual * len(self._batches) / step,
-                frames_done=done.stop,
+                frames_done=round(done.stop * self._of_all),
             )
         )
 

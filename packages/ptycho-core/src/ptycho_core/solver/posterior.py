@@ -166,8 +166,8 @@ class Posterior:
 
     def total(self, values: Array) -> complex:
         """Return the sum over all ranks of values (H, W), which are 0 in pixels of other ranks."""
-        total = complex(self._xp.total(values))
-        return complex(self._team.total(total.real), self._team.total(total.imag))
+        total = self._xp.total(values)
+        return complex(self._team.total(np.array([total], np.complex128))[0])
 
     def misfit(self) -> float:
         """Return the misfit of the present state."""

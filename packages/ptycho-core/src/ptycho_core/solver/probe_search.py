@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -67,7 +68,9 @@ class StartProbe:
         """Return what rank 0 found; processors of another kind may find the last bits otherwise."""
         if not team.several:
             return self
-        found = [self.probe, self.family, self.value, self.given_residual, self.best_residual]
+        found: list[Any] = [  # Any: the fields, of several types
+            getattr(self, one.name) for one in fields(self)
+        ]
         return StartProbe(*team.ranks.from_first(found))
 
     def event(self) -> RunEvent:

@@ -46,7 +46,7 @@ from ptycho_core.solver.start import (
     start_from_scan,
 )
 from ptycho_core.solver.state import Solution
-from ptycho_core.solver.team import check_ranks
+from ptycho_core.solver.team import balance, check_ranks
 from ptycho_core.solver.unseen_frames import frames_held_out, positions_are_far_off
 
 __all__ = ["solve"]
@@ -141,6 +141,7 @@ def _solved(
     monitor = Monitor(callbacks, n_frames=scan.n_frames, max_time_s=config.max_time, ranks=ranks)
     monitor.tell(choice.event(), *modes_taken)
     random = np.random.default_rng(config.seed)
+    sent_before, waited_before_s = ranks.bytes_sent, ranks.waited_s
 
     onlookers = Onlookers(ranks, scan, kernel=arrays.kernel)
 
@@ -156,7 +157,10 @@ def _solved(
             unseen_by=onlookers.residuals,
         )
         if far_off or search_is_worth_it(
-            scan, image_of, threads=execution.threads, look=onlookers.misfits_at
+            scan,
+            image_of,
+            threads=execution.threads,
+            look=onlookers.misfits_at,
         ):
             found = searched_positions(
                 scan,
@@ -274,6 +278,15 @@ def _solved(
             # Stopped on the way: the probe has the power of the photons that were kept.
             solution = replace(solution, spectra=solution.spectra / np.float32(math.sqrt(1 - SHARE)))
 
+    if ranks.count > 1:
+        told = balance(
+            ranks,
+            n_frames=look.order.size,
+            elapsed_s=monitor.elapsed_s,
+            sent_before=sent_before,
+            waited_before_s=waited_before_s,
+        )
+        monitor.tell(told)
     monitor.timings["solve"] = monitor.elapsed_s
     monitor.lap("other")
     result = finished(solution)

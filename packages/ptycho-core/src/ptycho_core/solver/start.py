@@ -39,9 +39,11 @@ from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Progress
 from ptycho_core.solver.probe_search import StartProbe, search_start_probe
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
+from ptycho_core.solver.shared_survey import surveyed
 from ptycho_core.solver.spectra import scaled_spectrum, seed_modes, spectrum_of
 from ptycho_core.solver.state import Solution
 from ptycho_core.solver.team import ON_ITS_OWN, Team
+from ptycho_core.solver.tiles import Tiles
 from ptycho_core.solver.windows import MARGIN_PX, canvas_shape
 
 __all__ = [
@@ -238,6 +240,7 @@ def look_at(
         corrected = _corrected_positions(earlier, scan)
         if corrected:
             scan = scan.moved_to(_of_our_frames(earlier.positions_px, scan))
+    scan = surveyed(scan, ranks)
     statistics = scan_statistics(scan, estimate_background=config.background == "auto")
     team = Team.of(ranks, scan.positions_px)
     order, batches = plan_batches(
@@ -385,11 +388,8 @@ def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Gen
     parameters = _frame_parameters(look, random)
     if math.isnan(earlier.data_residual):
         earlier = _in_our_units(earlier, look)
-    obj, shift_px, corner = earlier.object, np.zeros(2), (0, 0)
-    if look.team.several:
-        corner, shift_px = _corner_on_our_canvas(earlier, look.scan, look.margin_px)
-    else:
-        obj, shift_px = _on_our_canvas(earlier, look.scan, look.margin_px)
+    corner, shift_px = _corner_on_our_canvas(earlier, look.scan, look.margin_px)
+    obj, corner = _on_our_canvas(earlier.object, corner, shift_px, look)
     spectra = spectrum_of(earlier.probe).astype(np.complex64)
     if len(spectra) < config.probe_modes:
         extra = seed_modes(spectra[0], config.probe_modes)
@@ -490,18 +490,35 @@ def _of_our_frames(values: np.ndarray, scan: Scan) -> np.ndarray:
 
 
 def _on_our_canvas(
-    earlier: Reconstruction, scan: Scan, margin_px: int
-) -> tuple[Complex64[np.ndarray, "height width"], Float64[np.ndarray, " 2"]]:
-    """Return an earlier object on our canvas, and the shift of our positions there.
+    obj: Complex64[np.ndarray, "h w"],
+    corner: tuple[int, int],
+    shift_px: Float64[np.ndarray, " 2"],
+    look: Look,
+) -> tuple[Complex64[np.ndarray, "height width"], tuple[int, int]]:
+    """Return an earlier object on our canvas, or on this rank's tile of it, and where that begins.
 
     Whole pixels are copied, the rest moves the positions: nothing is interpolated.
+
+    Args:
+        corner: pixel of our canvas where the earlier object begins. shift_px: of our positions.
     """
+    scan, side = look.scan, look.scan.frame_px
     least_px = scan.positions_px.min(axis=0)
-    corner, shift_px = _corner_on_our_canvas(earlier, scan, margin_px)
-    corners, _ = whole_and_rest(scan.positions_px - least_px + shift_px + margin_px)
-    obj = np.ones(canvas_shape(corners, scan.frame_px, margin_px), np.complex64)
-    paste(obj, earlier.object, -np.array(corner))
-    return obj, shift_px
+
+    def on_canvas(positions_px: np.ndarray) -> np.ndarray:
+        return positions_px - least_px + shift_px + look.margin_px
+
+    corners, _ = whole_and_rest(on_canvas(scan.positions_px[np.sort(look.order)]))
+    tiles = Tiles(
+        look.team,
+        corners,
+        size_px=side,
+        margin_px=look.margin_px,
+        to_canvas=on_canvas,
+    )
+    ours = np.ones(tiles.shape, np.complex64)
+    paste(ours, obj, np.subtract(tiles.origin, corner))
+    return ours, tiles.origin
 
 
 def _corner_on_our_canvas(

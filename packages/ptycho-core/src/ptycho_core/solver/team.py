@@ -19,9 +19,10 @@ from jaxtyping import Float64, Int64
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import SolverConfig
 from ptycho_core.ranks import ALONE, Ranks
+from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 
-__all__ = ["FEWEST_FRAMES", "ON_ITS_OWN", "Team", "check_ranks", "most_ranks"]
+__all__ = ["FEWEST_FRAMES", "ON_ITS_OWN", "Team", "balance", "check_ranks", "most_ranks"]
 
 #: A rank with fewer frames would see too little of the scan in an epoch to go on by itself.
 FEWEST_FRAMES = 4
@@ -155,6 +156,44 @@ def _cut(
 def most_ranks(n_frames: int) -> int:
     """Return how many ranks can solve a scan of so many frames together."""
     return max(1, n_frames // FEWEST_FRAMES)
+
+
+#: A rank that computes for so many times as long as most others do is named.
+_SLOW = 1.5
+
+
+def balance(
+    ranks: Ranks, *, n_frames: int, elapsed_s: float, sent_before: int, waited_before_s: float
+) -> RunEvent:
+    """Say how the work was shared: frames, seconds of compute and of waiting, and bytes of each rank.
+
+    Args:
+        n_frames: of this rank. elapsed_s: since it began, when it had sent and waited so much.
+    """
+    waited_s = ranks.waited_s - waited_before_s
+    mine = {
+        "host": ranks.host,
+        "frames": n_frames,
+        "computed_s": round(max(0.0, elapsed_s - waited_s), 3),
+        "waited_s": round(waited_s, 3),
+        "sent_mb": round((ranks.bytes_sent - sent_before) / 1e6, 3),
+    }
+    told = ranks.everyone(mine)
+    computed = [one["computed_s"] for one in told]
+    usual, most = float(np.median(computed)), max(computed)
+    busy = sum(computed) / max(len(told) * max(one["computed_s"] + one["waited_s"] for one in told), 1e-9)
+    frames, sent = ([one[key] for one in told] for key in ("frames", "sent_mb"))
+    text = (
+        f"{len(told)} ranks with {min(frames)} to {max(frames)} frames were at work {100 * busy:.0f} % of "
+        f"the time; none sent more than {max(sent):.3g} MB."
+    )
+    if most > _SLOW * usual and most - usual > 1.0:
+        slow = computed.index(most)
+        text += (
+            f" Rank {slow} ({told[slow]['host']}) is slow: it computed for {most:.1f} s, most others for "
+            f"{usual:.1f} s, and they wait for it."
+        )
+    return RunEvent("ranks", text, {"ranks": told, "busy": busy})
 
 
 def check_ranks(ranks: Ranks, scan: Scan, config: SolverConfig, *, prior_mean: object) -> None:
