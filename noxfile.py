@@ -93,6 +93,7 @@ BENCHMARKS = {
     "cores": "all",
     "threads": "base",
     "large": "base",
+    "plan": "base",
     "crossing": "all",
 }
 #: The client, installed without its dependencies, and those of them that it imports without a window.

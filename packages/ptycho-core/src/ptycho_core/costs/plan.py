@@ -19,9 +19,11 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.costs.needs import Needs, canvas_of, needs_of, refused, share_of_a_rank
 from ptycho_core.costs.speed import Speed, measured_speed
 from ptycho_core.memory import memory_bytes
+from ptycho_core.physics.lattice import lattice_of
+from ptycho_core.physics.residual import KEPT_BYTES
 from ptycho_core.scan import Scan
 from ptycho_core.solver.device import choose_arrays
-from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.frames import IN_MEMORY_BYTES, OrderedFrames
 from ptycho_core.solver.most_probable import steps_of_the_prior
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.selection import photons_are_few
@@ -189,6 +191,8 @@ class _Work:
         began = time.perf_counter()
         OrderedFrames.read(part, np.random.default_rng(0).permutation(count))
         each = (time.perf_counter() - began) / count
+        if 4 * self._n_frames * scan.frame_px**2 > IN_MEMORY_BYTES:
+            each += self._speed.coding_s * scan.frame_px**2
         return self._n_frames * each
 
     def seconds(self) -> dict[str, float]:
@@ -215,8 +219,18 @@ class _Work:
                 judged = min(_JUDGED_PIXELS / side**2, 100.0, look.scan.n_frames)
                 seconds += _TRIES_OF_SHAPES * judged * modes * self._speed.gradient(side)
             found["prior"] = seconds
-        found["judgement"] = 2 * self._n_frames * modes * self._speed.residual(side)
+        found["judgement"] = self._passes() * self._n_frames * modes * self._speed.residual(side)
         return found
+
+    def _passes(self) -> int:
+        """How often all frames are predicted for R.
+
+        Where they are many, once more for its scale; all of that again with a raster's pattern in the probe.
+        """
+        scan = self._look.scan
+        kept = 4 * scan.n_frames * scan.frame_px**2 <= KEPT_BYTES
+        raster = self._config.probe_step > 0 and lattice_of(scan.positions_px) is not None
+        return (1 if kept else 2) * (2 if raster else 1)
 
     def halves_s(self) -> float:
         """Two halves of the frames, with little effort and without a search."""

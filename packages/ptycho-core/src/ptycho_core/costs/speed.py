@@ -56,7 +56,7 @@ class Speed:
         step_s: side -> of one frame and mode in a step of the descent.
         batch_s: side -> of a step beside its frames: the probe at all its shifts, and its gradient.
         gradient_s: side -> of one frame and mode in a gradient of the likelihood, which the prior needs.
-        residual_s: side -> of one frame and mode where the result is judged.
+        residual_s: side -> of one frame and mode that is predicted to judge the result.
         more_modes: part of its time that a mode beside the first costs.
         moving, varied: what a step costs with positions and intensities, with an OPR mode; 1 without.
         canvas_s: of a pixel of the object in one step of the prior.
@@ -276,7 +276,7 @@ def _gradient(level: Level) -> Callable[[], object]:
 
 
 def _judgement(case: _Case) -> Callable[[], object]:
-    """R goes over the frames twice: for the scale, and for the distance."""
+    """What is predicted of few frames is kept between the scale and the distance: one pass over them."""
     side = case.probe.shape[-1]
     obj = np.ones((3 * side, 3 * side), np.complex64)
     return lambda: data_residual(obj, case.probe, case.positions_px, case.frames.as_measured())
