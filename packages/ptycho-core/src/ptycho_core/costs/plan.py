@@ -136,7 +136,7 @@ def plan_of(
         frame_px=scan.frame_px,
         n_ranks=n_ranks,
         frames_per_rank=n_frames,
-        epochs={level.size_px: epochs for level, epochs in work.epochs},
+        epochs=work.epochs_of_sizes(),
         seconds=seconds,
         needs=needs,
         memory_bytes=memory_bytes(),
@@ -182,6 +182,13 @@ class _Work:
                 positions_are_near=look.positions_are_near,
             )
         )
+
+    def epochs_of_sizes(self) -> dict[int, int]:
+        """Return side -> epochs of the levels of that side, coarse to full."""
+        found: dict[int, int] = {}
+        for level, epochs in self.epochs:
+            found[level.size_px] = found.get(level.size_px, 0) + epochs
+        return found
 
     def read_s(self) -> float:
         """Time the reading of some frames as the solver does it, and say how long all take."""
