@@ -37,12 +37,13 @@ _COARSE_EPOCHS, _MIDDLE_EPOCHS = 0.4, 0.6
 _SEARCH_PASSES, _SEARCHED_FRAMES = 36, 120
 #: Gradients for each step of the prior: some steps are taken back, and the misfit is asked for in between.
 _GRADIENTS_PER_STEP, _GRADIENTS_BESIDE = 1.1, 3
-#: Gradients over some frames that tell smooth objects from others; frames of so many pixels.
-_TRIES_OF_SHAPES, _JUDGED_PIXELS = 240, 4.2e5
+#: Gradients over some frames that tell smooth objects from others, which about half of all runs ask for; and
+#: the pixels of those frames.
+_TRIES_OF_SHAPES, _JUDGED_PIXELS = 120, 4.2e5
 #: Gradients over all frames where photons held out choose.
-_HELD_OUT_GRADIENTS = 1100
+_HELD_OUT_GRADIENTS = 450
 #: Programs and libraries are loaded; and pictures and files are made, for each pixel of the object.
-_START_S, _PICTURES_S, _PICTURE_PIXEL_S = 0.7, 1.5, 1.2e-7
+_START_S, _PICTURES_S, _PICTURE_PIXEL_S = 0.9, 2.0, 1.2e-7
 #: Opening a scan is timed on this one; frames are read once more on the way into the solver.
 _TIMED_PIXELS = 1 << 22
 
