@@ -94,6 +94,7 @@ BENCHMARKS = {
     "threads": "base",
     "large": "base",
     "ranks": "base",
+    "plan": "base",
     "crossing": "all",
 }
 #: MPI for several processes, where there are wheels of a library. MPICH 5.0.2 sometimes breaks off while its

@@ -10,6 +10,7 @@ keeps its frames the system holds in memory what it has room for.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -33,8 +34,8 @@ PHOTONS = 1e5
 _BLOCK_PIXELS = 1 << 20
 #: Large objects are made of one tile of this side: drawn whole they would take gigabytes.
 _TILE_PX = 2048
-_FLAGS = ("--frames-key", "frames", "--positions-key", "positions", "--probe-key", "probe")
-_FLAGS += ("--measurement", "counts", "--dc", "center", "--positions-unit", "px", "--quiet")
+FLAGS = ("--frames-key", "frames", "--positions-key", "positions", "--probe-key", "probe")
+FLAGS += ("--measurement", "counts", "--dc", "center", "--positions-unit", "px", "--quiet")
 
 
 def frames_and_side(text: str) -> tuple[int, int]:
@@ -101,16 +102,17 @@ def main() -> None:
                 print(f"{n_frames}x{frame_px} is left out: the disk has no room for it", flush=True)
                 continue
             write_scan(path, n_frames, frame_px)
-            command = ("reconstruct", str(path), *_FLAGS, "--effort", arguments.effort)
+            command = ("reconstruct", str(path), *FLAGS, "--effort", arguments.effort)
             found = measure(sys.executable, "-m", "ptycho_dispatch", *command, "--output-dir", str(out))
             result = Reconstruction.load(out)
             # The object, its coverage, and what the solver holds beside it: its gradient and its steps.
             canvas_mb = result.object.nbytes / 2**20
             found |= {"frames": n_frames, "frame_px": frame_px, "scan": f"{n_frames}x{frame_px}"}
             found |= {"file_mb": path.stat().st_size / 2**20, "canvas_mb": canvas_mb}
-            found |= {"r": result.data_residual, "scratch_mb": 2 * pixels / 2**20, "timings": result.timings}
+            found |= {"r": result.data_residual, "scratch_mb": 2 * pixels / 2**20}
+            found["timings_s"] = json.loads((out / "run.json").read_text("utf-8"))["timings_s"]
             data.append(found)
-            keys = ("file_mb", "scratch_mb", "canvas_mb", "own_mb", "peak_mb", "seconds")
+            keys = ("file_mb", "scratch_mb", "canvas_mb", "own_mb", "peak_mb", "seconds", "processor_s")
             rate = f"{1e3 * found['seconds'] / n_frames:.2f}"
             cells = [f"{found[key]:.0f}" for key in keys]
             rows.append([f"{n_frames:,}", str(frame_px), *cells, rate, f"{found['r']:.4f}"])
@@ -120,7 +122,7 @@ def main() -> None:
     scans = " ".join(f"{frames}x{side}" for frames, side in arguments.scans)
     flags = f"--scans {scans} --effort {arguments.effort} --write-docs"
     header = ["frames", "side, px", "file, MB", "in two bytes a pixel, MB", "object, MB", "own memory, MB"]
-    header += ["peak with pages, MB", "s", "ms a frame", "R"]
+    header += ["peak with pages, MB", "s", "of processors, s", "ms a frame", "R"]
     text = "\n".join(
         [
             frame.opening("Scans larger than memory", f"nox -s bench -- large {flags}"),
@@ -133,7 +135,7 @@ def main() -> None:
             "",
         ]
     )
-    figures = frame.figures(data, "scan", "seconds", "own_mb", "peak_mb", "r")
+    figures = frame.figures(data, "scan", "seconds", "processor_s", "own_mb", "peak_mb", "r")
     frame.finish("large", arguments, text, {"cases": data}, figures)
 
 

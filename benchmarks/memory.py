@@ -23,7 +23,8 @@ from ptycho_core.solver.frames import IN_MEMORY_BYTES
 
 FRAME_PX = 64
 FRAMES = (1000, 5000, 20000)
-#: Waits for a command: seconds, peak MB, and the most MB at once that were not pages of a file (Linux only).
+#: Waits for a command: seconds, peak MB, the most MB at once that were not pages of a file (Linux only), and seconds
+#: of all processors.
 LAUNCHER = """
 import json, os, sys, time
 began = time.perf_counter()
@@ -42,7 +43,8 @@ while True:
     except OSError:
         pass
     time.sleep(0.01)
-print(json.dumps([time.perf_counter() - began, usage.ru_maxrss / 1024, own / 1024]))
+processor = usage.ru_utime + usage.ru_stime
+print(json.dumps([time.perf_counter() - began, usage.ru_maxrss / 1024, own / 1024, processor]))
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 SIMULATE = (
@@ -61,10 +63,10 @@ COMMAND = ("-m", "ptycho_dispatch", "reconstruct", "siemens-star", "--quiet", "-
 
 
 def measure(*command: str) -> dict[str, float]:
-    """Run a command and return its seconds, its peak and its own memory in MB."""
+    """Run a command and return its seconds, its peak and its own memory in MB, and its processors' seconds."""
     launcher = [sys.executable, "-S", "-c", LAUNCHER, *command]
     found = json.loads(frame.run_child(launcher, str(command), without=("OMP_NUM_THREADS",)))
-    return dict(zip(("seconds", "peak_mb", "own_mb"), found, strict=True))
+    return dict(zip(("seconds", "peak_mb", "own_mb", "processor_s"), found, strict=True))
 
 
 def measure_command(target: Path, python: str = sys.executable) -> dict[str, float | str]:

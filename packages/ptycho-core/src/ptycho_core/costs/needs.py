@@ -24,7 +24,7 @@ __all__ = ["Needs", "canvas_of", "needs_of", "refused", "share_of_a_rank"]
 
 # Measured on runs of scans up to a million frames; docs/reference/plan.md has them beside what they foretell.
 #: The program with its libraries, and the pictures.
-_PROGRAM_BYTES = 190 << 20
+_PROGRAM_BYTES = 130 << 20
 #: For each pixel of the object at its widest moment: object, velocity, light, and copies where the result is
 #: made; with a prior its dual fields and the images between two steps besides.
 _CANVAS_BYTES, _CANVAS_BYTES_WITH_PRIOR = 28.0, 92.0

@@ -19,9 +19,11 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.costs.needs import Needs, canvas_of, needs_of, refused, share_of_a_rank
 from ptycho_core.costs.speed import Speed, measured_speed
 from ptycho_core.memory import memory_bytes
+from ptycho_core.physics.lattice import lattice_of
+from ptycho_core.physics.residual import KEPT_BYTES
 from ptycho_core.scan import Scan
 from ptycho_core.solver.device import choose_arrays
-from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.frames import IN_MEMORY_BYTES, OrderedFrames
 from ptycho_core.solver.most_probable import steps_of_the_prior
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.selection import photons_are_few
@@ -35,12 +37,13 @@ _COARSE_EPOCHS, _MIDDLE_EPOCHS = 0.4, 0.6
 _SEARCH_PASSES, _SEARCHED_FRAMES = 36, 120
 #: Gradients for each step of the prior: some steps are taken back, and the misfit is asked for in between.
 _GRADIENTS_PER_STEP, _GRADIENTS_BESIDE = 1.1, 3
-#: Gradients over some frames that tell smooth objects from others; frames of so many pixels.
-_TRIES_OF_SHAPES, _JUDGED_PIXELS = 240, 4.2e5
+#: Gradients over some frames that tell smooth objects from others, which about half of all runs ask for; and
+#: the pixels of those frames.
+_TRIES_OF_SHAPES, _JUDGED_PIXELS = 120, 4.2e5
 #: Gradients over all frames where photons held out choose.
-_HELD_OUT_GRADIENTS = 1100
+_HELD_OUT_GRADIENTS = 450
 #: Programs and libraries are loaded; and pictures and files are made, for each pixel of the object.
-_START_S, _PICTURES_S, _PICTURE_PIXEL_S = 0.7, 1.5, 1.2e-7
+_START_S, _PICTURES_S, _PICTURE_PIXEL_S = 0.9, 2.0, 1.2e-7
 #: Opening a scan is timed on this one; frames are read once more on the way into the solver.
 _TIMED_PIXELS = 1 << 22
 
@@ -134,7 +137,7 @@ def plan_of(
         frame_px=scan.frame_px,
         n_ranks=n_ranks,
         frames_per_rank=n_frames,
-        epochs={level.size_px: epochs for level, epochs in work.epochs},
+        epochs=work.epochs_of_sizes(),
         seconds=seconds,
         needs=needs,
         memory_bytes=memory_bytes(),
@@ -181,6 +184,13 @@ class _Work:
             )
         )
 
+    def epochs_of_sizes(self) -> dict[int, int]:
+        """Return side -> epochs of the levels of that side, coarse to full."""
+        found: dict[int, int] = {}
+        for level, epochs in self.epochs:
+            found[level.size_px] = found.get(level.size_px, 0) + epochs
+        return found
+
     def read_s(self) -> float:
         """Time the reading of some frames as the solver does it, and say how long all take."""
         scan = self._look.scan
@@ -189,6 +199,8 @@ class _Work:
         began = time.perf_counter()
         OrderedFrames.read(part, np.random.default_rng(0).permutation(count))
         each = (time.perf_counter() - began) / count
+        if 4 * self._n_frames * scan.frame_px**2 > IN_MEMORY_BYTES:
+            each += self._speed.coding_s * scan.frame_px**2
         return self._n_frames * each
 
     def seconds(self) -> dict[str, float]:
@@ -215,8 +227,18 @@ class _Work:
                 judged = min(_JUDGED_PIXELS / side**2, 100.0, look.scan.n_frames)
                 seconds += _TRIES_OF_SHAPES * judged * modes * self._speed.gradient(side)
             found["prior"] = seconds
-        found["judgement"] = 2 * self._n_frames * modes * self._speed.residual(side)
+        found["judgement"] = self._passes() * self._n_frames * modes * self._speed.residual(side)
         return found
+
+    def _passes(self) -> int:
+        """How often all frames are predicted for R.
+
+        Where they are many, once more for its scale; all of that again with a raster's pattern in the probe.
+        """
+        scan = self._look.scan
+        kept = 4 * scan.n_frames * scan.frame_px**2 <= KEPT_BYTES
+        raster = self._config.probe_step > 0 and lattice_of(scan.positions_px) is not None
+        return (1 if kept else 2) * (2 if raster else 1)
 
     def halves_s(self) -> float:
         """Two halves of the frames, with little effort and without a search."""

@@ -41,6 +41,8 @@ _FORM = 1
 #: Sides of the frames that are timed; between them, and beyond, the time of a pixel grows with log(side).
 _SIDES = (32, 64, 128, 256)
 _FRAMES, _FRAMES_PER_BATCH = 48, 24
+#: So many times these frames are judged at a time, to give each thread its part.
+_JUDGED = 4
 #: Canvas on which steps of the prior are timed.
 _CANVAS = (640, 640)
 #: Each part is timed for so long, and so often at least.
@@ -56,7 +58,7 @@ class Speed:
         step_s: side -> of one frame and mode in a step of the descent.
         batch_s: side -> of a step beside its frames: the probe at all its shifts, and its gradient.
         gradient_s: side -> of one frame and mode in a gradient of the likelihood, which the prior needs.
-        residual_s: side -> of one frame and mode where the result is judged.
+        residual_s: side -> of one frame and mode that is predicted to judge the result.
         more_modes: part of its time that a mode beside the first costs.
         moving, varied: what a step costs with positions and intensities, with an OPR mode; 1 without.
         canvas_s: of a pixel of the object in one step of the prior.
@@ -193,7 +195,7 @@ def _measured(arrays: Arrays) -> Speed:
     }
     usual, *seconds = _timed(_epoch(plain[64]), *map(_epoch, others.values()))
     of = {name: each / usual for name, each in zip(others, seconds, strict=True)}
-    residual = {side: _timed(_judgement(plain[side]))[0] / len(plain[side]) for side in (64, 128)}
+    residual = {side: _timed(_judgement(plain[side]))[0] / (_JUDGED * len(plain[side])) for side in (64, 128)}
     return Speed(
         step_s=step,
         batch_s=batch,
@@ -276,10 +278,16 @@ def _gradient(level: Level) -> Callable[[], object]:
 
 
 def _judgement(case: _Case) -> Callable[[], object]:
-    """R goes over the frames twice: for the scale, and for the distance."""
-    side = case.probe.shape[-1]
+    """What is predicted of few frames is kept between the scale and the distance: one pass over them."""
+    side, n_frames = case.probe.shape[-1], len(case.frames)
     obj = np.ones((3 * side, 3 * side), np.complex64)
-    return lambda: data_residual(obj, case.probe, case.positions_px, case.frames.as_measured())
+    positions = np.tile(case.positions_px, (_JUDGED, 1))
+    measured = case.frames.as_measured()
+
+    def amplitude(chunk: slice) -> np.ndarray:
+        return measured.amplitude(np.arange(chunk.start, chunk.stop) % n_frames)
+
+    return lambda: data_residual(obj, case.probe, positions, amplitude)
 
 
 def _canvas_s(arrays: Arrays, gradient_s: float) -> float:

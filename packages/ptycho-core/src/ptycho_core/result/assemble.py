@@ -76,10 +76,11 @@ def make_reconstruction(
     if lattice is not None and pattern_may_move:
         window_px = on_canvas[0] - scan.frame_px // 2
         even, with_pattern = hand_over_lattice(flat, modes, coverage, lattice, window_px)
-        even[coverage == 0] = 1
-        after = data_residual(even, with_pattern, on_canvas, source, frame_intensity=intensity)
-        if after.value <= LATTICE_MAY_COST * residual.value:
-            flat, modes, residual = even, with_pattern, after
+        if even is not flat:  # where the pattern is too faint, nothing changes
+            even[coverage == 0] = 1
+            after = data_residual(even, with_pattern, on_canvas, source, frame_intensity=intensity)
+            if after.value <= LATTICE_MAY_COST * residual.value:
+                flat, modes, residual = even, with_pattern, after
     explained = Explanation(flat, modes, on_canvas, coverage, residual.per_frame, intensity)
     verdict = None
     if judged:

@@ -209,11 +209,12 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
         )
     if bundle is not None:
         bundle.require_fit(scan)
-    require_room(scan, solver, settings.execution.config)
     opened = time.perf_counter()
     method = run_config.method
     if method == "auto":
         method = choose_method(scan, goes_on=start is not None, bundle=run_config.prior_bundle)
+    if method == "solver":
+        require_room(scan, solver, settings.execution.config)
     bar, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
