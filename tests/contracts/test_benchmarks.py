@@ -16,8 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
-#: Programs that a benchmark starts in another environment, where the frame's arguments have no meaning.
-CHILDREN = {"peer.py", "star_run.py"}
+#: Programs that a benchmark starts in another environment or by a launcher, where the frame's arguments mean nothing.
+CHILDREN = {"peer.py", "ranks_run.py", "star_run.py"}
 SOURCES = sorted(FOLDER.glob("*.py"))
 BENCHMARKS = [path for path in SOURCES if "__main__" in path.read_text("utf-8") and path.name not in CHILDREN]
 
