@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
-#: Programs that a benchmark starts in another environment or by a launcher, where the frame's arguments mean nothing.
+#: Programs that a benchmark starts elsewhere, or by a launcher: the frame's arguments mean nothing there.
 CHILDREN = {"peer.py", "ranks_run.py", "star_run.py"}
 SOURCES = sorted(FOLDER.glob("*.py"))
 BENCHMARKS = [path for path in SOURCES if "__main__" in path.read_text("utf-8") and path.name not in CHILDREN]

@@ -22,6 +22,9 @@ __all__ = ["in_threads"]
 
 Value = TypeVar("Value")
 
+#: What a rank says that was waiting for one that failed; the error of that one is raised.
+_OTHER_FAILED = "another rank failed"
+
 
 def in_threads(count: int, work: Callable[[Ranks], Value]) -> list[Value]:
     """Call a function once for each of several ranks, each in a thread of its own.
@@ -57,12 +60,8 @@ def in_threads(count: int, work: Callable[[Ranks], Value]) -> list[Value]:
         thread.join()
     causes = [error for error in failed if error is not None]
     if causes:
-        raise next((error for error in causes if not isinstance(error, _OtherRankError)), causes[0])
+        raise next((error for error in causes if str(error) != _OTHER_FAILED), causes[0])
     return found
-
-
-class _OtherRankError(RankError):
-    """Another rank failed, and this one was waiting for it."""
 
 
 class _Meeting:
@@ -87,7 +86,7 @@ class _ThreadRanks(Ranks):
         try:
             self._meeting.barrier.wait()
         except threading.BrokenBarrierError:
-            raise _OtherRankError("another rank failed") from None
+            raise RankError(_OTHER_FAILED) from None
         self.waited_s += time.perf_counter() - began
 
     def _from_all(self, value: Any, n_bytes: int) -> list[Any]:
@@ -164,7 +163,7 @@ class _ThreadRanks(Ranks):
         with meeting.arrived:
             while not meeting.letters.get(letters):
                 if meeting.barrier.broken:
-                    raise _OtherRankError("another rank failed")
+                    raise RankError(_OTHER_FAILED)
                 meeting.arrived.wait(0.1)
             self.waited_s += time.perf_counter() - began
             return meeting.letters[letters].pop(0)
