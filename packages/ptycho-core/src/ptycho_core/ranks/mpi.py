@@ -9,6 +9,7 @@ https://doi.org/10.1177/1094342005051521).
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -36,9 +37,11 @@ _SHORT_BYTES = 64 << 10
 _TAG_TURN, _TAG_EXCHANGE = 11, 12
 #: So long the ranks may take to find each other.
 _MEETING_S = 180.0
-#: So long a rank waits at full load; then it naps, the longer the longer it has waited.
-_AT_FULL_LOAD_S = 2e-4
-_NAP, _LONGEST_NAP_S = 0.1, 2e-3
+#: So long a rank waits at full load; then it naps, the longer the longer it has waited. A long message comes
+#: in several pieces, of which each look takes one: behind a nap it looks more than once.
+_AT_FULL_LOAD_S = 2e-3
+_LOOKS = 20
+_NAP, _SHORTEST_NAP_S, _LONGEST_NAP_S = 2e-3, 5e-5, 2e-3
 
 
 class MpiRanks(Ranks):
@@ -230,18 +233,21 @@ class MpiRanks(Ranks):
             self.messages += 1
 
 
+_give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
+
+
 def _until(done: Callable[[], bool]) -> None:
     """Wait without keeping others from the processor.
 
     MPI itself waits at full load, which is the quickest way only where every rank has a core of its own.
     """
     began = time.perf_counter()
-    while not done():
+    while not any(done() for _ in range(_LOOKS)):
         waited_s = time.perf_counter() - began
         if waited_s < _AT_FULL_LOAD_S:
-            time.sleep(0)  # whoever else wants this core may have it
+            _give_way()  # whoever else wants this core may have it
         else:
-            time.sleep(min(_LONGEST_NAP_S, waited_s * _NAP))
+            time.sleep(min(max(_SHORTEST_NAP_S, waited_s * _NAP), _LONGEST_NAP_S))
 
 
 def _add_up(parts: np.ndarray, total: np.ndarray) -> None:
