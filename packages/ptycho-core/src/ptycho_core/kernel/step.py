@@ -107,9 +107,10 @@ class FusedStep:
         self._object_floor = object_floor
         self._largest_batch = largest_batch
         self.frame_misfit = np.zeros(len(amplitude), np.float32)
-        measured, step, added = amplitude, None, 0.0
         if isinstance(amplitude, CodedFrames):
             measured, step, added = amplitude.codes, amplitude.step, amplitude.added
+        else:
+            measured, step, added = amplitude, None, 0.0
         plan, table = plan_of(measured.shape[-1])
         self._problem = Problem(
             plan=plan,

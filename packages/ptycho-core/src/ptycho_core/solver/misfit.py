@@ -117,8 +117,9 @@ class AmplitudeMisfit:
         self, frames: Any, canvas: Array, corners: np.ndarray, basis: Array, weights: Array
     ) -> np.ndarray:
         """Return the relative amplitude misfit of each of some frames, their corners (f, 2) as given."""
-        xp, coded = self._xp, isinstance(self._amplitude, CodedFrames)
-        amplitude = self._amplitude.select(frames) if coded else self._amplitude[frames]
+        xp, all_frames = self._xp, self._amplitude
+        amplitude: Any  # on the device, or coded
+        amplitude = all_frames.select(frames) if isinstance(all_frames, CodedFrames) else all_frames[frames]
         good, misfits = self._good_of(frames), np.empty(len(corners))
         for part in self._blocks(amplitude):
             modulus = (self._intensity(canvas, corners[part], basis, weights[part]) + self.offset) ** 0.5
@@ -126,7 +127,10 @@ class AmplitudeMisfit:
             if good is not None:
                 distance = distance * (good if len(good.shape) == 2 else good[part])
             misfits[part] = xp.to_numpy(distance.sum((1, 2)))
-        total = frame_sums(amplitude)[0] if coded else xp.to_numpy(amplitude.sum((1, 2)))
+        if isinstance(amplitude, CodedFrames):
+            total = frame_sums(amplitude)[0]
+        else:
+            total = xp.to_numpy(amplitude.sum((1, 2)))
         return misfits / np.maximum(total, 1e-9)
 
     def predicted(
