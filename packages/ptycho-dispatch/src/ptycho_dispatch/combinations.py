@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ptycho_config.errors import ConfigError
 from ptycho_config.models import RunConfig, SolverConfig
 
-__all__ = ["require_compatible"]
+__all__ = ["require_compatible", "require_shareable"]
 
 
 def require_compatible(run: RunConfig, solver: SolverConfig) -> None:
@@ -53,3 +55,27 @@ def require_compatible(run: RunConfig, solver: SolverConfig) -> None:
         raise ConfigError(
             f"`--prior-bundle` is a part of the prior, which `{without}` leaves out. Leave one of them out."
         )
+
+
+def require_shareable(run: RunConfig, scans: Sequence[str]) -> None:
+    """Refuse what several tasks cannot do with the frames of one scan, before any work.
+
+    Raises:
+        ConfigError: names the setting, and what to do instead.
+    """
+    if len(scans) > 1:
+        raise ConfigError(
+            f"`--mpi frames` shares the frames of one scan, and {len(scans)} were given. Give one, or use "
+            "`--mpi scans`."
+        )
+    found = {
+        f"--method {run.method}": run.method in ("network", "both"),
+        "--prior-bundle": run.prior_bundle is not None,
+        "--uncertainty": run.uncertainty,
+    }
+    for flag, given in found.items():
+        if given:
+            raise ConfigError(
+                f"`{flag}` needs the whole scan in one process, and its frames are shared by several tasks. "
+                "Leave it out, start one task, or use `--mpi scans`."
+            )

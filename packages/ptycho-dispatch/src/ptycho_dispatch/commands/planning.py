@@ -117,8 +117,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def require_room(scan: Scan, solver: SolverConfig, execution: SolverExecutionConfig) -> None:
+def require_room(
+    scan: Scan, solver: SolverConfig, execution: SolverExecutionConfig, *, n_ranks: int = 1
+) -> None:
     """Refuse a run whose frames and object this host cannot hold, before anything is made.
+
+    Args:
+        n_ranks: so many processes share the scan, this is one of them.
 
     Raises:
         DataError: what is needed, what there is, and what would fit.
@@ -127,6 +132,7 @@ def require_room(scan: Scan, solver: SolverConfig, execution: SolverExecutionCon
     from ptycho_core.solver import choose_arrays
 
     gpu = choose_arrays(execution)[0].device != "cpu"
-    why = refused(needs_of(scan, solver, gpu=gpu), n_frames=scan.n_frames, frame_px=scan.frame_px)
+    needs = needs_of(scan, solver, n_ranks=n_ranks, gpu=gpu)
+    why = refused(needs, n_frames=scan.n_frames, frame_px=scan.frame_px)
     if why:
         raise DataError(f"{scan.name}: {why}")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ptycho_config.errors import ConfigError, DataError, OutputError
 from ptycho_core.files import expanded
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_dispatch.by_network import choose_method
-from ptycho_dispatch.combinations import require_compatible
+from ptycho_dispatch.combinations import require_compatible, require_shareable
 from ptycho_dispatch.commands.planning import require_room
 from ptycho_dispatch.log import LOG_FILE, Screen, logging_to, writable_directory
 from ptycho_dispatch.prior_bundle import PriorBundle
@@ -112,10 +113,7 @@ def _over_ranks(arguments: argparse.Namespace, team: Team) -> int:
     def prepare() -> tuple[PriorBundle | None, list[Place]]:
         require_compatible(run_config, settings.solver.config)
         if shared == "frames":
-            raise ConfigError(
-                "the frames of one scan cannot be shared by several tasks yet. Start one task, or give "
-                "several scans with `--mpi scans`."
-            )
+            require_shareable(run_config, scans)
         root = expanded(run_config.output_dir)
         places = places_of(scans, root, start=run_config.start)
         return PriorBundle.open(run_config, execution), places
@@ -130,7 +128,15 @@ def _over_ranks(arguments: argparse.Namespace, team: Team) -> int:
                 logger.warning("%s", text)
     about = {"rank": team.ranks.rank, "ranks": team.ranks.count, "host": team.ranks.host, "shared": shared}
     job = _Job(settings, ["reconstruct", *scans], bundle, several=len(places) > 1, about=about)
-    return over_ranks(team, places, settings, partial(_reconstruct, job))
+    if shared == "scans":
+        return over_ranks(team, places, settings, partial(_reconstruct, job))
+    job = replace(job, ranks=team.ranks)
+    if not team.ranks.is_first:
+        with logging_to(None, max(run_config.console_level, "WARNING", key=logging.getLevelName)) as screen:
+            _reconstruct(job, places[0], screen, None)
+        return 0
+    with logging_to(writable_directory(places[0].directory), run_config.console_level) as screen:
+        return _reconstruct(job, places[0], screen, None)[0]
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,7 @@ class _Job:
     Attributes:
         several: there are more scans than one; `--resume` then begins those that were not begun.
         about: which of several processes this is, for `run.json`.
+        ranks: the processes that share the frames of a scan.
     """
 
     settings: Settings
@@ -147,6 +154,13 @@ class _Job:
     bundle: PriorBundle | None
     several: bool
     about: Mapping[str, Any] | None = None
+    ranks: Ranks = ALONE
+
+    def told_by_ranks(self, told: list[list[float]]) -> _Job:
+        """Return the same with the seconds that each rank waited for the others, and the bytes it sent."""
+        waited_s, bytes_sent = zip(*told, strict=True)
+        about = dict(self.about or {}) | {"waited_s": list(waited_s), "bytes_sent": list(bytes_sent)}
+        return replace(self, about=about)
 
 
 def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
@@ -178,6 +192,7 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     from ptycho_dispatch.progress import progress_for
 
     settings, bundle, source, directory = job.settings, job.bundle, place.source, place.directory
+    ranks = job.ranks
     run_config = settings.run.config
     # An explicit GPU that is absent fails here, before any data is read (POLICY-001).
     choose_arrays(settings.execution.config)
@@ -211,15 +226,18 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
         bundle.require_fit(scan)
     opened = time.perf_counter()
     method = run_config.method
-    if method == "auto":
+    if ranks.count > 1:
+        method = "solver"
+    elif method == "auto":
         method = choose_method(scan, goes_on=start is not None, bundle=run_config.prior_bundle)
     if method == "solver":
-        require_room(scan, solver, settings.execution.config)
+        where, shares = settings.execution.config, ranks.count
+        ranks.one(lambda: require_room(scan, solver, where, n_ranks=shares))
     bar, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
         with bar:
-            callbacks = (progress, interrupt, Checkpoint(directory))
+            callbacks = (progress, interrupt, Checkpoint(directory)) if ranks.is_first else (interrupt,)
             if method in ("network", "both"):
                 result = (by_network if method == "network" else network_and_solver)(
                     scan,
@@ -231,20 +249,31 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
                 )
             else:
                 where = settings.execution.config
-                result = solve(scan, solver, where, callbacks, start=start, prior_mean=bundle)
+                result = solve(scan, solver, where, callbacks, start=start, prior_mean=bundle, ranks=ranks)
         screen.console = None
         solved = time.perf_counter()
 
         def judge(one: Scan, of_it: Reconstruction) -> Reconstruction:
-            return judged(one, of_it, halves=run_config.frc, execution=settings.execution.config)
+            where = settings.execution.config
+            return judged(one, of_it, halves=run_config.frc, execution=where, ranks=ranks)
 
         advice: tuple[str, ...] = ()
         readable = True
-        if not interrupt.asked:
+        if ranks.count > 1:
+            # What fails on one rank ends all: the image is kept before that.
+            if ranks.is_first:
+                result.save_arrays(directory)
+            if not ranks.any(interrupt.asked):
+                result = judge(scan, result)
+            told = ranks.everyone([round(ranks.waited_s, 3), ranks.bytes_sent])
+            if not ranks.is_first:
+                return 0, result.probe
+            job = job.told_by_ranks(told)
+        elif not interrupt.asked:
             with _kept_if_gone("verdict from two halves of the frames") as halves:
                 result = judge(scan, result)
             readable = halves.done
-        doubted = _doubted(result, run_config, method) and start is None
+        doubted = _doubted(result, run_config, method) and start is None and ranks.count == 1
         if doubted and readable and not interrupt.asked:
             result.save_arrays(directory)  # what is there already is not lost whatever comes
             with _kept_if_gone("look at how else the scan may be read"):
