@@ -234,7 +234,7 @@ def test_a_state_that_the_first_wants_is_made_by_all_and_gone_on_from(made) -> N
     further = QUICK.model_copy(update={"epochs": 4})
     for count in (1, 4):
         again = over(count, made.scan, further, start=callback.kept[-1])[0]
-        assert again.data_residual == pytest.approx(whole.data_residual, abs=0.01)
+        assert again.data_residual < whole.data_residual + 0.01
 
 
 def test_too_many_ranks_and_a_prior_mean_are_refused(made) -> None:
