@@ -57,6 +57,7 @@ def a_sum_takes_what_is_not_contiguous_and_single_numbers(ranks: Ranks) -> None:
     factor = ranks.count * (ranks.count + 1) // 2
     assert np.array_equal(ranks.sum(square.T), np.arange(12.0).reshape(3, 4).T * factor)
     assert ranks.sum(np.array(ranks.rank)) == ranks.count * (ranks.count - 1) / 2
+    assert ranks.sum(np.array(ranks.rank)).shape == ()
 
 
 def the_largest_and_any(ranks: Ranks) -> None:

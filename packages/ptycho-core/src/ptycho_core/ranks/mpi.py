@@ -68,9 +68,8 @@ class MpiRanks(Ranks):
         self._comm.Free()
 
     def sum(self, array: np.ndarray) -> np.ndarray:
-        array = np.ascontiguousarray(array)
         described(array)
-        given = array.reshape(array.size)
+        given = np.ascontiguousarray(array).reshape(array.size)
         total = np.empty_like(given)
         step = max(1, self._piece_bytes // array.dtype.itemsize)
         for begin in range(0, array.size, step):

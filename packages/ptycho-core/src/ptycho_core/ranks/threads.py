@@ -104,7 +104,7 @@ class _ThreadRanks(Ranks):
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         described(array)
-        first, *others = self._from_all(np.ascontiguousarray(array), 2 * array.nbytes // self.count)
+        first, *others = self._from_all(np.array(array), 2 * array.nbytes // self.count)
         for other in others:
             first += other
         return first.reshape(array.shape)
