@@ -138,7 +138,7 @@ def test_a_kept_canvas_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path, in_
         return array, mapped
 
     monkeypatch.setattr("ptycho_core.solver.state.room_for", room)
-    monkeypatch.setattr("ptycho_core.solver.state._COPY_IN_MEMORY_BYTES", 0 if in_file else 1 << 20)
+    monkeypatch.setattr("ptycho_core.solver.state.COPY_IN_MEMORY_BYTES", 0 if in_file else 1 << 20)
     state = ObjectState(NumpyArrays(), noise(12, 9), 0.1)
     kept, before = state.kept(), state.canvas.copy()
     assert made == ([True] if in_file else [])

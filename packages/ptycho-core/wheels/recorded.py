@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho_core.kernel import load_kernel, proximal, step
+from ptycho_core.kernel import load_kernel, places, proximal, step, structs
 from ptycho_core.kernel.check import largest_error
 
 __all__ = ["Recorder"]
@@ -56,7 +56,9 @@ class Recorder:
             self._work.add(self._note(made))
             return made
 
-        step.address, step.aligned, proximal.address = address, aligned, address
+        for module in (structs, step, proximal, places):
+            module.address = address
+        step.aligned = places.aligned = aligned
 
     def __getattr__(self, name: str) -> Any:
         """Give what the library has; a function that takes structs is listened to."""
@@ -75,20 +77,20 @@ class Recorder:
 
     def _listening(self, name: str, function: Any) -> Callable[..., Any]:
         def call(*references: Any) -> Any:
-            structs = [reference._obj for reference in references]
-            pointers = [list(_pointers(one)) for one in structs]
-            starts = sorted({self._start_of(address) for places in pointers for _, address in places})
+            given = [reference._obj for reference in references]
+            pointers = [list(_pointers(one)) for one in given]
+            starts = sorted({self._start_of(address) for inside in pointers for _, address in inside})
             before = [self._arrays[start].tobytes() for start in starts]
-            bytes_of_structs = [bytes(one) for one in structs]
+            bytes_of_structs = [bytes(one) for one in given]
             answer = function(*references)
             made = [_number(len(name)), name.encode(), _number(function.restype is not None)]
             made += [struct.pack("<d", 0.0 if answer is None else answer), _number(len(starts))]
             for start, content in zip(starts, before, strict=True):
                 made += self._block(start, content)
-            made.append(_number(len(structs)))
-            for content, places in zip(bytes_of_structs, pointers, strict=True):
-                made += [_number(len(content)), content, _number(len(places))]
-                for place, address in places:
+            made.append(_number(len(given)))
+            for content, inside in zip(bytes_of_structs, pointers, strict=True):
+                made += [_number(len(content)), content, _number(len(inside))]
+                for place, address in inside:
                     start = self._start_of(address)
                     made += [_number(place), _number(starts.index(start)), _number(address - start)]
             self.calls.append(b"".join(made))

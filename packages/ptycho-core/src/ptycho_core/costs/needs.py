@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ptycho_config.models import SolverConfig
-from ptycho_core.memory import in_words, memory_bytes
+from ptycho_core.memory import addresses_left_bytes, in_words, memory_bytes
 from ptycho_core.scan import Scan
 from ptycho_core.scan.held import HELD_BYTES
 from ptycho_core.scan.lazy import LazyFrames
@@ -152,12 +152,14 @@ def refused(needs: Needs, *, n_frames: int, frame_px: int) -> str:
     in_memory = needs.with_frames_in_memory()
     lacks_scratch = needs.scratch_bytes > max(free, 0)
     wanted = in_memory if lacks_scratch else needs
-    if memory is None or wanted.memory_bytes <= memory:
+    # What is left of the addresses is what the program, which is loaded by now, has not taken.
+    loaded = _PROGRAM_BYTES if memory is not None and memory == addresses_left_bytes() else 0
+    if memory is None or wanted.memory_bytes - loaded <= memory:
         return ""
     frames = f"{n_frames} frames of {frame_px} x {frame_px} px"
     said = f"{frames} need {in_words(wanted.memory_bytes)} of memory, and this process may have "
     said += in_words(memory)
-    if needs.memory_bytes <= memory:
+    if needs.memory_bytes - loaded <= memory:
         return (
             f"{said}: the folder for temporary files, {folder}, has {in_words(max(free, 0))} free, and the "
             f"frames would need {in_words(needs.scratch_bytes)} there. Set `TMPDIR` to a folder with room, "
