@@ -35,6 +35,8 @@ __all__ = ["Line", "open_line"]
 
 _LONGEST_BYTES = 16 << 20
 _JOINING_S = 20.0
+#: A launcher may pass on no more of a task that has ended, and loses what it said last.
+_HEARD_S = 0.3
 #: So often a thread looks whether its process was asked to stop.
 _LOOKED_S = 0.2
 #: A launcher sends its signal to all ranks; those that did not get it are told after so long.
@@ -220,6 +222,7 @@ class Line:
             self._end_all(EXIT_FAILED, words)
         if self._ranks.rank == 1:  # one of those that are left says so
             HEARING.last_words(words)
+            time.sleep(_HEARD_S)
         os._exit(EXIT_FAILED)
 
     def _end_all(self, code: int, words: str) -> None:
