@@ -409,7 +409,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict for ptycho-config, basic for the rest."""
-    install(session, "all", "pyright>=1.1.400", "scipy-stubs", "hatchling", "nox", "lief")
+    install(session, "all", "pyright>=1.1.400", "scipy-stubs", "hatchling", "nox", "lief", "mpi4py")
     session.run("pyright", *session.posargs)
 
 

@@ -82,7 +82,11 @@ def _of_one(path: Path, tag: str) -> Iterator[str]:
         symbols = [str(symbol.name) for symbol in binary.imported_symbols]
         if tag.endswith("arm64") and not binary.has_code_signature:
             yield "is not signed, and macOS would not load it"
-        least = binary.build_version.minos if binary.build_version else binary.version_min.version
+        newer, older = binary.build_version, binary.version_min
+        least = newer.minos if newer else older.version if older else None
+        if least is None:
+            yield "does not tell which macOS it needs"
+            return
         named = [int(number) for number in tag.split("_")[1:3]]
         if list(least)[:2] > named:
             yield f"needs macOS {least}, the tag says {named}"

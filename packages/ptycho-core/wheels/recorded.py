@@ -57,7 +57,7 @@ class Recorder:
             return made
 
         for module in (structs, step, proximal, places):
-            module.address = address
+            vars(module).update(address=address)
         step.aligned = places.aligned = aligned
 
     def __getattr__(self, name: str) -> Any:

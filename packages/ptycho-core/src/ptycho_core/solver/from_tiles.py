@@ -271,7 +271,7 @@ class _Canvas:
             self.object[self.tiles.mine], self.coverage[self.tiles.mine], brightest=1.0, most=share
         )
         moduli = self.team.ranks.gather(found)
-        moduli = self.team.ranks.from_first(np.concatenate(moduli) if moduli else None)
+        moduli = self.team.ranks.from_first(np.concatenate(moduli) if moduli else found)
         return Sample(chosen, self.team.total(amplitude), self.team.total(predicted), moduli)
 
     def part(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -170,7 +171,7 @@ class Tiles:
             other: np.stack([image[window] for image in images]) for other, window in self._common.items()
         }
         here, whole = self.team.ranks.rank, (slice(0, self.shape[0]), slice(0, self.shape[1]))
-        taken: dict[int, Sequence[np.ndarray]] = {**self.team.ranks.exchange(given), here: images}
+        taken: dict[int, Any] = {**self.team.ranks.exchange(given), here: images}
         windows = {**self._common, here: whole}
         totals = [np.empty_like(image) for image in images]
         for part, among in self._parts:
