@@ -38,8 +38,8 @@ FLOORS = (
     ("figures", "io"),
     ("bundle", "result", "simulate"),
     ("backend", "solver"),
-    ("costs", "doctor", "learning", "orientations", "verdict"),
-    ("checks", "live"),
+    ("doctor", "learning", "orientations", "verdict"),
+    ("checks", "costs", "live"),
 )
 
 Edges = Mapping[str, set[str]]

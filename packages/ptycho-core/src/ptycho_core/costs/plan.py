@@ -28,6 +28,7 @@ from ptycho_core.solver.most_probable import steps_of_the_prior
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.selection import photons_are_few
 from ptycho_core.solver.start import Look, look_at, probe_search_wanted, probes_can_be_ranked
+from ptycho_core.verdict.halves import HALVES_PIXELS
 
 __all__ = ["Plan", "plan_of"]
 
@@ -128,7 +129,7 @@ def plan_of(
     work = _Work(look, speed, n_frames, config, held_out=held_out, canvas_px=math.prod(needs.canvas))
     seconds = {"open": _START_S + open_s, "read": work.read_s()}
     seconds |= work.seconds()
-    if halves or (halves is None and _small(scan)):
+    if halves or (halves is None and scan.n_frames * scan.frame_px**2 <= HALVES_PIXELS):
         seconds["verdict"] = work.halves_s()
     seconds["files"] = _PICTURES_S + _PICTURE_PIXEL_S * math.prod(whole)
     return Plan(
@@ -143,14 +144,6 @@ def plan_of(
         memory_bytes=memory_bytes(),
         refusal=refused(needs, n_frames=n_frames, frame_px=scan.frame_px),
     )
-
-
-#: As `verdict.HALVES_PIXELS`.
-_HALVES_PIXELS = 1 << 26
-
-
-def _small(scan: Scan) -> bool:
-    return scan.n_frames * scan.frame_px**2 <= _HALVES_PIXELS
 
 
 class _Work:

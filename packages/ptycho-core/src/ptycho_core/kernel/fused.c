@@ -28,8 +28,9 @@ static const Field LAYOUT[] = {
     FIELD(Problem, n_variations), FIELD(Problem, n_threads), FIELD(Problem, good_kind), FIELD(Problem, offset),
     FIELD(Problem, misfit), FIELD(Problem, softening), FIELD(Problem, filters), FIELD(Problem, degree),
     FIELD(Problem, lines), FIELD(Problem, amplitude), FIELD(Problem, code_step), FIELD(Problem, code_added),
-    FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good), FIELD(Problem, spectrum), FIELD(Problem, spectrum_velocity), FIELD(Problem, variations),
-    FIELD(Problem, object), FIELD(Problem, object_velocity), FIELD(Problem, canvas_width), FIELD(Problem, basis),
+    FIELD(Problem, frame_stride), FIELD(Problem, row_stride), FIELD(Problem, good), FIELD(Problem, spectrum),
+    FIELD(Problem, spectrum_velocity), FIELD(Problem, variations), FIELD(Problem, object), FIELD(Problem, object_velocity),
+    FIELD(Problem, canvas_width), FIELD(Problem, basis),
     FIELD(Problem, basis_gradient), FIELD(Problem, light), FIELD(Problem, coverage), FIELD(Problem, object_gradient),
     FIELD(Problem, scratch), FIELD(Problem, scratch_floats), FIELD(Problem, frame_misfit),
     WHOLE(Batch), FIELD(Batch, first_frame), FIELD(Batch, n_frames), FIELD(Batch, corners), FIELD(Batch, weights),
@@ -54,7 +55,7 @@ const Field *ptycho_layout(void) { return LAYOUT; }
 typedef struct {
     const Problem *problem;
     const Batch *batch;
-    Team *team;
+    Crew *team;
     atomic_int next_filter, next_gradient;
     double misfit[MOST_THREADS];
     float peak[MOST_THREADS];

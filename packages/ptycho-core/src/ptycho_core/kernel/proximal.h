@@ -27,7 +27,7 @@ typedef struct {
 
 typedef struct {
     const Proximal *problem;
-    Team *team;
+    Crew *team;
 } Turn;
 
 INLINE vec smaller_of(vec a, vec b) { return -larger_of(-a, -b); }

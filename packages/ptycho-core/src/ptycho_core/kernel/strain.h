@@ -25,7 +25,7 @@ typedef struct {
 typedef struct {
     const Problem *problem;
     const Strain *strain;
-    Team *team;
+    Crew *team;
     atomic_int next;
 } Fit;
 

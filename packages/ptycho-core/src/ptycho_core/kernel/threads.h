@@ -60,7 +60,7 @@ static void wait_while(Bell *bell, int count) {
     pthread_mutex_unlock(&bell->lock);
 }
 
-typedef struct Crew Crew, Team;
+typedef struct Crew Crew;
 
 /* What a thread knows when it is hired. */
 typedef struct {
@@ -72,7 +72,7 @@ typedef struct {
 /* A number of threads, and those of them that keep the caller company in a step. */
 struct Crew {
     pthread_mutex_t taken;
-    Bell begun, passed, ended; /* a step; a barrier; a step again */
+    Bell begun, passed, ended; /* rung when a step begins, when all are at a barrier, and when the last has left the step */
     int32_t hired;             /* threads that wait for `begun`, the caller is none of them */
     int32_t count;             /* that work in this step, the caller among them */
     atomic_int arrived, left;  /* at the barrier; of the step, the caller aside */
@@ -109,7 +109,7 @@ static void know_crews(void) {
 #endif
 }
 
-static void wait_for_all(Team *team) {
+static void wait_for_all(Crew *team) {
     if (!team) return; /* one thread alone */
     const int before = atomic_load(&team->passed.count);
     if (atomic_fetch_add(&team->arrived, 1) == team->count - 1) {
@@ -188,7 +188,7 @@ static int32_t hire(Crew *crew, int32_t count) {
 
 /* Run `work` as threads 0 .. count-1 (0 is the caller's). The answer is 0 where no crew is free, or the system did not give
  * so many threads: nothing has run then, and the caller starts again with one. */
-static int run_team(void (*work)(void *, int32_t), void *task, int32_t count, Team **team) {
+static int run_team(void (*work)(void *, int32_t), void *task, int32_t count, Crew **team) {
     Crew *crew = NULL;
     if (count == 1) {
         *team = NULL;

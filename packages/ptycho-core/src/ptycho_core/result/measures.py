@@ -15,6 +15,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import mean_and_good, signal_pixels, whole_counts
 
 __all__ = [
+    "MOST_MODULI",
     "Explanation",
     "Sample",
     "frames_sampled",
@@ -27,6 +28,8 @@ __all__ = [
 #: Frames of so many pixels, evenly spread, tell as much as all of them.
 SAMPLED_PIXELS = 1 << 19
 FEWEST_SAMPLED, MOST_SAMPLED = 8, 64
+#: Pixels of the object whose moduli are judged, about.
+MOST_MODULI = 400_000
 WELL_ILLUMINATED = 0.1
 
 
@@ -200,12 +203,13 @@ def modulus_sampled(
     coverage: Float32[np.ndarray, "height width"],
     *,
     brightest: float | None = None,
-    most: int = 400_000,
+    most: int = MOST_MODULI,
 ) -> Float32[np.ndarray, " pixel"]:
     """Return the modulus of well illuminated pixels, of many only some.
 
     Args:
         brightest: coverage, where the largest one lies elsewhere.
+        most: about so many of them.
     """
     limit = WELL_ILLUMINATED * (coverage.max(initial=0) if brightest is None else brightest)
     illuminated = coverage > limit

@@ -28,23 +28,19 @@ from ptycho_core.physics.lattice import (
 )
 from ptycho_core.physics.residual import PredictedAmplitude, Residual, data_residual
 from ptycho_core.result.assemble import LATTICE_MAY_COST, known_of, verdict_of
-from ptycho_core.result.measures import Sample, frames_sampled, measures_of, modulus_sampled
+from ptycho_core.result.measures import MOST_MODULI, Sample, frames_sampled, measures_of, modulus_sampled
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver.frames import OrderedFrames, room_for
 from ptycho_core.solver.start import Look
-from ptycho_core.solver.state import Solution
+from ptycho_core.solver.state import COPY_IN_MEMORY_BYTES, Solution
 from ptycho_core.solver.team import Team
 from ptycho_core.solver.tiles import REACH_PX, Tiles
 
 __all__ = ["make_together"]
 
-#: Up to here rank 0 holds the canvas of the result in memory.
-_IN_MEMORY_BYTES = 1 << 26
 #: So far around its place a frame is looked for.
 _LOOKED_AROUND_PX = 40
-#: Pixels of the object whose moduli are judged, by all ranks together.
-_MODULI = 400_000
 
 
 def make_together(
@@ -266,7 +262,7 @@ class _Canvas:
                 frame_intensity=None if self.intensity is None else self.intensity[rows],
             )
             predicted[places] = model(slice(0, len(rows)))
-        share = max(1, _MODULI // self.team.ranks.count)
+        share = max(1, MOST_MODULI // self.team.ranks.count)
         found = modulus_sampled(
             self.object[self.tiles.mine], self.coverage[self.tiles.mine], brightest=1.0, most=share
         )
@@ -285,9 +281,9 @@ class _Canvas:
                 list(self._pieces(values))
             return self.part()
         height, width = self.tiles.whole
-        room, _ = room_for((height, 2 * width), in_memory_bytes=_IN_MEMORY_BYTES)
+        room, _ = room_for((height, 2 * width), in_memory_bytes=COPY_IN_MEMORY_BYTES)
         obj = room.view(np.complex64)
-        coverage, _ = room_for((height, width), in_memory_bytes=_IN_MEMORY_BYTES)
+        coverage, _ = room_for((height, width), in_memory_bytes=COPY_IN_MEMORY_BYTES)
         for whole, values in ((obj, self.object), (coverage, self.coverage)):
             for box, piece in self._pieces(values):
                 _lay(whole, piece, box)

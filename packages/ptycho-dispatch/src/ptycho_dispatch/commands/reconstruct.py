@@ -192,10 +192,9 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     from ptycho_dispatch.progress import progress_for
 
     settings, bundle, source, directory = job.settings, job.bundle, place.source, place.directory
-    ranks = job.ranks
-    run_config = settings.run.config
+    ranks, where, run_config = job.ranks, settings.execution.config, settings.run.config
     # An explicit GPU that is absent fails here, before any data is read (POLICY-001).
-    choose_arrays(settings.execution.config)
+    choose_arrays(where)
     start = _start(run_config.start, resume=run_config.resume, place=place, several=job.several)
     began = time.perf_counter()
     logger.info("Opening %s.", source)
@@ -231,8 +230,7 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     elif method == "auto":
         method = choose_method(scan, goes_on=start is not None, bundle=run_config.prior_bundle)
     if method == "solver":
-        where, shares = settings.execution.config, ranks.count
-        ranks.one(lambda: require_room(scan, solver, where, n_ranks=shares))
+        ranks.one(lambda: require_room(scan, solver, where, n_ranks=ranks.count))
     bar, progress = progress_for(screen)
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
@@ -242,19 +240,17 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
                 result = (by_network if method == "network" else network_and_solver)(
                     scan,
                     solver,
-                    settings.execution.config,
+                    where,
                     callbacks,
                     backend=run_config.backend,
                     refine_probe=run_config.probe_refinement,
                 )
             else:
-                where = settings.execution.config
                 result = solve(scan, solver, where, callbacks, start=start, prior_mean=bundle, ranks=ranks)
         screen.console = None
         solved = time.perf_counter()
 
         def judge(one: Scan, of_it: Reconstruction) -> Reconstruction:
-            where = settings.execution.config
             return judged(one, of_it, halves=run_config.frc, execution=where, ranks=ranks)
 
         advice: tuple[str, ...] = ()
@@ -287,7 +283,7 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
                     should_stop=interrupt.should_stop,
                     read=read_again,
                     solve_and_judge=lambda one, how: judge(
-                        one, solve(one, how, settings.execution.config, (interrupt,), prior_mean=bundle)
+                        one, solve(one, how, where, (interrupt,), prior_mean=bundle)
                     ),
                 )
                 scan, result, solver, advice = look.scan, look.result, look.solver, look.advice
@@ -295,9 +291,7 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
         if run_config.uncertainty and not interrupt.asked:
             result.save_arrays(directory)
             with _kept_if_gone("uncertainty"):
-                result = with_uncertainty(
-                    scan, result, solver, settings.execution.config, callbacks=(interrupt,)
-                )
+                result = with_uncertainty(scan, result, solver, where, callbacks=(interrupt,))
         halved = time.perf_counter()
         result = result if bundle is None else bundle.recorded(result)
         provenance = dict(result.provenance) | {"command": job.command, "settings": settings.provenance()}
