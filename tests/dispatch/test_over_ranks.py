@@ -144,6 +144,26 @@ def test_a_request_to_one_rank_stops_all_and_resume_goes_on(
     assert once_more.out.count("done before") == 3
 
 
+def test_all_ranks_end_with_the_code_of_the_first(
+    mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
+) -> None:
+    # A launcher may pass on that of any rank.
+    def codes(*words: object) -> list[str]:
+        script = '"$@"; echo $? > code-$PMI_RANK'
+        told = ["sh", "-c", script, "sh", *PTYCHO, "reconstruct", *map(str, words), "--output-dir", "out"]
+        subprocess.run(
+            [*mpiexec, "-n", "2", *told], cwd=tmp_path, capture_output=True, timeout=120, check=False
+        )
+        return [(tmp_path / f"code-{rank}").read_text().strip() for rank in range(2)]
+
+    (tmp_path / "broken.npz").write_bytes(b"PK no archive")
+    assert codes(scans[0], "broken.npz", *FAST) == ["3", "3"]
+    assert codes("broken.npz", *FAST) == ["3", "3"]
+    assert codes("missing.npz", "--mpi", "frames") == ["3", "3"]
+    assert codes("--no-such-flag") == ["2", "2"]
+    assert codes(scans[0], scans[2], *FAST) == ["0", "0"]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_dies_ends_all_in_one_line_that_names_it(
     start, mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path, rank: int

@@ -20,13 +20,14 @@ import secrets
 import select
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ptycho_config.errors import EXIT_FAILED, ConfigError
+from ptycho_config.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from ptycho_core.ranks import Ranks
 from ptycho_dispatch.interrupt import Interruptible
 from ptycho_dispatch.signals import HEARING
@@ -35,8 +36,9 @@ __all__ = ["Line", "open_line"]
 
 _LONGEST_BYTES = 16 << 20
 _JOINING_S = 20.0
-#: A launcher may pass on no more of a task that has ended, and loses what it said last.
-_HEARD_S = 0.3
+#: A launcher may pass on no more of a task that has ended, and loses what it said last: it is given so long
+#: to read the line, and then so long to pass it on.
+_READ_S, _PASSED_ON_S = 2.0, 0.3
 #: So often a thread looks whether its process was asked to stop.
 _LOOKED_S = 0.2
 #: A launcher sends its signal to all ranks; those that did not get it are told after so long.
@@ -110,6 +112,7 @@ class Line:
         self._questions: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._woken, self._wake = os.pipe()
         self._all_left, self._closed, self._ending = threading.Event(), False, False
+        self._code = EXIT_DONE
         self._asked_to_stop: int | None = None
         self._told_to_stop_s = float("inf")
         if not peers:
@@ -150,17 +153,25 @@ class Line:
         for peer in self._peers.values():
             peer.tell("end", code)
 
-    def leave(self) -> None:
-        """Leave in order, when all do: nobody is missed from here on."""
+    def leave(self, code: int) -> int:
+        """Leave in order, when all do: nobody is missed from here on.
+
+        Args:
+            code: with which rank 0 ends; that of another rank counts for nothing.
+        Returns:
+            The code of rank 0.
+        """
         with Interruptible():  # others may still be keeping their image
             if self._ranks.is_first:
                 self._all_left.wait()
                 for peer in self._peers.values():
-                    peer.tell("leave", None)
+                    peer.tell("leave", code)
+                self._code = code
             else:
                 self._peers[0].tell("leave", None)
                 self._all_left.wait()
         self._closed = True
+        return self._code
 
     def _listen(self) -> None:
         listening = select.poll()
@@ -202,6 +213,7 @@ class Line:
             self._stop(int(value))
         elif kind == "leave":
             peer.leaves = True
+            self._code = int(value or 0)
             if all(one.leaves for one in self._peers.values()):
                 self._all_left.set()
         elif kind == "fail" and not self._ending:
@@ -221,14 +233,14 @@ class Line:
         if self._ranks.is_first:
             self._end_all(EXIT_FAILED, words)
         if self._ranks.rank == 1:  # one of those that are left says so
-            HEARING.last_words(words)
-            time.sleep(_HEARD_S)
+            _say_last(words)
         os._exit(EXIT_FAILED)
 
     def _end_all(self, code: int, words: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
-        HEARING.last_words(words)
+        self._ending = True
+        _say_last(words)
         self.end_others(code)
         os._exit(code)
 
@@ -250,6 +262,32 @@ class Line:
         self._told_to_stop_s = time.monotonic() + _SIGNAL_FOR_ALL_S
         for peer in self._peers.values():
             peer.tell("stop", number)
+
+
+def _say_last(words: str) -> None:
+    """Say a line, and wait until whoever passes on what this task says has it."""
+    HEARING.last_words(words)
+    end_s = time.monotonic() + _READ_S
+    while time.monotonic() < end_s and _unread_bytes(2):
+        time.sleep(0.01)
+    time.sleep(_PASSED_ON_S)
+
+
+def _unread_bytes(number: int) -> int:
+    """Return how much of what was written into a pipe nobody has read yet; 0 where it is none."""
+    if sys.platform == "win32":
+        return 0
+    import fcntl
+    import termios
+
+    unread = bytearray(4)
+    try:
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            return 0
+        fcntl.ioctl(number, termios.FIONREAD, unread)
+    except OSError:
+        return 0
+    return int.from_bytes(unread, sys.byteorder)
 
 
 def open_line(ranks: Ranks) -> Line:

@@ -95,7 +95,7 @@ def over_ranks(team: Team, places: list[Place], settings: Settings, reconstruct:
     """Reconstruct scans over all ranks; one that fails does not stop the others.
 
     Returns:
-        The exit code of the worst on rank 0, behind a table of all; 0 on the others.
+        On rank 0 the exit code of the worst, behind a table of all; that of the others counts for nothing.
     """
     ranks, run = team.ranks, settings.run.config
     root = places[0].directory if len(places) == 1 else places[0].directory.parent

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ptycho_config.errors import ConfigError
+from ptycho_config.errors import ConfigError, exit_code
 from ptycho_config.launcher import Launch
 from ptycho_config.plaintext import one_line
 from ptycho_core.ranks import MpiRanks, Ranks, open_ranks
@@ -82,7 +82,8 @@ def work_together(launch: Launch, words: Sequence[str], work: Callable[[Team], i
         words: behind `ptycho`.
         work: the command; called on every rank.
     Returns:
-        The exit code on rank 0; 0 on the others, whose launcher takes the worst.
+        The exit code, which is that of rank 0 on all of them: launchers do not agree on which they take, and
+        Hydra, of MPICH, takes one by chance where ranks end at the same moment.
     Raises:
         What failed, on rank 0; BackendUnavailableError and ConfigError where the tasks cannot meet.
     """
@@ -104,15 +105,15 @@ def _first(launch: Launch, words: Sequence[str], work: Callable[[Team], int]) ->
         team = _team(ranks, line)
         code = work(team)
     except BaseException as error:
+        _, code = _explained(error)
         if error is ranks.failure or isinstance(error, SystemExit):
-            _part(ranks, line)
+            _part(ranks, line, code)
         else:
             HEARING.leave_at_once()  # the others are gone: whatever waits for them at the end waits for ever
             if line is not None:
-                line.end_others(explained(error)[1] if isinstance(error, Exception) else 1)
+                line.end_others(code)
         raise
-    _part(ranks, line)
-    return code
+    return _part(ranks, line, code)
 
 
 def _other(launch: Launch, words: Sequence[str], work: Callable[[Team], int], screen: _Relay) -> int:
@@ -123,14 +124,11 @@ def _other(launch: Launch, words: Sequence[str], work: Callable[[Team], int], sc
         _compare(ranks, words)
         line = open_line(ranks)
         screen.join(line)
-        work(_team(ranks, line))
+        code = work(_team(ranks, line))
     except BaseException as error:
+        text, code = _explained(error)
         if ranks is not None and (error is ranks.failure or isinstance(error, SystemExit)):
-            _part(ranks, line)
-            return 0
-        text, code = (
-            explained(error) if isinstance(error, Exception) else ("interrupted", HEARING.exit_code or 130)
-        )
+            return _part(ranks, line, code)
         HEARING.leave_at_once()
         if line is not None:
             line.fail(code, text)
@@ -138,14 +136,23 @@ def _other(launch: Launch, words: Sequence[str], work: Callable[[Team], int], sc
             HEARING.last_words(f"rank {launch.rank} ({_host()}): {one_line(text)}")
         HEARING.was_told()
         return code
-    _part(ranks, line)
-    return 0
+    return _part(ranks, line, code)
 
 
-def _part(ranks: MpiRanks, line: Line | None) -> None:
-    if line is not None:
-        line.leave()
+def _explained(error: BaseException) -> tuple[str, int]:
+    """Return what is said of an error, and the exit code."""
+    if isinstance(error, Exception):
+        return explained(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", HEARING.exit_code or exit_code(error)
+    return "", exit_code(error)
+
+
+def _part(ranks: MpiRanks, line: Line | None, code: int) -> int:
+    """Part from the others; the code of rank 0, where it could tell it."""
+    code = code if line is None else line.leave(code)
     ranks.close()
+    return code
 
 
 def _host() -> str:
