@@ -58,7 +58,9 @@ def test_of_many_photons_those_held_out_take_the_best_of_three_images(
     (event,) = (event for event in record["events"] if event["kind"] == "method")
     misfits = event["data"]["misfits"]
     assert set(misfits) == set(WAYS)
-    assert record["method"] == event["data"]["taken"] == min(misfits, key=misfits.__getitem__)
+    least = min(misfits, key=misfits.__getitem__)
+    clearly = misfits[least] < 0.99 * misfits["solver"]
+    assert record["method"] == event["data"]["taken"] == (least if clearly else "solver")
     assert "By photons held out (network " in said
     expected = f"{LEVELS} {PRIOR}" if record["method"] == "solver" else f"{LEVELS} {PRIOR} {NETWORK}"
     assert papers(record) == expected
@@ -117,6 +119,10 @@ def test_what_no_image_has_seen_finds_the_best(of_what: str) -> None:
         images[name] = replace(good, object=spoiled.astype(np.complex64))
     misfits = rivals.misfits(images)
     assert misfits["good"] < misfits["worse"] < misfits["bad"]
+    # With what judged it, the probe has as many photons more.
+    light = {name: float((np.abs(one.probe) ** 2).sum()) for name, one in images.items()}
+    ratio = float((np.abs(rivals.for_all(good).probe) ** 2).sum()) / light["good"]
+    assert ratio == pytest.approx(1 / (1 - SHARE) if of_what == "photons" else 1.0, rel=1e-5)
     # A scale that passes from the object to the probe, or none, changes nothing.
     brighter = replace(good, object=good.object * np.complex64(3j))
     assert rivals.misfits({"brighter": brighter})["brighter"] == pytest.approx(misfits["good"], rel=1e-3)

@@ -4,8 +4,9 @@ What decides is never shown to the network: it is trained on what is kept of the
 the network's image is offered to the solver as prior mean (`ptycho_core.solve`), and the photons held out
 choose between the solver alone, a start from that image, and a pull to it of any strength. Where they are
 many, or the frames are no counts, three images of what is kept are held against what is held out
-(`ptycho_core.verdict.rivals`): the network's, the solver's, and the solver's from the network's; what is
-found best is then made of the whole scan. The noise of that comparison is what is left of "never".
+(`ptycho_core.verdict.rivals`): the network's, the solver's, and the solver's from the network's. The solver
+alone stays where no other is clearly better. From the image that was judged the solver goes on with the whole
+scan: one that is begun anew may end elsewhere, above all where frames overlap little.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ logger = logging.getLogger("ptycho")
 #: Part of a time budget that training gets; the solver has the rest.
 _TRAINING_SHARE = 0.7
 _NETWORK, _SOLVER, _BOTH = "network", "solver", "network, then solver"
+#: By such a part of its misfit another image has to be better than the solver's: what differs less are two ways
+#: to the same misfit, of which neither is known to be nearer the truth.
+_CLEARLY = 0.01
 
 
 def network_and_solver(
@@ -89,17 +93,17 @@ def network_and_solver(
     images[_SOLVER] = solved(rivals.seen, 1 / 3)
     images[_BOTH] = solved(rivals.seen, 1 / 2, images[_NETWORK])
     misfits = rivals.misfits(images)
-    # The network's last, so that the solver is taken where nothing tells them apart.
-    best = min((_SOLVER, _BOTH, _NETWORK), key=misfits.__getitem__)
+    best = min((_BOTH, _NETWORK), key=misfits.__getitem__)
+    if not misfits[best] < (1 - _CLEARLY) * misfits[_SOLVER]:
+        best = _SOLVER
     figures = ", ".join(f"{name} {misfit:.5g}" for name, misfit in misfits.items())
     text = f"By {rivals.of_what} held out ({figures}): {best}."
     event = RunEvent("method", text, {"misfits": misfits, "taken": best})
     logger.info("%s", event.message)
-    if best == _SOLVER:
-        result = solved(scan, 1.0)
+    if best == _NETWORK:
+        result = learned.image(scan)
     else:
-        network = learned.image(scan)
-        result = network if best == _NETWORK else solved(scan, 1.0, network)
+        result = solved(scan, 1.0, rivals.for_all(images[_BOTH]) if best == _BOTH else None)
     result = _named(result, images[_NETWORK], taken=best)
     return timed(replace(result, events=(*result.events, event)), began)
 

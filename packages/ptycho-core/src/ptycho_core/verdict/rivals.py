@@ -7,6 +7,7 @@ image that was made of the rest knows nothing of either, whoever made it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -56,6 +57,12 @@ class Rivals:
             return cls(scan.select(~held), scan.select(held), "frames")
         seen, judging = scans_of_parts(scan, random, share=SHARE)
         return cls(seen, judging, "photons")
+
+    def for_all(self, image: Reconstruction) -> Reconstruction:
+        """Return an image of what is seen as one to go on from with the whole scan: its probe has all photons."""
+        if self.of_what == "frames":
+            return image
+        return replace(image, probe=(image.probe / math.sqrt(1 - SHARE)).astype(np.complex64))
 
     def misfits(self, images: Mapping[str, Reconstruction]) -> dict[str, float]:
         """Return the mean misfit of what judges under each image: deviance of a pixel's photons, or R.
