@@ -31,8 +31,8 @@ logger = logging.getLogger("ptycho")
 #: Part of a time budget that training gets; the solver has the rest.
 _TRAINING_SHARE = 0.7
 _NETWORK, _SOLVER, _BOTH = "network", "solver", "network, then solver"
-#: By such a part of its misfit another image has to be better than the solver's: what differs less are two ways
-#: to the same misfit, of which neither is known to be nearer the truth.
+#: By such a part of its misfit another image has to be better than the solver's: what differs less are two
+#: ways to the same misfit, of which neither is known to be nearer the truth.
 _CLEARLY = 0.01
 
 

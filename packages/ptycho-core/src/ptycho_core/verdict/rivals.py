@@ -59,7 +59,7 @@ class Rivals:
         return cls(seen, judging, "photons")
 
     def for_all(self, image: Reconstruction) -> Reconstruction:
-        """Return an image of what is seen as one to go on from with the whole scan: its probe has all photons."""
+        """Return an image of what is seen as a start for the whole scan: its probe has all photons."""
         if self.of_what == "frames":
             return image
         return replace(image, probe=(image.probe / math.sqrt(1 - SHARE)).astype(np.complex64))
