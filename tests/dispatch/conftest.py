@@ -54,3 +54,32 @@ def scan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scan") / "small.npz"
     save_scan(simulate_scan(object_kind="star", frames=40, frame_px=32, seed=1).scan, path)
     return path
+
+
+@pytest.fixture
+def tasks_of() -> Callable[[subprocess.Popen[str]], dict[int, int]]:
+    """Tell the tasks of a launcher that is running: rank -> number of its process."""
+    return _tasks_of
+
+
+def _tasks_of(launcher: subprocess.Popen[str]) -> dict[int, int]:
+    children: dict[int, list[int]] = {}
+    numbers = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    for number in numbers:
+        try:
+            fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(number)
+    below, found = [launcher.pid], dict[int, int]()
+    while below:
+        number = below.pop()
+        below += children.get(number, [])
+        try:
+            environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        rank = next((int(one[9:]) for one in environment if one.startswith(b"PMI_RANK=")), None)
+        if rank is not None:
+            found[rank] = min(found.get(rank, number), number)  # the process beside it is younger
+    return found

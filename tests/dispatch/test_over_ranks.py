@@ -66,30 +66,6 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def tasks_of(launcher: subprocess.Popen[str]) -> dict[int, int]:
-    """Rank -> number of its process."""
-    children: dict[int, list[int]] = {}
-    numbers = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    for number in numbers:
-        try:
-            fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(number)
-    below, found = [launcher.pid], dict[int, int]()
-    while below:
-        number = below.pop()
-        below += children.get(number, [])
-        try:
-            environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        rank = next((int(one[9:]) for one in environment if one.startswith(b"PMI_RANK=")), None)
-        if rank is not None:
-            found[rank] = min(found.get(rank, number), number)  # the process beside it is younger
-    return found
-
-
 def wait_for_epochs(root: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until so many scans are at work."""
     end = time.monotonic() + 60
@@ -126,7 +102,7 @@ def test_scans_are_shared_and_one_that_fails_stops_no_other(
 
 
 def test_a_request_to_one_rank_stops_all_and_resume_goes_on(
-    start, ptycho, scans: list[Path], tmp_path: Path
+    start, tasks_of, ptycho, scans: list[Path], tmp_path: Path
 ) -> None:
     process = start("reconstruct", *scans, "--output-dir", "out", *LONG)
     wait_for_epochs(tmp_path / "out", 2, process)
@@ -166,7 +142,7 @@ def test_all_ranks_end_with_the_code_of_the_first(
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_dies_ends_all_in_one_line_that_names_it(
-    start, mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path, rank: int
+    start, tasks_of, mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path, rank: int
 ) -> None:
     # As launchers that do not look after the others do.
     first = ("-disable-auto-cleanup",) if len(mpiexec) == 1 else ()

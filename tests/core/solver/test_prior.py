@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -255,6 +256,40 @@ def test_many_photons_give_a_sharper_image_with_the_prior() -> None:
     with_it, told = error_of(made)
     assert not nothing and told["taken"]
     assert with_it < 0.75 * without
+
+
+@pytest.mark.parametrize(
+    ("overlap", "settings", "rounds"),
+    [
+        (0.3, {}, range(2, 5)),
+        (0.3, {"epochs": 60}, range(1, 2)),
+        (0.75, {}, range(1, 2)),
+        (0.75, {"effort": "thorough"}, range(2, 5)),
+    ],
+)
+def test_where_frames_overlap_little_levels_and_prior_follow_each_other_until_the_object_rests(
+    overlap: float, settings: dict[str, object], rounds: range
+) -> None:
+    made = simulate_scan(frames=60, frame_px=48, photons=1e6, overlap=overlap, start_kind="true", seed=0)
+    result = solve(made.scan, SolverConfig(**settings), NUMPY)
+    told = [event.data["moved"] for event in result.events if event.kind == "prior"]
+    assert len(told) in rounds
+    assert all(one > 0 for one in told)
+    if len(told) > 1:
+        assert told[-1] < told[0]
+        assert len(result.history) > len(solve(made.scan, SolverConfig(epochs=60), NUMPY).history)
+
+
+def test_the_rounds_bring_an_object_of_little_overlap_nearer_to_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = simulate_scan(frames=60, frame_px=64, photons=1e6, overlap=0.3, start_kind="true", seed=0)
+    truth, errors = made.obj.astype(np.complex64), []
+    for most in (3, 0):
+        monkeypatch.setattr(sys.modules[solve.__module__], "_MOST_ROUNDS", most)
+        found = solve(made.scan, SolverConfig(), NUMPY)
+        errors.append(compare(found, truth).values["object_error"])
+    assert errors[0] < 0.8 * errors[1]
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("texture", "huber"), ("polygons", "log")])

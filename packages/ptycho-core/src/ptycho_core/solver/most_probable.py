@@ -318,9 +318,12 @@ def with_prior(
         prior = smooth or prior
     # A smooth prior was chosen by photons; the levels alone may leave more of the image out than it does.
     wanted = ratio <= _SMOOTHER or prior.shape != shape or config.prior != "auto"
+    moved = 0.0
     if wanted:
+        begins = posterior.object
         prior = prior.with_edges(_PASSES)
         posterior.improve(prior, iterations=steps - first, probe=freedom, should_stop=should_stop)
+        moved = _moved(begins, posterior, arrays)
     lost_the_data = (
         wanted
         and hidden
@@ -338,6 +341,7 @@ def with_prior(
         "steps": steps if wanted else first,
         "edge_px": prior.edge_px,
         "roughness_ratio": ratio,
+        "moved": moved,
         "taken": taken,
     }
     said = f"Prior `{prior.shape}` with a strength of {prior.strength:.3g}, {data['steps']} steps"
@@ -423,6 +427,17 @@ def _roughness(posterior: Posterior, arrays: Arrays) -> float:
     brightest = tiles.team.largest(float(light.max()))
     where = arrays.asarray((light > _ILLUMINATED * brightest).astype(np.float32))
     return tiles.team.total(Prior("tv", 1.0).energy(posterior.object, tiles.of_mine(arrays, where)))
+
+
+def _moved(before: Array, posterior: Posterior, arrays: Arrays) -> float:
+    """Return by how much the object has moved where it is illuminated, as a part of its contrast (rms)."""
+    tiles = posterior.tiles
+    light = arrays.to_numpy(posterior.light)
+    where = (light > _ILLUMINATED * tiles.team.largest(float(light.max())))[tiles.mine]
+    then, now = (arrays.to_numpy(one)[tiles.mine][where] for one in (before, posterior.object))
+    mean = complex(tiles.team.mean(now.real), tiles.team.mean(now.imag))
+    contrast = tiles.team.mean(np.square(np.abs(now - mean)))
+    return math.sqrt(tiles.team.mean(np.square(np.abs(now - then))) / max(contrast, 1e-30))
 
 
 def _posterior(

@@ -21,6 +21,7 @@ from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
+from ptycho_core.scan.overlap import overlap_fraction
 from ptycho_core.solver.descent import descend
 from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.elsewhere import Onlookers
@@ -36,12 +37,14 @@ from ptycho_core.solver.selection import (
     thorough_would_hold_out,
     why_none_are_held_out,
 )
+from ptycho_core.solver.spectra import probe_of
 from ptycho_core.solver.start import (
     Look,
     Start,
     begin_again,
     leave_out,
     look_at,
+    once_more,
     start_from_result,
     start_from_scan,
 )
@@ -57,6 +60,11 @@ _SEARCHED = 2.4
 _EPOCHS_OF_A_STRAINED_SCAN = 45
 #: As many as the configuration allows.
 MOST_MODES = 8
+#: Where frames overlap less than this, one way through levels and prior does not come to rest: as long as the
+#: prior moves the object by more than such a part of its contrast both follow once more, so often at most.
+#: Where time does not matter, they do so at any overlap, as long as it moves the object less and less.
+_LITTLE_OVERLAP, _AT_REST, _MOST_ROUNDS = 0.55, 0.03, 3
+_THOROUGHLY_AT_REST, _LESS = 0.01, 0.95
 
 
 def solve(
@@ -267,12 +275,22 @@ def _solved(
             if begun.flat_background is not None:
                 monitor.tell(begun.flat_background.event())
         if config.uses_prior and not monitor.interrupted and (few or begun.levels):
-            solution, look, plain = _most_probable(
+            solution, look, plain, moved = _most_probable(
                 solution, begun, look, frames, split, arrays, monitor, prior_mean=prior_mean
             )
             if plain:
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
                 solution, _ = descend(begun, look, frames, arrays, ours, monitor)
+            rounds, before = 0, math.inf
+            while rounds < _MOST_ROUNDS and _goes_on(moved, before, solution, look):
+                begun, rounds, before = once_more(begun, solution, look), rounds + 1, moved
+                monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
+                solution, _ = descend(begun, look, frames, arrays, ours, monitor)
+                if monitor.should_stop():
+                    break
+                solution, look, _, moved = _most_probable(
+                    solution, begun, look, frames, None, arrays, monitor, prior_mean=None
+                )
             monitor.lap("prior")
         elif few and begun.levels:
             # Stopped on the way: the probe has the power of the photons that were kept.
@@ -378,12 +396,13 @@ def _most_probable(
     monitor: Monitor,
     *,
     prior_mean: PriorMean | None,
-) -> tuple[Solution, Look, bool]:
+) -> tuple[Solution, Look, bool, float]:
     """Take the prior into account, by a rule or, where photons are held out, by what they choose.
 
     Returns:
-        The solution; the look, which knows now whether the photons carry an image; and whether the levels
-        are to be gone through with all photons instead.
+        The solution; the look, which knows now whether the photons carry an image; whether the levels are to
+        be gone through with all photons instead; and by what part of its contrast the prior moved the object
+        in the end, 0 where nothing is to follow.
     """
     flat = begun.flat_background
     background = look.statistics.background if flat is None else flat.counts
@@ -398,7 +417,7 @@ def _most_probable(
             should_stop=monitor.should_stop,
         )
         monitor.tell(told)
-        return solution, look, False
+        return solution, look, False, told.data["moved"]
     chosen = chosen_by_held_out_photons(
         solution if begun.levels else None,
         begun.solution,
@@ -412,7 +431,22 @@ def _most_probable(
         prior_mean=prior_mean,
     )
     monitor.tell(*chosen.events)
-    return chosen.solution, replace(look, dose_carries_image=chosen.carries_an_image), chosen.plain
+    look = replace(look, dose_carries_image=chosen.carries_an_image)
+    return chosen.solution, look, chosen.plain, 0.0
+
+
+def _goes_on(moved: float, before: float, solution: Solution, look: Look) -> bool:
+    """Return whether levels and prior are to follow once more.
+
+    Args:
+        moved, before: by which part of its contrast the prior moved the object, now and the round before.
+    """
+    config, scan = look.config, look.scan
+    if config.epochs is not None or config.refine_positions:
+        return False  # as many epochs as were asked for; positions have had theirs
+    if moved > _AT_REST and overlap_fraction(scan.positions_px, probe_of(solution.spectra)) < _LITTLE_OVERLAP:
+        return True
+    return config.effort == "thorough" and _THOROUGHLY_AT_REST < moved < _LESS * before
 
 
 def _borne_out(

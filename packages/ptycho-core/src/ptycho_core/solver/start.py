@@ -360,6 +360,11 @@ def begin_again(begun: Start, solution: Solution, look: Look) -> Start:
     )
 
 
+def once_more(begun: Start, solution: Solution, look: Look) -> Start:
+    """Go on from what was found so far, at full resolution."""
+    return replace(begun, solution=solution, levels=_levels(look, warm_start=True))
+
+
 def _start_spectra(
     searched: StartProbe | None, scan: Scan, counts_per_frame: float, n_modes: int
 ) -> Complex64[np.ndarray, "mode n n"]:
