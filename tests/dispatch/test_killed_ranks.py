@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from ptycho_core.io import save_scan
-from ptycho_core.simulate import simulate_scan
-
 PROGRAM = Path(__file__).parent / "saving_task.py"
 MOMENTS, RANKS = 30, 3
 #: So long the others may take to end; and by so much R may differ.
@@ -30,10 +27,9 @@ def residual_in(directory: Path) -> float:
 
 @pytest.mark.slow
 def test_a_rank_killed_at_any_moment_costs_no_more_than_the_time(
-    mpiexec: tuple[str, ...], tasks_of, tmp_path: Path
+    mpiexec: tuple[str, ...], tasks_of, siemens_star_path: Path, tmp_path: Path
 ) -> None:
-    save_scan(simulate_scan(object_kind="star", frames=200, frame_px=64, seed=2).scan, tmp_path / "scan.npz")
-    words = ("reconstruct", "scan.npz", "--threads", "1", "--frc", "false")
+    words = ("reconstruct", str(siemens_star_path), "--threads", "1", "--frc", "false")
     options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
     def started(count: int, out: str, *more: str) -> subprocess.Popen[str]:
