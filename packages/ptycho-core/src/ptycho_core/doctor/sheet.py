@@ -15,6 +15,8 @@ from ptycho_core.figures.panels import add_axes, draw_image, mark_as_best, title
 __all__ = ["in_words", "write_sheet"]
 
 _PICTURES = 8
+#: Letters of a title that a whole note stands beside, and at most.
+_BESIDE_A_NOTE, _LONGEST_TITLE = 20, 33
 
 
 def in_words(setting: Setting) -> str:
@@ -61,7 +63,11 @@ def write_sheet(diagnosis: Diagnosis, path: str | Path, *, name: str) -> Path:
         row, column = divmod(place, 4)
         picture = covered_phase(trial.result.object, trial.result.coverage)
         axes = add_axes(figure, 0.3 + 3.33 * column, 3.75 - 3.5 * row, 2.75, 2.75)
-        title(axes, in_words(trial.setting), f"{trial.unexplained:.0%} unexplained")
+        said, note = in_words(trial.setting), f"{trial.unexplained:.0%} unexplained"
+        if len(said) > _BESIDE_A_NOTE:
+            said = said if len(said) <= _LONGEST_TITLE else f"{said[: _LONGEST_TITLE - 1].rstrip()}…"
+            note = f"{trial.unexplained:.0%}"
+        title(axes, said, note)
         seen = picture[np.isfinite(picture)]
         limits = robust_limits(seen, percent=1.0)
         draw_image(axes, picture, limits, label="phase / rad" if column == 3 else "", pixel_size_m=None)
