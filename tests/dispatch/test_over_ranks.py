@@ -174,6 +174,33 @@ def test_what_fails_on_one_rank_ends_all_that_wait_for_it(
     assert re.fullmatch(f"ptycho: {where}{what}", told[0])
 
 
+def test_ranks_beyond_what_the_frames_allow_have_nothing_to_do(
+    start, scans: list[Path], tmp_path: Path
+) -> None:
+    words = ("reconstruct", scans[0], "--frames", "0:12", "--output-dir", "out", *FAST)
+    code, out, err = finished(start(*words, count=5))
+    assert code == 0, err
+    assert err.count("WARNING s0: 12 frames are enough for 3 ranks of 5: 2 ranks have nothing to do.") == 1
+    assert out.count("residual R") == 1
+    launched = json.loads((tmp_path / "out" / "run.json").read_text())["launched"]
+    assert (launched["ranks"], launched["idle"], len(launched["bytes_sent"])) == (5, 2, 3)
+
+
+def test_a_part_of_the_ranks_that_fails_ends_all_alike(
+    mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
+) -> None:
+    # A file stands where the directory has to be, which rank 0 alone finds out when all others are at work.
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "reconstruction.npz").mkdir()
+    script = '"$@"; echo $? > code-$PMI_RANK'
+    words = ["reconstruct", str(scans[0]), "--frames", "0:12", "--output-dir", "out", *FAST]
+    told = [*mpiexec, "-n", "4", "sh", "-c", script, "sh", *PTYCHO, *words]
+    done = subprocess.run(told, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    codes = {(tmp_path / f"code-{rank}").read_text().strip() for rank in range(4)}
+    assert len(codes) == 1, done.stderr
+    assert codes != {"0"}
+
+
 def test_tasks_that_differ_are_refused_with_the_rank(
     mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
 ) -> None:

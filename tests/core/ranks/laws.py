@@ -187,6 +187,33 @@ def bytes_are_counted(ranks: Ranks) -> None:
     assert ranks.count > 1 or ranks.bytes_sent == 0
 
 
+def a_part_of_them_are_ranks_of_their_own(ranks: Ranks) -> None:
+    for count in {1, max(1, ranks.count - 1), ranks.count}:
+        part = ranks.part(count)
+        assert (part is not None) == (ranks.rank < count)
+        if part is not None:
+            assert (part.rank, part.count, part.is_first) == (ranks.rank, count, ranks.is_first)
+            assert part.everyone(part.rank) == list(range(count))
+            assert part.sum(np.ones(3))[0] == count
+    ranks.barrier()
+    for wrong in (0, ranks.count + 1):
+        assert isinstance(raised(ranks.part, wrong), ValueError)
+
+
+def what_a_part_raised_together_the_whole_knows(ranks: Ranks) -> None:
+    def fail() -> None:
+        raise DataError("no such file.")
+
+    part = ranks.part(max(1, ranks.count - 1))
+    before = ranks.failure
+    error = None if part is None else raised(part.one, fail)
+    if part is None:
+        assert ranks.failure is before
+    elif ranks.count > 2:
+        assert error is part.failure is ranks.failure
+    ranks.barrier()
+
+
 LAWS = [
     numbers_are_told_apart,
     sums_are_taken_in_the_order_of_the_ranks,
@@ -202,6 +229,8 @@ LAWS = [
     what_fails_on_one_fails_on_all,
     what_fails_on_all_alike_names_nobody,
     a_foreign_error_keeps_its_words,
+    a_part_of_them_are_ranks_of_their_own,
+    what_a_part_raised_together_the_whole_knows,
     nothing_is_pickled,
     bytes_are_counted,
 ]

@@ -239,7 +239,7 @@ def test_a_state_that_the_first_wants_is_made_by_all_and_gone_on_from(made) -> N
 
 def test_too_many_ranks_and_a_prior_mean_are_refused(made) -> None:
     few = made.scan.select(np.arange(8))
-    with pytest.raises(ConfigError, match=r"8 frames are too few for 3 ranks. Start at most 2"):
+    with pytest.raises(ConfigError, match=r"8 frames are too few for 3 ranks. Start at most 2.*part\(2\)"):
         over(3, few)
     with pytest.raises(ConfigError, match=r"`prior_mean` .* Leave it out"):
         over(2, made.scan, SolverConfig(), prior_mean=lambda scan: None)

@@ -57,6 +57,7 @@ class MpiRanks(Ranks):
 
         super().__init__()
         self._mpi, self._piece_bytes = MPI, piece_bytes
+        self._parts: list[MpiRanks] = []
         self._comm = communicator.Dup()
         self.rank, self.count = int(self._comm.Get_rank()), int(self._comm.Get_size())
         here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -64,7 +65,10 @@ class MpiRanks(Ranks):
         here.Free()
 
     def close(self) -> None:
-        """Give the communicator back; all ranks must call."""
+        """Give the communicator back, and those of its parts; all ranks must call."""
+        for part in self._parts:
+            part.close()
+        self._parts.clear()
         self._comm.Free()
 
     def sum(self, array: np.ndarray) -> np.ndarray:
@@ -205,6 +209,18 @@ class MpiRanks(Ranks):
     def barrier(self) -> None:
         with self._call(0):
             self._wait(self._comm.Ibarrier())
+
+    def part(self, count: int) -> MpiRanks | None:
+        self._check_part(count)
+        inside = self.rank < count
+        communicator = self._comm.Split(0 if inside else self._mpi.UNDEFINED, self.rank)
+        if not inside:
+            return None
+        part = MpiRanks(communicator, piece_bytes=self._piece_bytes)
+        communicator.Free()  # `part` has a duplicate
+        part._whole = self
+        self._parts.append(part)
+        return part
 
     def largest(self, value: float) -> float:
         return float(np.max(self._from_all(np.array([value], np.float64))))

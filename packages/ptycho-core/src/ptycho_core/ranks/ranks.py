@@ -32,6 +32,7 @@ class Ranks(ABC):
         messages: how many calls sent something.
         waited_s: seconds spent in calls that wait for others, transfers included.
         failure: the last error that all ranks raised together; the rest of their talk is still in step.
+            What a part of them raised together counts for the whole as well.
     """
 
     rank: int = 0
@@ -45,6 +46,7 @@ class Ranks(ABC):
         self.messages = 0
         self.waited_s = 0.0
         self.failure: Exception | None = None
+        self._whole: Ranks | None = None
 
     @property
     def is_first(self) -> bool:
@@ -100,6 +102,14 @@ class Ranks(ABC):
         """Wait until all ranks are here."""
 
     @abstractmethod
+    def part(self, count: int) -> Ranks | None:
+        """Return the first so many ranks as ranks of their own; None on the others, which have no part in it.
+
+        Raises:
+            ValueError: there are not so many ranks, or it is none.
+        """
+
+    @abstractmethod
     def largest(self, value: float) -> float:
         """Return the largest value of all ranks; NaN where one is NaN."""
 
@@ -147,8 +157,15 @@ class Ranks(ABC):
         kind = getattr(errors, name, None)
         if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind is errors.NotRegularError:
             kind, text = RankError, text or name
-        self.failure = kind(text if alike else f"rank {rank} ({host}): {text}")
-        raise self.failure from failure
+        told_by_all = kind(text if alike else f"rank {rank} ({host}): {text}")
+        at: Ranks | None = self
+        while at is not None:
+            at.failure, at = told_by_all, at._whole
+        raise told_by_all from failure
+
+    def _check_part(self, count: int) -> None:
+        if not 1 <= count <= self.count:
+            raise ValueError(f"{count} of {self.count} ranks were asked for.")
 
 
 class _Alone(Ranks):
@@ -181,6 +198,10 @@ class _Alone(Ranks):
 
     def barrier(self) -> None:
         return
+
+    def part(self, count: int) -> Ranks | None:
+        self._check_part(count)
+        return self
 
     def largest(self, value: float) -> float:
         return float(value)

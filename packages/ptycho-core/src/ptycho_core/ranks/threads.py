@@ -51,7 +51,7 @@ def in_threads(count: int, work: Callable[[Ranks], Value]) -> list[Value]:
             found[rank] = work(_ThreadRanks(rank, meeting))
         except BaseException as error:
             failed[rank] = error
-            meeting.barrier.abort()
+            meeting.abort()
 
     threads = [threading.Thread(target=run, args=(rank,), name=f"rank {rank}") for rank in range(count)]
     for thread in threads:
@@ -72,6 +72,13 @@ class _Meeting:
         self.brought: list[Any] = [None] * count
         self.letters: dict[tuple[int, int], list[np.ndarray]] = {}
         self.arrived = threading.Condition()
+        self.parts: list[_Meeting] = []
+
+    def abort(self) -> None:
+        """Let those that wait for others end, here and in its parts."""
+        self.barrier.abort()
+        for part in self.parts:
+            part.abort()
 
 
 class _ThreadRanks(Ranks):
@@ -167,6 +174,19 @@ class _ThreadRanks(Ranks):
                 meeting.arrived.wait(0.1)
             self.waited_s += time.perf_counter() - began
             return meeting.letters[letters].pop(0)
+
+    def part(self, count: int) -> Ranks | None:
+        self._check_part(count)
+        if self.is_first:
+            self._meeting.parts.append(_Meeting(count))
+        self.barrier()
+        meeting = self._meeting.parts[-1]
+        self.barrier()
+        if self.rank >= count:
+            return None
+        part = _ThreadRanks(self.rank, meeting)
+        part._whole = self
+        return part
 
     def largest(self, value: float) -> float:
         return float(np.max(self._from_all(float(value), 8)))

@@ -153,9 +153,14 @@ def _cut(
     _cut(positions_px, np.sort(ranked[at:]), high, ranks[half:], rank_of, regions)
 
 
-def most_ranks(n_frames: int) -> int:
-    """Return how many ranks can solve a scan of so many frames together."""
-    return max(1, n_frames // FEWEST_FRAMES)
+def most_ranks(n_frames: int, config: SolverConfig | None = None) -> int:
+    """Return how many ranks can solve a scan of so many frames together.
+
+    Args:
+        config: what is to be found; positions are held against an image of half of the frames.
+    """
+    halved = config is not None and config.refine_positions
+    return max(1, (n_frames // 2 if halved else n_frames) // FEWEST_FRAMES)
 
 
 #: A rank that computes for so many times as long as most others do is named.
@@ -204,11 +209,11 @@ def check_ranks(ranks: Ranks, scan: Scan, config: SolverConfig, *, prior_mean: o
     """
     if ranks.count == 1:
         return
-    # Positions are held against an image of half of the frames.
-    most = most_ranks(scan.n_frames // 2 if config.refine_positions else scan.n_frames)
+    most = most_ranks(scan.n_frames, config)
     if ranks.count > most:
         raise ConfigError(
-            f"{scan.n_frames} frames are too few for {ranks.count} ranks. Start at most {most}."
+            f"{scan.n_frames} frames are too few for {ranks.count} ranks. Start at most {most}, or let some "
+            f"of them solve it: `ranks.part({most})`."
         )
     if prior_mean is not None:
         raise ConfigError(

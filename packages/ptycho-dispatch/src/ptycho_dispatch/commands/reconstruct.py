@@ -30,7 +30,7 @@ from ptycho_dispatch.table import print_rows
 if TYPE_CHECKING:
     import numpy as np
 
-    from ptycho_config.models import RunConfig
+    from ptycho_config.models import RunConfig, SolverConfig
     from ptycho_core import Reconstruction, Scan
     from ptycho_core.io.options import ReadOptions
     from ptycho_dispatch.together.team import Team
@@ -156,11 +156,35 @@ class _Job:
     about: Mapping[str, Any] | None = None
     ranks: Ranks = ALONE
 
+    def with_idle(self, count: int) -> _Job:
+        """Return the same with the number of ranks that have nothing to do."""
+        return replace(self, about=dict(self.about or {}) | {"idle": count})
+
     def told_by_ranks(self, told: list[list[float]]) -> _Job:
         """Return the same with the seconds that each rank waited for the others, and the bytes it sent."""
         waited_s, bytes_sent = zip(*told, strict=True)
         about = dict(self.about or {}) | {"waited_s": list(waited_s), "bytes_sent": list(bytes_sent)}
         return replace(self, about=about)
+
+
+def _at_work(ranks: Ranks, scan: Scan, solver: SolverConfig) -> Ranks | None:
+    """Return the ranks that share the frames of a scan; None on those for which there are too few frames.
+
+    These wait for the end without using a processor.
+    """
+    from ptycho_core.solver.team import most_ranks
+
+    most = ranks.from_first(most_ranks(scan.n_frames, solver))
+    idle = ranks.count - most
+    if idle <= 0:
+        return ranks
+    if ranks.is_first:
+        have = "1 rank has" if idle == 1 else f"{idle} ranks have"
+        logger.warning(
+            "%s: %d frames are enough for %d rank%s of %d: %s nothing to do.",
+            *(scan.name, scan.n_frames, most, "s" * (most != 1), ranks.count, have),
+        )
+    return ranks.part(most)
 
 
 def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
@@ -224,6 +248,12 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     if bundle is not None:
         bundle.require_fit(scan)
     opened = time.perf_counter()
+    part = _at_work(ranks, scan, solver)
+    if part is None:
+        return 0, scan.probe
+    if part is not ranks:
+        job = job.with_idle(ranks.count - part.count)
+        ranks = part
     method = run_config.method
     if ranks.count > 1:
         method = "solver"
