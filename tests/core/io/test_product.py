@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,48 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="cannot be read"):
         read_product(path)
+
+
+LARGE = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace
+import h5py
+import numpy as np
+from ptycho_core.io.product import write_product
+from ptycho_core.result.exports import write_mat
+kind, directory = sys.argv[1], Path(sys.argv[2])
+obj = np.memmap(directory / "canvas", np.complex64, "w+", shape=(3000, 5000))
+obj[...] = np.arange(3000)[:, None] + 1j * np.arange(5000)
+probe, positions = np.ones((1, 8, 8), np.complex64), np.ones((3, 2))
+[line] = [line for line in open("/proc/self/status") if line.startswith("VmData")]
+most = 1024 * int(line.split()[1]) + (90 << 20)
+resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+if kind == "h5":
+    write_product(directory / "x.h5", obj=obj, probe=probe, positions_px=positions, origin_px=np.zeros(2),
+        name="x", pixel_size_m=2e-9)
+else:
+    write_mat(SimpleNamespace(object=obj, probe=probe, positions_px=positions, origin_px=np.zeros(2),
+        pixel_size_m=2e-9, pixel_aspect=1.0, data_residual=0.1), directory)
+resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a subprocess as Linux does")
+@pytest.mark.parametrize(("kind", "name"), [("h5", "x.h5"), ("mat", "reconstruction.mat")])
+def test_a_canvas_that_lies_in_a_file_is_written_without_a_copy_in_memory(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    # The canvas has 114 MiB, the process is given 90.
+    done = subprocess.run([sys.executable, "-c", LARGE, kind, str(tmp_path)], check=False)
+    assert done.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["canvas", name])
+    wanted = np.memmap(tmp_path / "canvas", np.complex64, "r", shape=(3000, 5000))
+    with h5py.File(tmp_path / name) as file:
+        found = file["object"]
+        for rows in (slice(0, 3), slice(1500, 1510), slice(2990, 3000)):
+            if kind == "h5":
+                assert np.array_equal(found[rows], wanted[rows])
+            else:
+                assert np.array_equal(found[rows]["real"] + 1j * found[rows]["imag"], wanted[:, rows].T)
+        assert ("center_x_m" if kind == "h5" else "MATLAB_class") in found.attrs

@@ -101,6 +101,9 @@ attempts = {
     "product": lambda: write_product(directory / "x", obj=np.ones((200, 200), np.complex64),
         probe=np.ones((1, 64, 64), np.complex64), positions_px=np.zeros((9, 2)), origin_px=np.zeros(2),
         name="x"),
+    "large product": lambda: write_product(directory / "x",
+        obj=np.broadcast_to(np.complex64(1), (3000, 3000)), probe=np.ones((1, 8, 8), np.complex64),
+        positions_px=np.zeros((9, 2)), origin_px=np.zeros(2), name="x"),
 }
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
@@ -112,7 +115,7 @@ except OutputError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits file sizes of a subprocess")
-@pytest.mark.parametrize("kind", ["npz", "compressed", "json", "text", "scan", "product"])
+@pytest.mark.parametrize("kind", ["npz", "compressed", "json", "text", "scan", "product", "large product"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", FULL_DISK, kind, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.plaintext import excerpt, plain
 from ptycho_core.files import is_file
 from ptycho_core.given import expect_path
-from ptycho_core.io.hdf5 import Hdf5, opened, text_of, written_hdf5
+from ptycho_core.io.hdf5 import Hdf5, HdfImage, opened, text_of, written_hdf5
 
 PLACEHOLDER_PIXEL_M = 1e-9
 _LONGEST_COMMENTS = 4000
@@ -76,6 +76,7 @@ def write_product(
     """Write an object, its probe and the positions.
 
     Args:
+        obj: may be mapped from a file; a large one is written without a copy in memory.
         positions_px: scan coordinates (y, x) of index N/2 of each probe window.
         origin_px: scan coordinate (y, x) of the centre of object pixel [0, 0].
         pixel_size_m, energy_ev, distance_m: where unknown, 1e-9 m and zeros are written, and `comments` says
@@ -89,7 +90,10 @@ def write_product(
     height_m = pixel_m * pixel_aspect
     positions_m = positions_px * (height_m, pixel_m)
     center_m = (origin_px + np.array(obj.shape) / 2) * (height_m, pixel_m)
-    with written_hdf5(Path(path)) as file:
+    pixel = {"pixel_width_m": pixel_m, "pixel_height_m": height_m}
+    centre = {"center_y_m": center_m[0], "center_x_m": center_m[1]}
+    image = HdfImage(OBJECT, obj, attributes=pixel | centre)
+    with written_hdf5(Path(path), images=(image,)) as file:
         file.attrs.update(
             {
                 "name": plain(name),
@@ -105,10 +109,7 @@ def write_product(
         file[POSITION_INDEXES] = numbers.astype(np.int64)
         file[POSITION_Y], file[POSITION_X] = positions_m[:, 0], positions_m[:, 1]
         file[PROBE] = probe
-        file[OBJECT] = obj
-        for key in (PROBE, OBJECT):
-            file[key].attrs.update({"pixel_width_m": pixel_m, "pixel_height_m": height_m})
-        file[OBJECT].attrs.update({"center_y_m": center_m[0], "center_x_m": center_m[1]})
+        file[PROBE].attrs.update(pixel)
         file[OBJECT_SPACING] = np.zeros(0)
         file[LOSS_VALUES] = np.asarray(losses, dtype=np.float64)
         file[LOSS_EPOCHS] = np.arange(len(losses), dtype=np.int64)

@@ -13,7 +13,7 @@ from jaxtyping import Complex64, Float32, Float64
 from ptycho_core.figures.display import covered_region, phase_without_ramp
 from ptycho_core.figures.view import DrawnResult, aspect_of
 from ptycho_core.files import atomic_path
-from ptycho_core.io.hdf5 import written_hdf5
+from ptycho_core.io.hdf5 import HdfImage, written_hdf5
 
 __all__ = [
     "MATLAB_FILE",
@@ -100,7 +100,6 @@ def write_mat(result: ExportedResult, directory: Path) -> Path:
     """
     path = directory / MATLAB_FILE
     values = {
-        "object": result.object,
         "probe": np.moveaxis(result.probe, 0, -1),
         "positions_px": result.positions_px,
         "origin_px": result.origin_px[None],
@@ -108,7 +107,11 @@ def write_mat(result: ExportedResult, directory: Path) -> Path:
         "pixel_aspect": np.full((1, 1), aspect_of(result)),
         "data_residual": np.full((1, 1), result.data_residual),
     }
-    with written_hdf5(path, head=_matlab_header()) as file:
+    # The bytes of complex numbers are those of the pairs under which MATLAB looks for them.
+    pairs = np.dtype([("real", np.float32), ("imag", np.float32)])
+    told = {"MATLAB_class": np.bytes_("single")}
+    image = HdfImage("object", result.object.T, dtype=pairs, attributes=told)
+    with written_hdf5(path, head=_matlab_header(), images=(image,)) as file:
         for key, value in values.items():
             _write_matlab_array(file, key, value)
     return path

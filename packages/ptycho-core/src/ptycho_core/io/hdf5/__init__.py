@@ -8,11 +8,12 @@ from ptycho_core.io.hdf5.file import Hdf5, opened
 from ptycho_core.io.hdf5.frames import Hdf5Source
 from ptycho_core.io.hdf5.handles import translated, without_lock
 from ptycho_core.io.hdf5.values import numbered, text_of, unit_of
-from ptycho_core.io.hdf5.writing import written_hdf5
+from ptycho_core.io.hdf5.writing import HdfImage, written_hdf5
 
 __all__ = [
     "Hdf5",
     "Hdf5Source",
+    "HdfImage",
     "numbered",
     "opened",
     "text_of",
