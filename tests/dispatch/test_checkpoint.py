@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, open_scan, solve
+from ptycho_core.ranks import in_threads
 from ptycho_core.result.callbacks import Callback
-from ptycho_dispatch.checkpoint import Checkpoint
+from ptycho_dispatch.checkpoint import Checkpoint, TileCheckpoint
 
 
 class Crash(Callback):
@@ -30,6 +35,37 @@ def test_a_crash_leaves_the_last_state_behind(scan_file: Path, tmp_path: Path) -
     kept = Reconstruction.load(tmp_path)
     assert kept.interrupted
     assert [row["epoch"] for row in kept.history] == [1, 2]
+
+
+def test_a_crash_of_several_ranks_leaves_tiles_from_which_any_number_goes_on(
+    scan_file: Path, tmp_path: Path, ptycho, mpiexec: tuple[str, ...]
+) -> None:
+    config, where = SolverConfig(probe_search=False), SolverExecutionConfig(arrays="numpy", threads=1)
+    scan = open_scan(scan_file)
+
+    def work(ranks) -> None:
+        keeper = TileCheckpoint(tmp_path / "out", ranks, seconds_between=0.0, share=float("inf"))
+        solve(scan, config, where, [keeper, Crash()] if ranks.is_first else [keeper], ranks=ranks)
+
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SystemError):
+        in_threads(3, work)
+    assert [row["epoch"] for row in Reconstruction.load(tmp_path / "out").history] == [1, 2]
+    Reconstruction.load(tmp_path / "out").save_arrays(tmp_path / "whole")
+    shutil.copytree(tmp_path / "out", tmp_path / "alone")
+    words = ("reconstruct", scan_file, "--resume", "--effort", "fast", "--frc", "false", "--threads", "1")
+    alone = ptycho(*words, "--output-dir", tmp_path / "alone")
+    assert alone.code == 0, alone.err
+    for name in ("out", "whole"):
+        command = [*mpiexec, "-n", "2", sys.executable, "-m", "ptycho_dispatch", *map(str, words)]
+        command += ["--output-dir", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+    results = [Reconstruction.load(tmp_path / name) for name in ("out", "whole", "alone")]
+    assert np.array_equal(results[0].object, results[1].object)
+    assert results[0].object.shape == results[2].object.shape
+    assert not any(result.interrupted for result in results)
+    assert not list(tmp_path.glob("*/*tile*"))
 
 
 def test_a_short_run_writes_nothing_on_the_way(scan_file: Path, tmp_path: Path) -> None:

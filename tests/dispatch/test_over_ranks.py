@@ -225,6 +225,19 @@ def test_tasks_that_differ_are_refused_with_the_rank(
     assert re.match(r"ptycho: rank 1 \(\S+\): out is not the directory that rank 0 sees", err)
 
 
+def test_ranks_that_share_frames_must_see_one_directory(
+    mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    words = [*PTYCHO, "reconstruct", str(scans[0]), "--output-dir", "out"]
+    command = [*mpiexec, "-n", "1", *words, ":", "-n", "1", "env", "-C", str(tmp_path / "other"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"ptycho: rank 1 \(\S+\): out is not the directory that rank 0 sees\..*\n", done.stderr
+    )
+
+
 def test_a_wrong_word_is_told_once(start, scans: list[Path]) -> None:
     code, out, err = finished(start("reconstruct", *scans, "--outptu-dir", "out"))
     assert (code, out) == (2, "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -12,15 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho_config.errors import ConfigError
+from ptycho_config.errors import ConfigError, DataError, OutputError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
 from ptycho_core import Callback, Reconstruction, solve
 from ptycho_core.metrics import compare
 from ptycho_core.ranks import in_threads
+from ptycho_core.result.stored_tiles import TILES_FILE
 from ptycho_core.scan.survey import FrameSurvey
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.solver.shared_survey import surveyed
+from ptycho_core.solver.start import needed_of
 from ptycho_core.solver.team import Team
 from ptycho_core.verdict import judged
 
@@ -275,3 +279,135 @@ def test_processes_give_the_bits_of_threads(made, mpiexec: tuple[str, ...]) -> N
     threads = over(3, simulate_scan(frames=100, frame_px=32, overlap=0.75, start_kind="true").scan)
     assert told["bits"] == bits_of(threads[0])
     assert told["sent"] > 0
+
+
+class _Keeps(Callback):
+    """Keeps each state on the way in tiles, and the first rank the whole of the last one."""
+
+    def __init__(self, directory: Path, ranks) -> None:
+        self.directory, self.ranks, self.whole = directory, ranks, None
+
+    def wants_tile(self) -> bool:
+        return True
+
+    def on_tile(self, tile: Reconstruction) -> None:
+        tile.save_tile(self.directory, self.ranks)
+
+    def on_state(self, make_result) -> None:
+        self.whole = make_result() if self.ranks.is_first else None
+
+
+@pytest.fixture(scope="module")
+def in_tiles(made, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reconstruction]:
+    """The last state of a run on three ranks: a directory with its tiles, and the whole of it."""
+    directory = tmp_path_factory.mktemp("tiles")
+
+    def work(ranks):
+        keeps = _Keeps(directory, ranks)
+        solve(made.scan, QUICK, ONE_THREAD, [keeps], ranks=ranks)
+        return keeps.whole
+
+    return directory, in_threads(3, work)[0]
+
+
+def test_tiles_that_every_rank_wrote_are_the_state_that_the_first_would_have_gathered(in_tiles) -> None:
+    directory, whole = in_tiles
+    names = sorted(path.name for path in directory.iterdir())
+    assert len(names) == 4  # those of states before are gone
+    assert names[-1] == TILES_FILE
+    loaded = Reconstruction.load(directory)
+    assert loaded.interrupted
+    assert bits_of(loaded) == bits_of(whole)
+    assert np.array_equal(loaded.coverage, whole.coverage)
+    np.testing.assert_allclose(loaded.origin_px, whole.origin_px, atol=1e-9)
+    assert loaded.history == whole.history
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_state_in_tiles_is_gone_on_from_as_the_whole_is(made, in_tiles, count: int, moved: bool) -> None:
+    directory, whole = in_tiles
+    further = QUICK.model_copy(update={"epochs": 3, "refine_positions": moved})
+
+    def near(ranks):
+        needed = functools.partial(needed_of, scan=made.scan, config=further, ranks=ranks)
+        start = Reconstruction.load_near(directory, needed)
+        return solve(made.scan, further, ONE_THREAD, start=start, ranks=ranks), start.object.size
+
+    found = in_threads(count, near)
+    sizes = [size for _, size in found]
+    assert max(sizes) == whole.object.size if count == 1 else max(sizes) <= whole.object.size
+    wanted = over(count, made.scan, further, start=whole)[0]
+    assert bits_of(found[0][0]) == bits_of(wanted)
+
+
+def test_of_tiles_only_what_is_near_is_read(in_tiles) -> None:
+    directory, whole = in_tiles
+    box = whole.origin_px + np.array([[20.0, 30.0], [40.0, np.inf]])
+    part = Reconstruction.load_near(directory, lambda first: box)
+    assert np.array_equal(part.object, whole.object[20:41, 30:])
+    assert np.array_equal(part.coverage, whole.coverage[20:41, 30:])
+    np.testing.assert_allclose(part.origin_px, whole.origin_px + np.array([20, 30]), atol=1e-9)
+
+
+def test_a_whole_result_replaces_the_tiles(in_tiles, tmp_path: Path) -> None:
+    directory, whole = in_tiles
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    whole.save_arrays(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["reconstruction.npz"]
+
+
+def test_a_rank_that_cannot_write_its_tile_leaves_the_state_before(in_tiles, tmp_path: Path) -> None:
+    _, whole = in_tiles
+    half = whole.object.shape[0] // 2
+
+    def parts(ranks):
+        rows = slice(half) if ranks.is_first else slice(half, None)
+        return replace(
+            whole,
+            object=whole.object[rows],
+            coverage=whole.coverage[rows],
+            origin_px=whole.origin_px + np.array([0 if ranks.is_first else half, 0]),
+        )
+
+    in_threads(2, lambda ranks: parts(ranks).save_tile(tmp_path, ranks))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 3
+    with pytest.raises(OutputError, match=r"rank 1 .*gone.*cannot be written"):
+        in_threads(
+            2, lambda ranks: parts(ranks).save_tile(tmp_path / "gone" if ranks.rank else tmp_path, ranks)
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert bits_of(Reconstruction.load(tmp_path)) == bits_of(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda tiles: tiles[0].update(file="../reconstruction.npz"), "names no tiles"),
+        (lambda tiles: tiles[0].update(corner=[-1, 0]), "names no tiles"),
+        (lambda tiles: tiles[1].update(shape=[10**6, 10**6]), "do not fit together"),
+        (lambda tiles: tiles.pop(), "do not fit together"),
+        (lambda tiles: tiles.clear(), "names no tiles"),
+    ],
+)
+def test_tiles_that_cannot_be_are_refused(in_tiles, tmp_path: Path, change, says: str) -> None:
+    shutil.copytree(in_tiles[0], tmp_path, dirs_exist_ok=True)
+    record = json.loads((tmp_path / TILES_FILE).read_text())
+    change(record["tiles"])
+    (tmp_path / TILES_FILE).write_text(json.dumps(record))
+    with pytest.raises(DataError, match=says):
+        Reconstruction.load(tmp_path)
+
+
+def test_a_tile_that_is_damaged_or_gone_is_named(in_tiles, tmp_path: Path) -> None:
+    shutil.copytree(in_tiles[0], tmp_path, dirs_exist_ok=True)
+    tile = sorted(tmp_path.glob("*.npz"))[1]
+    data = bytearray(tile.read_bytes())
+    data[len(data) // 2] ^= 1
+    tile.write_bytes(data)
+    with pytest.raises(DataError, match=f"{tile.name}.*damaged"):
+        Reconstruction.load(tmp_path)
+    tile.unlink()
+    with pytest.raises(DataError, match=tile.name):
+        Reconstruction.load(tmp_path)

@@ -92,6 +92,13 @@ class Callback:
     def on_state(self, make_result: Callable[[], Reconstruction]) -> None:
         """Be offered the state between two epochs; calling `make_result` takes about half an epoch."""
 
+    def wants_tile(self) -> bool:
+        """Answer True on the first of several ranks, and each is given its part of the state by `on_tile`."""
+        return False
+
+    def on_tile(self, tile: Reconstruction) -> None:
+        """Be given this rank's own part of the state, on all ranks at once: no part overlaps another."""
+
     def should_stop(self) -> bool:
         """Answer True to end the run after the present batch, keeping what was reached."""
         return False
@@ -122,6 +129,13 @@ class CallbackList(Callback):
     def on_state(self, make_result: Callable[[], Reconstruction]) -> None:
         for callback in self._callbacks:
             callback.on_state(make_result)
+
+    def wants_tile(self) -> bool:
+        return any(callback.wants_tile() for callback in self._callbacks)
+
+    def on_tile(self, tile: Reconstruction) -> None:
+        for callback in self._callbacks:
+            callback.on_tile(tile)
 
     def should_stop(self) -> bool:
         # Every callback is asked, so that one which only counts the questions misses none.

@@ -74,8 +74,11 @@ def check_arrays(file: Path, arrays: Mapping[str, np.ndarray], forms: Mapping[st
             )
 
 
-def check_fields(file: Path, fields: Mapping[str, Any]) -> None:
+def check_fields(file: Path, fields: Mapping[str, Any], *, whole: bool = True) -> None:
     """Check the values of the fields of a `Reconstruction`.
+
+    Args:
+        whole: the object is no part of one, on which not every frame lies.
 
     Raises:
         DataError: names the first field that cannot be right.
@@ -102,6 +105,8 @@ def check_fields(file: Path, fields: Mapping[str, Any]) -> None:
             raise _refused(file, f"`{key}` is {value:g}; expected a positive number")
     if fields.get("bad_pixels") is not None and np.all(fields["bad_pixels"]):
         raise _refused(file, "`bad_pixels` marks all pixels")
+    if not whole:
+        return
     if "frame_weight" in fields:  # other programs' results may reach beyond their object
         _check_positions(file, fields)
     elif not (np.abs(fields["positions_px"] - fields["origin_px"]) < _LARGEST_PLACE_PX).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 
 from ptycho_core.given import expect, expect_path
+from ptycho_core.ranks import Ranks
 from ptycho_core.result.history import RunEvent, csv_text, history_table
 from ptycho_core.result.stored import (
     OPTIONAL_KEYS,
@@ -21,7 +22,9 @@ from ptycho_core.result.stored import (
     RECONSTRUCTION_KEYS,
     UNCERTAINTY_KEYS,
     fields_of_file,
+    fields_of_tiles,
 )
+from ptycho_core.result.stored_tiles import StoredTiles, remove_tiles, write_tile
 from ptycho_core.result.verdict import Verdict
 
 __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
@@ -257,7 +260,20 @@ class Reconstruction:
         expect_path(directory, "Reconstruction.save_arrays", "a directory")
         path = make_directory(directory) / RECONSTRUCTION_FILE
         write_npz(path, self._arrays())
+        remove_tiles(path.parent)
         return path
+
+    def save_tile(self, directory: str | Path, ranks: Ranks) -> Path:
+        """Write this rank's tile of a state on the way; `load` of the directory puts all of them together.
+
+        All ranks call this, whose objects cover the canvas without a gap and do not overlap. The state is
+        there when every tile is complete, in place of the one before it; `save_arrays` removes it.
+
+        Raises:
+            OutputError: on all ranks where one could not write; names the rank.
+        """
+        expect_path(directory, "Reconstruction.save_tile", "a directory")
+        return write_tile(self._arrays(), Path(directory), ranks)
 
     def run_record(self) -> dict[str, Any]:
         """Return what `run.json` holds: figures of merit, events, timings and provenance."""
@@ -359,3 +375,31 @@ class Reconstruction:
         """
         expect(path, (str, Path), "Reconstruction.load", "the path of a result or of its directory")
         return cls(**fields_of_file(Path(path)))
+
+    @classmethod
+    def load_near(
+        cls,
+        path: str | Path,
+        near: Callable[[Reconstruction], Float64[np.ndarray, "2 2"]],
+    ) -> Reconstruction:
+        """Read back of a state in tiles only what lies near some place; any other result as `load` does.
+
+        Args:
+            path: the directory.
+            near: gets the result with one pixel of its object, and returns the lowest and the highest scan
+                coordinate (y, x) of what is wanted; infinite where there is no end.
+
+        Returns:
+            The result with object and coverage of that part, and `origin_px` of its pixel [0, 0].
+        Raises:
+            DataError: as `load`.
+        """
+        tiles = StoredTiles.of(Path(path))
+        if tiles is None:
+            return cls.load(path)
+        first = cls(**fields_of_tiles(tiles, (slice(0, 1), slice(0, 1))))
+        low, high = near(first) - first.origin_px
+        begin = np.clip(np.floor(low), 0, np.subtract(tiles.canvas, 1)).astype(int)
+        end = np.clip(np.ceil(high) + 1, begin + 1, tiles.canvas).astype(int)
+        rows, columns = (slice(int(a), int(b)) for a, b in zip(begin, end, strict=True))
+        return cls(**fields_of_tiles(tiles, (rows, columns)))

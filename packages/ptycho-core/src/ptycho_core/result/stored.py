@@ -17,6 +17,7 @@ from ptycho_core.files import is_file
 from ptycho_core.io.npz import Archive
 from ptycho_core.result.checked import check_arrays, check_fields
 from ptycho_core.result.history import HISTORY_COLUMNS, history_row, history_table
+from ptycho_core.result.stored_tiles import TILES_FILE, StoredTiles, Window
 from ptycho_core.result.verdict import Verdict
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "RECONSTRUCTION_KEYS",
     "UNCERTAINTY_KEYS",
     "fields_of_file",
+    "fields_of_tiles",
+    "holds_result",
 ]
 
 RECONSTRUCTION_FILE = "reconstruction.npz"
@@ -101,6 +104,8 @@ def fields_of_file(path: Path) -> dict[str, Any]:
     Raises:
         DataError: there is no such file, or it is no result; says what is missing.
     """
+    if is_file(path / TILES_FILE):
+        return fields_of_tiles(StoredTiles(path))
     file = path
     with suppress(OSError, ValueError):  # a name that no system takes
         file = path / RECONSTRUCTION_FILE if path.is_dir() else path
@@ -116,14 +121,27 @@ def fields_of_file(path: Path) -> dict[str, Any]:
         arrays = {key: np.array(archive.read(key, image=True), order="K") for key in archive.members}
     except MemoryError as error:
         raise DataError(f"{file}: not enough memory to read the result.") from error
-    missing = sorted(set(RECONSTRUCTION_KEYS) - set(arrays))
-    if missing:
-        raise DataError(
-            f"{file}: the keys {', '.join(missing)} are missing "
-            f"(found: {', '.join(sorted(arrays)) or 'none'}). "
-            "Expected a result written by `ptycho reconstruct`."
-        )
     return _fields_of_arrays(file, arrays)
+
+
+def holds_result(directory: Path) -> bool:
+    """Whether a directory holds a result, or a state on the way to one."""
+    return is_file(directory / RECONSTRUCTION_FILE) or is_file(directory / TILES_FILE)
+
+
+def fields_of_tiles(tiles: StoredTiles, window: Window | None = None) -> dict[str, Any]:
+    """Read the fields of a `Reconstruction` from the tiles of several ranks.
+
+    Args:
+        window: rows and columns of the canvas to which object and coverage are cut.
+
+    Raises:
+        DataError: they are no result; says what is missing.
+    """
+    try:
+        return _fields_of_arrays(tiles.file, tiles.arrays(window), whole=window is None)
+    except MemoryError as error:
+        raise DataError(f"{tiles.file}: not enough memory to read the result.") from error
 
 
 def _fields_of_product(path: Path) -> dict[str, Any]:
@@ -165,8 +183,19 @@ def _fields_of_product(path: Path) -> dict[str, Any]:
     }
 
 
-def _fields_of_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the fields that the arrays of `reconstruction.npz` tell, if they fit together."""
+def _fields_of_arrays(file: Path, arrays: Mapping[str, np.ndarray], *, whole: bool = True) -> dict[str, Any]:
+    """Return the fields that the arrays of `reconstruction.npz` tell, if they fit together.
+
+    Args:
+        whole: the object is no part of one, on which not every frame lies.
+    """
+    missing = sorted(set(RECONSTRUCTION_KEYS) - set(arrays))
+    if missing:
+        raise DataError(
+            f"{file}: the keys {', '.join(missing)} are missing "
+            f"(found: {', '.join(sorted(arrays)) or 'none'}). "
+            "Expected a result written by `ptycho reconstruct`."
+        )
     check_arrays(file, arrays, _FORMS)
     probe, positions = arrays["probe"], arrays["positions_px"]
     history = arrays.get("history", history_table(()))
@@ -194,7 +223,7 @@ def _fields_of_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str,
             bad_pixels=_unless_all(arrays.get("bad_pixels"), False, np.bool_),
             **physical,
         )
-    check_fields(file, fields)
+    check_fields(file, fields, whole=whole)
     return fields
 
 

@@ -19,6 +19,7 @@ from ptycho_core.solver.monitor import RunRecord
 from ptycho_core.solver.spectra import probe_of
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.tiles import Share
 
 __all__ = ["finish"]
 
@@ -34,7 +35,7 @@ def finish(
     execution: SolverExecutionConfig,
     resolved: dict[str, Any],
     judged: bool,
-    in_parts: bool = False,
+    share: Share = "whole",
 ) -> Reconstruction:
     """Judge a solution and record how it came about.
 
@@ -42,7 +43,7 @@ def finish(
         solution: its object is overwritten.
         execution, resolved: where the run was asked to take place, and where it did.
         judged: measure the residual, and give a verdict.
-        in_parts: of several ranks the first one gets its part as well.
+        share: what each of several ranks gets of the object.
     """
     shape, origin_px = look.full_canvas(solution.shift_px)
     scan = look.scan
@@ -69,7 +70,7 @@ def finish(
             probe=probe_of(solution.spectra),
             origin_px=origin_px,
             judged=judged,
-            in_parts=in_parts,
+            share=share,
             threads=execution.threads,
             **told,
         )

@@ -35,7 +35,7 @@ from ptycho_core.solver.frames import OrderedFrames, room_for
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import COPY_IN_MEMORY_BYTES, Solution
 from ptycho_core.solver.team import Team
-from ptycho_core.solver.tiles import REACH_PX, Tiles
+from ptycho_core.solver.tiles import REACH_PX, Share, Tiles
 
 __all__ = ["make_together"]
 
@@ -53,7 +53,7 @@ def make_together(
     probe: Complex64[np.ndarray, "mode n n"],
     origin_px: Float64[np.ndarray, " 2"],
     judged: bool,
-    in_parts: bool,
+    share: Share,
     threads: int | None,
     **record: Any,
 ) -> Reconstruction:
@@ -63,12 +63,11 @@ def make_together(
         scan: the whole of it, at the positions that were found.
         solution: with this rank's tile. frames: of this rank.
         origin_px: scan coordinate (y, x) of pixel [0, 0] of the whole canvas.
-        in_parts: rank 0 gets its tile as well, and all tiles reach as far as a frame beyond their own pixels.
+        share: what each rank gets of the object.
         record: as for `make_reconstruction`.
 
     Returns:
-        On rank 0 the whole object; on the others the same but for `object`, `coverage` and `origin_px`, which
-        are those of the rank's tile.
+        The result with `object`, `coverage` and `origin_px` of what each rank gets.
     """
     for key, unused in (("positions_given_px", scan.all_positions_px), ("frame_intensity", np.nan)):
         if record.get(key) is not None:
@@ -82,7 +81,7 @@ def make_together(
         probe=probe,
         origin_px=origin_px,
         intensity=record.get("frame_intensity"),
-        reach_px=scan.frame_px // 2 + _LOOKED_AROUND_PX if in_parts else REACH_PX,
+        reach_px=scan.frame_px // 2 + _LOOKED_AROUND_PX if share == "tile" else REACH_PX,
     )
     modes = probe
     if look.config.probe_step != 0:
@@ -107,7 +106,7 @@ def make_together(
         intensity: Float64[np.ndarray, " frame"] | None = record.get("frame_intensity")
         measures = measures_of(scan, canvas.sample(modes), modes, residual.per_frame, intensity)
         verdict = verdict_of(scan, measures, modes, record)
-    obj, coverage, corner = canvas.part() if in_parts else canvas.whole_on_first()
+    obj, coverage, corner = canvas.shared_out(share)
     return Reconstruction(
         object=obj,
         probe=modes,
@@ -270,16 +269,19 @@ class _Canvas:
         moduli = self.team.ranks.from_first(np.concatenate(moduli) if moduli else found)
         return Sample(chosen, self.team.total(amplitude), self.team.total(predicted), moduli)
 
-    def part(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return object, coverage and (y, x) of the first pixel of the tile."""
-        return self.object, self.coverage, np.array(self.tiles.origin)
-
-    def whole_on_first(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return object, coverage and (y, x) of their first pixel: the whole on rank 0, else the tile."""
-        if not self.team.ranks.is_first:
+    def shared_out(self, share: Share) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return object, coverage and (y, x) of the first pixel of what this rank gets."""
+        if share == "whole" and self.team.ranks.is_first:
+            return self._whole()
+        if share == "whole":
             for values in (self.object, self.coverage):
                 list(self._pieces(values))
-            return self.part()
+        if share == "own":
+            mine = self.tiles.mine
+            return self.object[mine], self.coverage[mine], self._own_corner()
+        return self.object, self.coverage, np.array(self.tiles.origin)
+
+    def _whole(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         height, width = self.tiles.whole
         room, _ = room_for((height, 2 * width), in_memory_bytes=COPY_IN_MEMORY_BYTES)
         obj = room.view(np.complex64)
@@ -289,12 +291,14 @@ class _Canvas:
                 _lay(whole, piece, box)
         return obj, coverage, np.zeros(2, np.int64)
 
+    def _own_corner(self) -> np.ndarray:
+        """Return the pixel (y, x) of the canvas at which what belongs to this rank begins."""
+        return np.array([axis.start for axis in self.tiles.mine]) + self.tiles.origin
+
     def _pieces(self, values: np.ndarray) -> Any:
         """Yield on rank 0 what belongs to each rank, and the pixel (y, x) of the canvas where it begins."""
-        rows, columns = self.tiles.mine
-        corner = np.array([rows.start, columns.start]) + self.tiles.origin
         corners = np.zeros((self.team.ranks.count, 2), np.int64)
-        corners[self.team.ranks.rank] = corner
+        corners[self.team.ranks.rank] = self._own_corner()
         corners = self.team.total(corners)
         yield from zip(corners, self.team.ranks.in_turn(values[self.tiles.mine]), strict=False)
 

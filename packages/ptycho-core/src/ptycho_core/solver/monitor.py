@@ -15,6 +15,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.solver.batches import Batch
 from ptycho_core.solver.schedule import LevelSchedule
 from ptycho_core.solver.state import Solution
+from ptycho_core.solver.tiles import Share
 
 __all__ = ["EpochRecord", "Monitor", "Progress", "RunRecord", "Silent"]
 
@@ -60,6 +61,15 @@ class Progress(Protocol):
 
     def offer_state(self, present: Callable[[], Solution]) -> None:
         """Offer the state between two epochs; it is made only if it is asked for."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Makes a judged result of a solution."""
+
+    def __call__(self, solution: Solution, share: Share, /) -> Reconstruction:
+        """Return the result, with what each of several ranks gets of the object."""
         ...
 
 
@@ -119,7 +129,7 @@ class Monitor:
         self.timings: dict[str, float] = {}
         self.interrupted = False
         self._callbacks = CallbackList(callbacks)
-        self._judge: Callable[[Solution], Reconstruction] | None = None
+        self._judge: Judge | None = None
         self._n_frames = n_frames
         self._max_time_s = max_time_s
         self._started = time.perf_counter()
@@ -157,12 +167,13 @@ class Monitor:
         levels: Sequence[LevelSchedule],
         batches: Sequence[Batch],
         *,
-        judge: Callable[[Solution], Reconstruction],
+        judge: Judge,
     ) -> None:
         """Tell what is about to run.
 
         Args:
             judge: makes a result of a state on the way, for callbacks that keep it as an interrupted one.
+                Several ranks call it together.
         """
         self._levels, self._batches, self._judge = levels, batches, judge
         self._of_all = scan.n_frames / batches[-1].frames.stop
@@ -189,9 +200,11 @@ class Monitor:
 
     def offer_state(self, present: Callable[[], Solution]) -> None:
         """Let the callbacks keep the present state; the time they take is not the epoch's."""
-        judge = self._judge
+        judge, ranks = self._judge, self._ranks
         if judge is not None:
-            self._offer(lambda: replace(judge(present()), interrupted=True))
+            if ranks.count > 1 and ranks.any(ranks.is_first and self._callbacks.wants_tile()):
+                self._callbacks.on_tile(replace(judge(present(), "own"), interrupted=True))
+            self._offer(lambda: replace(judge(present(), "whole"), interrupted=True))
         self._epoch_started = time.perf_counter()
 
     def _offer(self, make: Callable[[], Reconstruction]) -> None:

@@ -50,6 +50,7 @@ from ptycho_core.solver.start import (
 )
 from ptycho_core.solver.state import Solution
 from ptycho_core.solver.team import balance, check_ranks
+from ptycho_core.solver.tiles import Share
 from ptycho_core.solver.unseen_frames import frames_held_out, positions_are_far_off
 
 __all__ = ["solve"]
@@ -88,7 +89,8 @@ def solve(
         config: what to compute; the defaults serve every scan.
         execution: where to run; by default NumPy on the CPU, torch where an NVIDIA GPU is seen.
         callbacks: told of progress, asked after every batch whether to stop.
-        start: an earlier result of this scan (same frame size) to go on from, at full resolution.
+        start: an earlier result of this scan (same frame size) to go on from, at full resolution. Of several
+            ranks each may have it with the part of the object that it needs (`start.needed_of`).
         prior_mean: given a scan, makes the image that is expected of it, as a trained network does: a
             `Reconstruction`, or an object (H, W) and the scan coordinate (y, x) of its pixel [0, 0]. Where
             photons are few it is asked with those that are kept; photons that it has not seen choose how
@@ -224,7 +226,7 @@ def _solved(
         monitor.lap("start_probe")
         monitor.tell(*begun.events())
 
-        def finished(solution: Solution) -> Reconstruction:
+        def finished(solution: Solution, share: Share = "tile" if in_parts else "whole") -> Reconstruction:
             return finish(
                 solution,
                 begun.frame_parameters,
@@ -235,7 +237,7 @@ def _solved(
                 execution=execution,
                 resolved=choice.record(),
                 judged=judged,
-                in_parts=in_parts,
+                share=share,
             )
 
         split = frames.split_photons(ours) if few else None

@@ -43,7 +43,7 @@ from ptycho_core.solver.shared_survey import surveyed
 from ptycho_core.solver.spectra import scaled_spectrum, seed_modes, spectrum_of
 from ptycho_core.solver.state import Solution
 from ptycho_core.solver.team import ON_ITS_OWN, Team
-from ptycho_core.solver.tiles import Tiles
+from ptycho_core.solver.tiles import REACH_PX, Tiles
 from ptycho_core.solver.windows import MARGIN_PX, canvas_shape
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "carries_an_image",
     "leave_out",
     "look_at",
+    "needed_of",
     "probe_search_wanted",
     "probes_can_be_ranked",
     "softening_counts",
@@ -250,7 +251,6 @@ def look_at(
         random=team.random(random, config.seed),
         members=team.mine(scan.n_frames),
     )
-    reach = reach_px(config.position_bound, scan.positions_px) if config.refine_positions else 0
     return Look(
         scan=scan,
         config=config,
@@ -259,7 +259,7 @@ def look_at(
         batches=batches,
         dose_carries_image=carries_an_image(statistics),
         softening=softening_counts(statistics, scan.frame_px),
-        margin_px=MARGIN_PX + reach,
+        margin_px=_margin_px(config, scan.positions_px),
         positions_given_px=given_px if config.refine_positions or corrected else None,
         positions_of_earlier_result=corrected,
         positions_are_near=positions_are_near,
@@ -351,6 +351,26 @@ def leave_out(
     return look_at(without, look.config, random, ranks=look.team.ranks), event
 
 
+def needed_of(
+    earlier: Reconstruction, scan: Scan, config: SolverConfig, ranks: Ranks
+) -> Float64[np.ndarray, "2 2"]:
+    """Return the lowest and the highest scan coordinate (y, x) of what this rank needs of an earlier object.
+
+    Infinite where its part of the plane does not end. Nothing is sent.
+    """
+    positions_px = scan.positions_px
+    if _corrected_positions(earlier, scan):
+        positions_px = _of_our_frames(earlier.positions_px, scan)
+    low, high = Team.of(ranks, positions_px).regions[ranks.rank]
+    reach = scan.frame_px + _margin_px(config, positions_px) + REACH_PX
+    return np.stack([low - reach, high + reach])
+
+
+def _margin_px(config: SolverConfig, positions_px: Float64[np.ndarray, "frame 2"]) -> int:
+    """Return how many pixels the canvas has around the windows of all frames."""
+    return MARGIN_PX + (reach_px(config.position_bound, positions_px) if config.refine_positions else 0)
+
+
 def begin_again(begun: Start, solution: Solution, look: Look) -> Start:
     """Start from the probe that was found so far, and from a transparent object."""
     return replace(
@@ -393,7 +413,7 @@ def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Gen
     parameters = _frame_parameters(look, random)
     if math.isnan(earlier.data_residual):
         earlier = _in_our_units(earlier, look)
-    corner, shift_px = _corner_on_our_canvas(earlier, look.scan, look.margin_px)
+    corner, shift_px = _corner_on_our_canvas(earlier, look)
     obj, corner = _on_our_canvas(earlier.object, corner, shift_px, look)
     spectra = spectrum_of(earlier.probe).astype(np.complex64)
     if len(spectra) < config.probe_modes:
@@ -527,9 +547,14 @@ def _on_our_canvas(
 
 
 def _corner_on_our_canvas(
-    earlier: Reconstruction, scan: Scan, margin_px: int
+    earlier: Reconstruction, look: Look
 ) -> tuple[tuple[int, int], Float64[np.ndarray, " 2"]]:
     """Return the pixel (y, x) of our canvas where an earlier object begins, and our positions' shift."""
-    ours_px = scan.positions_px.min(axis=0) - scan.frame_px // 2 - margin_px
-    (whole,), (shift_px,) = whole_and_rest((ours_px - earlier.origin_px)[None])
+    scan = look.scan
+    ours_px = scan.positions_px.min(axis=0) - scan.frame_px // 2 - look.margin_px
+    apart_px = ours_px - earlier.origin_px
+    _, (shift_px,) = whole_and_rest(apart_px[None])
+    if look.team.several:  # each may have another part of the object, whose origin is rounded
+        shift_px = look.team.ranks.from_first(shift_px)
+    whole = np.rint(apart_px - shift_px)
     return (-int(whole[0]), -int(whole[1])), shift_px

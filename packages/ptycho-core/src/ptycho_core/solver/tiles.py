@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -27,7 +27,7 @@ from jaxtyping import Float32, Int64
 from ptycho_core.arrays import Array, Arrays
 from ptycho_core.solver.team import Team
 
-__all__ = ["REACH_PX", "Tiles", "Window"]
+__all__ = ["REACH_PX", "Share", "Tiles", "Window"]
 
 #: So far beyond its own pixels a tile reaches, at least: the proximal step looks 11 pixels around, the
 #: strengths of a prior 4, the blur of an edge up to 16.
@@ -36,6 +36,9 @@ REACH_PX = 32
 _DARK = 1e-6
 #: Rows and columns of a canvas.
 Window = tuple[slice, slice]
+#: What each rank gets of the object of a result: rank 0 the whole and the others their tile; all their tile,
+#: which then reaches as far as a frame beyond their own pixels; or all of them their own pixels alone.
+Share = Literal["whole", "tile", "own"]
 
 
 class Tiles:

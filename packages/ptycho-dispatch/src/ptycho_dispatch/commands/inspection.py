@@ -104,9 +104,9 @@ def _is_product(path: Path, flags: dict[str, str]) -> bool:
 
 
 def _holds_result(directory: Path) -> bool:
-    from ptycho_core.result.stored import RECONSTRUCTION_FILE
+    from ptycho_core.result.stored import holds_result
 
-    return (directory / RECONSTRUCTION_FILE).is_file()
+    return holds_result(directory)
 
 
 def _is_result(path: Path) -> bool:

@@ -100,6 +100,7 @@ def _over_ranks(arguments: argparse.Namespace, team: Team) -> int:
     Raises:
         ConfigError: the tasks were given different settings, or cannot share the frames of a scan.
     """
+    from ptycho_dispatch.together.one_disk import require_one_disk, require_same_inputs
     from ptycho_dispatch.together.scan_queue import over_ranks
 
     settings, scans = team.agreed(lambda: read_settings(arguments)), list(arguments.scans)
@@ -130,6 +131,8 @@ def _over_ranks(arguments: argparse.Namespace, team: Team) -> int:
     job = _Job(settings, ["reconstruct", *scans], bundle, several=len(places) > 1, about=about)
     if shared == "scans":
         return over_ranks(team, places, settings, partial(_reconstruct, job))
+    require_one_disk(team.ranks, places[0].directory)
+    require_same_inputs(team.ranks, places)
     job = replace(job, ranks=team.ranks)
     if not team.ranks.is_first:
         with logging_to(None, max(run_config.console_level, "WARNING", key=logging.getLevelName)) as screen:
@@ -205,13 +208,14 @@ def _with_probe(scan: Scan, probe: np.ndarray | None) -> Scan:
 
 
 def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | None) -> tuple[int, np.ndarray]:
-    from ptycho_core import solve
+    from ptycho_core import Reconstruction, solve
     from ptycho_core.io import read_scan
     from ptycho_core.solver import choose_arrays
+    from ptycho_core.solver.start import needed_of
     from ptycho_core.verdict import judged, with_uncertainty
     from ptycho_dispatch.both import network_and_solver
     from ptycho_dispatch.by_network import by_network
-    from ptycho_dispatch.checkpoint import Checkpoint
+    from ptycho_dispatch.checkpoint import Checkpoint, TileCheckpoint
     from ptycho_dispatch.interrupt import Interruptible
     from ptycho_dispatch.progress import progress_for
 
@@ -219,7 +223,8 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     ranks, where, run_config = job.ranks, settings.execution.config, settings.run.config
     # An explicit GPU that is absent fails here, before any data is read (POLICY-001).
     choose_arrays(where)
-    start = _start(run_config.start, resume=run_config.resume, place=place, several=job.several)
+    begun = _start(run_config.start, resume=run_config.resume, place=place, several=job.several)
+    start = None if begun is None or ranks.count > 1 else Reconstruction.load(begun)
     began = time.perf_counter()
     logger.info("Opening %s.", source)
 
@@ -254,6 +259,9 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     if part is not ranks:
         job = job.with_idle(ranks.count - part.count)
         ranks = part
+    if begun is not None and start is None:
+        needed = partial(needed_of, scan=scan, config=solver, ranks=ranks)
+        start = ranks.one(lambda: Reconstruction.load_near(begun, needed))
     method = run_config.method
     if ranks.count > 1:
         method = "solver"
@@ -265,7 +273,8 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     # One Ctrl-C spares the writing too: whoever asks late still gets every file.
     with Interruptible() as interrupt:
         with bar:
-            callbacks = (progress, interrupt, Checkpoint(directory)) if ranks.is_first else (interrupt,)
+            keeper = Checkpoint(directory) if ranks.count == 1 else TileCheckpoint(directory, ranks)
+            callbacks = (progress, interrupt, keeper) if ranks.is_first else (interrupt, keeper)
             if method in ("network", "both"):
                 result = (by_network if method == "network" else network_and_solver)(
                     scan,
@@ -368,24 +377,29 @@ def _kept_if_gone(what: str) -> Iterator[_Attempt]:
         logger.warning("No %s: the frames could not be read again. The image is kept. %s", what, text)
 
 
-def _start(given: Path | None, *, resume: bool, place: Place, several: bool) -> Reconstruction | None:
-    from ptycho_core import Reconstruction
+def _start(given: Path | None, *, resume: bool, place: Place, several: bool) -> Path | None:
+    """Return the file or directory of the result to go on from, if there is one.
+
+    Raises:
+        ConfigError: two were named, or there is none.
+    """
+    from ptycho_core.result.stored import holds_result
 
     if given is not None and resume:
         raise ConfigError(
             "`--start` and `--resume` exclude each other; `--resume` goes on in the output directory."
         )
     if given is not None:
-        return Reconstruction.load(given)
+        return given
     directory = place.directory
     if resume:
-        if several and not (directory / _RESULT).exists():
+        if not holds_result(directory) and several:
             return None  # a call that was cut short had not come to it
-        if not (directory / _RESULT).exists():
+        if not holds_result(directory):
             raise ConfigError(
                 f"`--resume`: {directory} holds no {_RESULT}. Leave the flag out to begin anew."
             )
-        return Reconstruction.load(directory)
+        return directory
     return None
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import secrets
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ptycho_config.errors import EXIT_HANGUP, DataError, OutputError
+from ptycho_config.errors import EXIT_HANGUP
 from ptycho_config.plaintext import plain
 from ptycho_dispatch.interrupt import Interruptible
 from ptycho_dispatch.log import logging_to, writable_directory
@@ -34,6 +31,7 @@ from ptycho_dispatch.several import (
     look_at_all,
 )
 from ptycho_dispatch.signals import HEARING
+from ptycho_dispatch.together.one_disk import require_one_disk, require_same_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["ScanQueue", "over_ranks"]
 
 logger = logging.getLogger("ptycho")
-#: A file that another host has just written may be seen so much later on a network's disk.
-_SEEN_WITHIN_S = 5.0
 
 
 class ScanQueue:
@@ -99,11 +95,11 @@ def over_ranks(team: Team, places: list[Place], settings: Settings, reconstruct:
     """
     ranks, run = team.ranks, settings.run.config
     root = places[0].directory if len(places) == 1 else places[0].directory.parent
-    _require_one_disk(team, root)
+    require_one_disk(ranks, root)
     looked: list[int | Exception] = []
     if ranks.is_first:
         looked = look_at_all(places, settings)
-    _require_same_inputs(team, places)
+    require_same_inputs(ranks, places)
     worker = _Worker(team, places, settings, reconstruct)
     if not ranks.is_first:
         worker.run()
@@ -227,70 +223,3 @@ def _probe_of(place: Place) -> np.ndarray:
     from ptycho_core import Reconstruction
 
     return Reconstruction.load(place.directory).probe
-
-
-def _require_one_disk(team: Team, root: Path) -> None:
-    """Refuse an output directory that rank 0 alone sees.
-
-    Raises:
-        OutputError: names the rank.
-    """
-    ranks = team.ranks
-    mark: Path | None = None
-
-    def leave() -> None:
-        nonlocal mark
-        if ranks.is_first:
-            made = writable_directory(root) / f".ptycho-{secrets.token_hex(8)}"
-            made.touch()
-            mark = made
-
-    ranks.one(leave)
-    try:
-        name = ranks.from_first("" if mark is None else mark.name)
-        ranks.one(lambda: _require_seen(root / name))
-    finally:
-        if mark is not None:
-            mark.unlink(missing_ok=True)
-
-
-def _require_seen(mark: Path) -> None:
-    end_s = time.monotonic() + _SEEN_WITHIN_S
-    while not mark.exists():
-        if time.monotonic() > end_s:
-            raise OutputError(
-                f"{mark.parent} is not the directory that rank 0 sees. Choose one that all hosts share with "
-                "`--output-dir`."
-            )
-        with contextlib.suppress(OSError):
-            any(mark.parent.iterdir())  # what a network's disk remembers of the directory is asked for anew
-        time.sleep(0.05)
-
-
-def _require_same_inputs(team: Team, places: Sequence[Place]) -> None:
-    """Refuse files that differ from host to host; those that no rank can open are told later.
-
-    Raises:
-        DataError: names the rank and the file.
-    """
-    mine = [_size(place.source) for place in places]
-    first = team.ranks.from_first(mine)
-
-    def compare() -> None:
-        for place, here, there in zip(places, mine, first, strict=True):
-            if here != there:
-                what = "is not there" if here is None else f"has {here} bytes, and not {there} as on rank 0"
-                raise DataError(f"{place.source} {what}. Put it where all hosts see it.")
-
-    team.ranks.one(compare)
-
-
-def _size(source: str) -> int | None:
-    """Return the size of a file in bytes; None where it is none, as the name of a data set."""
-    from ptycho_core.files import expanded
-
-    try:
-        path = expanded(source)
-        return path.stat().st_size if path.is_file() else None
-    except (OSError, ValueError):
-        return None
