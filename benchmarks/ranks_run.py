@@ -15,7 +15,9 @@ import numpy as np
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core import open_scan, solve
+from ptycho_core import solve
+from ptycho_core.io.opening import read_scan
+from ptycho_core.io.options import ReadOptions
 from ptycho_core.ranks import ALONE, MpiRanks, Ranks, launched
 from ptycho_core.solver.team import Team
 
@@ -40,7 +42,7 @@ def ranks_here() -> Ranks:
 def main() -> None:
     place, out, threads, settings = sys.argv[1:]
     ranks = ranks_here()
-    scan = open_scan(place)
+    scan = read_scan(place, ReadOptions(), ranks=ranks)
     before_mb = peak_mb()
     ranks.barrier()
     began = time.perf_counter()

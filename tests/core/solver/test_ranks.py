@@ -21,9 +21,9 @@ from ptycho_core import Callback, Reconstruction, solve
 from ptycho_core.metrics import compare
 from ptycho_core.ranks import in_threads
 from ptycho_core.result.stored_tiles import TILES_FILE
+from ptycho_core.scan.shared_survey import surveyed
 from ptycho_core.scan.survey import FrameSurvey
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver.shared_survey import surveyed
 from ptycho_core.solver.start import needed_of
 from ptycho_core.solver.team import Team
 from ptycho_core.verdict import judged

@@ -19,7 +19,7 @@ from ptycho_core.io.images import read_image
 from ptycho_core.scan.gain import found_gain
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.steps import counted_one_by_one, unit_of_each_frame
-from ptycho_core.scan.survey import MOST_MARKS, FrameSurvey, survey_frames
+from ptycho_core.scan.survey import MOST_MARKS, FrameSurvey
 
 __all__ = ["calibrate", "divide_by_found_gain", "find_photons_by_steps"]
 
@@ -180,7 +180,7 @@ def find_photons_by_steps(draft: Draft) -> Draft:
         f"{text[:1].upper()}{text[1:]}: one photon, by {units.mean:.5g} of which the frames were divided.",
         raw=raw,
         frames=frames,
-        survey=survey_frames(frames, bad_pixels=bad, measurement="counts"),
+        survey=draft.surveyed(frames, bad_pixels=bad, measurement="counts"),
         counts_per_photon=units.mean,
     )
 

@@ -55,10 +55,13 @@ from ptycho_core.io.units import (
     length_factor,
     wavelength_m,
 )
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.scan import Scan
 from ptycho_core.scan.estimated_probe import estimate_probe
+from ptycho_core.scan.held import held_alone
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.overlap import overlap_fraction, probe_diameter_px, typical_step_px
+from ptycho_core.scan.shared_survey import own_frames
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
 from ptycho_core.scan.zero_frequency import find_dc, probe_likeness
 
@@ -67,10 +70,13 @@ __all__ = ["Draft", "admit", "warn_without_overlap"]
 _LOG = logging.getLogger(__name__)
 
 
-def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
+def admit(raw: RawScan, options: ReadOptions | None = None, ranks: Ranks = ALONE) -> Scan:
     """Check everything once, decide what is open, and build the scan.
 
     The frames are read exactly once, in chunks; what that reading finds stays with the scan.
+
+    Args:
+        ranks: that open the scan together: each reads its own frames, and all find the same. All call this.
 
     Raises:
         DataError: something is wrong with the data; the message names it and the cure.
@@ -79,7 +85,7 @@ def admit(raw: RawScan, options: ReadOptions | None = None) -> Scan:
     options = options or ReadOptions()
     raw = prefer_options(raw, options)
     require_possible(raw, options)
-    draft = pair_frames_with_positions(raw, options)
+    draft = pair_frames_with_positions(raw, options, ranks)
     draft = take_mask(draft)
     draft = choose_frames(draft)
     draft = calibrate(draft)
@@ -215,7 +221,7 @@ def require_possible(raw: RawScan, options: ReadOptions) -> None:
 # Layout: frames first, one position for each, the mask beside them
 
 
-def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
+def pair_frames_with_positions(raw: RawScan, options: ReadOptions, ranks: Ranks = ALONE) -> Draft:
     """Begin the draft: find the frame axis by the number of positions (FORMAT-001), drop surplus positions.
 
     Raises:
@@ -244,6 +250,7 @@ def pair_frames_with_positions(raw: RawScan, options: ReadOptions) -> Draft:
         frame_axis_was_last=arranged.moved,
         notes=raw.notes if raw.format == "NPZ" else (f"The file is {raw.format}.", *raw.notes),
         probe=None if raw.probe is None else np.asarray(raw.probe),
+        ranks=ranks,
     )
     assumed = axis_assumption(arranged)
     if assumed:
@@ -308,10 +315,18 @@ def read_all_frames(draft: Draft) -> Draft:
     """
     frames, checksum = contiguous(draft.frames, draft.raw.checksum)
     asked, declared = draft.options.measurement, draft.declared_measurement
+    measurement = asked if declared is None else declared[0]
+    own = own_frames(draft.positions, draft.ranks)
+    if own is not None:
+        draft = replace(draft, frames=frames, raw=replace(draft.raw, checksum=checksum))
+        draft = draft.with_verified_frames()
+        frames = held_alone(frames, own)
+        survey = draft.surveyed(frames, bad_pixels=draft.bad_pixels, measurement=measurement)
+        return replace(draft, frames=frames, survey=survey)
     survey = survey_frames(
         frames,
         bad_pixels=draft.bad_pixels,
-        measurement=asked if declared is None else declared[0],
+        measurement=measurement,
         on_chunk=None if checksum is None else checksum.update,
     )
     if checksum is not None:

@@ -8,11 +8,15 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from ptycho_core.io.frame_values import contiguous
 from ptycho_core.io.geometry import lazily
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raw_scan import RawScan
+from ptycho_core.ranks import ALONE, Ranks
+from ptycho_core.scan.held import unheld
 from ptycho_core.scan.lazy import LazyFrames
 from ptycho_core.scan.scan import evenly_spaced
+from ptycho_core.scan.shared_survey import survey_together
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks
 
 __all__ = ["Draft"]
@@ -38,6 +42,7 @@ class Draft:
         all_positions: (L, 2) of all frames of the file then; NaN where there is none.
         n_frames_asked_for: how many of them were asked for; None where all were.
         notes: one sentence for each decision, in their order.
+        ranks: that open the scan together, each of which reads its own frames.
     """
 
     raw: RawScan
@@ -58,6 +63,7 @@ class Draft:
     counts_per_photon: float | None = None
     read_noise: float = 0.0
     dc: Literal["center", "corner"] = "center"
+    ranks: Ranks = ALONE
 
     @property
     def name(self) -> str:
@@ -78,6 +84,18 @@ class Draft:
         if self.survey is None:
             raise RuntimeError("the frames have not been read yet")
         return self.survey
+
+    def surveyed(
+        self,
+        frames: np.ndarray | LazyFrames,
+        *,
+        bad_pixels: np.ndarray | None,
+        measurement: Literal["auto", "amplitude", "counts"],
+    ) -> FrameSurvey:
+        """Read frames that lie at the positions of the draft once, each rank its own, and report."""
+        return survey_together(
+            frames, self.positions, self.ranks, bad_pixels=bad_pixels, measurement=measurement
+        )
 
     def noting(self, *sentences: str, **decided: Any) -> Draft:  # Any: fields of several types
         """Return the draft with these fields changed, and why."""
@@ -108,12 +126,17 @@ class Draft:
         Raises:
             DataError: the file is damaged.
         """
-        checksum = self.raw.checksum
+        frames, checksum = self.frames, self.raw.checksum
         if checksum is None:
             return self
-        frames = self.frames
-        for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
-            checksum.update(np.asarray(frames[chunk]))
+        if isinstance(frames, np.ndarray) and not frames.flags.c_contiguous:
+            frames, _ = contiguous(frames, checksum)
+            return replace(self, frames=frames, raw=replace(self.raw, checksum=None))
+        if self.ranks.count > 1:
+            checksum.update_together(unheld(frames), self.ranks)
+        else:
+            for chunk in frame_chunks(frames.shape[0], frames[0].size * frames.dtype.itemsize):
+                checksum.update(np.asarray(frames[chunk]))
         checksum.verify()
         return replace(self, raw=replace(self.raw, checksum=None))
 

@@ -16,7 +16,6 @@ from ptycho_core.io.masks import mask_asked_for
 from ptycho_core.scan.bad_pixels import screen_pixels, wrapped_around
 from ptycho_core.scan.bad_values import find_bad_values
 from ptycho_core.scan.screening import screen_frames
-from ptycho_core.scan.survey import survey_frames
 
 __all__ = [
     "choose_frames",
@@ -114,12 +113,12 @@ def leave_out_bad_pixels(draft: Draft) -> Draft:
     if found:
         pixels = np.logical_or.reduce(list(found.values()))
         bad = pixels if bad is None else bad | pixels
-        survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
+        survey = draft.surveyed(frames, bad_pixels=bad, measurement=survey.measurement)
     in_some_frames = find_bad_values(frames, survey, bad)
     for values in in_some_frames.values():
         bad = values if bad is None else bad | values
     if in_some_frames:
-        survey = survey_frames(frames, bad_pixels=bad, measurement=survey.measurement)
+        survey = draft.surveyed(frames, bad_pixels=bad, measurement=survey.measurement)
     elif not found:
         return draft
     said = _what_was_found(found, in_some_frames)
@@ -190,7 +189,7 @@ def _unwrapped(draft: Draft) -> Draft:
     )
     whole = isinstance(frames, np.ndarray)
     frames = frames.view(unsigned) if whole else lazily(frames).then(_Unsigned())
-    survey = survey_frames(frames, bad_pixels=draft.bad_pixels, measurement=survey.measurement)
+    survey = draft.surveyed(frames, bad_pixels=draft.bad_pixels, measurement=survey.measurement)
     return draft.noting(
         f"Values that had wrapped around were read as {unsigned}.", frames=frames, survey=survey
     )
@@ -322,5 +321,5 @@ def leave_out_bad_frames(draft: Draft) -> Draft:
     )
     measurement = survey.measurement
     draft = draft.keeping(~bad).noting(f"{np.count_nonzero(bad)} frames were left out: {said}.")
-    again = survey_frames(draft.frames, bad_pixels=draft.bad_pixels, measurement=measurement)
+    again = draft.surveyed(draft.frames, bad_pixels=draft.bad_pixels, measurement=measurement)
     return replace(draft, survey=again)

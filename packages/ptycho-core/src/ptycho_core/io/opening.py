@@ -23,6 +23,7 @@ from ptycho_core.io.npz import Archive
 from ptycho_core.io.options import ReadOptions
 from ptycho_core.io.raster import as_raster
 from ptycho_core.io.raw_scan import RawScan, RequestedKeys
+from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.scan import Scan
 from ptycho_core.scan.held import held
 from ptycho_core.scan.lazy import LazyFrames
@@ -166,13 +167,17 @@ def open_scan(
     return read_scan(source, options)
 
 
-def read_scan(source: str | Path, options: ReadOptions) -> Scan:
+def read_scan(source: str | Path, options: ReadOptions, *, ranks: Ranks = ALONE) -> Scan:
     """Do what `open_scan` does, with its keywords in one value.
+
+    Args:
+        ranks: that open the scan together; each reads its own frames, as far as the format lets it
+            (docs/how-to/cluster.md). All of them call this.
 
     Raises:
         DataError, ConfigError: as for `open_scan`.
     """
-    scan = admit(read_raw_scan(source, options), options)
+    scan = admit(read_raw_scan(source, options), options, ranks)
     if scan.origin is not None and scan.known_sha256 is None:
         scan.origin.begin_checksum()
     return scan

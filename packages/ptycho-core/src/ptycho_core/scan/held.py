@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import mmap
+from dataclasses import replace
 
 import numpy as np
 
 from ptycho_core.scan.lazy import ArraySource, FrameSource, LazyFrames
 from ptycho_core.scan.plain import PlainSource
 
-__all__ = ["HELD_BYTES", "HeldSource", "held"]
+__all__ = ["HELD_BYTES", "HeldSource", "held", "held_alone", "unheld"]
 
 #: Up to so many bytes, as stored, the frames of a scan are held; those of larger ones stay in the file.
 HELD_BYTES = 1 << 28
@@ -27,6 +28,7 @@ class HeldSource:
         self._source = source
         self._frames = _room(source.shape, source.dtype)
         self._there = np.zeros(source.shape[0], bool)
+        self._alone: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -41,8 +43,15 @@ class HeldSource:
         """Rows and columns of a raster; None where the frames are stored in one row."""
         return getattr(self._source, "grid", None)
 
+    @property
+    def n_held(self) -> int:
+        """How many frames are held by now."""
+        return int(np.count_nonzero(self._there))
+
     def read(self, chosen: np.ndarray) -> np.ndarray:
         """Return a view that must not be changed where the frames follow each other, else a copy."""
+        if self._alone is not None and not self._alone[chosen].all():
+            return self._source.read(chosen)
         frames = self._frames
         new = chosen[~self._there[chosen]]
         if new.size:
@@ -55,6 +64,17 @@ class HeldSource:
         found = frames[_run(chosen)]
         found.flags.writeable = False
         return found
+
+    def alone(self, numbers: np.ndarray) -> HeldSource:
+        """Return the same source, which holds no other frames than these."""
+        source = HeldSource(self._source)
+        source._alone = np.zeros(self.shape[0], bool)
+        source._alone[numbers] = True
+        return source
+
+    def not_held(self) -> FrameSource:
+        """Return where the frames come from."""
+        return self._source
 
     def frames_first(self) -> FrameSource:
         turned = self._source.frames_first()
@@ -69,6 +89,21 @@ def held(frames: np.ndarray | LazyFrames) -> np.ndarray | LazyFrames:
     if not isinstance(frames, LazyFrames) or frames.changes or frames.rows is not None:
         return frames
     return LazyFrames(HeldSource(frames.source)) if frames.nbytes <= HELD_BYTES else frames
+
+
+def held_alone(frames: np.ndarray | LazyFrames, numbers: np.ndarray) -> np.ndarray | LazyFrames:
+    """Return the same frames, of which no others than these are held once they were read."""
+    if not isinstance(frames, LazyFrames) or not isinstance(frames.source, HeldSource):
+        return frames
+    in_file = numbers if frames.rows is None else frames.rows[numbers]
+    return replace(frames, source=frames.source.alone(in_file))
+
+
+def unheld(frames: np.ndarray | LazyFrames) -> np.ndarray | LazyFrames:
+    """Return the same frames, none of which is held."""
+    if not isinstance(frames, LazyFrames) or not isinstance(frames.source, HeldSource):
+        return frames
+    return replace(frames, source=frames.source.not_held())
 
 
 def _run(numbers: np.ndarray) -> slice | np.ndarray:

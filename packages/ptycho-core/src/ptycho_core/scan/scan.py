@@ -253,10 +253,11 @@ class Scan:
 
     @cached_property
     def _statistics(self) -> FrameSurvey:
-        return survey_frames(self.frames, bad_pixels=self._bad_as_stored, measurement=self.measurement)
+        return survey_frames(self.frames, bad_pixels=self.bad_as_stored, measurement=self.measurement)
 
     @property
-    def _bad_as_stored(self) -> np.ndarray | None:
+    def bad_as_stored(self) -> np.ndarray | None:
+        """The bad pixels with the zero frequency where it is in `frames`."""
         if self.bad_pixels is None or self.dc == "center":
             return self.bad_pixels
         return np.fft.ifftshift(self.bad_pixels, axes=(-2, -1))

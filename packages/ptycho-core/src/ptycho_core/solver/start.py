@@ -32,6 +32,7 @@ from ptycho_core.scan.dose import (
     scan_statistics,
 )
 from ptycho_core.scan.flicker import flickers, intensity_beside_neighbours
+from ptycho_core.scan.shared_survey import surveyed
 from ptycho_core.solver.background import FlatBackground, darkest_counts
 from ptycho_core.solver.batches import Batch, plan_batches
 from ptycho_core.solver.frame_parameters import FrameModel, FrameParameters, reach_px
@@ -39,7 +40,6 @@ from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Progress
 from ptycho_core.solver.probe_search import StartProbe, search_start_probe
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
-from ptycho_core.solver.shared_survey import surveyed
 from ptycho_core.solver.spectra import scaled_spectrum, seed_modes, spectrum_of
 from ptycho_core.solver.state import Solution
 from ptycho_core.solver.team import ON_ITS_OWN, Team

@@ -1,8 +1,7 @@
 """The ranks that solve one scan together, and which of its frames each of them has.
 
 Every rank knows where all frames lie, which takes 16 bytes each, and reads its own ones alone. Those are a
-compact part of the scan: the scan is cut across its longer side, in the proportion of the ranks on either
-side, and each part is cut again until every rank has one. All ranks cut alike, so nothing is sent for it.
+compact part of the scan (`scan.cells`).
 
 One rank alone is a team as well, and everything here leaves its numbers as they are.
 """
@@ -21,6 +20,7 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
+from ptycho_core.scan.cells import cells_of
 
 __all__ = ["FEWEST_FRAMES", "ON_ITS_OWN", "Team", "balance", "check_ranks", "most_ranks"]
 
@@ -48,14 +48,8 @@ class Team:
     @classmethod
     def of(cls, ranks: Ranks, positions_px: Float64[np.ndarray, "frame 2"]) -> Team:
         """Cut the frames of a scan among ranks."""
-        everywhere = np.array([[-np.inf, -np.inf], [np.inf, np.inf]])
-        if ranks.count == 1:
-            return cls(ranks, None, everywhere[None])
-        rank_of = np.zeros(len(positions_px), np.int64)
-        regions = np.empty((ranks.count, 2, 2))
-        members = np.arange(len(positions_px))
-        _cut(positions_px, members, everywhere, range(ranks.count), rank_of, regions)
-        return cls(ranks, rank_of, regions)
+        rank_of, regions = cells_of(positions_px, ranks.count)
+        return cls(ranks, None if ranks.count == 1 else rank_of, regions)
 
     @property
     def several(self) -> bool:
@@ -128,29 +122,6 @@ class Team:
         spread = np.zeros((n_frames, *values.shape[1:]), values.dtype)
         spread[order] = values
         return self.total(spread)
-
-
-def _cut(
-    positions_px: np.ndarray,
-    members: np.ndarray,
-    region: np.ndarray,
-    ranks: range,
-    rank_of: np.ndarray,
-    regions: np.ndarray,
-) -> None:
-    """Give some frames in a region of the plane to some ranks, as many to each."""
-    if len(ranks) == 1:
-        rank_of[members], regions[ranks[0]] = ranks[0], region
-        return
-    axis = int(np.argmax(np.ptp(positions_px[members], axis=0)))
-    ranked = members[np.argsort(positions_px[members, axis], kind="stable")]
-    half = len(ranks) // 2
-    at = len(ranked) * half // len(ranks)
-    line = positions_px[ranked[at - 1 : at + 1], axis].mean()
-    low, high = region.copy(), region.copy()
-    low[1, axis] = high[0, axis] = line
-    _cut(positions_px, np.sort(ranked[:at]), low, ranks[:half], rank_of, regions)
-    _cut(positions_px, np.sort(ranked[at:]), high, ranks[half:], rank_of, regions)
 
 
 def most_ranks(n_frames: int, config: SolverConfig | None = None) -> int:

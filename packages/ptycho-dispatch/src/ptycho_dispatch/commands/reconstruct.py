@@ -228,8 +228,8 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     began = time.perf_counter()
     logger.info("Opening %s.", source)
 
-    def read(options: ReadOptions) -> Scan:
-        return _with_probe(read_scan(source, options), probe)
+    def read(options: ReadOptions, ranks: Ranks = ALONE) -> Scan:
+        return _with_probe(read_scan(source, options, ranks=ranks), probe)
 
     def read_again(options: ReadOptions) -> Scan:
         what = "" if scan.origin is None else scan.origin.changed()
@@ -237,7 +237,7 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
             raise DataError(f"{source} {what}.")
         return read(options)
 
-    scan = read(read_options(run_config))
+    scan = read(read_options(run_config), ranks)
     solver = settings.solver.config
     if probe is not None and "probe_search" not in solver.model_fields_set:
         solver = solver.model_copy(update={"probe_search": False})
