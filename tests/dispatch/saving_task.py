@@ -7,6 +7,7 @@ import sys
 from ptycho_dispatch import checkpoint, cli, signals
 
 if __name__ == "__main__":
-    checkpoint.Checkpoint.__init__.__kwdefaults__ |= {"seconds_between": 0.2, "share": 1.0}
+    for kind in (checkpoint.Checkpoint, checkpoint.TileCheckpoint):
+        kind.__init__.__kwdefaults__ |= {"seconds_between": 0.2, "share": 1.0}
     signals.HEARING.listen()
     sys.exit(cli.main())

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ptycho_core.result.stored import holds_result
+
 PROGRAM = Path(__file__).parent / "saving_task.py"
 MOMENTS, RANKS = 30, 3
 #: So long the others may take to end; and by so much R may differ.
@@ -55,7 +57,7 @@ def test_a_rank_killed_at_any_moment_costs_no_more_than_the_time(
         assert time.monotonic() - died < LONGEST_S
         if process.returncode == 0:
             continue  # it was done
-        again = ["--resume"] if list(out.glob("reconstruction.*")) else []
+        again = ["--resume"] if holds_result(out) else []
         resumed += bool(again)
         _, err = (second := started(1 + moment % 4, out.name, *again)).communicate(timeout=120)
         assert second.returncode == 0, err
