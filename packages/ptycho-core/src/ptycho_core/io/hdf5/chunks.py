@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 
 from ptycho_config.errors import DataError
 from ptycho_config.plaintext import excerpt
@@ -96,7 +97,8 @@ class _ChunkGuard:
         with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
             for begin in range(0, len(asked), _BLOCKS_AT_ONCE):
                 some = asked[begin : begin + _BLOCKS_AT_ONCE]
-                blocks = [self._item.id.read_direct_chunk(tuple(self._starts[one])) for one in some]
+                with phil:  # h5py takes its lock for every other call; without it threads break the library
+                    blocks = [self._item.id.read_direct_chunk(tuple(self._starts[one])) for one in some]
                 for one, size in zip(some, threads.map(self._size_of, blocks), strict=True):
                     if size is not None and size != self._chunk_bytes:
                         raise self._refused(int(one), size)
