@@ -18,7 +18,7 @@ if "matplotlib" not in sys.modules and "MPLBACKEND" in os.environ:
     with suppress(ValueError):
         matplotlib.rcParams["backend"] = _backend
 
-from ptycho_core.figures.comparison import write_comparison
+from ptycho_core.figures.comparison import AlignedPair, write_comparison
 from ptycho_core.figures.embedded import (
     ObjectPicture,
     corrections_png,
@@ -29,6 +29,7 @@ from ptycho_core.figures.embedded import (
     residual_map_png,
     training_curves_png,
 )
+from ptycho_core.figures.plots import plot_comparison, plot_result
 from ptycho_core.figures.result import (
     FIGURE_FILES,
     UNWRAPPED_FILE,
@@ -43,10 +44,13 @@ __all__ = [
     "FIGURE_FILES",
     "UNCERTAINTY_FILE",
     "UNWRAPPED_FILE",
+    "AlignedPair",
     "ObjectPicture",
     "corrections_png",
     "correlation_png",
     "object_pictures",
+    "plot_comparison",
+    "plot_result",
     "probe_png",
     "residual_curve_png",
     "residual_map_png",
