@@ -67,7 +67,7 @@ def notebook_html(
         pattern_of: which frames the pattern is the mean of.
     """
     height = np.log1p(np.maximum(mean_pattern, 0))
-    pattern = np.uint8(255 * (1 - height / max(float(height.max(initial=0)), 1e-30)))
+    pattern = (255 * (1 - height / max(float(height.max(initial=0)), 1e-30))).astype(np.uint8)
     pictures = (
         (f"mean pattern of {pattern_of}, logarithmic", _png(pattern)),
         ("positions of the probe", _png(_map_of(positions_px))),
