@@ -198,9 +198,9 @@ KNOWN = Anonymous({"mueller": "<user>"}, ["beamtime/run 5"], ("run.json",))
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
-        ("/home/mueller/a.npz: no such file", "<path>.npz: no such file"),
+        ("/srv/mueller/a.npz: no such file", "<path>.npz: no such file"),
         (
-            "Wrote `/data/my scans/a b.h5` and 'C:\\\\Users\\\\me\\\\b.tif'",
+            "Wrote `/data/my scans/a b.h5` and 'C:\\\\beam time\\\\b.tif'",
             "Wrote `<path>.h5` and '<path>.tif'",
         ),
         (r"D:\beam\x.cxi, \\server\share\y", "<path>.cxi, <path>"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import io
 import json
 import os
 import platform
@@ -241,22 +240,14 @@ def _processor() -> str:
 
 def _thumbnail(directory: Path) -> tuple[bytes | None, str]:
     """Draw amplitude and phase of the object side by side, small; or say why not."""
-    import numpy as np
-    from PIL import Image
-
     from ptycho_core import Reconstruction
-    from ptycho_core.figures import object_pictures
+    from ptycho_core.figures import thumbnail_png
 
     try:
-        pictures = object_pictures(Reconstruction.load(directory), largest_px=_THUMBNAIL_PX)
+        png = thumbnail_png(Reconstruction.load(directory), _THUMBNAIL_PX)
     except Exception as error:  # a result that cannot be drawn may be what the report is about
         return None, one_line(str(error)) or type(error).__name__
-    if not pictures:
-        return None, "the data carry no image"
-    sides = [np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")) for picture in pictures]
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(sides, axis=1)).save(buffer, format="png")
-    return buffer.getvalue(), ""
+    return png, "" if png else "the data carry no image"
 
 
 def listed(lines: Iterable[str]) -> str:
