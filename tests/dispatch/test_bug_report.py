@@ -233,6 +233,25 @@ def test_no_part_of_a_path_survives(parts: list[str], before: str, behind: str) 
     assert re.fullmatch(rf"{re.escape(before)}<path 1>{re.escape(behind)}", told)
 
 
+def test_names_in_variables_and_of_other_ranks_are_no_less_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ACCOUNT", "proposal-4711")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("PTYCHO_OUTPUT_DIR", "proposal-4711/solved")
+    (tmp_path / "run.json").write_text('{"launched": {"rank": 3, "host": "beamline7"}}', encoding="utf-8")
+    (tmp_path / "ptycho.log").write_text("INFO Rank 3 on Beamline7 wrote proposal-4711/solved/x\n")
+    assert main(["bug-report", str(tmp_path)]) == 0
+    held = members(tmp_path / "bug-report.zip")
+    for name, content in held.items():
+        assert b"4711" not in content, name
+        assert b"beamline7" not in content.lower(), name
+    variables = json.loads(held["installation.json"])["variables"]
+    assert variables["SLURM_NTASKS"] == "4"
+    assert "SLURM_JOB_ACCOUNT" not in variables
+    assert variables["PTYCHO_OUTPUT_DIR"].startswith("<path ")
+
+
 def test_the_same_path_is_the_same_word_everywhere() -> None:
     anonymous = Anonymous({})
     first = anonymous.text("/a/b.npz then /a/c.npz")

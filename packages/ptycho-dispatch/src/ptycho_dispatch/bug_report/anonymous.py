@@ -64,7 +64,7 @@ _COMMON = frozenset(
     (
         *("scan", "scans", "data", "dataset", "frame", "frames", "run", "runs", "result", "results", "test"),
         *("tests", "small", "probe", "object", "image", "first", "second", "simulated", "root", "user"),
-        *("localhost", "solver", "network", "file", "files"),
+        *("localhost", "solver", "network", "file", "files", "out", "output"),
     )
 )
 

@@ -28,8 +28,9 @@ _RECORD_FILE = "run.json"
 _LOG_BYTES = 2 << 20
 _RECORD_BYTES = 16 << 20
 _THUMBNAIL_PX = 256
-#: Variables that change how a run goes.
-_VARIABLES = ("PTYCHO_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NCCL_", "SLURM_", "PBS_", "TORCH_", "TF_")
+#: Variables that change how a run goes; those of a scheduler hold names too, and only their numbers are told.
+_VARIABLES = ("PTYCHO_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NCCL_", "TORCH_", "TF_")
+_NUMBERS_ALONE = ("SLURM_", "PBS_")
 #: Fields of `run.json` in which somebody's paths stand, whatever they look like.
 _PATH_FIELDS = ("dir", "file", "path", "data", "config", "scans")
 
@@ -137,7 +138,13 @@ def _anonymous(directory: Path, record: Mapping[str, Any]) -> Anonymous:
         paths |= {str(one) for folder in folders for one in (folder, folder.absolute(), folder.resolve())}
     known = record.get("input")
     scan = known if isinstance(known, dict) else {}
-    names = dict.fromkeys(_users(), "<user>") | dict.fromkeys(_hosts(), "<host>")
+    paths |= {
+        value for name, value in os.environ.items() if name.startswith("PTYCHO_") and _is_path(name, value)
+    }
+    launched = record.get("launched")
+    of_ranks = [launched.get("host")] if isinstance(launched, dict) else []
+    hosts = [*_hosts(), *(host for host in of_ranks if isinstance(host, str))]
+    names = dict.fromkeys(_users(), "<user>") | dict.fromkeys(hosts, "<host>")
     for name in (record.get("scan"), scan.get("scan"), scan.get("file")):
         if isinstance(name, str) and name not in dataset_names():
             stem = Path(name).name
@@ -153,9 +160,13 @@ def _paths_of(record: Mapping[str, Any]) -> Iterator[str]:
     for fields in settings.values() if isinstance(settings, dict) else ():
         for field, setting in fields.items() if isinstance(fields, dict) else ():
             value = setting.get("value") if isinstance(setting, dict) else None
-            named = field.rpartition(".")[2].rpartition("_")[2] in _PATH_FIELDS
-            found += [value] if isinstance(value, str) and (named or "/" in value or "\\" in value) else []
+            found += [value] if isinstance(value, str) and _is_path(field, value) else []
     yield from (path for path in found if not path.startswith("-") and not tells_nothing(path))
+
+
+def _is_path(name: str, value: str) -> bool:
+    """Whether a setting or a variable of that name holds a path."""
+    return name.lower().rpartition(".")[2].rpartition("_")[2] in _PATH_FIELDS or "/" in value or "\\" in value
 
 
 def _users() -> Iterator[str]:
@@ -198,7 +209,9 @@ def _installation() -> dict[str, Any]:
             lambda: {name: _backend(backend) for name, backend in discover_backends().items()}
         ),
         "variables": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(_VARIABLES) or (name.startswith(_NUMBERS_ALONE) and value.isdecimal())
         },
     }
 

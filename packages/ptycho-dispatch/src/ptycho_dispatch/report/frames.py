@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config.errors import ConfigError, DataError
+from ptycho_config.errors import ConfigError, DataError, PolicyError
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
@@ -93,7 +93,7 @@ def compared_frames(
         return None, "The scan of this run is not at hand; `--scan SCAN` names it."
     try:
         return FrameComparison(result, _read(found, record), count), ""
-    except (DataError, ConfigError) as error:
+    except (DataError, ConfigError, PolicyError) as error:
         if scan is not None:
             raise
         return None, str(error)
