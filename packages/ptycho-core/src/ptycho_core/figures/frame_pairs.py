@@ -178,7 +178,7 @@ def _png(counts: np.ndarray, highest: float) -> bytes:
     from PIL import Image
 
     values = np.log1p(np.clip(counts, 0, highest)) / np.log1p(highest)
-    picture = Image.fromarray(np.rint(255 * values).astype(np.uint8), mode="P")
+    picture = Image.fromarray(np.rint(255 * values).astype(np.uint8))
     picture.putpalette(_palette())
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
