@@ -514,20 +514,9 @@ def build(session: nox.Session) -> None:
     What can be run of the platforms' wheels here, or emulated, is run. `-- --write-docs` renews
     docs/reference/wheels.md.
     """
-    dist = ROOT / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
-    session.install("build", BUILDER, WHEEL_COMPILER, *WHEEL_TOOLS)
-    for package in sorted((ROOT / "packages").iterdir()):
-        if (package / "pyproject.toml").exists():
-            session.run("python", "-m", "build", "--outdir", str(dist), str(package), silent=True)
-    made_by_zig(session)
+    dist = make_dist(session)
+    session.install(*WHEEL_TOOLS)
     core = ROOT / "packages" / "ptycho-core"
-    for platform in wheel_platforms(session):
-        told = {"PTYCHO_WHEEL_TARGET": platform}
-        with session.chdir(core):
-            session.run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist), env=told)
-    for built in sorted(dist.iterdir()):
-        session.log(f"{built.name}  {built.stat().st_size / 1024:.0f} KiB")
     bare = Path(session.create_tmp()).resolve() / "bare"
     shutil.rmtree(bare, ignore_errors=True)
     session.run("python", "-m", "venv", str(bare))
@@ -552,6 +541,38 @@ def build(session: nox.Session) -> None:
     with session.chdir(session.create_tmp()):
         on_torch = ("--arrays", "torch", "--output-dir", "tiny-torch")
         session.run(ptycho, "reconstruct", "tiny.npz", *on_torch, external=True)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """The files of a release in `dist/`, each installed offline in an empty environment; the demo from them.
+
+    `-- --light` leaves out what needs PyTorch or TensorFlow. CONTRIBUTING.md tells of signing and publishing.
+    """
+    dist = make_dist(session)
+    session.install("twine>=6.1")
+    use_data_beside(session)
+    work = Path(session.create_tmp()).resolve() / "release"
+    session.run("python", "scripts/release", str(dist), str(work), *session.posargs)
+
+
+def make_dist(session: nox.Session) -> Path:
+    """Build sdists and wheels of every package into `dist/`, those with the kernel for each platform."""
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.install("build", BUILDER, WHEEL_COMPILER)
+    for package in sorted((ROOT / "packages").iterdir()):
+        if (package / "pyproject.toml").exists():
+            session.run("python", "-m", "build", "--outdir", str(dist), str(package), silent=True)
+    made_by_zig(session)
+    core = ROOT / "packages" / "ptycho-core"
+    for platform in wheel_platforms(session):
+        told = {"PTYCHO_WHEEL_TARGET": platform}
+        with session.chdir(core):
+            session.run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist), env=told)
+    for built in sorted(dist.iterdir()):
+        session.log(f"{built.name}  {built.stat().st_size / 1024:.0f} KiB")
+    return dist
 
 
 def made_by_zig(session: nox.Session) -> None:

@@ -40,6 +40,8 @@ for variable in (
 ):
     os.environ.setdefault(variable, "1")
 os.environ["MPLBACKEND"] = "Agg"  # figures are drawn into files; there may be no screen
+for variable in ("DISPLAY", "WAYLAND_DISPLAY"):  # and no test opens a window on somebody's
+    os.environ.pop(variable, None)
 
 # Two frameworks are millions of objects that stay. Looking through them as often as Python does by default is
 # a sixth of the time of a training.

@@ -149,8 +149,17 @@ def test_notebooks_get_pictures_and_key_figures(result: Reconstruction, simulate
     assert judged.verdict is not None
     assert "<li>Some &lt;b&gt;reason" in judged.verdict._repr_html_()
     scan = simulated(frames=9, frame_px=32).scan._repr_html_()
-    assert scan.count("data:image/png;base64,") == 1
+    assert scan.count("data:image/png;base64,") == 2
     assert "9 frames" in scan
+    assert len(shown) + len(scan) < 300_000
+
+
+def test_a_notebook_reads_a_sample_of_a_scan_that_was_not_read_yet(simulated) -> None:
+    scan = simulated(frames=9, frame_px=32).scan
+    many = replace(scan, frames=np.tile(np.asarray(scan.frames), (20, 1, 1)), positions_px=np.zeros((180, 2)))
+    assert "mean pattern of 64 frames" in many._repr_html_()
+    many.survey()
+    assert "mean pattern of all frames" in many._repr_html_()
 
 
 class DeadDisk(io.BytesIO):

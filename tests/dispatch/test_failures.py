@@ -32,6 +32,8 @@ def test_too_little_memory_is_said_and_not_taken_for_a_damaged_file(
     [
         ["inspect", "LONG"],
         ["report", "LONG"],
+        ["view", "LONG", "--page"],
+        ["bug-report", "LONG"],
         ["audit", "LONG"],
         ["watch", "LONG"],
         ["compare", "LONG", "LONG"],

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -18,18 +19,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
+from PIL import Image
 
 from ptycho_config.commandline import FlagParser
 from ptycho_config.flags import add_flags, given_flags
 from ptycho_config.sources import load_parts
-from ptycho_core import Reconstruction
-from ptycho_core.figures import object_pictures, training_curves_png
+from ptycho_core import Reconstruction, open_scan, save_scan
+from ptycho_core.figures import FrameComparison, frame_pairs, object_pictures, training_curves_png
+from ptycho_core.figures.frame_pairs import sampled_frames
 from ptycho_core.figures.view import ObjectView
 from ptycho_core.result.verdict import Verdict
+from ptycho_core.simulate import simulate_scan
 from ptycho_dispatch import settings
 from ptycho_dispatch.cli import main
 from ptycho_dispatch.commands import training
 from ptycho_dispatch.report.contents import Contents, Picture, Said, read_contents
+from ptycho_dispatch.report.frames import frames_of
 from ptycho_dispatch.report.page import page_html
 from ptycho_dispatch.report.repeat import repeating_words
 
@@ -110,7 +115,7 @@ def test_every_section_shows_the_figures_of_the_run(page: Page, solved: Path) ->
     for section, texts in expected.items():
         for text in texts:
             assert text in page.sections[section], section
-    assert set(page.pictures()) == {
+    assert {name for name in page.pictures() if not name.startswith("frame ")} == {
         "object amplitude",
         "object phase",
         "probe modes",
@@ -424,3 +429,124 @@ def test_the_uncertainty_of_the_pixels_is_drawn_where_it_was_asked_for(
 def _text_of(ptycho, directory: Path) -> str:
     assert ptycho("report", "out").code == 0
     return (directory / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def frames_shown(page: Page) -> set[str]:
+    return {name for name in page.pictures() if name.startswith("frame ")}
+
+
+def test_the_frames_are_those_of_the_scan_as_measured_and_as_predicted(page: Page, solved: Path) -> None:
+    spots = [attributes for _, attributes in page.elements if attributes.get("class") == "spot"]
+    numbers = [int(spot["data-frame"] or -1) for spot in spots]
+    assert len(set(numbers)) == 24
+    assert frames_shown(page) == {
+        f"frame {n}, {which}" for n in numbers for which in ("measured", "predicted")
+    }
+    result = Reconstruction.load(solved)
+    worst = np.argsort(-np.nan_to_num(result.residual_per_frame))[:4]
+    assert set(worst.tolist()) <= set(numbers)
+    for spot, number in zip(spots, numbers, strict=True):
+        assert spot["aria-label"] == f"frame {number}, R {result.residual_per_frame[number]:.4f}"
+    for png in (page.pictures()[name] for name in frames_shown(page)):
+        assert len(png) < 20_000
+
+
+def test_a_frame_s_pictures_hold_its_counts_and_its_prediction(solved: Path, scan_file: Path) -> None:
+    result, scan = Reconstruction.load(solved), open_scan(scan_file)
+    (pair,) = [one for one in frame_pairs(result, FrameComparison(result, scan, 40)) if one.number == 7]
+    assert (pair.y_px, pair.x_px) == tuple(result.positions_px[7])
+    assert pair.residual == pytest.approx(result.residual_per_frame[7])
+    counts = scan.counts([7])[0]
+    assert pair.highest == counts.max()
+    # The palette's entry of a pixel is its value.
+    entries = np.asarray(Image.open(io.BytesIO(pair.measured)), float)
+    np.testing.assert_allclose(entries, 255 * np.log1p(counts) / np.log1p(counts.max()), atol=0.51)
+    predicted = np.expm1(
+        np.asarray(Image.open(io.BytesIO(pair.predicted)), float) / 255 * np.log1p(counts.max())
+    )
+    assert np.corrcoef(np.sqrt(predicted).ravel(), np.sqrt(counts).ravel())[0, 1] > 0.8
+
+
+def test_the_sample_has_the_worst_frames_and_reaches_everywhere() -> None:
+    y, x = (side.ravel() for side in np.mgrid[0:30, 0:30])
+    positions, residual = np.stack((y, x), axis=-1).astype(float), np.full(900, 0.1)
+    residual[[3, 456]], residual[[0, 29]] = 0.5, np.nan
+    chosen = sampled_frames(positions, residual, 24)
+    assert len(chosen) == len(set(chosen.tolist())) == 24
+    assert {3, 456} <= set(chosen.tolist())
+    assert not {0, 29} & set(chosen.tolist())
+    gap = np.linalg.norm(positions[:, None] - positions[chosen], axis=-1).min(axis=1)
+    assert gap.max() < 6
+    assert sampled_frames(positions, residual, 0).size == 0
+    assert sampled_frames(positions[:5], residual[:5], 24).tolist() == [1, 2, 3, 4]
+    assert sampled_frames(np.zeros((50, 2)), np.ones(50), 24).size <= 24
+
+
+def test_large_frames_are_averaged_to_a_size_that_can_be_sent(simulated) -> None:
+    scan = simulated(frames=9, frame_px=32).scan
+    large = np.repeat(np.repeat(np.asarray(scan.frames), 9, axis=1), 9, axis=2)
+    result = _result(
+        probe=np.ones((1, 288, 288), np.complex64),
+        object=np.ones((400, 400), np.complex64),
+        positions_px=np.full((9, 2), 180.0),
+        coverage=np.ones((400, 400), np.float32),
+    )
+    pair = frame_pairs(result, FrameComparison(result, replace(scan, frames=large, probe=result.probe), 1))[0]
+    assert Image.open(io.BytesIO(pair.measured)).size == (96, 96)
+
+
+def test_another_scan_is_refused_where_it_is_named_and_else_left_out(
+    solved: Path, scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_scan(simulate_scan(frames=12, frame_px=32).scan, tmp_path / "other.npz")
+    out = ["--output", str(tmp_path / "page.html")]
+    assert main(["report", str(solved), *out, "--scan", str(tmp_path / "other.npz")]) == 3
+    assert "has 12 frames of 32 px, the result 40" in capsys.readouterr().err
+    assert main(["report", str(solved), *out, "--scan", str(tmp_path / "none.npz")]) == 3
+    assert not (tmp_path / "page.html").exists()
+    for words, said in (("--frames", "0"), "They were not wanted."), (("--scan", str(scan_file)), ""):
+        assert main(["report", str(solved), *out, *words]) == 0
+        page = Page((tmp_path / "page.html").read_text("utf-8"))
+        assert bool(frames_shown(page)) == (not said)
+        assert said in page.sections["frames"]
+    assert main(["report", str(solved), "--frames", "25"]) == 2
+    assert "expected a number from 0 to 24" in capsys.readouterr().err
+
+
+def test_a_scan_is_found_only_where_it_is_the_same_to_the_byte(
+    solved: Path, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = json.loads((solved / "run.json").read_text("utf-8"))
+    result = Reconstruction.load(solved)
+    monkeypatch.chdir(tmp_path)
+    here = record | {"command": ["reconstruct", scan_file.name]}
+    assert "is not at hand" in frames_of(result, here).absent
+    shutil.copy(scan_file, scan_file.name)
+    assert len(frames_of(result, here, count=3).pairs) == 3
+    with Path(scan_file.name).open("ab") as file:
+        file.write(b"more")
+    assert "is not at hand" in frames_of(result, here).absent
+    assert "is not at hand" in frames_of(result, {"command": ["reconstruct", 3], "input": []}).absent
+
+
+def test_the_scan_is_read_as_the_run_has_read_it(ptycho, scan_file: Path, tmp_path: Path) -> None:
+    words = ("--effort", "fast", "--frames-orientation", "transpose", "--exclude-frames", "3,5")
+    assert ptycho("reconstruct", scan_file, *words, "--output-dir", "out").code == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))
+    result = Reconstruction.load(tmp_path / "out")
+    shown = frames_of(result, record)
+    numbers = [pair.number for pair, _ in shown.pairs]
+    assert not {3, 5} & set(numbers)
+    assert len(numbers) == 24
+    first = shown.pairs[0][0]
+    turned = open_scan(scan_file, frames_orientation="transpose").counts([first.number])[0]
+    entries = np.asarray(Image.open(io.BytesIO(first.measured)), float)
+    np.testing.assert_allclose(entries, 255 * np.log1p(turned) / np.log1p(turned.max()), atol=0.51)
+
+
+def test_a_cut_object_has_no_frames_and_says_why(solved: Path, scan_file: Path) -> None:
+    result = Reconstruction.load(solved)
+    far = replace(result, origin_px=result.origin_px + 500)
+    shown = frames_of(far, json.loads((solved / "run.json").read_text("utf-8")))
+    assert not shown.pairs
+    assert shown.absent

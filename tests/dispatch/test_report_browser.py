@@ -115,6 +115,36 @@ def test_the_viewer_switches_zooms_and_measures(page: Any) -> None:
     assert phase.bounding_box() == whole
 
 
+def test_a_click_on_a_position_shows_its_frame_measured_and_predicted(page: Any) -> None:
+    shown = page.locator(".pair:visible")
+    assert shown.count() == 1
+    worst = max(
+        float(one) for one in page.eval_on_selector_all(".pair", "all => all.map(p => p.dataset.residual)")
+    )
+    assert float(shown.get_attribute("data-residual")) == worst
+    spot = page.locator(".spot").nth(5)
+    box, number = spot.bounding_box(), spot.get_attribute("data-frame")
+    # Beside the spot: the nearest one is meant.
+    page.mouse.click(box["x"] + box["width"] + 2, box["y"] + box["height"] / 2)
+    assert page.locator(".pair:visible").get_attribute("data-frame") == number
+    assert spot.get_attribute("aria-pressed") == "true"
+    for which in ("measured", "predicted"):
+        assert page.get_by_alt_text(f"frame {number}, {which}").is_visible()
+
+
+def test_frames_are_chosen_by_keys_too(page: Any) -> None:
+    page.click(".frames .worst")
+    page.locator('.spot[aria-pressed="true"]').focus()
+    seen = set()
+    for _ in range(page.locator(".spot").count()):
+        page.keyboard.press("ArrowRight")
+        seen.add(page.evaluate("document.activeElement.dataset.frame"))
+        assert page.locator(".pair:visible").get_attribute("data-frame") in seen
+    assert len(seen) == page.locator(".pair").count()
+    page.click(".frames .before")
+    assert page.locator(".pair:visible").count() == 1
+
+
 def test_the_address_can_name_the_picture(page: Any, report: Path) -> None:
     page.goto("about:blank")
     page.goto(report.as_uri() + "#phase")
@@ -126,6 +156,7 @@ def test_without_javascript_both_pictures_are_there(browser: Any, report: Path) 
     page.goto(report.as_uri())
     for name in ("amplitude", "phase"):
         assert page.locator(f"figure[data-picture={name}]").is_visible()
+    assert page.locator(".pair:visible").count() == page.locator(".pair").count() > 0
     page.close()
 
 

@@ -31,6 +31,8 @@ COMMANDS = {
     "diagnose": ("commands.diagnosis", "how a scan should have been read: short trials, and the command"),
     "simulate": ("commands.simulation", "make a scan with known truth"),
     "report": ("report.command", "a finished run as one HTML page, to look at and to pass on"),
+    "view": ("viewer.command", "a result to walk about in: napari where it is installed, else the page"),
+    "bug-report": ("bug_report.command", "one file for an issue: log, settings, versions, no names, no data"),
     "compare": ("commands.comparison", "scores and a picture of two results, or of a result and the truth"),
     "data": ("commands.data", "named real data sets: list them, fetch one"),
     "config": ("commands.configuration", "the configuration in force, the source of each value; JSON schema"),

@@ -18,17 +18,21 @@ if "matplotlib" not in sys.modules and "MPLBACKEND" in os.environ:
     with suppress(ValueError):
         matplotlib.rcParams["backend"] = _backend
 
-from ptycho_core.figures.comparison import write_comparison
+from ptycho_core.figures.comparison import AlignedPair, write_comparison
 from ptycho_core.figures.embedded import (
     ObjectPicture,
     corrections_png,
     correlation_png,
     object_pictures,
+    plain_png,
     probe_png,
     residual_curve_png,
     residual_map_png,
+    thumbnail_png,
     training_curves_png,
 )
+from ptycho_core.figures.frame_pairs import FrameComparison, FramePair, frame_pairs, residual_colours
+from ptycho_core.figures.plots import plot_comparison, plot_result
 from ptycho_core.figures.result import (
     FIGURE_FILES,
     UNWRAPPED_FILE,
@@ -43,13 +47,22 @@ __all__ = [
     "FIGURE_FILES",
     "UNCERTAINTY_FILE",
     "UNWRAPPED_FILE",
+    "AlignedPair",
+    "FrameComparison",
+    "FramePair",
     "ObjectPicture",
     "corrections_png",
     "correlation_png",
+    "frame_pairs",
     "object_pictures",
+    "plain_png",
+    "plot_comparison",
+    "plot_result",
     "probe_png",
+    "residual_colours",
     "residual_curve_png",
     "residual_map_png",
+    "thumbnail_png",
     "training_curves_png",
     "uncertainty_png",
     "write_comparison",

@@ -30,9 +30,11 @@ __all__ = [
     "corrections_png",
     "correlation_png",
     "object_pictures",
+    "plain_png",
     "probe_png",
     "residual_curve_png",
     "residual_map_png",
+    "thumbnail_png",
     "training_curves_png",
 ]
 
@@ -76,7 +78,7 @@ def object_pictures(reconstruction: DrawnResult, *, largest_px: int = 4096) -> l
         colours = _rows_stretched(colours, aspect_of(reconstruction))
         height, width = (view.shrunk * side for side in colours.shape[:2])
         pictures.append(
-            ObjectPicture(name, LABELS[name], (low, high), width, height, view.shrunk, _plain_png(colours))
+            ObjectPicture(name, LABELS[name], (low, high), width, height, view.shrunk, plain_png(colours))
         )
     return pictures
 
@@ -166,7 +168,20 @@ def _curve_page() -> tuple[Figure, Any]:
     return figure, add_axes(figure, 0.7, 0.55, 5.7, 3.6)
 
 
-def _plain_png(colours: np.ndarray) -> bytes:
+def thumbnail_png(reconstruction: DrawnResult, largest_px: int) -> bytes | None:
+    """Draw amplitude and phase side by side and small; None where the data carry no image."""
+    if not reconstruction.dose_carries_image:
+        return None
+    view = ObjectView(reconstruction, largest_px=largest_px)
+    sides = []
+    for name, image in view.images.items():
+        low, high = view.limits[name]
+        sides.append(GREYS(np.ma.masked_invalid(np.clip((image - low) / (high - low), 0.0, 1.0)), bytes=True))
+    return plain_png(np.concatenate(sides, axis=1))
+
+
+def plain_png(colours: np.ndarray) -> bytes:
+    """Give (H, W, 3) or (H, W, 4) bytes of colours as a PNG file, without any frame or letters."""
     buffer = io.BytesIO()
     imsave(buffer, colours, format="png", pil_kwargs={"compress_level": 6})
     return buffer.getvalue()

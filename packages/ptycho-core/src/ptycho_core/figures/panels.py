@@ -86,6 +86,7 @@ def draw_image(
     pixel_aspect: float = 1.0,
     bar: bool = True,
     shrunk: int = 1,
+    corner_px: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Show an image with pixels of their true shape, a scale bar and, for single-valued images, a colour bar.
 
@@ -94,8 +95,10 @@ def draw_image(
         label: what the colour bar shows, unit included.
         pixel_size_m: width of a pixel. pixel_aspect: its height over its width.
         shrunk: how many pixels of the canvas, in rows and in columns, one value stands for.
+        corner_px: (y, x) of pixel [0, 0] in the coordinates of the axes.
     """
     height, width = (shrunk * side for side in image.shape[:2])
+    top, left = (side - 0.5 for side in corner_px)
     # Where several values share one page pixel matplotlib averages.
     picture = axes.imshow(
         image,
@@ -103,7 +106,7 @@ def draw_image(
         vmin=limits and limits[0],
         vmax=limits and limits[1],
         interpolation="auto",
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        extent=(left, left + width, top + height, top),
         aspect=pixel_aspect,
     )
     axes.set_xticks([])
@@ -113,34 +116,44 @@ def draw_image(
     if limits is not None:
         _colour_bar(axes, picture, label)
     if bar:
-        draw_scale_bar(axes, width, height, pixel_size_m)
+        draw_scale_bar(axes, width, height, pixel_size_m, corner_px)
 
 
 def _colour_bar(axes: Axes, picture: Any, label: str) -> None:
-    figure, box = _figure_of(axes), axes.get_position()
-    page_width, _ = figure.get_size_inches()
-    bar_axes = figure.add_axes((box.x1 + 0.07 / page_width, box.y0, 0.11 / page_width, box.height))
-    bar = figure.colorbar(picture, cax=bar_axes)
+    """Put a colour bar beside a panel that was placed by hand; a panel of a grid makes room for its own."""
+    figure = _figure_of(axes)
+    if axes.get_subplotspec() is None:
+        box, (page_width, _) = axes.get_position(), figure.get_size_inches()
+        place = (box.x1 + 0.07 / page_width, box.y0, 0.11 / page_width, box.height)
+        bar = figure.colorbar(picture, cax=figure.add_axes(place))
+    else:
+        bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
     bar.outline.set_linewidth(0.4)
     bar.outline.set_edgecolor(FAINT)
-    bar_axes.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
-    locator: Any = bar_axes.yaxis.get_major_locator()  # Any: each kind of locator has its own parameters
+    bar.ax.tick_params(labelsize=7.5, length=2, width=0.5, colors="#3c444d", pad=2)
+    locator: Any = bar.ax.yaxis.get_major_locator()  # Any: each kind of locator has its own parameters
     locator.set_params(nbins=5)
     if label:
         bar.set_label(label, fontsize=8, color="#3c444d", labelpad=2)
 
 
 def _figure_of(axes: Axes) -> Figure:
-    figure = axes.get_figure()
+    figure = axes.get_figure(root=True)
     if not isinstance(figure, Figure):
         raise ValueError("the axes belong to no figure of their own")
     return figure
 
 
-def draw_scale_bar(axes: Axes, width_px: int, height_px: int, pixel_size_m: float | None) -> None:
+def draw_scale_bar(
+    axes: Axes,
+    width_px: int,
+    height_px: int,
+    pixel_size_m: float | None,
+    corner_px: tuple[float, float] = (0.0, 0.0),
+) -> None:
     """Put a bar of round length into the lower left corner of an image."""
     length, label = scale_bar(width_px, pixel_size_m)
-    x, y = 0.04 * width_px, 0.955 * height_px
+    x, y = corner_px[1] + 0.04 * width_px, corner_px[0] + 0.955 * height_px
     thickness = 0.012 * height_px
     axes.add_patch(
         Rectangle(
@@ -252,6 +265,7 @@ def draw_positions(
 
 
 def _square_view(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    axes.set_aspect("equal")
     side = 1.06 * max(float(np.ptp(x)), float(np.ptp(y)), 1.0)
     x_middle, y_middle = 0.5 * (float(x.min()) + float(x.max())), 0.5 * (float(y.min()) + float(y.max()))
     axes.set_xlim(x_middle - side / 2, x_middle + side / 2)

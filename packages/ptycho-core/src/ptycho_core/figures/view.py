@@ -81,7 +81,7 @@ class ObjectView:
         images: `amplitude` and `phase` in radians, (h, w) float32 each; NaN where no frame looks.
         limits: the values that are black and white.
         coverage: (h, w) float32.
-        box: the part of the canvas that is shown.
+        box: the part of the canvas that is shown. corner_px: (y, x) of its first pixel in the scan.
         shrunk: how many pixels of the canvas, in rows and in columns, one value stands for.
     """
 
@@ -102,6 +102,10 @@ class ObjectView:
         seen = covered_region(reconstruction.coverage)
         box = covered_box(seen)
         self.box = box
+        origin_px = getattr(
+            reconstruction, "origin_px", (0.0, 0.0)
+        )  # a result of another program may have none
+        self.corner_px = (float(origin_px[0]) + box[0].start, float(origin_px[1]) + box[1].start)
         seen, obj, coverage = seen[box], reconstruction.object[box], reconstruction.coverage[box]
         self.shrunk = max(1, -(-max(obj.shape) // largest_px))
         amplitude, flat, self.coverage = _shrunk(obj, coverage, linear_ramp(obj, seen), self.shrunk)

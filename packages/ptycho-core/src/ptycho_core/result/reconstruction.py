@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Complex64, Float32, Float64
+from jaxtyping import Bool, Complex, Complex64, Float32, Float64
 
 from ptycho_core.given import expect, expect_path
 from ptycho_core.ranks import Ranks
@@ -26,6 +26,9 @@ from ptycho_core.result.stored import (
 )
 from ptycho_core.result.stored_tiles import StoredTiles, remove_tiles, write_tile
 from ptycho_core.result.verdict import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["RECONSTRUCTION_FILE", "RECONSTRUCTION_KEYS", "Reconstruction"]
 
@@ -225,6 +228,71 @@ class Reconstruction:
             if name not in files:
                 (root / name).unlink(missing_ok=True)
         return files
+
+    def plot(self, *panels: str, axes: Axes | Iterable[Axes] | None = None) -> dict[str, Axes]:
+        """Draw the result on axes of matplotlib, to be looked at and changed.
+
+        Args:
+            panels: what to draw, of `amplitude`, `phase`, `epochs`, `probe_amplitude`, `probe`, `coverage`
+                and `residual`; the whole result at a glance where none is named.
+            axes: where to draw, one for each panel; those of a new pyplot figure where None.
+        Returns:
+            Name of a panel -> its axes. Object, coverage and residual share the coordinates of the scan: a
+            frame stands at (x, y) = `positions_px[m, ::-1]`.
+        Raises:
+            ValueError: there is no such panel, or there are not as many axes as panels.
+            TypeError: what was given as axes is none.
+        """
+        from ptycho_core.figures import plot_result
+
+        return plot_result(self, panels, axes)
+
+    def compare(
+        self,
+        other: Reconstruction | Complex[np.ndarray, "_ _"],
+        *panels: str,
+        axes: Axes | Iterable[Axes] | None = None,
+        names: tuple[str, str] = ("this", "other"),
+    ) -> dict[str, Axes]:
+        """Draw this result beside another one, or beside the truth, after they were moved onto each other.
+
+        The scores as numbers are `ptycho_core.metrics.compare(result, other).values`.
+
+        Args:
+            other: another result of the same scan, or the true object: (H, W) complex, whose pixel [0, 0] is
+                the scan coordinate (0, 0), as `Scan.ground_truth` is.
+            panels: what to draw, of `amplitude`, `other_amplitude`, `difference`, `phase`, `other_phase` and
+                `correlation`, that of Fourier rings; all of them where none is named.
+            axes: where to draw, one for each panel; those of a new pyplot figure where None.
+            names: of both, for the titles.
+        Returns:
+            Name of a panel -> its axes, in the coordinates of the scan in pixels.
+        Raises:
+            DataError: they have no window in common, or nothing varies in it.
+            ValueError: there is no such panel, or there are not as many axes as panels.
+            TypeError: `other` is no result and no array, or what was given as axes is none.
+        """
+        from ptycho_core.figures import AlignedPair, plot_comparison
+        from ptycho_core.metrics import compare
+
+        expect(
+            other,
+            (Reconstruction, np.ndarray),
+            "Reconstruction.compare",
+            "another result, or the true object as an array",
+        )
+        found = compare(self, other)
+        pair = AlignedPair(
+            found.aligned,
+            found.truth,
+            found.region,
+            names=names,
+            frc=found.ring_correlation,
+            corner_px=(float(found.window_origin_px[0]), float(found.window_origin_px[1])),
+        )
+        error, detail = found.values["object_error"], found.values["frc50_half_period_px"]
+        heading = f"{names[0]} and {names[1]}: object error {error:.4f}, half period of 1/2 {detail:.2f} px"
+        return plot_comparison(pair, panels, axes, heading=heading)
 
     def cropped(self) -> Reconstruction:
         """Return the result with the object cut to the rectangle that holds its illuminated part.

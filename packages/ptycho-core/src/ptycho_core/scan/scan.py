@@ -11,14 +11,12 @@ inverted when it is read.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
@@ -30,6 +28,12 @@ from ptycho_core.scan.source_file import SourceFile
 from ptycho_core.scan.survey import FrameSurvey, frame_chunks, survey_frames
 
 _MOVED = {"scan_from_arrays": "ptycho_core.io"}
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: How many values of frames a notebook reads to show a scan.
+_SHOWN_VALUES = 1 << 23
 
 FrameIndices = slice | np.ndarray | list[int] | None
 
@@ -111,16 +115,50 @@ class Scan:
         )
 
     def _repr_html_(self) -> str:
-        """Show the mean pattern and the key figures, as notebooks ask for."""
-        from PIL import Image
+        """Show the mean pattern, the positions and the key figures, as notebooks ask for.
 
-        shape = np.log1p(self.mean_pattern())
-        shade = np.uint8(255 * (1 - shape / max(float(shape.max()), 1e-30)))
-        buffer = io.BytesIO()
-        Image.fromarray(shade).resize((180, 180)).save(buffer, format="png")
-        png = base64.b64encode(buffer.getvalue()).decode()
-        picture = f'<img alt="mean pattern, logarithmic" src="data:image/png;base64,{png}">'
-        return f"<div>{picture}<div>{escape(repr(self)[1:-1])}</div></div>"
+        Of a scan whose frames were not read yet a sample is: no more than a cell can wait for.
+        """
+        from ptycho_core.scan.display import notebook_html
+
+        known = "_statistics" in vars(self)
+        sample = min(self.n_frames, 64, max(1, _SHOWN_VALUES // self.frame_px**2))
+        chosen = np.linspace(0, self.n_frames - 1, sample).astype(np.intp)
+        pattern = self.mean_pattern() if known else self.counts(chosen).mean(axis=0)
+        lines = [repr(self)[1:-1]]
+        if self.pixel_size_m:
+            lines.append(f"pixel of the object {self.pixel_size_m * 1e9:.4g} nm")
+        if self.energy_ev:
+            lines.append(f"energy {self.energy_ev:.6g} eV")
+        of_all = known or sample == self.n_frames
+        pattern_of = "all frames" if of_all else f"{sample} frames"
+        return notebook_html(pattern, self.positions_px, lines, pattern_of=pattern_of)
+
+    def plot_frame(self, number: int, *, axes: Axes | None = None) -> Axes:
+        """Draw the counts of one frame, its zero frequency in the centre, and bad pixels in grey.
+
+        Args:
+            number: of the frame in this scan, from 0; negative ones count from the end.
+            axes: axes of matplotlib to draw on; those of a new pyplot figure where None.
+        Returns:
+            The axes, to be changed: `axes.images[0]` holds the counts, (N, N) float32.
+        Raises:
+            IndexError: the scan has no such frame.
+            TypeError: the number is none, or `axes` are not of matplotlib.
+        """
+        from ptycho_core.scan.display import draw_frame
+
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise TypeError(f"Scan.plot_frame expects the number of a frame, not {shown(number)}.")
+        last = self.n_frames - 1
+        if not -self.n_frames <= number <= last:
+            raise IndexError(f"{self.name} has frames 0 to {last}; there is no frame {number}.")
+        index = np.array([int(number) % self.n_frames])
+        good = self.good_pixels(index).reshape(self.frame_px, self.frame_px)
+        heading = f"{self.name}, frame {index[0]}"
+        if self.frame_numbers is not None:
+            heading += f" ({self.frame_numbers[index[0]]} in the file)"
+        return draw_frame(self.counts(index)[0], good, heading, axes)
 
     @property
     def n_frames(self) -> int:

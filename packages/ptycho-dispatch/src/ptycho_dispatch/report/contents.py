@@ -7,13 +7,14 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho_config.errors import DataError
 from ptycho_config.regular import open_regular
 from ptycho_dispatch.audit.run_record import read_record
+from ptycho_dispatch.report.frames import MOST_FRAMES, Frames, frames_of
 from ptycho_dispatch.report.repeat import as_typed, repeating_words
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Contents:
         chosen, defaults: settings that were chosen, and all others.
         command: the line that repeats the run; empty where the record does not tell.
         continued: whether the run went on from an earlier result.
+        frames: some of the scan, measured and predicted.
     """
 
     scan: str
@@ -88,13 +90,18 @@ class Contents:
     defaults: list[Configured]
     command: str
     continued: bool
+    frames: Frames = field(default_factory=Frames)
 
 
-def read_contents(directory: Path) -> Contents:
+def read_contents(directory: Path, *, scan: str | None = None, frames: int = MOST_FRAMES) -> Contents:
     """Read a run's files and draw its pictures.
 
+    Args:
+        scan: its file or name, for the frames; see `frames_of`.
+        frames: how many to show.
     Raises:
-        DataError: there is no such run, or one of its files is absent or damaged; names it.
+        DataError: there is no such run, or one of its files is absent or damaged; names it. Or `scan` cannot
+            be read, or is another one.
     """
     from ptycho_core import Reconstruction
     from ptycho_core.figures import corrections_png, object_pictures, probe_png, residual_map_png
@@ -130,6 +137,7 @@ def read_contents(directory: Path) -> Contents:
         defaults=[one for one in configured if one.source == "default"],
         command="" if words is None else as_typed(words),
         continued=words is not None and ("--resume" in words or "--start" in words),
+        frames=frames_of(result, record, scan, frames),
     )
 
 

@@ -135,3 +135,53 @@
   choose(Array.from(pictures, (picture) => picture.dataset.picture).includes(asked) ? asked : first);
   draw();
 })();
+
+// The map of the positions: a click, an arrow key or a button shows a frame as it was measured and as it is predicted.
+(function () {
+  const frames = document.querySelector(".frames");
+  if (!frames) {
+    return;
+  }
+  const map = frames.querySelector(".map");
+  const spots = Array.from(frames.querySelectorAll(".spot"));
+  const pairs = Array.from(frames.querySelectorAll(".pair"));
+  const worst = pairs.reduce((most, pair, index) =>
+    Number(pair.dataset.residual) > Number(pairs[most].dataset.residual) ? index : most, 0);
+  let chosen = worst;
+
+  function choose(index) {
+    chosen = (index + pairs.length) % pairs.length;
+    pairs.forEach((pair, each) => { pair.hidden = each !== chosen; });
+    spots.forEach((spot, each) => {
+      spot.setAttribute("aria-pressed", String(each === chosen));
+      // One stop for the tabulator; the arrow keys go from frame to frame.
+      spot.tabIndex = each === chosen ? 0 : -1;
+    });
+  }
+
+  function nearest(x, y) {
+    const distances = spots.map((spot) => {
+      const box = spot.getBoundingClientRect();
+      return Math.hypot(box.left + box.width / 2 - x, box.top + box.height / 2 - y);
+    });
+    return distances.indexOf(Math.min(...distances));
+  }
+
+  frames.classList.add("live");
+  map.addEventListener("click", (event) => {
+    const index = spots.indexOf(event.target);
+    choose(index >= 0 ? index : nearest(event.clientX, event.clientY));
+  });
+  map.addEventListener("keydown", (event) => {
+    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+    if (steps[event.key]) {
+      choose(chosen + steps[event.key]);
+      spots[chosen].focus();
+      event.preventDefault();
+    }
+  });
+  frames.querySelector(".before").addEventListener("click", () => choose(chosen - 1));
+  frames.querySelector(".after").addEventListener("click", () => choose(chosen + 1));
+  frames.querySelector(".worst").addEventListener("click", () => choose(worst));
+  choose(worst);
+})();

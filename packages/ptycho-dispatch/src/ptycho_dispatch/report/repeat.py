@@ -12,7 +12,7 @@ from ptycho_dispatch import settings
 from ptycho_dispatch.commands import inference, training, watching
 from ptycho_dispatch.execution_parts import core_prefix
 
-__all__ = ["as_typed", "repeating_words"]
+__all__ = ["as_typed", "reading_flags", "repeating_words"]
 
 #: A section that only one command has -> that command.
 _COMMANDS = {"training": "train", "inference": "infer", "watch": "watch", "solver": "reconstruct"}
@@ -50,6 +50,14 @@ def repeating_words(record: Record) -> list[str] | None:
 def as_typed(words: list[str]) -> str:
     """Write words as a shell reads them."""
     return typed(words)
+
+
+def reading_flags(record: Record) -> dict[str, str]:
+    """Give the settings that said how the scan of a run was read: name -> text, defaults left out."""
+    section = _mapping(_mapping(record.get("settings")).get("run"))
+    return {
+        flag.removeprefix("--").replace("-", "_"): value for flag, value in _flags(settings.READING, section)
+    }
 
 
 def _given(record: Record, command: str) -> list[str]:
