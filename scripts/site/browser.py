@@ -67,6 +67,7 @@ def complaints(browser: Browser, site: Path, only: list[str] | None = None) -> l
         said += [f"a picture without a text: {source}" for source in page.evaluate(_WITHOUT_TEXT)]
         said += _axe(page)
         page.emulate_media(color_scheme="dark")
+        page.reload()
         said += [f"by night: {fault}" for fault in _axe(page, "color-contrast")]
         page.set_viewport_size(_NARROW)
         said += [f"narrow: {fault}" for fault in _axe(page, "scrollable-region-focusable")]

@@ -51,6 +51,8 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     """Turn the links of a written page, and lead names of ours to their description."""
     place = page.file.src_uri
     page.meta.setdefault("search", {"boost": _boost(place)})
+    if place == "index.md":
+        page.meta["hide"] = ["navigation"]
     path = documents().get(place)
     if path is not None:
         markdown = with_site_links(_SITE_ONLY.sub(r"\1", markdown), path, place)

@@ -33,12 +33,15 @@ def command_pages() -> dict[str, str]:
 def _command_page(name: str) -> str:
     parser, module = command_parser(name)
     lines = [f"# ptycho {name}", "", str(parser.description), ""]
-    for group in parser._action_groups:  # argparse has no public name for them
+    # argparse has no public names for them. What it calls options is what belongs to no part of the settings.
+    arguments, general, *parts = parser._action_groups
+    for title, group in (
+        ("Arguments", arguments),
+        *((str(part.title), part) for part in parts),
+        ("Other flags" if any(part._group_actions for part in parts) else "Flags", general),
+    ):
         actions = [one for one in group._group_actions if one.help is not argparse.SUPPRESS]
         if actions:
-            title = {"positional arguments": "What it works on", "options": "General"}.get(
-                group.title or "", group.title
-            )
             lines += [f"## {title}", "", "| argument | what it is |", "|---|---|"]
             lines += [f"| {_shown(one)} | {_cell(_help(one, parser))} |" for one in actions]
             lines.append("")
