@@ -18,7 +18,12 @@ __all__ = ["on_config", "on_files", "on_page_markdown"]
 _DOTTED = re.compile(r"(?<![`\[])`((?:ptycho\w*)(?:\.\w+)+)`(?!`)")
 #: What begins so is found before or behind the others.
 _WANTED = (("tutorials/", 4.0), ("how-to/", 4.0), ("explanation/", 2.0), ("project/changelog", 0.3))
-_SITE_ONLY = re.compile(r"<!-- site: (.*?) -->", re.DOTALL)
+#: Where the home page names what only the site has.
+_SITE_ONLY = "<!-- site: what is made of the sources -->"
+_MADE = (
+    "- Look up: [every command](reference/commands/README.md), [every setting](reference/settings.md),\n"
+    "  [every public name](reference/api/README.md)"
+)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -55,7 +60,7 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
         page.meta["hide"] = ["navigation"]
     path = documents().get(place)
     if path is not None:
-        markdown = with_site_links(_SITE_ONLY.sub(r"\1", markdown), path, place)
+        markdown = with_site_links(markdown, path, place).replace(_SITE_ONLY, _MADE)
     return outside_fences(markdown, _name_links)
 
 
