@@ -602,3 +602,13 @@ def fitting(wheels: Sequence[Path]) -> list[str]:
 def docs(session: nox.Session) -> None:
     """Run every example of the documentation and follow every link."""
     run_tests(session, "all", "tests/test_examples.py", *session.posargs)
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The documentation as a site in `site/`, which opens from the disk; a browser looks at every page.
+
+    `-- --publish 0.1 latest` puts it beside the versions that are published; see scripts/site.
+    """
+    install(session, "base", "-r", "scripts/site/requirements.txt")
+    session.run("python", "scripts/site", *session.posargs)

@@ -1,4 +1,4 @@
-"""The workflow of continuous integration and `noxfile.py` name the same sessions."""
+"""The workflows of continuous integration and `noxfile.py` name the same sessions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+SITE = ROOT / ".github" / "workflows" / "site.yml"
 NOXFILE = ROOT / "noxfile.py"
 CALL = re.compile(r"^nox -s (\S+|\$\{\{ matrix\.session \}\})(?: -- .+)?$")
 #: Sessions that continuous integration leaves out, each with the reason.
@@ -41,8 +42,8 @@ def calls_of(job: dict[str, Any]) -> list[str]:
     return called
 
 
-def jobs() -> dict[str, Any]:
-    return yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"]
+def jobs(workflow: Path = WORKFLOW) -> dict[str, Any]:
+    return yaml.safe_load(workflow.read_text("utf-8"))["jobs"]
 
 
 def test_every_session_that_the_workflow_calls_exists() -> None:
@@ -77,6 +78,24 @@ def test_the_gpu_job_runs_on_a_machine_of_ours_and_for_no_stranger() -> None:
     assert "pull_request" in gpu["if"]
     assert set(calls_of(gpu)) == {"tests_gpu", "bench"}
     assert any(step.get("run") == "nox -s bench -- gpu" for step in gpu["steps"])
+
+
+def test_the_site_is_checked_and_then_published_by_the_one_job_that_may_write() -> None:
+    told = yaml.safe_load(SITE.read_text("utf-8"))
+    assert told["permissions"] == {"contents": "read"}
+    # YAML reads the key `on` as true.
+    assert told[True].keys() == {"push", "workflow_dispatch"}
+    assert told[True]["push"] == {"branches": ["main"], "tags": ["v*"]}
+    assert jobs(SITE).keys() == {"publish"}
+    job = jobs(SITE)["publish"]
+    assert job["permissions"] == {"contents": "write"}
+    assert job["timeout-minutes"] <= 120
+    assert calls_of(job) == ["site", "site", "site"]
+    runs = [step["run"] for step in job["steps"] if step.get("run", "").startswith("nox")]
+    assert runs[0] == "nox -s site"
+    assert all("--publish" in run for run in runs[1:])
+    # The name of a tag may be anything: it reaches the shell as a variable.
+    assert not any("github.ref_name" in run for run in runs)
 
 
 def test_what_takes_long_runs_on_a_schedule() -> None:

@@ -19,7 +19,7 @@ from ptycho_dispatch.failures import NO_MEMORY, explained, require_address_space
 from ptycho_dispatch.screen import Outputs, say, tell
 from ptycho_dispatch.signals import HEARING
 
-__all__ = ["COMMANDS", "collect_less_often", "main"]
+__all__ = ["COMMANDS", "collect_less_often", "command_parser", "main"]
 
 #: Command -> (module that has `add_arguments` and `run`, one line of help).
 COMMANDS = {
@@ -125,6 +125,24 @@ def _run(words: list[str]) -> int:
         hint = f"Did you mean `ptycho {guess}`?" if guess else "`ptycho --help` lists the commands."
         raise ConfigError(f"there is no command `{shortened(command)}`. {hint}")
     require_address_space()
+    parser, module = command_parser(command)
+    if launch is not None and command == "reconstruct":
+        return _together(launch, module, parser, words)
+    parsed = parser.parse_args(words[1:])
+    if launch is not None:
+        _say_who_works(launch, command)
+    HEARING.begin_work()
+    return module.run(parsed)
+
+
+def command_parser(command: str) -> tuple[FlagParser, Any]:
+    """Make the parser of a command, and load the module that runs it.
+
+    Args:
+        command: one of `COMMANDS`.
+    Returns:
+        The parser, and the module: `EXAMPLES`, and `run` for what the parser makes of the words.
+    """
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(f"ptycho_dispatch.{module_name}")
     parser = FlagParser(
@@ -135,13 +153,7 @@ def _run(words: list[str]) -> int:
     )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if launch is not None and command == "reconstruct":
-        return _together(launch, module, parser, words)
-    parsed = parser.parse_args(words[1:])
-    if launch is not None:
-        _say_who_works(launch, command)
-    HEARING.begin_work()
-    return module.run(parsed)
+    return parser, module
 
 
 def _together(launch: Launch, module: Any, parser: FlagParser, words: list[str]) -> int:

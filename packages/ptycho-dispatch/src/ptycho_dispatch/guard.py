@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SAID", "Guard", "guarded"]
 
-#: Bytes that are no signal: the guard asks whether we live, and tells that it has answered for us.
-_ALIVE, SAID = 0, 255
+#: A byte that is no signal: the guard asks whether we live.
+_ALIVE = 0
+#: A byte that is no signal: the guard tells that it has answered for us.
+SAID = 255
 _TAKEN = b"A"
 #: A signal that nobody takes within this time is answered by the guard.
 _NOBODY_AFTER_S = 1.5

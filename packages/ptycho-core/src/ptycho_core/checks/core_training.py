@@ -36,7 +36,8 @@ __all__ = [
     "small_scan",
 ]
 
-FRAMES, _FRAME_PX = 8, 32
+FRAMES = 8
+_FRAME_PX = 32
 #: A network that every core builds and trains in a moment.
 _SMALL = {"architecture": "fno", "fno_width": 4, "fno_blocks": 1, "fno_cnn_blocks": 1, "fno_modes": 4}
 

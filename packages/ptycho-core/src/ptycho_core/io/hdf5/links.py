@@ -25,8 +25,10 @@ __all__ = ["SOURCE_PREFIX", "beside", "first_opened", "require_regular_files"]
 _MOST_LINKS = 1_000_000
 _HEAPS_OF_OTHERS_BYTES = 1 << 22
 _SYSTEM = ("/proc/", "/sys/")
-#: The environment's own places, for external links and for the sources of virtual data sets.
-LINK_PREFIX, SOURCE_PREFIX = "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX"
+#: The environment's own place for external links.
+LINK_PREFIX = "HDF5_EXT_PREFIX"
+#: The environment's own place for the sources of virtual data sets.
+SOURCE_PREFIX = "HDF5_VDS_PREFIX"
 
 
 def require_regular_files(file: h5py.File, seen: set[str] | None = None) -> None:
