@@ -216,7 +216,7 @@ def test_a_framework_that_is_absent_ends_the_run_with_its_command_and_nothing_ma
 
 @pytest.mark.finding("POLICY-001")
 @each_core
-@pytest.mark.parametrize("command", ["train", "infer"])
+@pytest.mark.parametrize("command", ["train", pytest.param("infer", marks=pytest.mark.slow)])
 def test_an_absent_gpu_that_was_asked_for_ends_the_run_before_anything_is_read_or_made(
     tmp_path: Path, backend: str, command: str
 ) -> None:
