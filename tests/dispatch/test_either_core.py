@@ -235,7 +235,8 @@ def test_an_absent_gpu_that_was_asked_for_ends_the_run_before_anything_is_read_o
     assert not run.directory.exists()
 
 
-@pytest.mark.parametrize("backend", [pytest.param("pytorch", marks=pytest.mark.slow), "tensorflow"])
+@pytest.mark.slow
+@each_core
 def test_a_resumed_training_that_is_interrupted_keeps_its_network(
     trained: dict[str, Run], scan_file: Path, tmp_path: Path, backend: str
 ) -> None:

@@ -257,7 +257,9 @@ def test_a_scan_that_is_gone_after_the_image_costs_what_follows_and_not_the_imag
     assert Reconstruction.load(tmp_path / "out").n_frames == 40
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)]
+)
 def test_a_scheduler_and_a_terminal_that_closes_end_a_run_as_ctrl_c_does(
     scan_file: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -187,28 +187,35 @@ def test_what_fails_on_one_rank_ends_all_that_wait_for_it(
     assert re.fullmatch(f"ptycho: {where}{what}", told[0])
 
 
+@pytest.mark.parametrize(
+    ("before", "behind", "code", "said"),
+    [
+        (("env", "PTYCHO_SEED=7"), (), 2, r"`solver.seed` is 7 there and 0 on rank 0\."),
+        pytest.param(
+            (), ("--seed", "3"), 2, "it was started with other words than rank 0", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("env", "-C", "other"), (), 1, "out is not the directory that rank 0 sees", marks=pytest.mark.slow
+        ),
+    ],
+    ids=["environment", "words", "directory"],
+)
 def test_tasks_that_differ_are_refused_with_the_rank(
-    mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
+    mpiexec: tuple[str, ...],
+    scans: list[Path],
+    tmp_path: Path,
+    before: tuple[str, ...],
+    behind: tuple[str, ...],
+    code: int,
+    said: str,
 ) -> None:
     words = [*PTYCHO, "reconstruct", *map(str, scans), "--output-dir", "out"]
-    other = tmp_path / "other"
-    other.mkdir()
-
-    def on_two(*second: str, also: tuple[str, ...] = ()) -> tuple[int, str]:
-        command = [*mpiexec, "-n", "1", *words, ":", "-n", "1", *second, *words, *also]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-        return done.returncode, done.stderr
-
-    code, err = on_two("env", "PTYCHO_SEED=7")
-    assert (code, err.count("\n")) == (2, 1)
-    assert re.match(r"ptycho: rank 1 \(\S+\): `solver.seed` is 7 there and 0 on rank 0\.", err)
-    code, err = on_two(also=("--seed", "3"))
-    assert (code, err.count("\n")) == (2, 1)
-    assert "it was started with other words than rank 0" in err
-    assert not (tmp_path / "out").exists()
-    code, err = on_two("env", "-C", str(other))
-    assert (code, err.count("\n")) == (1, 1)
-    assert re.match(r"ptycho: rank 1 \(\S+\): out is not the directory that rank 0 sees", err)
+    (tmp_path / "other").mkdir()
+    command = [*mpiexec, "-n", "1", *words, ":", "-n", "1", *before, *words, *behind]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert re.match(rf"ptycho: rank 1 \(\S+\): .*{said}", done.stderr)
+    assert code == 1 or not (tmp_path / "out").exists()
 
 
 def test_a_wrong_word_is_told_once(start, scans: list[Path]) -> None:
