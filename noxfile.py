@@ -221,7 +221,7 @@ def tests_gpu(session: nox.Session) -> None:
 
 @nox.session
 def tests_slow(session: nox.Session) -> None:
-    """The checks that take minutes; there are none as long as the suite itself is quick."""
+    """What the suite leaves out because it takes long: more sizes, kinds and examples of what it tests."""
     run_tests(session, "all", "-m", "slow", *session.posargs, none_is_fine=True)
 
 
@@ -378,7 +378,7 @@ def faults(session: nox.Session) -> None:
     """Two thousand faults in files, settings, results and surroundings; what does harm becomes a program.
 
     `-- --cases 20000 --seed 5` looks longer and elsewhere, `-- --only readers` at one class; `-- --seed 2 3 4
-    --write-docs` renews docs/reference/faults.md. The tests run two hundred of them.
+    --write-docs` renews docs/reference/faults.md. The tests run sixty of them, the slow ones two hundred.
     """
     install(session, "all", *TEST_TOOLS)
     session.run("python", "tests/faults", *session.posargs)

@@ -1,5 +1,7 @@
 """Run every example of the README and the documentation, page by page, as a reader would.
 
+Pages whose examples take long are among the slow tests; `nox -s docs` runs them all.
+
 A page has a process and a folder. Its Python blocks, each by itself, and the `ptycho` commands of its console
 blocks run in the order in which they stand on the page. Blocks without a language are not run.
 """
@@ -38,6 +40,18 @@ NEEDS = {
 }
 
 
+#: Pages that reconstruct or train for longer than a few seconds.
+SLOW = {
+    "docs/explanation/verdict.md",
+    "docs/how-to/cpu-only.md",
+    "docs/how-to/formats.md",
+    "docs/how-to/networks.md",
+    "docs/how-to/positions.md",
+    "docs/how-to/your-own-data.md",
+    "docs/tutorials/first-light.md",
+}
+
+
 #: A reader's process, which loads each library once: blocks and commands one after the other, up to the first
 #: that fails.
 READER = """
@@ -73,7 +87,14 @@ def read(some: list[str | list[str]], folder: Path) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text("utf-8"))], ids=name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name(page), marks=pytest.mark.slow if name(page) in SLOW else [])
+        for page in PAGES
+        if BLOCK.search(page.read_text("utf-8"))
+    ],
+)
 def test_the_examples_of_the_page_run(
     page: Path, tmp_path: Path, example, shared_examples, checked_once: None
 ) -> None:

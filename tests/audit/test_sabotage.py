@@ -185,6 +185,7 @@ def inside() -> dict[str, Any]:
     return record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", CORES)
 def test_rules_disabled_inside_a_core_are_named_by_its_checks(inside: dict[str, Any], core: str) -> None:
     if core not in HERE:
@@ -198,6 +199,7 @@ def test_rules_disabled_inside_a_core_are_named_by_its_checks(inside: dict[str, 
     assert broken == set().union(*INSIDE_THE_CORES[core].values())
 
 
+@pytest.mark.slow
 def test_rules_disabled_inside_the_cores_are_named_and_no_other(inside: dict[str, Any]) -> None:
     assert failed(inside) == set().union(
         *(found for core in HERE for found in INSIDE_THE_CORES[core].values())

@@ -106,6 +106,7 @@ def test_a_flat_background_is_no_fault_of_the_reading(simulated) -> None:
     assert found.as_read.unexplained < 0.6
 
 
+@pytest.mark.slow
 def test_frames_in_another_order_are_explained_by_nothing(scan: Scan) -> None:
     order = np.random.default_rng(0).permutation(scan.n_frames)
     found = doctored(replace(scan, positions_px=scan.positions_px[order]))

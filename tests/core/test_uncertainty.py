@@ -35,7 +35,7 @@ def sure(made: SimulatedScan) -> Reconstruction:
 
 @pytest.fixture(scope="module")
 def bright() -> tuple[SimulatedScan, Reconstruction]:
-    made = made_with()
+    made = made_with(frame_px=64, frames=50)
     return made, sure(made)
 
 
@@ -58,9 +58,8 @@ def told_and_true(made: SimulatedScan, result: Reconstruction) -> tuple[np.ndarr
     return told[:, seen], true[:, seen]
 
 
-def test_about_two_thirds_of_the_pixels_are_within_it() -> None:
-    made = made_with(frame_px=64, frames=50)
-    told, true = told_and_true(made, sure(made))
+def test_about_two_thirds_of_the_pixels_are_within_it(bright: tuple[SimulatedScan, Reconstruction]) -> None:
+    told, true = told_and_true(*bright)
     within = (true <= told).mean(axis=1)
     assert ((within > 0.55) & (within < 0.8)).all(), within
     # Where it says that pixels are known worse, they are.
@@ -70,7 +69,7 @@ def test_about_two_thirds_of_the_pixels_are_within_it() -> None:
 
 
 def test_fewer_photons_make_it_larger(bright: tuple[SimulatedScan, Reconstruction]) -> None:
-    dim = sure(made_with(photons=2e4))
+    dim = sure(made_with(frame_px=64, frames=50, photons=2e4))
     for key in ("median_amplitude", "median_phase_rad"):
         few, many = (one.run_record()["uncertainty"][key] for one in (dim, bright[1]))
         assert few > 2 * many

@@ -78,6 +78,7 @@ def test_of_few_photons_those_held_out_say_how_strongly_the_network_is_followed(
     assert "Prior mean: " in said and "Training a network" in said
 
 
+@pytest.mark.slow
 def test_frames_that_are_no_counts_are_judged_by_frames_held_out(ptycho, tmp_path: Path) -> None:
     made = simulate_scan(frames=40, frame_px=32, photons=1e6, seed=1).scan
     scan = scan_from_arrays(

@@ -216,7 +216,7 @@ def test_a_framework_that_is_absent_ends_the_run_with_its_command_and_nothing_ma
 
 @pytest.mark.finding("POLICY-001")
 @each_core
-@pytest.mark.parametrize("command", ["train", "infer"])
+@pytest.mark.parametrize("command", ["train", pytest.param("infer", marks=pytest.mark.slow)])
 def test_an_absent_gpu_that_was_asked_for_ends_the_run_before_anything_is_read_or_made(
     tmp_path: Path, backend: str, command: str
 ) -> None:
@@ -235,7 +235,8 @@ def test_an_absent_gpu_that_was_asked_for_ends_the_run_before_anything_is_read_o
     assert not run.directory.exists()
 
 
-@pytest.mark.parametrize("backend", [pytest.param("pytorch", marks=pytest.mark.slow), "tensorflow"])
+@pytest.mark.slow
+@each_core
 def test_a_resumed_training_that_is_interrupted_keeps_its_network(
     trained: dict[str, Run], scan_file: Path, tmp_path: Path, backend: str
 ) -> None:

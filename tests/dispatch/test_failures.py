@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("limit_mib", [150, 256, 380, 420, 480, 560, 640])
+@pytest.mark.parametrize(
+    "limit_mib",
+    [150, 380, 480, *(pytest.param(limit, marks=pytest.mark.slow) for limit in (256, 420, 560, 640))],
+)
 def test_too_little_memory_is_said_and_not_taken_for_a_damaged_file(
     ptycho_process, scan_file: Path, limit_mib: int
 ) -> None:

@@ -19,8 +19,8 @@ EXAMPLES = [
 ]
 
 
-#: Training on the real scan takes as long as the example says.
-SLOW = "train --train-data-file siemens-star"
+#: Training on the real scan, and a search for what is wrong, take as long as the examples say.
+SLOW = ("train --train-data-file siemens-star", "diagnose scan.npz --budget")
 
 NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
 
@@ -49,7 +49,12 @@ def folder(
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        pytest.param(command, example, id=example, marks=[pytest.mark.slow] if SLOW in example else [])
+        pytest.param(
+            command,
+            example,
+            id=example,
+            marks=pytest.mark.slow if any(one in example for one in SLOW) else [],
+        )
         for command, example in EXAMPLES
     ],
 )

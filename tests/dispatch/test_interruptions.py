@@ -78,7 +78,7 @@ def wait_for_file_count(directory: Path, count: int, process: subprocess.Popen[s
     raise AssertionError("the run never wrote that many files")
 
 
-@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_killed_while_writing_every_file_under_a_final_name_is_complete(
     scan_file: Path, tmp_path: Path, count: int
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_second_ctrl_c_ends_at_once_without_a_traceback(scan_file: Path, tmp_p
             assert_complete(path)
 
 
-@pytest.mark.parametrize("most_bytes", [0, 600])
+@pytest.mark.parametrize("most_bytes", [0, pytest.param(600, marks=pytest.mark.slow)])
 def test_a_log_that_cannot_grow_is_said_once_and_never_as_a_traceback(
     ptycho_process, scan_file: Path, most_bytes: int
 ) -> None:
@@ -257,7 +257,9 @@ def test_a_scan_that_is_gone_after_the_image_costs_what_follows_and_not_the_imag
     assert Reconstruction.load(tmp_path / "out").n_frames == 40
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)]
+)
 def test_a_scheduler_and_a_terminal_that_closes_end_a_run_as_ctrl_c_does(
     scan_file: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -313,8 +315,22 @@ sys.exit(__main__.main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("module", ["ptycho_dispatch.cli", "numpy", "ptycho_core.solver.solve"])
+#: Each signal and each module once whenever the tests run; the slow ones take every pair.
+AT_THE_START = {
+    "ptycho_dispatch.cli": signal.SIGHUP,
+    "numpy": signal.SIGINT,
+    "ptycho_core.solver.solve": signal.SIGTERM,
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        pytest.param(module, number, marks=[] if number == usual else pytest.mark.slow)
+        for module, usual in AT_THE_START.items()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ],
+)
 def test_a_signal_while_the_program_is_loaded_is_one_line(
     scan_file: Path, tmp_path: Path, module: str, number: signal.Signals
 ) -> None:

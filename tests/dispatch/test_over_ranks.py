@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,27 +121,31 @@ def test_a_request_to_one_rank_stops_all_and_resume_goes_on(
     assert once_more.out.count("done before") == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("s0.npz", "broken.npz", *FAST), "3"),
+        (("--no-such-flag",), "2"),
+        pytest.param(("broken.npz", *FAST), "3", marks=pytest.mark.slow),
+        pytest.param(("missing.npz", "--mpi", "frames"), "3", marks=pytest.mark.slow),
+        pytest.param(("s0.npz", "s2.npz", *FAST), "0", marks=pytest.mark.slow),
+    ],
+    ids=["one of two broken", "flag", "broken", "missing", "good"],
+)
 def test_all_ranks_end_with_the_code_of_the_first(
-    mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
+    mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path, words: tuple[str, ...], code: str
 ) -> None:
     # A launcher may pass on that of any rank.
-    def codes(*words: object) -> list[str]:
-        script = '"$@"; echo $? > code-$PMI_RANK'
-        told = ["sh", "-c", script, "sh", *PTYCHO, "reconstruct", *map(str, words), "--output-dir", "out"]
-        subprocess.run(
-            [*mpiexec, "-n", "2", *told], cwd=tmp_path, capture_output=True, timeout=120, check=False
-        )
-        return [(tmp_path / f"code-{rank}").read_text().strip() for rank in range(2)]
-
+    for scan in scans:
+        shutil.copy(scan, tmp_path)
     (tmp_path / "broken.npz").write_bytes(b"PK no archive")
-    assert codes(scans[0], "broken.npz", *FAST) == ["3", "3"]
-    assert codes("broken.npz", *FAST) == ["3", "3"]
-    assert codes("missing.npz", "--mpi", "frames") == ["3", "3"]
-    assert codes("--no-such-flag") == ["2", "2"]
-    assert codes(scans[0], scans[2], *FAST) == ["0", "0"]
+    script = '"$@"; echo $? > code-$PMI_RANK'
+    told = ["sh", "-c", script, "sh", *PTYCHO, "reconstruct", *words, "--output-dir", "out"]
+    subprocess.run([*mpiexec, "-n", "2", *told], cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert [(tmp_path / f"code-{rank}").read_text().strip() for rank in range(2)] == [code, code]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_dies_ends_all_in_one_line_that_names_it(
     start, tasks_of, mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path, rank: int
 ) -> None:
@@ -159,7 +164,15 @@ def test_a_rank_that_dies_ends_all_in_one_line_that_names_it(
     assert re.match(rf"ptycho: rank {rank} \(\S+, process {ranks[rank]}\) has died", told[0])
 
 
-@pytest.mark.parametrize(("rank", "how"), [(0, "error"), (1, "error"), (2, "agreed"), (1, "interrupt")])
+@pytest.mark.parametrize(
+    ("rank", "how"),
+    [
+        pytest.param(0, "error", marks=pytest.mark.slow),
+        (1, "error"),
+        pytest.param(2, "agreed", marks=pytest.mark.slow),
+        (1, "interrupt"),
+    ],
+)
 def test_what_fails_on_one_rank_ends_all_that_wait_for_it(
     mpiexec: tuple[str, ...], tmp_path: Path, rank: int, how: str
 ) -> None:
@@ -201,28 +214,35 @@ def test_a_part_of_the_ranks_that_fails_ends_all_alike(
     assert codes != {"0"}
 
 
+@pytest.mark.parametrize(
+    ("before", "behind", "code", "said"),
+    [
+        (("env", "PTYCHO_SEED=7"), (), 2, r"`solver.seed` is 7 there and 0 on rank 0\."),
+        pytest.param(
+            (), ("--seed", "3"), 2, "it was started with other words than rank 0", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("env", "-C", "other"), (), 1, "out is not the directory that rank 0 sees", marks=pytest.mark.slow
+        ),
+    ],
+    ids=["environment", "words", "directory"],
+)
 def test_tasks_that_differ_are_refused_with_the_rank(
-    mpiexec: tuple[str, ...], scans: list[Path], tmp_path: Path
+    mpiexec: tuple[str, ...],
+    scans: list[Path],
+    tmp_path: Path,
+    before: tuple[str, ...],
+    behind: tuple[str, ...],
+    code: int,
+    said: str,
 ) -> None:
     words = [*PTYCHO, "reconstruct", *map(str, scans), "--output-dir", "out"]
-    other = tmp_path / "other"
-    other.mkdir()
-
-    def on_two(*second: str, also: tuple[str, ...] = ()) -> tuple[int, str]:
-        command = [*mpiexec, "-n", "1", *words, ":", "-n", "1", *second, *words, *also]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-        return done.returncode, done.stderr
-
-    code, err = on_two("env", "PTYCHO_SEED=7")
-    assert (code, err.count("\n")) == (2, 1)
-    assert re.match(r"ptycho: rank 1 \(\S+\): `solver.seed` is 7 there and 0 on rank 0\.", err)
-    code, err = on_two(also=("--seed", "3"))
-    assert (code, err.count("\n")) == (2, 1)
-    assert "it was started with other words than rank 0" in err
-    assert not (tmp_path / "out").exists()
-    code, err = on_two("env", "-C", str(other))
-    assert (code, err.count("\n")) == (1, 1)
-    assert re.match(r"ptycho: rank 1 \(\S+\): out is not the directory that rank 0 sees", err)
+    (tmp_path / "other").mkdir()
+    command = [*mpiexec, "-n", "1", *words, ":", "-n", "1", *before, *words, *behind]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert re.match(rf"ptycho: rank 1 \(\S+\): .*{said}", done.stderr)
+    assert code == 1 or not (tmp_path / "out").exists()
 
 
 def test_ranks_that_share_frames_must_see_one_directory(

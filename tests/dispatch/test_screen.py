@@ -119,7 +119,15 @@ def test_python_without_docstrings_will_do(ptycho_process) -> None:
     assert "--frames" in done.out
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "utf-8:strict", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "ascii:strict",
+        "utf-8",
+        pytest.param("ascii", marks=pytest.mark.slow),
+        pytest.param("utf-8:strict", marks=pytest.mark.slow),
+    ],
+)
 def test_every_encoding_will_do(ptycho_process, encoding: str) -> None:
     done = ptycho_process("--help", environment={"PYTHONIOENCODING": encoding, "LC_ALL": "C"})
     assert done.code == 0, done.err

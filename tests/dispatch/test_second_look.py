@@ -78,6 +78,7 @@ def test_what_was_open_is_taken_by_evidence(ptycho, tmp_path: Path) -> None:
     assert record(tmp_path)["data_residual"] < before["data_residual"]
 
 
+@pytest.mark.slow
 def test_a_flag_that_is_in_use_is_not_proposed(ptycho, tmp_path: Path) -> None:
     made = simulate_scan(frames=60, frame_px=32, photons=1e6, seed=1, start_kind="scan-like")
     bright = np.random.default_rng(0).uniform(0.4, 1.6, 60)
@@ -143,11 +144,18 @@ def test_counts_that_look_like_amplitudes_are_taken_for_counts(ptycho, made, tmp
     assert "Taken by evidence: `--measurement counts`" in done.err
     assert "whole multiples of the smallest" in done.err
     assert "`--measurement amplitude` overrules it" in done.err
+
+
+@pytest.mark.slow
+def test_counts_that_are_said_to_be_amplitudes_stay_so_and_are_named(ptycho, made, tmp_path: Path) -> None:
+    path = without_a_word(made.scan, two_counts_a_photon(made.scan), tmp_path / "scaled.npz")
+    words = ("reconstruct", path, "--output-dir", "out", "--arrays", "numpy")
     stated = ptycho(*words, "--diagnose", "auto", "--measurement", "amplitude")
     assert "Taken by evidence: `--measurement" not in stated.err
     assert "--measurement counts" in stated.out
 
 
+@pytest.mark.slow
 def test_a_scan_that_is_read_again_keeps_the_probe_of_the_scan_before_it(
     ptycho, made, tmp_path: Path
 ) -> None:

@@ -69,7 +69,8 @@ def test_it_says_and_writes_what_one_process_would(
     assert (out / "reconstructed_amplitude.png").read_bytes() == amplitude
 
 
-@pytest.mark.parametrize("sign", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_first_process_ends_both_and_keeps_the_network(
     scan_file: Path, tmp_path: Path, alone: dict[str, str], sign: signal.Signals
 ) -> None:

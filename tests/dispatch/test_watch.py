@@ -117,7 +117,7 @@ def dead_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts as Linux does")
-@pytest.mark.parametrize("how", ["timeout", "Ctrl-C"])
+@pytest.mark.parametrize("how", [pytest.param("timeout", marks=pytest.mark.slow), "Ctrl-C"])
 def test_positions_on_a_disk_that_is_gone_keep_nothing_waiting(
     how: str, scan_file: Path, tmp_path: Path, dead_disk: Path
 ) -> None:

@@ -281,7 +281,7 @@ def test_a_network_needs_no_seed_of_tensorflow_where_everything_is_deterministic
 # Half precision
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16-mixed", marks=pytest.mark.slow), "16-mixed"])
 def test_half_precision_learns_and_images_and_its_weights_stay_whole(scan: Scan, precision: str) -> None:
     execution = on_cpu(precision=precision)
     trained = train(scan, execution, nepochs=6)
@@ -444,6 +444,7 @@ for n_images in range(3):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_the_command_line_keeps_tensorflow_s_notes_for_its_log(scan: Scan, tmp_path: Path) -> None:
     save_scan(scan, tmp_path / "scan.npz")
     words = ["train", "--backend", "tensorflow", "--train-data-file", "scan.npz", "--output-dir", "out"]

@@ -50,7 +50,7 @@ CONFIGURATIONS = [
     pytest.param({"unet_passes": 2}, marks=pytest.mark.slow),
     {"gridsize": 2, "overlap_constraint": "group"},
     {"architecture": "cnn", "gridsize": 2},
-    {"architecture": "cnn", "gridsize": 2, "object_big": False},
+    pytest.param({"architecture": "cnn", "gridsize": 2, "object_big": False}, marks=pytest.mark.slow),
     {"architecture": "fno", "gridsize": 2, "overlap_constraint": "batch"},
 ]
 each_configuration = pytest.mark.parametrize("settings", CONFIGURATIONS, ids=str)
@@ -155,7 +155,11 @@ def test_what_is_compiled_is_what_jit_compile_says() -> None:
         assert compiled_nodes(wrapped) == expected
 
 
-@pytest.mark.parametrize("settings", [{}, {"architecture": "fno"}, {"architecture": "ffno"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, pytest.param({"architecture": "fno"}, marks=pytest.mark.slow), {"architecture": "ffno"}],
+    ids=str,
+)
 def test_however_much_is_compiled_the_patches_are_the_same(settings: dict[str, Any]) -> None:
     wrapped, given = network(**settings), batch(4)
     wrapped = loud(wrapped) if wrapped.model.architecture == "unet" else wrapped

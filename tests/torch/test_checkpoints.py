@@ -10,11 +10,14 @@ import pytest
 import torch
 from ptycho_config.errors import ConfigError, OutputError
 from ptycho_config.execution import PyTorchExecutionConfig
-from ptycho_config.models import TrainingConfig
+from ptycho_config.models import ModelConfig, TrainingConfig
 from ptycho_core import Scan
 from ptycho_core.backend import get_backend
 from ptycho_core.result.callbacks import Callback
 from ptycho_core_torch import checkpoints
+
+#: Trains in moments; what is written is the same whatever the network.
+NARROW = ModelConfig(architecture="fno_vanilla", fno_width=8, fno_blocks=2)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def train(scan: Scan, directory: Path, *, tested: bool = False, nepochs: int = 3
     events = Events()
     trained = get_backend("pytorch").train(
         scan,
-        TrainingConfig(nepochs=nepochs, batch_size=20),
+        TrainingConfig(nepochs=nepochs, batch_size=20, model=NARROW),
         PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", **execution),
         callbacks=[events],
         test_scan=scan if tested else None,

@@ -20,6 +20,8 @@ from ptycho_core.result.callbacks import Callback
 from ptycho_core.simulate import simulate_scan
 
 CPU = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none")
+#: Trains in moments, for what holds whatever the network.
+NARROW = ModelConfig(architecture="fno_vanilla", fno_width=8, fno_blocks=2)
 
 
 def train(scan: Scan, start=None, directory=None, callbacks=(), test_scan=None, **config):
@@ -35,7 +37,7 @@ def train(scan: Scan, start=None, directory=None, callbacks=(), test_scan=None, 
 
 
 def test_it_goes_on_from_the_stored_weights(scan: Scan, tmp_path: Path) -> None:
-    first = train(scan, nepochs=6, seed=3, batch_size=12)
+    first = train(scan, nepochs=6, seed=3, batch_size=12, model=NARROW)
     stored = get_backend("pytorch").load(first.save(tmp_path), CPU)
     gone_on = train(scan, stored, nepochs=10)
     assert [row["epoch"] for row in gone_on.history] == list(range(1, 11))
@@ -149,6 +151,9 @@ def test_the_network_is_written_on_the_way(
 def test_training_ends_when_the_test_scan_is_explained_no_better(scan: Scan) -> None:
     stubborn = CPU.model_copy(update={"early_stop_patience": 2, "learning_rate": 1e-12})
     trained = get_backend("pytorch").train(
-        scan, TrainingConfig(nepochs=40), PyTorchExecutionConfig(**stubborn.model_dump()), test_scan=scan
+        scan,
+        TrainingConfig(nepochs=40, model=NARROW),
+        PyTorchExecutionConfig(**stubborn.model_dump()),
+        test_scan=scan,
     )
     assert 3 <= len(trained.history) < 40

@@ -213,6 +213,7 @@ def test_supervised_training_comes_nearer_to_the_labels(scan: Scan) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_network_trained_on_one_half_images_the_other(scan: Scan) -> None:
     """Frames that were never trained on are explained far better than by a network that learned nothing."""
     even, odd = scan.select(np.arange(0, 60, 2)), scan.select(np.arange(1, 60, 2))
@@ -221,7 +222,7 @@ def test_a_network_trained_on_one_half_images_the_other(scan: Scan) -> None:
     assert trained.reconstruct(odd).data_residual < 0.7 * fresh.reconstruct(odd).data_residual
 
 
-@pytest.mark.parametrize("batch", [7, 64])
+@pytest.mark.parametrize("batch", [7, pytest.param(64, marks=pytest.mark.slow)])
 def test_the_batch_size_of_inference_changes_nothing(scan: Scan, batch: int) -> None:
     trained = train(scan, nepochs=2)
     one = trained.reconstruct(scan)

@@ -108,7 +108,17 @@ def array_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["kernel", "arrays alone"])
 def execution(request: pytest.FixtureRequest, array_name: str) -> SolverExecutionConfig:
     """Each library of arrays on the CPU, with and without the compiled step."""
-    if request.param == "kernel" and load_kernel().library is None:
+    return execution_of(array_name, request.param)
+
+
+@pytest.fixture(params=["kernel", pytest.param("arrays alone", marks=pytest.mark.slow)])
+def quick_execution(request: pytest.FixtureRequest, array_name: str) -> SolverExecutionConfig:
+    """The same for what takes long, where the compiled step stands for the others."""
+    return execution_of(array_name, request.param)
+
+
+def execution_of(array_name: str, kind: str) -> SolverExecutionConfig:
+    if kind == "kernel" and load_kernel().library is None:
         pytest.skip(load_kernel().message)
-    kernel = "required" if request.param == "kernel" else "off"
+    kernel = "required" if kind == "kernel" else "off"
     return SolverExecutionConfig(arrays=array_name, accelerator="cpu", threads=2, kernel=kernel)

@@ -108,6 +108,7 @@ def test_a_strong_background_that_the_corners_do_not_show(clean: tuple[Simulated
     assert object_error(result, made) < 2 * bare
 
 
+@pytest.mark.slow
 def test_it_costs_no_quality_where_there_is_none(clean: tuple[SimulatedScan, float]) -> None:
     made, plain = clean
     found = solve(made.scan, FOUND, NUMPY)
@@ -166,7 +167,10 @@ def test_an_epoch_that_is_undone_gives_the_background_back(kernel: bool) -> None
     assert level.state().offset == before.offset == pytest.approx(1.01)
 
 
-@pytest.mark.parametrize(("background", "photons", "most_px"), [(0.05, 1e6, 48), (0.3, 1e6, 40)])
+@pytest.mark.parametrize(
+    ("background", "photons", "most_px"),
+    [pytest.param(0.05, 1e6, 48, marks=pytest.mark.slow), (0.3, 1e6, 40)],
+)
 def test_nothing_is_fitted_where_the_background_is_alone(
     background: float, photons: float, most_px: int
 ) -> None:

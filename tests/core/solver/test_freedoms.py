@@ -174,7 +174,7 @@ def test_a_start_with_corrected_positions_keeps_them(make_scan: Callable[..., ob
 
 
 @pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
-@pytest.mark.parametrize("frame_px", [32, 50])
+@pytest.mark.parametrize("frame_px", [pytest.param(32, marks=pytest.mark.slow), 50])
 def test_the_kernel_finds_what_the_arrays_find(frame_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Positions, strain, intensities, variations, modes and background, by the laws of the arrays."""
     monkeypatch.setattr("ptycho_core.solver.unseen_frames._LEAST_GAIN", -1.0)

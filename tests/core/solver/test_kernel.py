@@ -25,7 +25,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler is o
 
 
 @pytest.fixture
-def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache of kernels, no wheel that carries one, and a loader that has forgotten what it found."""
     monkeypatch.setattr(load, "_folder", lambda: tmp_path / "no libraries")
     monkeypatch.setattr(build, "cache_directory", lambda: tmp_path / "cache")
@@ -33,6 +33,14 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     load_kernel.cache_clear()
     yield tmp_path / "cache" / "kernels"
     load_kernel.cache_clear()
+
+
+@pytest.fixture
+def fresh_cache(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, for what every level shows alike: this one takes the compiler less than half the time."""
+    if not build.flags_are_set():
+        monkeypatch.setenv(build.FLAGS_VARIABLE, "-O1")
+    return empty_cache
 
 
 def made_compiler(folder: Path, script: str) -> str:
@@ -43,13 +51,13 @@ def made_compiler(folder: Path, script: str) -> str:
 
 
 @needs_compiler
-def test_it_is_compiled_once_and_then_taken_from_the_cache(fresh_cache: Path) -> None:
+def test_it_is_compiled_once_and_then_taken_from_the_cache(empty_cache: Path) -> None:
     first = load_kernel()
     assert first.library is not None
     assert "compiled in" in first.message
-    kept = list(fresh_cache.iterdir())
+    kept = list(empty_cache.iterdir())
     assert [path.suffix for path in kept] == [".so"]
-    assert stat.S_IMODE(fresh_cache.stat().st_mode) == 0o700
+    assert stat.S_IMODE(empty_cache.stat().st_mode) == 0o700
     written = kept[0].stat().st_mtime_ns
     load_kernel.cache_clear()
     second = load_kernel()

@@ -167,9 +167,9 @@ def test_the_same_scan_gives_the_same_image(
 
 
 def test_every_array_library_follows_it(
-    execution: SolverExecutionConfig, made: SimulatedScan, truth: np.ndarray, alone: Reconstruction
+    quick_execution: SolverExecutionConfig, made: SimulatedScan, truth: np.ndarray, alone: Reconstruction
 ) -> None:
-    result = solve(made.scan, SolverConfig(), execution, prior_mean=lambda scan: (truth, ZERO))
+    result = solve(made.scan, SolverConfig(), quick_execution, prior_mean=lambda scan: (truth, ZERO))
     assert error(result, truth) < 0.5 * error(alone, truth)
 
 
@@ -177,10 +177,10 @@ def test_every_array_library_follows_it(
     "settings",
     [
         {"probe_modes": 2},
-        {"frame_intensity": True},
+        pytest.param({"frame_intensity": True}, marks=pytest.mark.slow),
         pytest.param({"refine_positions": True, "epochs": 6}, marks=pytest.mark.slow),
         {"prior": "huber", "prior_strength": 3.0},
-        {"final_size": 24},
+        pytest.param({"final_size": 24}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

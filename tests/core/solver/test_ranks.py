@@ -141,12 +141,12 @@ def test_there_is_no_seam(made, alone, three) -> None:
     [
         ({"modes": 2}, {"probe_modes": 2}),
         ({"background": 0.3}, {"refine_background": True}),
-        ({"bad_pixel_fraction": 0.05}, {}),
-        ({"position_kind": "raster"}, {}),
+        pytest.param({"bad_pixel_fraction": 0.05}, {}, marks=pytest.mark.slow),
+        pytest.param({"position_kind": "raster"}, {}, marks=pytest.mark.slow),
         ({}, {"probe_variations": 2}),
         ({}, {"frame_intensity": True}),
-        ({}, {"probe_step": 0.0}),
-        ({}, {"final_size": 24}),
+        pytest.param({}, {"probe_step": 0.0}, marks=pytest.mark.slow),
+        pytest.param({}, {"final_size": 24}, marks=pytest.mark.slow),
     ],
     ids=["modes", "background", "masks", "raster", "OPR", "intensities", "probe held", "cut frames"],
 )

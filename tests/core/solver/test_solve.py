@@ -65,7 +65,7 @@ def test_the_object_of_a_known_scan_is_recovered(
     assert np.isfinite(result.probe).all()
 
 
-@pytest.mark.parametrize("frame_px", [32, 48, 80])
+@pytest.mark.parametrize("frame_px", [pytest.param(32, marks=pytest.mark.slow), 48, 80])
 def test_the_object_is_recovered_at_several_frame_sizes(make_scan: MakeScan, frame_px: int) -> None:
     known = make_scan(frame_px=frame_px, step_px=frame_px / 9, side=(8, 8))
     assert error_of(solve(known.scan, execution=NUMPY), known) < 0.25
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(make_scan: 
     assert not np.array_equal(first.object, other.object)
 
 
-@pytest.mark.parametrize("modes", [2, 3])
+@pytest.mark.parametrize("modes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_partial_coherence_needs_as_many_modes(make_scan: MakeScan, modes: int) -> None:
     known = make_scan(modes=modes, poisson=False)
     one = solve(known.scan, execution=NUMPY)
@@ -314,9 +314,9 @@ def test_progress_is_reported_level_by_level(make_scan: MakeScan) -> None:
 
 
 def test_the_real_scan_is_explained_down_to_the_known_residual(
-    siemens_star: Scan, execution: SolverExecutionConfig
+    siemens_star: Scan, quick_execution: SolverExecutionConfig
 ) -> None:
-    assert solve(siemens_star, SolverConfig(effort="fast"), execution).data_residual <= 0.149
+    assert solve(siemens_star, SolverConfig(effort="fast"), quick_execution).data_residual <= 0.149
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def main() -> int:
     place = Path(tempfile.mkdtemp(prefix="faults-", dir=_quick_place()))
     try:
         ground = lay_ground(place / "ground")
-        _load(ground)
+        if not asked.list:
+            _load(ground)
         runs: list[tuple[int, list[Outcome], float]] = []
         for seed in asked.seed:
             begun = time.monotonic()

@@ -30,7 +30,7 @@ print(scan.n_frames, scan.frame_px, float(scan.counts([7])[0].sum()))
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the size of the process from /proc")
-@pytest.mark.parametrize("rebin", [1, 4])
+@pytest.mark.parametrize("rebin", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_sparse_file_of_four_times_the_limit_opens(rebin: int, tmp_path: Path) -> None:
     path = tmp_path / "large.h5"
     side = int(np.ceil(np.sqrt(N_FRAMES)))
