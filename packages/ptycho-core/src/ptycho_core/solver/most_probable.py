@@ -435,7 +435,7 @@ def _moved(before: Array, posterior: Posterior, arrays: Arrays) -> float:
     light = arrays.to_numpy(posterior.light)
     where = (light > _ILLUMINATED * tiles.team.largest(float(light.max())))[tiles.mine]
     then, now = (arrays.to_numpy(one)[tiles.mine][where] for one in (before, posterior.object))
-    mean = complex(tiles.team.mean(now.real), tiles.team.mean(now.imag))
+    mean = complex(tiles.team.mean(np.real(now)), tiles.team.mean(np.imag(now)))
     contrast = tiles.team.mean(np.square(np.abs(now - mean)))
     return math.sqrt(tiles.team.mean(np.square(np.abs(now - then))) / max(contrast, 1e-30))
 
