@@ -217,7 +217,7 @@ def with_site_links(text: str, page: Path, place: str) -> str:
 
     Args:
         page: the file that the page is made of.
-        place: where it stands on the site, as `how-to/watch.md`.
+        place: where it stands on the site, which is its path below `docs/`.
     """
     pages = _place_of()
 
