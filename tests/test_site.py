@@ -240,3 +240,16 @@ def test_arguments_that_share_a_line_are_described_each() -> None:
         "Raises:",
         "    E: no.",
     ]
+
+
+def test_what_the_parser_of_the_site_does_not_know_is_said_as_it_does() -> None:
+    text = "Do.\n\nRaises:\n    See `solve`, whose errors\n    these are.\n\nExample:\n    >>> do()[:3]"
+    assert in_parser_style(text).splitlines() == [
+        "Do.",
+        "",
+        "",
+        "**Raises:** See `solve`, whose errors these are.",
+        "",
+        "Examples:",
+        "    >>> do()[:3]",
+    ]

@@ -1,7 +1,8 @@
 """Brings the docstrings of the packages to what the parser of the site expects.
 
-Two habits of theirs are none of its: a section may follow another without an empty line, and arguments that
-are described together share a line (`pixel_size_m, energy_ev: override what the file says`).
+Four habits of theirs are none of its: an example is an `Example`, a section may follow another without an
+empty line, arguments that are described together share a line (`pixel_size_m, energy_ev: override what the
+file says`), and what is raised may be told in a sentence (`See solve.`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 __all__ = ["in_parser_style"]
 
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example|Examples):$")
+_RAISES_WHAT = re.compile(r"^Raises:\n((?: +(?![\w., ]+: ).*\n?)+)", re.MULTILINE)
 _TOGETHER = re.compile(r"^(\s+)([\w*]+(?:, [\w*]+)+)(: .*)$")
 
 
@@ -41,12 +43,13 @@ def in_parser_style(text: str) -> str:
         together.clear()
         rest.clear()
 
-    for line in text.splitlines():
+    for line in _RAISES_WHAT.sub(_in_a_sentence, text).splitlines():
         heading = _SECTION.match(line)
         if heading or not line.strip() or len(line) - len(line.lstrip()) <= len(indent):
             close()
         if heading:
             section = heading[1]
+            line = "Examples:" if section == "Example" else line
             if lines and lines[-1].strip():
                 lines.append("")
         shared = _TOGETHER.match(line) if section in ("Args", "Attributes", "Raises") else None
@@ -59,3 +62,7 @@ def in_parser_style(text: str) -> str:
             lines.append(line)
     close()
     return "\n".join(lines)
+
+
+def _in_a_sentence(told: re.Match[str]) -> str:
+    return f"\n**Raises:** {' '.join(told[1].split())}\n"

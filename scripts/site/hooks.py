@@ -44,7 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if files.get_file_from_path(place) is None:
             text = path.read_text("utf-8")
             if path.parent == ROOT / "findings":
-                text = finding_page(path.stem, with_site_links(text, path, place))
+                text = finding_page(path.stem, text)
             files.append(File.generated(config, place, content=text))
     for place, path in shown_files().items():
         text = f"# {path.name}\n\n````{path.suffix.lstrip('.')}\n{path.read_text('utf-8')}\n````\n"

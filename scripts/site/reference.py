@@ -193,13 +193,16 @@ def _overview(rooms: list[Module]) -> str:
     ]
     for room in sorted(rooms, key=lambda room: (_ORDER.index(room.name.split(".")[0]), room.name)):
         first = " ".join(room.text.split("\n\n")[0].split())
-        lines.append(f"| [`{room.name}`][{room.name}] | {first} |")
+        # By the page: the name of a package may be a heading elsewhere too.
+        lines.append(f"| [`{room.name}`]({_place(room.name).removeprefix(API + '/')}) | {first} |")
     return "\n".join(lines) + "\n"
 
 
 def _page(room: Module) -> str:
     """Write the page of a room: what it is, what its face exports, its modules."""
-    lines = [f"# {room.name} {{ #{room.name} }}", "", room.text, "", *_names(room, "Exported here too", 2)]
+    # The bare name of a package is a heading of written pages too.
+    anchor = room.name if "." in room.name else f"{room.name}-package"
+    lines = [f"# {room.name} {{ #{anchor} }}", "", room.text, "", *_names(room, "Exported here too", 2)]
     inside = [one for one in modules().values() if not one.is_room and one.room == room.name]
     if inside:
         promised = room.name.split(".")[0] in _MODULES_ARE_PROMISED

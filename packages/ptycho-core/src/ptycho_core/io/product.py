@@ -80,7 +80,8 @@ def write_product(
         positions_px: scan coordinates (y, x) of index N/2 of each probe window.
         origin_px: scan coordinate (y, x) of the centre of object pixel [0, 0].
         pixel_size_m, energy_ev, distance_m: where unknown, 1e-9 m and zeros are written, and `comments` says
-        so. pixel_aspect: height of a pixel over its width.
+            so.
+        pixel_aspect: height of a pixel over its width.
         frame_numbers: number of each position's frame in the scan; 0, 1, ... when None.
 
     Raises:

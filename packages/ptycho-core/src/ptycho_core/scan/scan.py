@@ -70,7 +70,7 @@ class Scan:
         metadata: the file's own metadata, fit for JSON.
         notes: one sentence for each thing that was decided while it was read, and why.
         frame_numbers: (M,) number of each frame in the file, where some of the file's are left out; else
-        None.
+            None.
         all_positions_px: (L, 2) positions of all L frames of the file then, NaN where there is none.
         n_frames_asked_for: how many of the file's frames were asked for; None where all were.
     """

@@ -63,8 +63,8 @@ class AmplitudeMisfit:
         Coded frames stay coded in the host's memory, and are widened when some are looked at.
 
         Args:
-            kind: what is summed up, see `Misfit`. softening: counts added to those measured; not for
-            `moduli`.
+            kind: what is summed up, see `Misfit`.
+            softening: counts added to those measured; not for `moduli`.
         """
         self._xp, self.offset, self._kind, self._softening = arrays, offset, kind, softening
         self._amplitude = amplitude
