@@ -10,8 +10,9 @@ import pytest
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core import Scan, scan_from_arrays, solve
+from ptycho_core import Callback, Scan, scan_from_arrays, solve
 from ptycho_core.metrics import compare
+from ptycho_core.result.callbacks import EpochReport, RunStart
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.solver import most_probable
 
@@ -60,13 +61,37 @@ def test_the_rounds_bring_an_object_of_little_overlap_nearer_to_the_truth(
     made = simulate_scan(frames=60, frame_px=64, photons=1e6, overlap=0.3, start_kind="true", seed=0)
     truth, errors = made.obj.astype(np.complex64), []
     for most in (3, 0):
-        monkeypatch.setattr(sys.modules[solve.__module__], "_MOST_ROUNDS", most)
+        monkeypatch.setattr(sys.modules[solve.__module__], "MOST_ROUNDS", most)
         found = solve(made.scan, SolverConfig(), NUMPY)
         errors.append(compare(found, truth).values["object_error"])
         told = [event.data["moved"] for event in found.events if event.kind == "prior"]
         assert len(told) in (range(2, 5) if most else range(1, 2))
         assert told[-1] <= told[0]
     assert errors[0] < 0.8 * errors[1]
+
+
+class StopsInARound(Callback):
+    """Asks for the end as soon as the levels are gone through again."""
+
+    starts = epochs = 0
+
+    def on_start(self, start: RunStart) -> None:
+        self.starts += 1
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        self.epochs += self.starts > 1
+
+    def should_stop(self) -> bool:
+        return self.epochs > 0
+
+
+def test_a_round_that_is_stopped_leaves_the_image_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = simulate_scan(frames=40, frame_px=32, photons=1e6, overlap=0.3, start_kind="true", seed=0)
+    stopping = StopsInARound()
+    stopped = solve(made.scan, SolverConfig(), NUMPY, (stopping,))
+    assert stopping.epochs and stopped.interrupted
+    monkeypatch.setattr(sys.modules[solve.__module__], "MOST_ROUNDS", 0)
+    assert np.array_equal(stopped.object, solve(made.scan, SolverConfig(), NUMPY).object)
 
 
 @pytest.mark.parametrize(

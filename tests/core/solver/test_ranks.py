@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -355,6 +356,20 @@ def test_a_whole_result_replaces_the_tiles(in_tiles, tmp_path: Path) -> None:
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     whole.save_arrays(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["reconstruction.npz"]
+
+
+def test_of_a_result_and_tiles_that_were_left_beside_it_the_newer_counts(in_tiles, tmp_path: Path) -> None:
+    # As when the process ends after it has written the result and before it has removed the tiles.
+    directory, whole = in_tiles
+    shutil.copytree(directory, tmp_path / "both")
+    replace(whole, object=2 * whole.object).save_arrays(tmp_path / "newer")
+    shutil.copy(tmp_path / "newer" / "reconstruction.npz", tmp_path / "both")
+    for newer, factor in (("reconstruction.npz", 2), (TILES_FILE, 1)):
+        for name in ("reconstruction.npz", TILES_FILE):
+            seconds = 2 if name == newer else 1
+            os.utime(tmp_path / "both" / name, (seconds, seconds))
+        found = Reconstruction.load(tmp_path / "both").object
+        assert np.array_equal(found, factor * whole.object)
 
 
 def test_a_rank_that_cannot_write_its_tile_leaves_the_state_before(in_tiles, tmp_path: Path) -> None:

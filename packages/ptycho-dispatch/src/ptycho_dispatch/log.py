@@ -17,7 +17,15 @@ from ptycho_config.plaintext import one_line, plain
 from ptycho_config.regular import kind_of, require_regular
 from ptycho_dispatch.screen import tell
 
-__all__ = ["FILE_ONLY", "LOG_FILE", "Screen", "held_warnings", "logging_to", "writable_directory"]
+__all__ = [
+    "FILE_ONLY",
+    "LOG_FILE",
+    "Screen",
+    "file_in_run",
+    "held_warnings",
+    "logging_to",
+    "writable_directory",
+]
 
 LOG_FILE = "ptycho.log"
 #: A record that carries this attribute goes to the log file and not to the screen.
@@ -173,3 +181,15 @@ def writable_directory(directory: Path) -> Path:
     for name in RESULT_FILES:
         require_replaceable(made / name)
     return made
+
+
+def file_in_run(directory: Path, name: str, output: str | None) -> Path:
+    """Return where a command writes its file about a run: in the run's directory, or where `--output` says.
+
+    Raises:
+        OutputError: a directory stands there.
+    """
+    path = directory / name if output is None else Path(output).expanduser()
+    if path.is_dir():
+        raise OutputError(f"{path}: is a directory. Name a file with `--output {path / name}`.")
+    return path

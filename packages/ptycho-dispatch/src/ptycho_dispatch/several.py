@@ -99,9 +99,9 @@ def look_at_all(places: Sequence[Place], settings: Settings) -> list[int | Excep
 def finished_before(place: Place) -> bool:
     """Whether a run before this one has finished the scan, so that `--resume` has nothing to do for it."""
     from ptycho_core.result.reconstruction import RECONSTRUCTION_FILE, RUN_FILE
-    from ptycho_core.result.stored_tiles import TILES_FILE
+    from ptycho_core.result.stored_tiles import holds_tiles
 
-    if (place.directory / TILES_FILE).exists():
+    if holds_tiles(place.directory):
         return False
     try:
         record = json.loads((place.directory / RUN_FILE).read_text(encoding="utf-8"))

@@ -25,6 +25,7 @@ from ptycho_core.scan import Scan
 from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.frames import IN_MEMORY_BYTES, OrderedFrames
 from ptycho_core.solver.most_probable import steps_of_the_prior
+from ptycho_core.solver.rounds import rounds_expected
 from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.selection import photons_are_few
 from ptycho_core.solver.start import Look, look_at, probe_search_wanted, probes_can_be_ranked
@@ -163,7 +164,7 @@ class _Work:
         self._held_out, self._canvas_px = held_out, canvas_px
         self.epochs = _expected(self._levels(config)) if look.dose_carries_image or held_out else []
 
-    def _levels(self, config: SolverConfig) -> list[LevelSchedule]:
+    def _levels(self, config: SolverConfig, *, warm_start: bool = False) -> list[LevelSchedule]:
         look = self._look
         return list(
             plan_levels(
@@ -172,7 +173,7 @@ class _Work:
                 frame_px=look.scan.frame_px,
                 fitted_px=look.fitted_px,
                 n_frames=look.scan.n_frames,
-                warm_start=False,
+                warm_start=warm_start,
                 positions_are_near=look.positions_are_near,
             )
         )
@@ -220,6 +221,9 @@ class _Work:
                 judged = min(_JUDGED_PIXELS / side**2, 100.0, look.scan.n_frames)
                 seconds += _TRIES_OF_SHAPES * judged * modes * self._speed.gradient(side)
             found["prior"] = seconds
+            if rounds := rounds_expected(look.scan, config):
+                again = self._levels_s(_expected(self._levels(config, warm_start=True)), config)
+                found["rounds"] = rounds * (again + seconds)
         found["judgement"] = self._passes() * self._n_frames * modes * self._speed.residual(side)
         return found
 

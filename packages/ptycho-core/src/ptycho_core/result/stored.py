@@ -17,7 +17,7 @@ from ptycho_core.files import is_file
 from ptycho_core.io.npz import Archive
 from ptycho_core.result.checked import check_arrays, check_fields
 from ptycho_core.result.history import HISTORY_COLUMNS, history_row, history_table
-from ptycho_core.result.stored_tiles import TILES_FILE, StoredTiles, Window
+from ptycho_core.result.stored_tiles import RECONSTRUCTION_FILE, StoredTiles, Window, holds_tiles
 from ptycho_core.result.verdict import Verdict
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "holds_result",
 ]
 
-RECONSTRUCTION_FILE = "reconstruction.npz"
 #: Results in HDF5, ours and those of other programs.
 PRODUCT_SUFFIXES = (".h5", ".hdf5", ".ptyr")
 #: Keys of `reconstruction.npz`: name -> (shape, dtype, meaning and unit).
@@ -104,7 +103,7 @@ def fields_of_file(path: Path) -> dict[str, Any]:
     Raises:
         DataError: there is no such file, or it is no result; says what is missing.
     """
-    if is_file(path / TILES_FILE):
+    if holds_tiles(path):
         return fields_of_tiles(StoredTiles(path))
     file = path
     with suppress(OSError, ValueError):  # a name that no system takes
@@ -126,7 +125,7 @@ def fields_of_file(path: Path) -> dict[str, Any]:
 
 def holds_result(directory: Path) -> bool:
     """Whether a directory holds a result, or a state on the way to one."""
-    return is_file(directory / RECONSTRUCTION_FILE) or is_file(directory / TILES_FILE)
+    return is_file(directory / RECONSTRUCTION_FILE) or holds_tiles(directory)
 
 
 def fields_of_tiles(tiles: StoredTiles, window: Window | None = None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `reconstruction.tiles.json` names the files of the tiles and where they lie on the canvas. It gets its name
 when all of them are complete, so that it never names half a state; the tiles of the state before it are
-removed after that. Where it is there it goes before `reconstruction.npz`: whoever writes that removes it.
+removed after that. Whoever writes `reconstruction.npz` removes it; where both are there, as a process was
+ended between the two, the newer one counts.
 
 The tile of rank 0 holds the other arrays of a result as well (`stored.RECONSTRUCTION_KEYS`).
 """
@@ -25,8 +26,9 @@ from ptycho_core.files import is_file, write_json, write_npz
 from ptycho_core.io.npz import Archive
 from ptycho_core.ranks import Ranks
 
-__all__ = ["TILES_FILE", "StoredTiles", "remove_tiles", "write_tile"]
+__all__ = ["RECONSTRUCTION_FILE", "TILES_FILE", "StoredTiles", "holds_tiles", "remove_tiles", "write_tile"]
 
+RECONSTRUCTION_FILE = "reconstruction.npz"
 TILES_FILE = "reconstruction.tiles.json"
 _NAME = re.compile(r"reconstruction\.tile-[0-9a-f]{8}-[0-9]+\.npz")
 _CURE = "Remove it to begin anew, or to go on from `reconstruction.npz`."
@@ -71,6 +73,14 @@ def write_tile(arrays: Mapping[str, np.ndarray], directory: Path, ranks: Ranks) 
         raise
     ranks.one(show)
     return path
+
+
+def holds_tiles(directory: Path) -> bool:
+    """Whether the state of a directory is in tiles, and no result was written since."""
+    tiles, result = directory / TILES_FILE, directory / RECONSTRUCTION_FILE
+    if not is_file(tiles):
+        return False
+    return not is_file(result) or result.stat().st_mtime_ns <= tiles.stat().st_mtime_ns
 
 
 def remove_tiles(directory: Path) -> None:
@@ -139,7 +149,7 @@ class StoredTiles:
     @classmethod
     def of(cls, directory: Path) -> StoredTiles | None:
         """Return the tiles of a directory; None where it has none."""
-        return cls(directory) if is_file(directory / TILES_FILE) else None
+        return cls(directory) if holds_tiles(directory) else None
 
     def arrays(self, window: Window | None = None) -> dict[str, np.ndarray]:
         """Return the arrays of a result, the images cut to rows and columns of the canvas; all by default.

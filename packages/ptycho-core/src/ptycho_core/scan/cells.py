@@ -9,7 +9,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int64
 
-__all__ = ["cells_of"]
+__all__ = ["FEWEST_FRAMES", "cells_of"]
+
+#: A rank with fewer frames would see too little of the scan to go on by itself.
+FEWEST_FRAMES = 4
 
 
 def cells_of(

@@ -14,15 +14,13 @@ from jaxtyping import Float64, Int64
 
 from ptycho_core.ranks import Ranks
 from ptycho_core.scan import Scan
-from ptycho_core.scan.cells import cells_of
+from ptycho_core.scan.cells import FEWEST_FRAMES, cells_of
 from ptycho_core.scan.lazy import ArraySource, LazyFrames
 from ptycho_core.scan.survey import FrameSurvey, Measurement, survey_frames
 
 __all__ = ["own_frames", "survey_together", "surveyed"]
 
 _SUMS = ("counts_sum", "pixel_sum", "pixel_squares", "pixel_negatives", "pixel_negative_sum")
-#: A scan with fewer frames for each rank is read by each of them.
-_FEWEST_FRAMES = 4
 
 
 def surveyed(scan: Scan, ranks: Ranks) -> Scan:
@@ -43,7 +41,7 @@ def own_frames(
     positions_px: Float64[np.ndarray, "frame 2"], ranks: Ranks
 ) -> Int64[np.ndarray, " own"] | None:
     """Return which frames this rank has where it shares them with others; None where it has to read all."""
-    if ranks.count == 1 or len(positions_px) < _FEWEST_FRAMES * ranks.count:
+    if ranks.count == 1 or len(positions_px) < FEWEST_FRAMES * ranks.count:
         return None
     return np.flatnonzero(cells_of(positions_px, ranks.count)[0] == ranks.rank)
 

@@ -21,7 +21,6 @@ from ptycho_core.result.callbacks import Callback
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
-from ptycho_core.scan.overlap import overlap_fraction
 from ptycho_core.solver.descent import descend
 from ptycho_core.solver.device import choose_arrays
 from ptycho_core.solver.elsewhere import Onlookers
@@ -31,6 +30,7 @@ from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.most_probable import with_prior
 from ptycho_core.solver.prior_mean import PriorMean
 from ptycho_core.solver.registration import search_is_worth_it, searched_positions
+from ptycho_core.solver.rounds import MOST_ROUNDS, goes_on
 from ptycho_core.solver.selection import (
     chosen_by_held_out_photons,
     photons_are_few,
@@ -61,11 +61,6 @@ _SEARCHED = 2.4
 _EPOCHS_OF_A_STRAINED_SCAN = 45
 #: As many as the configuration allows.
 MOST_MODES = 8
-#: Where frames overlap less than this, one way through levels and prior does not come to rest: as long as the
-#: prior moves the object by more than such a part of its contrast both follow once more, so often at most.
-#: Where time does not matter, they do so at any overlap, as long as it moves the object less and less.
-_LITTLE_OVERLAP, _AT_REST, _MOST_ROUNDS = 0.55, 0.03, 3
-_THOROUGHLY_AT_REST, _LESS = 0.01, 0.95
 
 
 def solve(
@@ -283,15 +278,18 @@ def _solved(
             if plain:
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
                 solution, _ = descend(begun, look, frames, arrays, ours, monitor)
-            rounds, before = 0, math.inf
-            while rounds < _MOST_ROUNDS and _goes_on(moved, before, solution, look):
-                begun, rounds, before = once_more(begun, solution, look), rounds + 1, moved
-                monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
-                solution, _ = descend(begun, look, frames, arrays, ours, monitor)
-                if monitor.should_stop():
+            before = math.inf
+            for _ in range(MOST_ROUNDS):
+                probe = probe_of(solution.spectra)
+                if not goes_on(moved, before=before, probe=probe, scan=look.scan, config=config):
                     break
+                again, before = once_more(begun, solution, look), moved
+                monitor.announce(look.scan, again.levels, look.batches, judge=finished)
+                found, _ = descend(again, look, frames, arrays, ours, monitor)
+                if monitor.should_stop():
+                    break  # what this round has found had no prior yet
                 solution, look, _, moved = _most_probable(
-                    solution, begun, look, frames, None, arrays, monitor, prior_mean=None
+                    found, again, look, frames, None, arrays, monitor, prior_mean=None
                 )
             monitor.lap("prior")
         elif few and begun.levels:
@@ -435,20 +433,6 @@ def _most_probable(
     monitor.tell(*chosen.events)
     look = replace(look, dose_carries_image=chosen.carries_an_image)
     return chosen.solution, look, chosen.plain, 0.0
-
-
-def _goes_on(moved: float, before: float, solution: Solution, look: Look) -> bool:
-    """Return whether levels and prior are to follow once more.
-
-    Args:
-        moved, before: by which part of its contrast the prior moved the object, now and the round before.
-    """
-    config, scan = look.config, look.scan
-    if config.epochs is not None or config.refine_positions:
-        return False  # as many epochs as were asked for; positions have had theirs
-    if moved > _AT_REST and overlap_fraction(scan.positions_px, probe_of(solution.spectra)) < _LITTLE_OVERLAP:
-        return True
-    return config.effort == "thorough" and _THOROUGHLY_AT_REST < moved < _LESS * before
 
 
 def _borne_out(

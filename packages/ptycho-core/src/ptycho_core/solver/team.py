@@ -20,12 +20,9 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
-from ptycho_core.scan.cells import cells_of
+from ptycho_core.scan.cells import FEWEST_FRAMES, cells_of
 
-__all__ = ["FEWEST_FRAMES", "ON_ITS_OWN", "Team", "balance", "check_ranks", "most_ranks"]
-
-#: A rank with fewer frames would see too little of the scan in an epoch to go on by itself.
-FEWEST_FRAMES = 4
+__all__ = ["ON_ITS_OWN", "Team", "balance", "check_ranks", "most_ranks"]
 
 Value = TypeVar("Value", np.ndarray, float)
 

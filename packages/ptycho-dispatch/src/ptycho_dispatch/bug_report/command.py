@@ -11,6 +11,7 @@ from pathlib import Path
 from ptycho_config.errors import ConfigError, DataError, OutputError
 from ptycho_config.regular import open_regular
 from ptycho_dispatch.bug_report.contents import Gathered, as_bytes, gather, listed
+from ptycho_dispatch.log import file_in_run
 from ptycho_dispatch.screen import say
 
 __all__ = ["EXAMPLES", "REPORT_FILE", "add_arguments", "run"]
@@ -52,9 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         OutputError: the report cannot be written.
     """
     directory = Path(arguments.run_dir).expanduser()
-    path = directory / REPORT_FILE if arguments.output is None else Path(arguments.output).expanduser()
-    if path.is_dir():
-        raise OutputError(f"{path}: is a directory. Name a file with `--output {path / REPORT_FILE}`.")
+    path = file_in_run(directory, REPORT_FILE, arguments.output)
     data = _data_files(arguments.with_data, path)
     gathered = gather(directory, thumbnail=not arguments.no_thumbnail)
     _write(path, gathered, data)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ptycho_config.errors import ConfigError, OutputError
 from ptycho_config.naming import shown
+from ptycho_dispatch.log import file_in_run
 from ptycho_dispatch.report.frames import MOST_FRAMES
 from ptycho_dispatch.screen import say
 
@@ -55,9 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     directory = Path(arguments.run_dir).expanduser()
     count = _frames(arguments.frames)
-    path = directory / REPORT_FILE if arguments.output is None else Path(arguments.output).expanduser()
-    if path.is_dir():
-        raise OutputError(f"{path}: is a directory. Name a file with `--output {path / REPORT_FILE}`.")
+    path = file_in_run(directory, REPORT_FILE, arguments.output)
     text = page_html(read_contents(directory, scan=arguments.scan, frames=count))
     say(f"report: {_written(path, text)} ({len(text) / 1e6:.1f} MB)")
     return 0
