@@ -40,7 +40,7 @@ def draw_frame(
     if axes is None:
         from matplotlib import pyplot
 
-        _, axes = pyplot.subplots(figsize=(5.2, 4.6), layout="constrained")
+        _, axes = pyplot.subplots(figsize=(5.2, 4.6), layout="compressed")
     if not isinstance(axes, Axes):
         raise TypeError(f"Scan.plot_frame expects axes of matplotlib, not {type(axes).__name__}.")
     shown = np.ma.masked_where(~good, counts)
@@ -50,7 +50,9 @@ def draw_frame(
     axes.set_xlabel("detector x / px")
     axes.set_ylabel("detector y / px")
     axes.set_title(plain(heading), loc="left", parse_math=False)
-    axes.figure.colorbar(picture, ax=axes, label="counts", fraction=0.046, pad=0.02)
+    ticks = [0, *(10.0**power for power in range(int(np.log10(highest)) + 1))]
+    told = {"label": "counts", "ticks": ticks, "format": "%g"}
+    axes.figure.colorbar(picture, ax=axes, **told, fraction=0.046, pad=0.02)
     return axes
 
 

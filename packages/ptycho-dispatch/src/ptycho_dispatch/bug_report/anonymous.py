@@ -15,46 +15,14 @@ __all__ = ["Anonymous", "tells_nothing"]
 #: A list of more values than that is data, or as large as data.
 _LONGEST_LIST = 256
 _SUFFIXES = (
-    *(
-        "npz",
-        "npy",
-        "h5",
-        "hdf5",
-        "hdf",
-        "he5",
-        "nxs",
-        "cxi",
-        "mat",
-        "zarr",
-        "tif",
-        "tiff",
-        "edf",
-        "cbf",
-        "raw",
-    ),
-    *(
-        "bin",
-        "dat",
-        "csv",
-        "txt",
-        "json",
-        "ya?ml",
-        "toml",
-        "ptyr",
-        "ptyd",
-        "zip",
-        "png",
-        "html?",
-        "log",
-        "emd",
-        "mrc",
-    ),
+    r"npz|npy|h5|hdf5|hdf|he5|nxs|cxi|mat|zarr|tif|tiff|edf|cbf|raw|bin|dat|csv|txt|json|ya?ml|toml|ptyr|ptyd"
+    r"|zip|png|html?|log|emd|mrc"
 )
 _END = r"""\s'"`<>|;,()"""
 _QUOTED = re.compile(r"""(?<=[`'"])(?:~[\w-]*[\\/]|/|[A-Za-z]:[\\/]|\\\\)[^`'"\n]+(?=[`'"])""")
 _POSIX = re.compile(rf"""(?<![\w./<>-])(?:~[\w-]*)?/[^{_END}:/][^{_END}:]*""")
 _WINDOWS = re.compile(rf"""(?<![\w<>])[A-Za-z]:[\\/][^{_END}:]+|(?<![\w\\])\\\\[^{_END}:]+""")
-_FILE = re.compile(rf"""(?<!>)[^{_END}:=\[\]{{}}]+\.(?:{"|".join(_SUFFIXES)})(?![\w])""", re.IGNORECASE)
+_FILE = re.compile(rf"""(?<!>)[^{_END}:=\[\]{{}}]+\.(?:{_SUFFIXES})(?![\w])""", re.IGNORECASE)
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _ADDRESS = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])")
 #: Paths inside files of NeXus and CXI, which are the same for everybody.
