@@ -291,7 +291,8 @@ class Reconstruction:
             corner_px=(float(found.window_origin_px[0]), float(found.window_origin_px[1])),
         )
         error, detail = found.values["object_error"], found.values["frc50_half_period_px"]
-        heading = f"{names[0]} and {names[1]}: object error {error:.4f}, correlation above 1/2 down to {detail:.2f} px"
+        alike = f"object error {error:.4f}, correlation above 1/2 down to {detail:.2f} px"
+        heading = f"{names[0]} and {names[1]}: {alike}"
         return plot_comparison(pair, panels, axes, heading=heading)
 
     def cropped(self) -> Reconstruction:
