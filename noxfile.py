@@ -100,6 +100,8 @@ BENCHMARKS = {
 #: MPI for several processes, where there are wheels of a library. MPICH 5.0.2 sometimes breaks off while its
 #: tasks meet under `srun --mpi=pmi2` ("Message truncated").
 MPI = ("mpi4py>=4.0; sys_platform == 'linux'", "mpich>=4.2,<5; sys_platform == 'linux'")
+#: The viewer, as the extra of ptycho-dispatch names it.
+VIEWER = ("napari[pyqt6]>=0.6",)
 #: The client, installed without its dependencies, and those of them that it imports without a window.
 CLIENT = "ptychodus==1.7.0"
 CLIENT_NEEDS = (
@@ -223,6 +225,16 @@ def tests_gpu(session: nox.Session) -> None:
 def tests_slow(session: nox.Session) -> None:
     """What the suite leaves out because it takes long: more sizes, kinds and examples of what it tests."""
     run_tests(session, "all", "-m", "slow", *session.posargs, none_is_fine=True)
+
+
+@nox.session
+def tests_viewer(session: nox.Session) -> None:
+    """`ptycho view` in napari, under a screen that nobody sees (Debian: xvfb, libegl1, libxcb-cursor0)."""
+    if shutil.which("xvfb-run") is None:
+        session.skip("there is no xvfb-run: install Debian's xvfb, libegl1 and libxcb-cursor0")
+    # napari brings plugins of pytest that load Qt here; the tests open their windows in processes of their own.
+    more = ("-p", "no:napari", "-p", "no:npe2", "-p", "no:napari-plugin-engine")
+    run_tests(session, "base", *more, *(session.posargs or ("tests/dispatch/test_view.py",)), also=VIEWER)
 
 
 @nox.session

@@ -49,6 +49,8 @@ def test_where_frames_overlap_little_levels_and_prior_follow_each_other_until_th
     result = solve(made.scan, SolverConfig(**settings), NUMPY)
     told = [event.data["moved"] for event in result.events if event.kind == "prior"]
     assert len(told) in rounds
+    said = [event.data["round"] for event in result.events if event.kind == "round"]
+    assert said == list(range(1, len(told)))
     assert all(one > 0 for one in told)
     if len(told) > 1:
         assert told[-1] < told[0]
@@ -66,6 +68,7 @@ def test_the_rounds_bring_an_object_of_little_overlap_nearer_to_the_truth(
         errors.append(compare(found, truth).values["object_error"])
         told = [event.data["moved"] for event in found.events if event.kind == "prior"]
         assert len(told) in (range(2, 5) if most else range(1, 2))
+        assert len([event for event in found.events if event.kind == "round"]) == len(told) - 1
         assert told[-1] <= told[0]
     assert errors[0] < 0.8 * errors[1]
 

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Complex
 
 from ptycho_config.models import SolverConfig
+from ptycho_core.result.history import RunEvent
 from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
 
-__all__ = ["MOST_ROUNDS", "goes_on", "rounds_expected"]
+__all__ = ["MOST_ROUNDS", "another_round", "goes_on", "rounds_expected"]
 
 #: So often at most.
 MOST_ROUNDS = 3
@@ -44,6 +45,15 @@ def goes_on(
     if moved > _AT_REST and overlap_fraction(scan.positions_px, probe) < _LITTLE_OVERLAP:
         return True
     return config.effort == "thorough" and _THOROUGHLY_AT_REST < moved < _LESS * before
+
+
+def another_round(number: int, moved: float) -> RunEvent:
+    """Say why levels and prior follow once more, for the `number`-th time, counted from 1."""
+    text = (
+        f"The prior moved the object by {moved:.0%} of its contrast: levels and prior follow once more "
+        f"({number} of at most {MOST_ROUNDS} times)."
+    )
+    return RunEvent("round", text, {"round": number, "moved": moved})
 
 
 def rounds_expected(scan: Scan, config: SolverConfig) -> int:

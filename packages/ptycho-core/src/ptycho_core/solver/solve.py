@@ -30,7 +30,7 @@ from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.most_probable import with_prior
 from ptycho_core.solver.prior_mean import PriorMean
 from ptycho_core.solver.registration import search_is_worth_it, searched_positions
-from ptycho_core.solver.rounds import MOST_ROUNDS, goes_on
+from ptycho_core.solver.rounds import MOST_ROUNDS, another_round, goes_on
 from ptycho_core.solver.selection import (
     chosen_by_held_out_photons,
     photons_are_few,
@@ -279,10 +279,11 @@ def _solved(
                 monitor.announce(look.scan, begun.levels, look.batches, judge=finished)
                 solution, _ = descend(begun, look, frames, arrays, ours, monitor)
             before = math.inf
-            for _ in range(MOST_ROUNDS):
+            for number in range(1, MOST_ROUNDS + 1):
                 probe = probe_of(solution.spectra)
                 if not goes_on(moved, before=before, probe=probe, scan=look.scan, config=config):
                     break
+                monitor.tell(another_round(number, moved))
                 again, before = once_more(begun, solution, look), moved
                 monitor.announce(look.scan, again.levels, look.batches, judge=finished)
                 found, _ = descend(again, look, frames, arrays, ours, monitor)
