@@ -186,6 +186,9 @@ def demo(session: nox.Session) -> None:
     install(session, "base")
     session.run("ptycho", "reconstruct", "siemens-star", "--output-dir", "demo", *session.posargs)
     session.log("Look at demo/overview.png; demo/amplitude.png and demo/phase.png are larger.")
+    ptycho = Path(session.bin, "ptycho")
+    ptycho = ptycho.relative_to(Path.cwd()) if ptycho.is_relative_to(Path.cwd()) else ptycho
+    session.log(f"Your own scan: {ptycho} reconstruct SCAN")
 
 
 @nox.session
@@ -232,7 +235,7 @@ def tests_viewer(session: nox.Session) -> None:
     """`ptycho view` in napari, under a screen that nobody sees (Debian: xvfb, libegl1, libxcb-cursor0)."""
     if shutil.which("xvfb-run") is None:
         session.skip("there is no xvfb-run: install Debian's xvfb, libegl1 and libxcb-cursor0")
-    # napari brings plugins of pytest that load Qt here; the tests open their windows in processes of their own.
+    # napari brings plugins of pytest that load Qt in this process; the tests open windows in their own.
     more = ("-p", "no:napari", "-p", "no:npe2", "-p", "no:napari-plugin-engine")
     run_tests(session, "base", *more, *(session.posargs or ("tests/dispatch/test_view.py",)), also=VIEWER)
 

@@ -59,7 +59,8 @@ def complaints(browser: Browser, site: Path, only: list[str] | None = None) -> l
         only: pages to look at, as `index.html`; all of them when None.
     """
     # 404.html is for servers: it names its files from their root, and says nothing that opens from the disk.
-    pages = [site / name for name in only] if only else sorted(set(site.rglob("*.html")) - {site / "404.html"})
+    every = sorted(set(site.rglob("*.html")) - {site / "404.html"})
+    pages = [site / name for name in only] if only else every
     found: list[str] = []
     for path in pages:
         said: list[str] = []
