@@ -84,6 +84,13 @@ def test_the_first_has_the_whole_and_the_others_their_parts(three) -> None:
     assert whole.coverage.max() == 1
 
 
+def test_a_rank_may_have_fewer_batches_than_another() -> None:
+    few = simulate_scan(frames=15, frame_px=32, overlap=0.8, position_kind="jitter").scan
+    first, second = over(2, few, SolverConfig(epochs=2, final_size=16, prior="none"))
+    assert first.data_residual == second.data_residual
+    assert np.isfinite(first.object).all()
+
+
 @pytest.mark.parametrize("marks", [False, True])
 def test_a_part_of_a_scan_is_surveyed_by_all(made, marks) -> None:
     frames = np.array(made.scan.frames, np.float32)

@@ -142,7 +142,7 @@ def _run_epoch(
     """Step on all batches in random order; return the residual, and whether a stop was asked for."""
     misfit, stopped = 0.0, False
     for done, batches in level.rounds(random):
-        misfit += level.agreed(sum(level.step(index, steps) for index in batches))
+        misfit += level.agreed(sum((level.step(index, steps) for index in batches), 0.0))
         progress.after_step(schedule, epoch, done, misfit / level.total_amplitude)
         if not math.isfinite(misfit):
             break

@@ -239,7 +239,9 @@ class Monitor:
         return self.interrupted
 
     def after_step(self, schedule: LevelSchedule, epoch: int, step: int, residual: float) -> None:
-        """Report one batch."""
+        """Report one batch; nothing where a rank has fewer batches than rounds and none in the first."""
+        if not step:
+            return
         level = self._levels.index(schedule) + 1
         done = self._batches[step - 1].frames
         self._callbacks.on_step(
