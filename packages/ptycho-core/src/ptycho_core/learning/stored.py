@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from ptycho_config.errors import BundleError
 from ptycho_config.models import ModelConfig, TrainingConfig
+from ptycho_config.naming import shortened
 from ptycho_core.bundle import Bundle, read_bundle
 from ptycho_core.learning.trained import SCALARS
 
@@ -61,9 +63,17 @@ def read_stored(path: str | Path) -> Stored:
     """Read a bundle of any core.
 
     Raises:
-        BundleError: the bundle is refused, or its configuration is not valid here.
+        BundleError: the bundle is refused, or its configuration is not valid here, or of a newer version.
     """
     bundle = read_bundle(path)
+    unknown = {*bundle.model} - {*ModelConfig.model_fields}
+    unknown |= {*bundle.training} - {*TrainingConfig.model_fields}
+    if unknown:
+        names = ", ".join(f"`{shortened(name)}`" for name in sorted(unknown)[:4])
+        raise BundleError(
+            f"{path}: it was trained with {names}, which ptycho-core {version('ptycho-core')} does not know: "
+            "a newer version wrote it. Type `pip install --upgrade ptycho-core`, or train it anew."
+        )
     try:
         model = ModelConfig.model_validate(bundle.model)
         training = TrainingConfig.model_validate({**bundle.training, "model": bundle.model})
