@@ -623,7 +623,7 @@ def docs(session: nox.Session) -> None:
 def site(session: nox.Session) -> None:
     """The documentation as a site in `site/`, which opens from the disk; a browser looks at every page.
 
-    `-- --publish 0.1 latest` puts it beside the versions that are published; see scripts/site.
+    `-- --publish 0.2 latest` puts it beside the versions that are published; see scripts/site.
     """
     install(session, "base", "-r", "scripts/site/requirements.txt")
     session.run("python", "scripts/site", *session.posargs)

@@ -1,7 +1,7 @@
 """Build the site of the documentation into `site/`, and look at it in a headless browser.
 
 `python scripts/site` needs ptycho-dispatch and what `requirements.txt` beside it names; `nox -s site` brings
-both. `--publish 0.1 latest` puts the site under these names beside what is published, and pushes.
+both. `--publish 0.2 latest` puts the site under these names beside what is published, and pushes.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ def test_a_file_with_a_name_of_other_letters_is_read_and_named(tmp_path: Path) -
     assert f"(from `nepochs` in {path}, line 1)" in _message(lambda: load(TrainingConfig, yaml=path))
 
 
-@pytest.mark.parametrize("version", ["0.1", "0.1.0", "0.1.0.0", "0", "0.0.9", "0.0", 0, 0.1])
+@pytest.mark.parametrize("version", ["0.2", "0.2.0", "0.2.0.0", "0.1", "0.1.9", "0", "0.0", 0, 0.2])
 def test_a_configuration_of_this_or_an_older_version_is_read(tmp_path: Path, version: object) -> None:
     content = {"config_version": version, "nepochs": 3}
     assert load(TrainingConfig, yaml=content).config.nepochs == 3
@@ -223,23 +223,23 @@ def test_a_configuration_of_this_or_an_older_version_is_read(tmp_path: Path, ver
     assert loaded.elsewhere == {}
 
 
-@pytest.mark.parametrize("version", ["0.2", "0.10", "0.1.1", "0.1.0.1", "1", "3.0"])
+@pytest.mark.parametrize("version", ["0.3", "0.10", "0.2.1", "0.2.0.1", "1", "3.0"])
 def test_a_configuration_of_a_newer_version_names_who_can_read_it(tmp_path: Path, version: str) -> None:
     assert _refused(tmp_path, f"new_setting: 3\nconfig_version: {version}\n") == (
         f"`config_version` in run.yaml, line 2 is {version}: ptycho-config {version} or later reads it, and "
-        f"this one reads up to 0.1. Type `pip install --upgrade 'ptycho-config>={version}'`."
+        f"this one reads up to 0.2. Type `pip install --upgrade 'ptycho-config>={version}'`."
     )
 
 
 @pytest.mark.parametrize("version", ["new", "1.x", "-1", "1" * 7, "1.2.3.4.5", "0.1 "])
 def test_what_is_no_version_is_refused(tmp_path: Path, version: str) -> None:
     assert _refused(tmp_path, f"config_version: '{version}'\n") == (
-        f"`config_version` in run.yaml, line 1 is '{version}'; expected a version such as 0.1."
+        f"`config_version` in run.yaml, line 1 is '{version}'; expected a version such as 0.2."
     )
 
 
 def test_a_version_that_is_a_list_is_refused(tmp_path: Path) -> None:
-    assert "; expected a version such as 0.1." in _refused(tmp_path, "config_version: [1]\n")
+    assert "; expected a version such as 0.2." in _refused(tmp_path, "config_version: [1]\n")
 
 
 def test_a_version_before_the_settings_does_not_change_where_they_stand(tmp_path: Path) -> None:

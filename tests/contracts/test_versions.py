@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from ptycho_config.yamlfile import CONFIG_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent for path in (ROOT / "packages").glob("*/pyproject.toml"))
@@ -47,6 +50,17 @@ def test_the_house_has_six_distributions() -> None:
 
 def test_all_have_one_version() -> None:
     assert len({_project(package)["version"] for package in PACKAGES}) == 1
+
+
+def test_whatever_names_the_version_names_this_one() -> None:
+    version = _project(PACKAGES[0])["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    released = re.findall(r"^## \[(\d.*?)\] - (.+)$", changes, re.MULTILINE)
+    assert released[0] == (citation["version"], citation["date-released"])
+    assert citation["version"] == version
+    # What a file of settings may ask for, without the number of corrections.
+    assert version.rsplit(".", 1)[0] == CONFIG_VERSION
 
 
 @each_package

@@ -21,8 +21,8 @@ from ptycho_config.regular import open_regular
 
 __all__ = ["CONFIG_VERSION", "Document", "flat_settings", "read_yaml"]
 
-CONFIG_VERSION = "0.1"
-"""A file that needs a newer ptycho-config names the oldest that reads it: `config_version: 0.2`."""
+CONFIG_VERSION = "0.2"
+"""A file that needs a newer ptycho-config names the oldest that reads it: `config_version: 0.3`."""
 
 _VERSION_KEY = "config_version"
 _LARGEST_FILE = 1 << 16
