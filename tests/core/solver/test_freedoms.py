@@ -52,7 +52,7 @@ def test_overlaps_are_real_parts_of_inner_products() -> None:
 
 def test_orthogonalising_changes_no_probe_of_any_frame() -> None:
     random = np.random.default_rng(2)
-    parameters = FrameParameters(FrameModel(variations=2), random.uniform(0, 9, (7, 2)), np.arange(7), random)
+    parameters = FrameParameters(FrameModel(variations=2), random.uniform(0, 9, (7, 2)), np.arange(7))
     probe = random.normal(size=(1, 8, 8)) + 1j * random.normal(size=(1, 8, 8))
     variations = (random.normal(size=(1, 2, 8, 8)) + 1j * random.normal(size=(1, 2, 8, 8))).astype(
         np.complex64
@@ -65,8 +65,7 @@ def test_orthogonalising_changes_no_probe_of_any_frame() -> None:
 
 
 def test_no_frame_leaves_its_bound() -> None:
-    random = np.random.default_rng(3)
-    parameters = FrameParameters(FrameModel(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4), random)
+    parameters = FrameParameters(FrameModel(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4))
     parameters.relocate(np.arange(4), np.full((4, 2), 3.0))
     assert np.linalg.norm(parameters.correction_px, axis=1) == pytest.approx(0.5)
 
@@ -76,7 +75,7 @@ def test_frames_move_together_first_and_not_at_all_behind_a_search(common_moves:
     random = np.random.default_rng(3)
     positions = random.uniform(0, 99, (6, 2))
     model = FrameModel(position_bound_px=5.0, common_moves=common_moves)
-    parameters = FrameParameters(model, positions, np.arange(6), random)
+    parameters = FrameParameters(model, positions, np.arange(6))
     measured = FrameMeasurement(
         remainders_px=np.zeros((6, 2)),
         overlaps=random.normal(size=(6, 10)),

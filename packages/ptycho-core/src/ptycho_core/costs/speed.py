@@ -242,7 +242,7 @@ def _level(
     batches = [Batch(batch, whole) for batch in cut_evenly(whole, n_batches)]
     parameters = None
     if model is not None:
-        parameters = FrameParameters(model, positions, np.arange(_FRAMES), random)
+        parameters = FrameParameters(model, positions, np.arange(_FRAMES))
     level = Level(
         frames,
         arrays,

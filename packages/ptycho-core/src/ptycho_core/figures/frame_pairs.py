@@ -14,6 +14,7 @@ from ptycho_config.errors import DataError
 from ptycho_core.figures.display import robust_limits
 from ptycho_core.figures.view import DrawnResult
 from ptycho_core.physics.residual import PredictedAmplitude
+from ptycho_core.physics.variations import ProbeVariations
 from ptycho_core.scan import Scan
 
 __all__ = [
@@ -38,6 +39,8 @@ class PlacedResult(DrawnResult, Protocol):
     def origin_px(self) -> Float64[np.ndarray, "2"]: ...
     @property
     def frame_intensity(self) -> Float64[np.ndarray, " frame"] | None: ...
+    @property
+    def variations(self) -> ProbeVariations | None: ...
 
 
 class FramePair(NamedTuple):
@@ -108,6 +111,7 @@ class FrameComparison:
             result.probe,
             result.positions_px[numbers] - result.origin_px,
             frame_intensity=None if intensity is None else intensity[numbers],
+            variations=None if result.variations is None else result.variations.select(numbers),
         )
         predicted = np.float32(self._scale) * model(slice(None))
         return measured, predicted * self._scan.good_pixels(chosen)

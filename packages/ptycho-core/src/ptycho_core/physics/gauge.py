@@ -6,10 +6,13 @@ noticing. Functions here measure and remove them; `metrics.alignment` finds them
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Bool, Complex, Complex64, Complex128, Float32, Float64, Inexact
 
 from ptycho_core.physics.canvas import row_bands
+from ptycho_core.physics.variations import ProbeVariations
 
 #: Part of the largest coverage above which a pixel counts for the mean ramp and phase.
 WELL_LIT = 0.1
@@ -112,9 +115,20 @@ def orthogonal_modes(
     probe: Complex64[np.ndarray, "mode n n"],
 ) -> Complex64[np.ndarray, "mode n n"]:
     """Mix the modes unitarily so that they are orthogonal and sorted by power."""
+    return orthogonal_with_variations(probe, None)[0]
+
+
+def orthogonal_with_variations(
+    probe: Complex64[np.ndarray, "mode n n"], variations: ProbeVariations | None
+) -> tuple[Complex64[np.ndarray, "mode n n"], ProbeVariations | None]:
+    """Mix the modes as `orthogonal_modes` does, and those that each frame adds to them in the same way."""
     if len(probe) == 1:
-        return probe
+        return probe, variations
     flat = probe.reshape(len(probe), -1).astype(np.complex128)
     _, vectors = np.linalg.eigh(flat.conj() @ flat.T)
-    mixed = vectors[:, ::-1].T @ flat
-    return mixed.reshape(probe.shape).astype(np.complex64)
+    mixing = vectors[:, ::-1].T
+    mixed = (mixing @ flat).reshape(probe.shape).astype(np.complex64)
+    if variations is None:
+        return mixed, None
+    shapes = np.tensordot(mixing, variations.shapes, axes=1).astype(np.complex64)
+    return mixed, replace(variations, shapes=shapes)

@@ -4,8 +4,8 @@
 
 over all frames and good pixels, psi the orthonormal FFT of probe times object patch (for several modes
 |psi|^2 is their sum) and k one number for the whole scan. Where the intensity of each frame was found, |psi|
-is multiplied by its root. R needs no truth and knows nothing of the
-method that made the object; it judges all of them alike.
+is multiplied by its root; where the probe varies from frame to frame (OPR), each frame has its own. R needs
+no truth and knows nothing of the method that made the object; it judges all of them alike.
 
 Positions between pixels need a model, and it is an argument: `probe_fourier` cuts the object at whole
 pixels and moves the probe by the rest with a Fourier shift; `object_bilinear` interpolates the object.
@@ -30,6 +30,7 @@ from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.naming import shown
 from ptycho_core.cores import usable_cores
 from ptycho_core.physics.forward import whole_and_rest
+from ptycho_core.physics.variations import ProbeVariations
 
 SubpixelModel = Literal["probe_fourier", "object_bilinear"]
 SUBPIXEL_MODELS: tuple[SubpixelModel, ...] = ("probe_fourier", "object_bilinear")
@@ -75,6 +76,7 @@ def data_residual(
     subpixel: SubpixelModel = "probe_fourier",
     good_pixels: Bool[np.ndarray, "*_ n n"] | None = None,
     frame_intensity: Float64[np.ndarray, " frame"] | None = None,
+    variations: ProbeVariations | None = None,
     threads: int | None = None,
     over_all: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Residual:
@@ -91,6 +93,7 @@ def data_residual(
         good_pixels: True where a pixel counts, DC in the centre, for all frames or for each. By default
             those of the scan, and all pixels where there is none.
         frame_intensity: (M,) of each frame over the mean of all, where it was found; 1 where None.
+        variations: of the probe from frame to frame, where they were found.
         threads: chunks worked on at the same time; by default one per core. The result does not depend on it.
         over_all: where these frames are a part of the scan and other processes have the rest: adds up sums
             (k,) float64 over all processes. `value` and `scale` are then those of the whole scan.
@@ -106,7 +109,7 @@ def data_residual(
         raise ConfigError(f"`subpixel` is {shown(subpixel)}; choose one of {', '.join(SUBPIXEL_MODELS)}")
     n_frames = len(positions_on_canvas_px)
     centres_px = np.asarray(positions_on_canvas_px, np.float64)
-    model = PredictedAmplitude(obj, probe, centres_px, subpixel, frame_intensity)
+    model = PredictedAmplitude(obj, probe, centres_px, subpixel, frame_intensity, variations)
     measured = _Measured(frames, good_pixels, n_frames)
     chunks = list(_chunks(n_frames, frame_bytes=8 * probe.shape[-1] ** 2))
     keep = n_frames * 4 * probe.shape[-1] ** 2 <= KEPT_BYTES
@@ -212,6 +215,7 @@ class PredictedAmplitude:
         centres_px: np.ndarray,
         subpixel: SubpixelModel = "probe_fourier",
         frame_intensity: Float64[np.ndarray, " frame"] | None = None,
+        variations: ProbeVariations | None = None,
     ) -> None:
         """Take object, probe, centres (where index N/2 of each window lies) and so on as `data_residual`."""
         n = probe.shape[-1]
@@ -234,6 +238,12 @@ class PredictedAmplitude:
         self.frequency = scipy.fft.fftshift(scipy.fft.fftfreq(n)).astype(np.float32)
         self.probe = scipy.fft.ifft2(spectrum)
         self.factor = None if frame_intensity is None else np.sqrt(frame_intensity).astype(np.float32)
+        self.varying: tuple[np.ndarray, np.ndarray] | None = None
+        if variations is not None:
+            further = scipy.fft.fftshift(scipy.fft.fft2(variations.shapes), axes=(-2, -1))
+            if subpixel == "object_bilinear":
+                further = scipy.fft.ifft2(further)
+            self.varying = variations.weights.astype(np.float32), further
 
     def __call__(self, chunk: slice) -> Float32[np.ndarray, "frame n n"]:
         amplitude = self._of_equal_intensity(chunk)
@@ -245,10 +255,22 @@ class PredictedAmplitude:
         corner, rest = self.corner[chunk], self.rest[chunk]
         patches = self.windows[corner[:, 0], corner[:, 1]]
         if self.subpixel == "object_bilinear":
-            return _modulus(mode * _interpolated(patches, rest) for mode in self.probe)
+            modes = self._of_frames(self.probe, chunk)
+            return _modulus(mode * _interpolated(patches, rest) for mode in modes)
         along_y = np.exp(-2j * np.pi * self.frequency * rest[:, :1])[:, :, None]
         along_x = np.exp(-2j * np.pi * self.frequency * rest[:, 1:])[:, None, :]
-        return _modulus(_exit_wave(mode, along_y, along_x, patches) for mode in self.spectrum)
+        modes = self._of_frames(self.spectrum, chunk)
+        return _modulus(_exit_wave(mode, along_y, along_x, patches) for mode in modes)
+
+    def _of_frames(self, modes: np.ndarray, chunk: slice) -> Iterable[np.ndarray]:
+        """Yield each mode (n, n), or (f, n, n) of the frames where they vary."""
+        if self.varying is None:
+            return modes
+        weights, further = self.varying
+        return (
+            mode + np.tensordot(weights[chunk], more, axes=1)
+            for mode, more in zip(modes, further, strict=True)
+        )
 
 
 def _exit_wave(

@@ -10,9 +10,10 @@ from jaxtyping import Complex64, Float64
 
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import coverage_of
-from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
+from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_with_variations
 from ptycho_core.physics.lattice import hand_over_lattice, lattice_of
 from ptycho_core.physics.residual import AmplitudeSource, Residual, data_residual
+from ptycho_core.physics.variations import ProbeVariations, parted, stacked
 from ptycho_core.result.judgement import decide
 from ptycho_core.result.measures import Explanation, measure
 from ptycho_core.result.reconstruction import Reconstruction
@@ -20,7 +21,7 @@ from ptycho_core.result.verdict import Verdict
 from ptycho_core.scan import Scan
 from ptycho_core.scan.overlap import overlap_fraction
 
-__all__ = ["LATTICE_MAY_COST", "known_of", "make_reconstruction", "verdict_of"]
+__all__ = ["LATTICE_MAY_COST", "fields_of", "known_of", "make_reconstruction", "verdict_of"]
 
 #: The pattern of a raster is known at whole pixels and carried to the probe in between; where that costs more
 #: of the residual, it stays.
@@ -38,6 +39,7 @@ def make_reconstruction(
     probe_is_known: bool = False,
     frames: AmplitudeSource | None = None,
     judged: bool = True,
+    variations: ProbeVariations | None = None,
     **record: Any,
 ) -> Reconstruction:
     """Fix the gauge, judge by the data residual, and put everything into one record.
@@ -52,6 +54,7 @@ def make_reconstruction(
         frames: the amplitudes of the scan where they are at hand; by default it is read again.
         judged: measure the residual and give a verdict. Without, there is no verdict, and the residual is NaN
             unless the positions are a raster, where it decides what belongs to the probe.
+        variations: of the probe from frame to frame, where they were found.
         record: further fields of `Reconstruction`.
     """
     intensity: Float64[np.ndarray, " frame"] | None = record.get("frame_intensity")
@@ -63,25 +66,32 @@ def make_reconstruction(
     corners, _ = whole_and_rest(on_canvas - scan.frame_px // 2)
     coverage = coverage_of(probe, corners, obj.shape)
     if probe_is_known:
-        flat, modes = obj if overwrite_obj else obj.copy(), probe
+        flat, functions = obj if overwrite_obj else obj.copy(), stacked(probe, variations)
     else:
-        flat, modes = hand_over_ramp(obj, orthogonal_modes(probe), coverage, overwrite_obj=overwrite_obj)
+        functions = stacked(*orthogonal_with_variations(probe, variations))
+        flat, functions = hand_over_ramp(obj, functions, coverage, overwrite_obj=overwrite_obj)
+    modes, variations = parted(functions, len(probe), variations)
     flat[coverage == 0] = 1
     source = scan if frames is None else frames
     lattice = None if probe_is_known else lattice_of(on_canvas)
     pattern_may_move = lattice is not None and record.get("dose_carries_image", True)
     residual = Residual(float("nan"), 1.0, np.full(scan.n_frames, np.nan, np.float32))
     if judged or pattern_may_move:
-        residual = data_residual(flat, modes, on_canvas, source, frame_intensity=intensity)
+        residual = data_residual(
+            flat, modes, on_canvas, source, frame_intensity=intensity, variations=variations
+        )
     if lattice is not None and pattern_may_move:
         window_px = on_canvas[0] - scan.frame_px // 2
-        even, with_pattern = hand_over_lattice(flat, modes, coverage, lattice, window_px)
+        even, functions = hand_over_lattice(flat, stacked(modes, variations), coverage, lattice, window_px)
         if even is not flat:  # where the pattern is too faint, nothing changes
             even[coverage == 0] = 1
-            after = data_residual(even, with_pattern, on_canvas, source, frame_intensity=intensity)
+            with_pattern, varied = parted(functions, len(modes), variations)
+            after = data_residual(
+                even, with_pattern, on_canvas, source, frame_intensity=intensity, variations=varied
+            )
             if after.value <= LATTICE_MAY_COST * residual.value:
-                flat, modes, residual = even, with_pattern, after
-    explained = Explanation(flat, modes, on_canvas, coverage, residual.per_frame, intensity)
+                flat, modes, variations, residual = even, with_pattern, varied, after
+    explained = Explanation(flat, modes, on_canvas, coverage, residual.per_frame, intensity, variations)
     verdict = None
     if judged:
         verdict = verdict_of(scan, measure(scan, explained, frames), modes, record)
@@ -95,9 +105,18 @@ def make_reconstruction(
         method=method,
         verdict=verdict,
         image_reliable=verdict is not None and verdict.grade == "good",
+        **fields_of(variations, scan),
         **known_of(scan),
         **record,
     )
+
+
+def fields_of(variations: ProbeVariations | None, scan: Scan) -> dict[str, Any]:
+    """Return the fields of a `Reconstruction` that tell how its probe varies."""
+    if variations is None:
+        return {}
+    weights = scan.of_all_frames(variations.weights)
+    return {"probe_variations": variations.shapes, "variation_weights": weights}
 
 
 def known_of(scan: Scan) -> dict[str, Any]:

@@ -26,11 +26,11 @@ _KINDS = {
     "str": ("US", "text"),
 }
 #: Keys whose values are all known.
-_KNOWN = ("object", "probe", "origin_px", "coverage", "frame_weight")
+_KNOWN = ("object", "probe", "origin_px", "coverage", "frame_weight", "probe_variations")
 #: Keys whose values are NaN where they are not known, but never infinite.
 _KNOWN_OR_NAN = (
     *("positions_px", "positions_given_px", "residual_per_frame", "data_residual", "frame_intensity"),
-    *("amplitude_std", "phase_std_rad"),
+    *("amplitude_std", "phase_std_rad", "variation_weights"),
 )
 _NOT_NEGATIVE = (
     *("coverage", "residual_per_frame", "data_residual", "frame_weight", "frame_intensity"),
@@ -93,6 +93,8 @@ def check_fields(file: Path, fields: Mapping[str, Any], *, whole: bool = True) -
             raise _refused(file, f"`{key}` holds {n_wrong} values that are not finite")
         if key in _NOT_NEGATIVE and np.any(np.asarray(values) < 0):
             raise _refused(file, f"`{key}` holds negative values")
+    if (fields.get("probe_variations") is None) != (fields.get("variation_weights") is None):
+        raise _refused(file, "`probe_variations` and `variation_weights` are there only together")
     for key in ("object", "probe"):
         largest = float(np.abs(fields[key]).max())
         if largest > _LARGEST:

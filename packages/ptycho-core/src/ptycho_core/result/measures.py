@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 from scipy.special import gammaln
 
 from ptycho_core.physics.residual import AmplitudeSource, PredictedAmplitude
+from ptycho_core.physics.variations import ProbeVariations
 from ptycho_core.scan import Scan
 from ptycho_core.scan.dose import mean_and_good, signal_pixels, whole_counts
 
@@ -41,6 +42,7 @@ class Explanation:
         on_canvas_px: (M, 2) of index N/2 of each window.
         residual_per_frame: (M,), NaN where there is no light.
         frame_intensity: (M,) over the mean of all frames, where it was found.
+        variations: of the probe from frame to frame, where they were found.
     """
 
     object: Complex64[np.ndarray, "height width"]
@@ -49,6 +51,7 @@ class Explanation:
     coverage: Float32[np.ndarray, "height width"]
     residual_per_frame: Float32[np.ndarray, " frame"]
     frame_intensity: Float64[np.ndarray, " frame"] | None = None
+    variations: ProbeVariations | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +100,11 @@ def measure(scan: Scan, explained: Explanation, frames: AmplitudeSource | None =
         chosen,
         np.concatenate([source.amplitude(slice(i, i + 1)) for i in chosen.tolist()]),
         PredictedAmplitude(
-            explained.object, explained.probe, explained.on_canvas_px[chosen], frame_intensity=intensity
+            explained.object,
+            explained.probe,
+            explained.on_canvas_px[chosen],
+            frame_intensity=intensity,
+            variations=None if explained.variations is None else explained.variations.select(chosen),
         )(slice(0, len(chosen))),
         modulus_sampled(explained.object, explained.coverage),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Complex, Complex64, Float32, Float64
 
 from ptycho_core.given import expect, expect_path
+from ptycho_core.physics.variations import ProbeVariations
 from ptycho_core.ranks import Ranks
 from ptycho_core.result.history import RunEvent, csv_text, history_table
 from ptycho_core.result.stored import (
@@ -60,7 +61,9 @@ class Reconstruction:
     Arrays with one value for each frame have M entries, one for each frame of the file, whether it was used
     or not. `positions_given_px` are the positions before their correction, None where nothing was corrected.
     `pixel_size_m` is the width of a pixel, `pixel_aspect` its height over its width.
-    `frame_weight` is None where all frames were used fully, `bad_pixels` where all pixels are good.
+    `probe_variations` and `variation_weights` are the OPR modes and their weights in each frame, together
+    `variations`; None where the probe does not vary. `frame_weight` is None where all frames were used fully,
+    `bad_pixels` where all pixels are good.
     `dose_carries_image` is what was expected before any work; `verdict` is the judgement behind it, and
     `image_reliable` says that it is good. `amplitude_std` and `phase_std_rad` are what
     `ptycho_core.verdict.with_uncertainty` found, else None.
@@ -93,6 +96,8 @@ class Reconstruction:
     distance_m: float | None = None
     positions_given_px: Float64[np.ndarray, "frame 2"] | None = None
     frame_intensity: Float64[np.ndarray, " frame"] | None = None
+    probe_variations: Complex64[np.ndarray, "mode variation n n"] | None = None
+    variation_weights: Float64[np.ndarray, "frame variation"] | None = None
     frame_weight: Float32[np.ndarray, " frame"] | None = None
     bad_pixels: Bool[np.ndarray, "n n"] | None = None
     amplitude_std: Float32[np.ndarray, "height width"] | None = None
@@ -119,6 +124,13 @@ class Reconstruction:
         )
         verdict = "" if self.verdict is None else f"<br>verdict {escape(str(self.verdict))}"
         return f"<div>{pictures}<div>{escape(repr(self)[1:-1])}{verdict}</div></div>"
+
+    @property
+    def variations(self) -> ProbeVariations | None:
+        """How the probe varies from frame to frame, where that was found."""
+        if self.probe_variations is None or self.variation_weights is None:
+            return None
+        return ProbeVariations(self.probe_variations, self.variation_weights)
 
     @property
     def n_frames(self) -> int:

@@ -64,6 +64,12 @@ OPTIONAL_KEYS: Mapping[str, tuple[str, str, str]] = {
         "float64",
         "intensity of each frame relative to the mean, where it was found",
     ),
+    "probe_variations": (
+        "(P, L, N, N)",
+        "complex64",
+        "OPR modes: what frames add to the probe, in its units, where it varies",
+    ),
+    "variation_weights": ("(M, L)", "float64", "weights of the OPR modes in each frame; NaN where not used"),
 }
 #: Keys of `--uncertainty true`.
 UNCERTAINTY_KEYS: Mapping[str, tuple[str, str, str]] = {
@@ -215,7 +221,11 @@ def _fields_of_arrays(file: Path, arrays: Mapping[str, np.ndarray], *, whole: bo
             pixel_aspect=float(arrays.get("pixel_aspect", 1.0)),
             image_reliable=bool(arrays.get("image_reliable", True)),
             dose_carries_image=bool(arrays.get("dose_carries_image", arrays.get("image_reliable", True))),
-            **{key: arrays[key].astype(np.float64, copy=False) for key in OPTIONAL_KEYS if key in arrays},
+            **{
+                key: arrays[key].astype(dtype, copy=False)
+                for key, (_, dtype, _) in OPTIONAL_KEYS.items()
+                if key in arrays
+            },
             **{key: arrays[key].astype(np.float32, copy=False) for key in UNCERTAINTY_KEYS if key in arrays},
             verdict=_verdict_of(arrays.get("verdict")),
             frame_weight=_unless_all(arrays.get("frame_weight"), 1.0, np.float32),

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.arrays import Arrays
+from ptycho_core.physics.variations import ProbeVariations
 from ptycho_core.result.assemble import make_reconstruction
 from ptycho_core.result.provenance import solver_provenance
 from ptycho_core.result.reconstruction import Reconstruction
@@ -51,9 +52,11 @@ def finish(
         correction_px, common_px = _corrections(parameters, look)
         scan = scan.moved_to(scan.positions_px + correction_px - common_px)
         origin_px = origin_px - common_px
+    probe = probe_of(solution.spectra)
     told: dict[str, Any] = {  # Any: fields of `Reconstruction`, of several types
         "positions_given_px": look.positions_given_px,
         "frame_intensity": _frame_intensity(parameters, look),
+        "variations": _variations(parameters, solution, look),
         "dose_carries_image": look.dose_carries_image,
         "history": record.history,
         "events": record.events,
@@ -67,7 +70,7 @@ def finish(
             look,
             frames,
             arrays,
-            probe=probe_of(solution.spectra),
+            probe=probe,
             origin_px=origin_px,
             judged=judged,
             share=share,
@@ -77,7 +80,7 @@ def finish(
     return make_reconstruction(
         scan,
         obj=solution.object_on(shape, scale=1.0, margin_px=look.margin_px),
-        probe=probe_of(solution.spectra),
+        probe=probe,
         origin_px=origin_px,
         method="solver",
         overwrite_obj=True,
@@ -104,3 +107,13 @@ def _frame_intensity(parameters: FrameParameters | None, look: Look) -> Float64[
     if parameters is None or not parameters.model.intensity:
         return None
     return look.team.of_all_frames(parameters.intensity(), look.order, look.scan.n_frames)
+
+
+def _variations(parameters: FrameParameters | None, solution: Solution, look: Look) -> ProbeVariations | None:
+    """Return what each frame adds to the probe, in the order of the scan."""
+    shapes = solution.variations
+    if parameters is None or not shapes.any():
+        return None
+    functions = probe_of(shapes.reshape(-1, *shapes.shape[2:])).reshape(shapes.shape)
+    weights = look.team.of_all_frames(parameters.variation_weights(), look.order, look.scan.n_frames)
+    return ProbeVariations(functions, weights)

@@ -147,11 +147,10 @@ class FrameParameters:
         model: FrameModel,
         positions_px: Float64[np.ndarray, "frame 2"],
         order: np.ndarray,
-        random: np.random.Generator,
         *,
         team: Team = ON_ITS_OWN,
     ) -> None:
-        """Begin with the positions as given, equal intensities and random weights of the variations.
+        """Begin with the positions as given, equal intensities, and weights of variations that change slowly.
 
         Args:
             order: number of each frame in the scan, which tells when it was measured.
@@ -162,13 +161,16 @@ class FrameParameters:
         self.correction_px = np.zeros((n_frames, 2))
         self.weights = np.zeros((n_frames, 1 + model.variations))
         self.weights[:, 0] = 1.0
-        # Random, so that the first variations are random mixtures of what the frames miss.
-        self.weights[:, 1:] = random.standard_normal((n_frames, model.variations))
         self._positions_held = False
         self._epoch = 0
         low_px, high_px = team.extremes(positions_px)
         self._nominal_px = positions_px - (low_px + high_px) / 2
         self._time = 2 * order / max(round(team.total(float(n_frames))) - 1, 1) - 1
+        # A beam drifts: Legendre polynomials of time, of mean square 1. Random weights find a drift only when
+        # object and probe have settled on a slope of the phase in its place, which then stays in the image.
+        for degree in range(1, model.variations + 1):
+            drift = np.polynomial.Legendre.basis(degree)(self._time)
+            self.weights[:, degree] = np.sqrt(2 * degree + 1) * drift
         self._slope = np.zeros((n_frames, 2))
         self._curvature = np.zeros((n_frames, 2, 2))
         self._strain_velocity = np.zeros((2, 2))
@@ -189,6 +191,10 @@ class FrameParameters:
     def intensity(self) -> Float64[np.ndarray, " frame"]:
         """Intensity of each frame relative to the mean."""
         return np.square(self.weights[:, 0])
+
+    def variation_weights(self) -> Float64[np.ndarray, "frame variation"]:
+        """Weights of the variations in each frame, relative to the probe with the frame's intensity."""
+        return self.weights[:, 1:] / self.weights[:, :1]
 
     # After an epoch
 

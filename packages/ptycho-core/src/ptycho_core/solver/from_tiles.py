@@ -16,7 +16,7 @@ from jaxtyping import Complex64, Float32, Float64
 from ptycho_core.arrays import Arrays
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import light_on, row_bands
-from ptycho_core.physics.gauge import WELL_LIT, orthogonal_modes, phase_ramp, ramp_sums
+from ptycho_core.physics.gauge import WELL_LIT, orthogonal_with_variations, phase_ramp, ramp_sums
 from ptycho_core.physics.lattice import (
     WELL_ILLUMINATED,
     Lattice,
@@ -27,7 +27,8 @@ from ptycho_core.physics.lattice import (
     without_pattern,
 )
 from ptycho_core.physics.residual import PredictedAmplitude, Residual, data_residual
-from ptycho_core.result.assemble import LATTICE_MAY_COST, known_of, verdict_of
+from ptycho_core.physics.variations import ProbeVariations, parted, stacked
+from ptycho_core.result.assemble import LATTICE_MAY_COST, fields_of, known_of, verdict_of
 from ptycho_core.result.measures import MOST_MODULI, Sample, frames_sampled, measures_of, modulus_sampled
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -55,6 +56,7 @@ def make_together(
     judged: bool,
     share: Share,
     threads: int | None,
+    variations: ProbeVariations | None = None,
     **record: Any,
 ) -> Reconstruction:
     """Make a result of the tiles of all ranks, which call this together.
@@ -64,6 +66,7 @@ def make_together(
         solution: with this rank's tile. frames: of this rank.
         origin_px: scan coordinate (y, x) of pixel [0, 0] of the whole canvas.
         share: what each rank gets of the object.
+        variations: of the probe from frame to frame, for all frames.
         record: as for `make_reconstruction`.
 
     Returns:
@@ -85,26 +88,28 @@ def make_together(
     )
     modes = probe
     if look.config.probe_step != 0:
-        modes = canvas.hand_over_ramp(orthogonal_modes(probe))
+        functions = canvas.hand_over_ramp(stacked(*orthogonal_with_variations(probe, variations)))
+        modes, variations = parted(functions, len(probe), variations)
     residual = Residual(float("nan"), 1.0, np.full(scan.n_frames, np.nan, np.float32))
     lattice = None if look.config.probe_step == 0 else lattice_of(scan.positions_px - origin_px)
     pattern_may_move = lattice is not None and record.get("dose_carries_image", True)
     if judged or pattern_may_move:
-        residual = canvas.residual(canvas.object, modes, threads)
+        residual = canvas.residual(canvas.object, modes, variations, threads)
     if lattice is not None and pattern_may_move:
         pattern = canvas.pattern(lattice)
         if pattern is not None:
             even = without_pattern(canvas.object, pattern, lattice, canvas.tiles.origin)
             even[canvas.coverage == 0] = 1
             window_px = scan.positions_px[0] - origin_px - scan.frame_px // 2
-            changed = with_pattern(modes, pattern, lattice, window_px)
-            after = canvas.residual(even, changed, threads)
+            functions = with_pattern(stacked(modes, variations), pattern, lattice, window_px)
+            changed, varied = parted(functions, len(modes), variations)
+            after = canvas.residual(even, changed, varied, threads)
             if after.value <= LATTICE_MAY_COST * residual.value:
-                canvas.object, modes, residual = even, changed, after
+                canvas.object, modes, variations, residual = even, changed, varied, after
     verdict = None
     if judged:
         intensity: Float64[np.ndarray, " frame"] | None = record.get("frame_intensity")
-        measures = measures_of(scan, canvas.sample(modes), modes, residual.per_frame, intensity)
+        measures = measures_of(scan, canvas.sample(modes, variations), modes, residual.per_frame, intensity)
         verdict = verdict_of(scan, measures, modes, record)
     obj, coverage, corner = canvas.shared_out(share)
     return Reconstruction(
@@ -117,6 +122,7 @@ def make_together(
         method="solver",
         verdict=verdict,
         image_reliable=verdict is not None and verdict.grade == "good",
+        **fields_of(variations, scan),
         **known_of(scan),
         **record,
     )
@@ -216,7 +222,11 @@ class _Canvas:
         return tilted.astype(np.complex64)
 
     def residual(
-        self, obj: Complex64[np.ndarray, "h w"], probe: Complex64[np.ndarray, "mode n n"], threads: int | None
+        self,
+        obj: Complex64[np.ndarray, "h w"],
+        probe: Complex64[np.ndarray, "mode n n"],
+        variations: ProbeVariations | None,
+        threads: int | None,
     ) -> Residual:
         """Return R of the whole scan and of each of its frames."""
         found = data_residual(
@@ -225,6 +235,7 @@ class _Canvas:
             self.centres_px,
             self.frames.as_measured().select(self.own),
             frame_intensity=self.intensity,
+            variations=None if variations is None else variations.select(self.own),
             threads=threads,
             over_all=self.team.total,
         )
@@ -244,7 +255,7 @@ class _Canvas:
         first = self.team.ranks.is_first
         return self.team.ranks.from_first(lattice_pattern(obj, lit, lattice, part) if first else None)
 
-    def sample(self, probe: Complex64[np.ndarray, "mode n n"]) -> Sample:
+    def sample(self, probe: Complex64[np.ndarray, "mode n n"], variations: ProbeVariations | None) -> Sample:
         """Return some frames as measured and as predicted, and moduli of the object, from all ranks."""
         chosen = frames_sampled(self.scan)
         shape = (len(chosen), self.scan.frame_px, self.scan.frame_px)
@@ -259,6 +270,7 @@ class _Canvas:
                 probe,
                 self.centres_px[rows],
                 frame_intensity=None if self.intensity is None else self.intensity[rows],
+                variations=None if variations is None else variations.select(self.own[rows]),
             )
             predicted[places] = model(slice(0, len(rows)))
         share = max(1, MOST_MODULI // self.team.ranks.count)

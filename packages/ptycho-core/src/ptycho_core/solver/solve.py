@@ -217,7 +217,7 @@ def _solved(
         if start is None:
             begun = start_from_scan(look, frames, arrays, random, monitor)
         else:
-            begun = start_from_result(start, look, random)
+            begun = start_from_result(start, look)
         monitor.lap("start_probe")
         monitor.tell(*begun.events())
 
@@ -295,7 +295,10 @@ def _solved(
             monitor.lap("prior")
         elif few and begun.levels:
             # Stopped on the way: the probe has the power of the photons that were kept.
-            solution = replace(solution, spectra=solution.spectra / np.float32(math.sqrt(1 - SHARE)))
+            factor = np.float32(1 / math.sqrt(1 - SHARE))
+            solution = replace(
+                solution, spectra=solution.spectra * factor, variations=solution.variations * factor
+            )
 
     if ranks.count > 1:
         told = balance(

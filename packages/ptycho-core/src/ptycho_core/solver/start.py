@@ -296,7 +296,7 @@ def start_from_scan(
 ) -> Start:
     """Start from a transparent object and the scan's probe, or a better one that a search found."""
     scan, config, statistics = look.scan, look.config, look.statistics
-    parameters = _frame_parameters(look, random)
+    parameters = _frame_parameters(look)
     wanted = look.dose_carries_image and probe_search_wanted(config)
     searched: StartProbe | None = None
     if wanted and probes_can_be_ranked(statistics):
@@ -407,10 +407,10 @@ def _start_spectra(
     return spectra
 
 
-def start_from_result(earlier: Reconstruction, look: Look, random: np.random.Generator) -> Start:
+def start_from_result(earlier: Reconstruction, look: Look) -> Start:
     """Go on from an earlier result, at full resolution; modes that it lacks are seeded."""
     config = look.config
-    parameters = _frame_parameters(look, random)
+    parameters = _frame_parameters(look)
     if math.isnan(earlier.data_residual):
         earlier = _in_our_units(earlier, look)
     corner, shift_px = _corner_on_our_canvas(earlier, look)
@@ -468,17 +468,11 @@ def _levels(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
     )
 
 
-def _frame_parameters(look: Look, random: np.random.Generator) -> FrameParameters | None:
+def _frame_parameters(look: Look) -> FrameParameters | None:
     model = FrameModel.of(look.config, common_moves=not look.positions_are_near)
     if model.empty:
         return None
-    parameters = FrameParameters(
-        model,
-        look.scan.positions_px[look.order],
-        look.order,
-        look.team.random(random, look.config.seed),
-        team=look.team,
-    )
+    parameters = FrameParameters(model, look.scan.positions_px[look.order], look.order, team=look.team)
     counts = look.scan.counts_per_frame()
     if model.intensity and flickers(look.scan.positions_px, counts):
         beside = intensity_beside_neighbours(look.scan.positions_px, counts)
@@ -495,7 +489,7 @@ def _flat_background(look: Look) -> FlatBackground | None:
 def _no_variations(
     config: SolverConfig, spectra: Complex64[np.ndarray, "mode n n"]
 ) -> Complex64[np.ndarray, "mode variation n n"]:
-    """Variations of the probe, all of them 0: the weights are random, and the first step makes them."""
+    """Variations of the probe, all of them 0: there are weights, and the first step makes them."""
     return np.zeros((len(spectra), config.probe_variations, *spectra.shape[1:]), np.complex64)
 
 

@@ -62,7 +62,9 @@ class Rivals:
         """Return an image of what is seen as a start for the whole scan: its probe has all photons."""
         if self.of_what == "frames":
             return image
-        return replace(image, probe=(image.probe / math.sqrt(1 - SHARE)).astype(np.complex64))
+        factor = np.float32(1 / math.sqrt(1 - SHARE))
+        shapes = None if image.probe_variations is None else image.probe_variations * factor
+        return replace(image, probe=image.probe * factor, probe_variations=shapes)
 
     def misfits(self, images: Mapping[str, Reconstruction]) -> dict[str, float]:
         """Return the mean misfit of what judges under each image: deviance of a pixel's photons, or R.
@@ -91,6 +93,7 @@ class Rivals:
             image.probe,
             image.positions_on_canvas_px()[used],
             frame_intensity=intensity,
+            variations=None if image.variations is None else image.variations.select(used),
         )
         judging = self.judging.select(used)
         step = max(1, _PIXELS // judging.frame_px**2)

@@ -1,0 +1,104 @@
+"""A probe that drifts while the scan is taken (OPR): image, verdict and files know of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho_config.errors import DataError
+from ptycho_config.execution import SolverExecutionConfig
+from ptycho_config.models import SolverConfig
+from ptycho_core import Reconstruction, Scan, scan_from_arrays, solve
+from ptycho_core.metrics import compare
+from ptycho_core.physics.residual import data_residual
+from ptycho_core.simulate import SimulatedScan, simulate_scan
+from ptycho_core.simulate.scan import expected_intensity
+
+NUMPY = SolverExecutionConfig(arrays="numpy")
+TILT_PX = 0.8
+
+
+def tilting(*, shuffled: bool = False) -> tuple[SimulatedScan, Scan]:
+    """A scan whose beam tilts by so many detector pixels from begin to end, or from frame to frame."""
+    made = simulate_scan(frames=90, frame_px=48, photons=1e6, modes=2, start_kind="true", seed=4)
+    random, n = np.random.default_rng(4), made.scan.frame_px
+    drift = np.linspace(-0.5, 0.5, made.scan.n_frames)
+    drift = random.permutation(drift) if shuffled else drift
+    along = (np.arange(n) - n / 2) / n
+    counts = np.empty((made.scan.n_frames, n, n), np.uint32)
+    for frame, tilt in enumerate(TILT_PX * drift):
+        probe = (made.probe * np.exp(2j * np.pi * tilt * along)).astype(np.complex64)
+        position = made.scan.positions_px[frame : frame + 1]
+        counts[frame] = random.poisson(expected_intensity(made.obj, probe, position)[0])
+    given = made.scan
+    scan = scan_from_arrays(
+        counts, given.positions_px, given.probe, measurement="counts", dc="center", bad_frames="off"
+    )
+    return made, scan
+
+
+@pytest.fixture(scope="module")
+def drifted() -> tuple[SimulatedScan, Scan, Reconstruction]:
+    made, scan = tilting()
+    return made, scan, solve(scan, SolverConfig(probe_variations=2, prior="none"), NUMPY)
+
+
+def object_error(result: Reconstruction, made: SimulatedScan) -> float:
+    return compare(result, made.obj.astype(np.complex64)).values["object_error"]
+
+
+def test_a_drift_of_the_beam_does_not_become_a_slope_of_the_image(drifted) -> None:
+    made, scan, result = drifted
+    without = solve(scan, SolverConfig(prior="none"), NUMPY)
+    assert object_error(result, made) < 0.5 * object_error(without, made)
+
+
+def test_beams_that_differ_from_frame_to_frame_are_found_too() -> None:
+    made, scan = tilting(shuffled=True)
+    without, result = (
+        solve(scan, SolverConfig(probe_variations=count, prior="none"), NUMPY) for count in (0, 2)
+    )
+    assert result.data_residual < 0.9 * without.data_residual
+    assert object_error(result, made) < object_error(without, made)
+
+
+def test_residual_and_verdict_are_those_of_the_probe_of_each_frame(drifted) -> None:
+    _, scan, result = drifted
+    assert result.verdict is not None
+    assert result.verdict.measures["unexplained"] < 0.05
+    where = result.positions_on_canvas_px()
+    shared = data_residual(result.object, result.probe, where, scan)
+    own = data_residual(result.object, result.probe, where, scan, variations=result.variations)
+    assert own.value == pytest.approx(result.data_residual, rel=1e-5)
+    assert own.value < 0.8 * shared.value
+    bilinear = data_residual(
+        *(result.object, result.probe, where, scan), subpixel="object_bilinear", variations=result.variations
+    )
+    assert bilinear.value < 0.9 * shared.value
+
+
+def test_files_keep_how_the_probe_varies(drifted, tmp_path: Path) -> None:
+    result = drifted[2]
+    result.save(tmp_path)
+    again = Reconstruction.load(tmp_path)
+    assert again.variations is not None
+    np.testing.assert_array_equal(again.probe_variations, result.probe_variations)
+    np.testing.assert_array_equal(again.variation_weights, result.variation_weights)
+
+
+def test_weights_without_variations_are_refused(drifted, tmp_path: Path) -> None:
+    replace(drifted[2], probe_variations=None).save(tmp_path)
+    with pytest.raises(DataError, match="only together"):
+        Reconstruction.load(tmp_path / "reconstruction.npz")
+
+
+def test_weights_do_not_depend_on_which_mode_comes_first(drifted) -> None:
+    """Modes are sorted by power; what frames add to each is sorted with it."""
+    result = drifted[2]
+    power = np.square(np.abs(result.probe)).sum(axis=(1, 2))
+    assert (np.diff(power) <= 0).all()
+    assert result.variations is not None
+    assert result.variations.shapes.shape[:2] == (len(result.probe), 2)
