@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from ptycho_config.plaintext import plain
 from ptycho_core.result.callbacks import Callback, EpochReport, RunStart, StepReport
 from ptycho_core.result.history import RunEvent
 
@@ -35,7 +36,7 @@ class ProgressBar(Callback):
         self._leave = leave
         self._bar: Any = None  # of tqdm, whose class depends on where we are
         self._steps_before: list[int] = []
-        self._cut_short = False
+        self._by_time = self._cut_short = False
 
     def on_start(self, start: RunStart) -> None:
         """Show an empty bar; a run that goes on with another plan begins it anew."""
@@ -50,7 +51,11 @@ class ProgressBar(Callback):
             return
         self._cut_short = False
         self._bar = _kind_of_bar()(
-            desc=start.scan_name, total=total, leave=self._leave, bar_format=_FORMAT, dynamic_ncols=True
+            desc=plain(start.scan_name),
+            total=total,
+            leave=self._leave,
+            bar_format=_FORMAT,
+            dynamic_ncols=True,
         )
 
     def on_step(self, step: StepReport) -> None:
