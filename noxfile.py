@@ -39,6 +39,7 @@ TEST_TOOLS = (
     "hypothesis>=6.100",
     "beartype>=0.19",
     "grimp>=3.5",
+    "nbformat>=5.10",
     "zarr>=3.0",
     BUILDER,
 )
@@ -623,7 +624,9 @@ def docs(session: nox.Session) -> None:
 def site(session: nox.Session) -> None:
     """The documentation as a site in `site/`, which opens from the disk; a browser looks at every page.
 
-    `-- --publish 0.2 latest` puts it beside the versions that are published; see scripts/site.
+    Its notebooks are run before. `-- --write-notebooks` keeps what they show; `-- --publish 0.2 latest` puts
+    the site beside the versions that are published; see scripts/site.
     """
     install(session, "base", "-r", "scripts/site/requirements.txt")
+    use_data_beside(session)
     session.run("python", "scripts/site", *session.posargs)

@@ -30,6 +30,7 @@ from pages import (  # noqa: E402
     links,
     places_in,
     shown_files,
+    text_of,
     with_site_links,
     written_navigation,
 )
@@ -54,7 +55,11 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 
 def test_every_page_of_docs_and_every_finding_is_a_page_of_the_site() -> None:
-    written = {*(ROOT / "docs").rglob("*.md"), *(ROOT / "findings").glob("*.md")}
+    written = {
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "docs").rglob("*.ipynb"),
+        *(ROOT / "findings").glob("*.md"),
+    }
     assert written <= set(documents().values())
 
 
@@ -67,7 +72,7 @@ def test_every_link_on_the_site_leads_to_a_page_or_a_picture_of_it() -> None:
     lost = [
         f"{place}: {link}"
         for place, path in documents().items()
-        for link in links(with_site_links(path.read_text("utf-8"), path, place))
+        for link in links(with_site_links(text_of(path), path, place))
         if not link.startswith(("#", "https://")) and not _is_there(place, link.partition("#")[0], places)
     ]
     assert lost == []
@@ -86,9 +91,7 @@ def _is_there(place: str, link: str, places: set[str]) -> bool:
 
 
 def test_every_picture_has_a_text_in_its_place() -> None:
-    bare = [
-        str(path) for path in documents().values() if PICTURE_WITHOUT_TEXT.search(path.read_text("utf-8"))
-    ]
+    bare = [str(path) for path in documents().values() if PICTURE_WITHOUT_TEXT.search(text_of(path))]
     assert bare == []
 
 
@@ -211,6 +214,7 @@ def test_headings_and_links_in_code_are_none() -> None:
         ("docs/index.md", "index.md", "../noxfile.py", "files/noxfile.py.md"),
         ("ARCHITECTURE.md", "project/architecture.md", "docs/images/a.png", "../images/a.png"),
         ("CONTRIBUTING.md", "project/contributing.md", "packages/ptycho-core", "ptycho-core.md"),
+        ("docs/index.md", "index.md", "notebooks/live.ipynb", "notebooks/live.md"),
         ("docs/index.md", "index.md", "https://example.org/a.md", "https://example.org/a.md"),
         ("docs/index.md", "index.md", "#where-to-go", "#where-to-go"),
     ],

@@ -10,14 +10,29 @@ from made import finding_page, made_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
-from pages import ROOT, anchor_of, documents, expanded, outside_fences, shown_files, with_site_links
+from pages import (
+    ROOT,
+    anchor_of,
+    documents,
+    expanded,
+    outside_fences,
+    shown_files,
+    text_of,
+    with_site_links,
+)
 from reference import known_paths, modules
 
 __all__ = ["on_config", "on_files", "on_page_markdown"]
 
 _DOTTED = re.compile(r"(?<![`\[])`((?:ptycho\w*)(?:\.\w+)+)`(?!`)")
 #: What begins so is found before or behind the others.
-_WANTED = (("tutorials/", 4.0), ("how-to/", 4.0), ("explanation/", 2.0), ("project/changelog", 0.3))
+_WANTED = (
+    ("tutorials/", 4.0),
+    ("notebooks/", 4.0),
+    ("how-to/", 4.0),
+    ("explanation/", 2.0),
+    ("project/changelog", 0.3),
+)
 #: Where the home page names what only the site has.
 _SITE_ONLY = "<!-- site: what is made of the sources -->"
 _MADE = (
@@ -42,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, place, content=text))
     for place, path in documents().items():
         if files.get_file_from_path(place) is None:
-            text = path.read_text("utf-8")
+            text = text_of(path)
             if path.parent == ROOT / "findings":
                 text = finding_page(path.stem, text)
             files.append(File.generated(config, place, content=text))

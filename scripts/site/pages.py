@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from notebooks import SUFFIX, page_of
 
 __all__ = [
     "ROOT",
@@ -29,6 +30,7 @@ __all__ = [
     "places_in",
     "shown_files",
     "target_of",
+    "text_of",
     "with_site_links",
     "written_navigation",
 ]
@@ -56,11 +58,18 @@ _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 def documents() -> dict[str, Path]:
     """Give the place of every written page on the site, and the file that it is made of."""
     found = {path.relative_to(ROOT / "docs").as_posix(): path for path in (ROOT / "docs").rglob("*.md")}
+    for path in (ROOT / "docs").rglob(f"*{SUFFIX}"):
+        found[path.relative_to(ROOT / "docs").with_suffix(".md").as_posix()] = path
     found |= {f"findings/{path.name}": path for path in (ROOT / "findings").glob("*.md")}
     for path in (ROOT / "packages").glob("*/README.md"):
         found[f"project/{path.parent.name}.md"] = path
     found |= {place: ROOT / name for name, place in _ELSEWHERE.items()}
     return dict(sorted(found.items()))
+
+
+def text_of(path: Path) -> str:
+    """Read a page; a notebook as Markdown."""
+    return page_of(path) if path.suffix == SUFFIX else path.read_text("utf-8")
 
 
 def written_navigation() -> list[Any]:
@@ -178,7 +187,7 @@ def broken_links() -> list[str]:
     return [
         f"{page.relative_to(ROOT).as_posix()}: {link}"
         for page in {*documents().values(), ROOT / "README.md"}
-        for link in links(page.read_text("utf-8"))
+        for link in links(text_of(page))
         if (found := target_of(link, page)) and not _exists(*found)
     ]
 
@@ -186,7 +195,7 @@ def broken_links() -> list[str]:
 def _exists(target: Path, anchor: str) -> bool:
     if not target.is_relative_to(ROOT) or not target.exists():
         return False
-    return not anchor or (target.suffix == ".md" and anchor in anchors(target.read_text("utf-8")))
+    return not anchor or (target.suffix in {".md", SUFFIX} and anchor in anchors(text_of(target)))
 
 
 def _place_of() -> dict[Path, str]:
@@ -202,7 +211,7 @@ def shown_files() -> dict[str, Path]:
 
 def _linked_files(pages: dict[Path, str]) -> Iterator[Path]:
     for page in pages:
-        for link in links(page.read_text("utf-8")):
+        for link in links(text_of(page)):
             found = target_of(link, page)
             if found and found[0].is_file() and found[0] not in pages and not _is_in_docs(found[0]):
                 yield found[0]

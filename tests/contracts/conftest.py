@@ -121,6 +121,7 @@ class Listener(Callback):
     steps: list[StepReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
     events: list[RunEvent] = field(default_factory=list)
+    ends: list[bool] = field(default_factory=list)
 
     def on_start(self, start: RunStart) -> None:
         self.starts.append(start)
@@ -133,6 +134,9 @@ class Listener(Callback):
 
     def on_event(self, event: RunEvent) -> None:
         self.events.append(event)
+
+    def on_end(self, *, failed: bool) -> None:
+        self.ends.append(failed)
 
     def should_stop(self) -> bool:
         return len(self.steps) >= self.stop_after

@@ -28,6 +28,7 @@ def test_a_run_that_is_asked_to_stop_keeps_its_work(core, scan: Scan, listener) 
     assert [row["epoch"] for row in trained.history] == [1, 2]
     assert [epoch.epoch for epoch in listener.epochs] == [1, 2]
     assert listener.messages("stopped") == ["Stopped on request; the weights reached so far are kept."]
+    assert listener.ends == [False]
     assert is_usable(trained, scan)
 
 
@@ -53,6 +54,7 @@ def test_a_callback_that_fails_ends_the_run_with_its_own_error(core, scan: Scan,
     listener.on_step = fail
     with pytest.raises(LookupError, match="of the embedding program"):
         core.train(scan, callbacks=[listener], nepochs=2)
+    assert listener.ends == [True]
 
 
 def test_a_time_budget_ends_the_run(core, scan: Scan) -> None:
@@ -73,6 +75,7 @@ def test_imaging_that_is_asked_to_stop_says_so(core, scan: Scan, listener) -> No
     result = by_three.reconstruct(scan, callbacks=[listener])
     assert result.interrupted
     assert len(listener.steps) == 1
+    assert listener.ends == [False]
     assert 0 < np.count_nonzero(result.object != 1) < result.object.size
 
 

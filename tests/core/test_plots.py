@@ -46,6 +46,18 @@ def test_a_result_at_a_glance_is_six_panels_of_one_figure(made) -> None:
         assert not any(one.overlaps(other) for other in boxes[:i])
 
 
+def test_a_closer_look_leaves_nothing_of_a_panel_outside_of_it(made) -> None:
+    panel = made[1].plot("amplitude")["amplitude"]
+    (y, x), reach = made[1].positions_px.mean(axis=0), 4
+    panel.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach))
+    panel.figure.canvas.draw()
+    labels = [text.get_text() for text in panel.texts]
+    assert any(label.endswith("px") for label in labels)
+    # Above stands the title; to the left and below is nothing any more.
+    frame, whole = panel.get_window_extent(), panel.get_tightbbox()
+    assert whole.x0 > frame.x0 - 5 and whole.y0 > frame.y0 - 5
+
+
 def test_object_and_positions_share_the_coordinates_of_the_scan(made) -> None:
     scan, result = made
     axes = result.plot("amplitude", "coverage", "residual")

@@ -12,7 +12,7 @@ from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import TensorFlowExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core.backend import Availability
-from ptycho_core.result.callbacks import Callback
+from ptycho_core.result.callbacks import Callback, told_of_the_end
 from ptycho_core.scan import Scan
 
 if TYPE_CHECKING:
@@ -54,15 +54,16 @@ class TensorFlowBackend:
         execution = self._checked(execution)
         from ptycho_core_tf.training import train_network
 
-        return train_network(
-            scan,
-            config,
-            execution,
-            callbacks=callbacks,
-            test_scan=test_scan,
-            directory=directory,
-            start=start,
-        )
+        with told_of_the_end(callbacks):
+            return train_network(
+                scan,
+                config,
+                execution,
+                callbacks=callbacks,
+                test_scan=test_scan,
+                directory=directory,
+                start=start,
+            )
 
     def load(self, bundle: str | Path, execution: TensorFlowExecutionConfig | None) -> TrainedNetwork:
         """Open a bundle; see `ptycho_core_tf.loading`."""

@@ -13,7 +13,7 @@ from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import PyTorchExecutionConfig
 from ptycho_config.models import TrainingConfig
 from ptycho_core.backend import Availability
-from ptycho_core.result.callbacks import Callback
+from ptycho_core.result.callbacks import Callback, told_of_the_end
 from ptycho_core.scan import Scan
 
 if TYPE_CHECKING:
@@ -51,15 +51,16 @@ class PyTorchBackend:
         self._check(execution)
         from ptycho_core_torch.training import train_network
 
-        return train_network(
-            scan,
-            config,
-            execution,
-            callbacks=callbacks,
-            test_scan=test_scan,
-            directory=directory,
-            start=start,
-        )
+        with told_of_the_end(callbacks):
+            return train_network(
+                scan,
+                config,
+                execution,
+                callbacks=callbacks,
+                test_scan=test_scan,
+                directory=directory,
+                start=start,
+            )
 
     def load(self, bundle: str | Path, execution: PyTorchExecutionConfig) -> TrainedNetwork:
         """Open a bundle; see `ptycho_core_torch.loading`."""

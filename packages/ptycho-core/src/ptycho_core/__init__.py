@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from ptycho_core.doctor import diagnose
     from ptycho_core.io import open_scan, save_scan, scan_from_arrays
     from ptycho_core.result.callbacks import Callback
+    from ptycho_core.result.progress import ProgressBar
     from ptycho_core.result.reconstruction import Reconstruction
     from ptycho_core.scan import Scan
     from ptycho_core.solver import solve
 
 __all__ = [
     "Callback",
+    "ProgressBar",
     "Reconstruction",
     "Scan",
     "diagnose",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOME = {
     "Callback": "ptycho_core.result.callbacks",
+    "ProgressBar": "ptycho_core.result.progress",
     "Reconstruction": "ptycho_core.result.reconstruction",
     "Scan": "ptycho_core.scan",
     "diagnose": "ptycho_core.doctor",

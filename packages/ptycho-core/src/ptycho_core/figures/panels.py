@@ -160,7 +160,9 @@ def draw_scale_bar(
             (x, y - thickness), length, thickness, facecolor="white", edgecolor="#000000", linewidth=0.6
         )
     )
-    text = axes.text(x + length / 2, y - 1.7 * thickness, label, ha="center", va="bottom", fontsize=8.5)
+    place = (x + length / 2, y - 1.7 * thickness)
+    # Where somebody looks closer and leaves the bar outside, its label is outside too.
+    text = axes.text(*place, label, ha="center", va="bottom", fontsize=8.5, clip_on=True)
     text.set_color("white")
     text.set_path_effects([withStroke(linewidth=2.0, foreground="#000000")])
 

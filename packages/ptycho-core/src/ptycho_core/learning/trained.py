@@ -22,7 +22,15 @@ from ptycho_core.learning.prepare import Earlier
 from ptycho_core.learning.probe_refinement import refine_probe, same_probe
 from ptycho_core.physics.normalisation import intensity_scale, physical_probe
 from ptycho_core.result.assemble import make_reconstruction
-from ptycho_core.result.callbacks import Callback, CallbackList, EpochReport, LevelPlan, RunStart, StepReport
+from ptycho_core.result.callbacks import (
+    Callback,
+    CallbackList,
+    EpochReport,
+    LevelPlan,
+    RunStart,
+    StepReport,
+    told_of_the_end,
+)
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -163,6 +171,13 @@ class Trained(ABC):
             ConfigError: the frames have another size than those the network was trained on.
             TrainingError: the memory does not suffice; names the batch to try.
         """
+        with told_of_the_end(callbacks):
+            return self._reconstructed(scan, config, CallbackList(callbacks))
+
+    def _reconstructed(
+        self, scan: Scan, config: InferenceConfig | None, listeners: CallbackList
+    ) -> Reconstruction:
+        """Do what `reconstruct` says."""
         model = self.training.model
         if scan.frame_px != model.N:
             raise ConfigError(
@@ -170,7 +185,6 @@ class Trained(ABC):
                 f"frames of {scan.frame_px} px. Train one for this size, or use `--method solver`."
             )
         began = time.perf_counter()
-        listeners = CallbackList(callbacks)
         scan, members = _members(scan, self.training, None if config is None else config.n_groups)
         trained = self._for_probe_of(scan, listeners)
         size = self.execution.inference_batch_size or _FRAMES_AT_ONCE["gpu" if self._on_gpu() else "cpu"]

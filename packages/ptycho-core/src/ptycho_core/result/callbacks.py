@@ -6,7 +6,8 @@ plain frozen records; a callback that is not interested in a report inherits a m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ __all__ = [
     "LevelPlan",
     "RunStart",
     "StepReport",
+    "told_of_the_end",
 ]
 
 
@@ -103,6 +105,13 @@ class Callback:
         """Answer True to end the run after the present batch, keeping what was reached."""
         return False
 
+    def on_end(self, *, failed: bool) -> None:
+        """Hear that the run is over; what was drawn for it can be closed.
+
+        Args:
+            failed: an error ended it, or Ctrl-C did.
+        """
+
 
 class CallbackList(Callback):
     """Pass every report on to several callbacks, in order."""
@@ -141,3 +150,19 @@ class CallbackList(Callback):
         # Every callback is asked, so that one which only counts the questions misses none.
         answers = [callback.should_stop() for callback in self._callbacks]
         return any(answers)
+
+    def on_end(self, *, failed: bool) -> None:
+        for callback in self._callbacks:
+            callback.on_end(failed=failed)
+
+
+@contextmanager
+def told_of_the_end(callbacks: Iterable[Callback]) -> Iterator[None]:
+    """Tell callbacks when what runs inside is over, however it ended."""
+    heard = CallbackList(callbacks)
+    try:
+        yield
+    except BaseException:
+        heard.on_end(failed=True)
+        raise
+    heard.on_end(failed=False)

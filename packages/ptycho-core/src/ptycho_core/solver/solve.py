@@ -17,7 +17,7 @@ from ptycho_core.arrays import Arrays
 from ptycho_core.given import expect
 from ptycho_core.held_out import SHARE
 from ptycho_core.ranks import ALONE, Ranks
-from ptycho_core.result.callbacks import Callback
+from ptycho_core.result.callbacks import Callback, told_of_the_end
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
@@ -83,7 +83,7 @@ def solve(
     Args:
         config: what to compute; the defaults serve every scan.
         execution: where to run; by default NumPy on the CPU, torch where an NVIDIA GPU is seen.
-        callbacks: told of progress, asked after every batch whether to stop.
+        callbacks: told of progress, asked after every batch whether to stop; `ProgressBar()` shows a bar.
         start: an earlier result of this scan (same frame size) to go on from, at full resolution. Of several
             ranks each may have it with the part of the object that it needs (`start.needed_of`).
         prior_mean: given a scan, makes the image that is expected of it, as a trained network does: a
@@ -120,7 +120,8 @@ def solve(
     execution = SolverExecutionConfig() if execution is None else execution
     _check_given(scan, config, execution, callbacks, start)
     _check_prior_mean(prior_mean, config, start)
-    return _solved(scan, config, execution, callbacks, start, prior_mean, judged, ranks)
+    with told_of_the_end(callbacks):
+        return _solved(scan, config, execution, callbacks, start, prior_mean, judged, ranks)
 
 
 def _solved(
