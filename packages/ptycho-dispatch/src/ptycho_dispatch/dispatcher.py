@@ -28,7 +28,12 @@ import numpy as np
 
 from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
-from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.execution import (
+    InferenceExecution,
+    NetworkExecution,
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+)
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_config.moved import moved_name
@@ -240,11 +245,11 @@ def load_inference_bundle_with_backend(
 
 def prepare(
     config: TrainingConfig | InferenceConfig,
-    execution: NetworkExecution | None = None,
+    execution: InferenceExecution | None = None,
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
     backends: Collection[str] = RUNNERS,
-    defaults: Callable[[], NetworkExecution] = PyTorchExecutionConfig,
+    defaults: Callable[[], Any] = PyTorchExecutionConfig,
     otherwise: str = "pytorch",
 ) -> tuple[str, Any]:
     """Take the steps that come before any backend is asked: check, update the registry, resolve.
