@@ -249,7 +249,7 @@ def prepare(
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
     backends: Collection[str] = RUNNERS,
-    defaults: Callable[[], Any] = PyTorchExecutionConfig,
+    defaults: Callable[[], InferenceExecution] = PyTorchExecutionConfig,
     otherwise: str = "pytorch",
 ) -> tuple[str, Any]:
     """Take the steps that come before any backend is asked: check, update the registry, resolve.
@@ -278,11 +278,12 @@ def prepare(
             "the backend `pytorch` takes a PyTorchExecutionConfig and was given a TensorFlowExecutionConfig."
         )
     if backend == "pytorch" and execution is None:
-        execution = defaults()
+        made: Any = defaults()
+        execution = made
         logger.info(
             "Backend dispatcher: auto-instantiated PyTorchExecutionConfig with accelerator='%s' "
             "(POLICY-001 GPU-first defaults)",
-            execution.accelerator,
+            made.accelerator,
         )
     return backend, execution
 

@@ -57,13 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     config = load(ExportConfig, flags=given_flags(arguments), env=os.environ).config
+    core = require_backend("pytorch")
     bundle = expanded(arguments.bundle)
     trainer = trained_by(bundle)  # refuses what is no bundle
     place = bundle if bundle.is_dir() else bundle.parent
     output = place / ONNX_FILE if config.output is None else expanded(config.output)
     if output.suffix != ".onnx":
         raise ConfigError(f"`--output {output}` does not end in .onnx. Give a file such as {ONNX_FILE}.")
-    core = require_backend("pytorch")
     if not isinstance(core, Exporter):
         raise BackendUnavailableError(
             "The backend `pytorch` that is installed cannot export networks. Type `pip install --upgrade "
