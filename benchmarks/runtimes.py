@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -71,6 +72,8 @@ def opened(method: str, folder: Path) -> Any:
 
 def image_scan(method: str, folder: Path) -> dict[str, Any]:
     """Image the real scan; the best pass counts, as whatever else ran only slowed it down."""
+    if METHODS[method] == METHODS["PyTorch, bfloat16"] and not has_bfloat16():
+        return {"absent": "this processor does not compute in it, and PyTorch imitates it slowly"}
     scan = replace(open_scan("siemens-star"), probe=np.load(folder / "probe.npy"), probe_source="given")
     try:
         trained = opened(method, folder)
@@ -80,6 +83,12 @@ def image_scan(method: str, folder: Path) -> dict[str, Any]:
     np.save(folder / f"{method}.npy", results[-1].object)
     seconds = min(result.timings["network"] for result in results[1:])
     return {"frames/s": scan.n_frames / seconds, "R": results[-1].data_residual}
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor says that it computes in bfloat16; yes where it cannot be asked."""
+    about = Path("/proc/cpuinfo")
+    return not about.exists() or re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", about.read_text()) is not None
 
 
 def in_a_process(method: str, folder: Path) -> dict[str, Any]:
