@@ -79,6 +79,7 @@ BENCHMARKS = {
     "recipe": "base",
     "memory": "base",
     "network": "all",
+    "runtimes": "torch",
     "thinning": "all",
     "lines": "all",
     "curves": "all",
@@ -103,6 +104,9 @@ BENCHMARKS = {
 MPI = ("mpi4py>=4.0; sys_platform == 'linux'", "mpich>=4.2,<5; sys_platform == 'linux'")
 #: The viewer, as the extra of ptycho-dispatch names it.
 VIEWER = ("napari[pyqt6]>=0.6",)
+#: What writes networks that were trained for runtimes, and runs them; OpenVINO is several times as large.
+EXPORT = ("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20")
+OPENVINO = ("openvino>=2025.0",)
 #: The client, installed without its dependencies, and those of them that it imports without a window.
 CLIENT = "ptychodus==1.7.0"
 CLIENT_NEEDS = (
@@ -196,7 +200,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite on this host, with every package and the client Ptychodus."""
     install_client(session)
-    run_tests(session, "all", *(session.posargs or NOT_SLOW), also=(*CLIENT_NEEDS, *MPI))
+    run_tests(session, "all", *(session.posargs or NOT_SLOW), also=(*CLIENT_NEEDS, *MPI, *EXPORT))
 
 
 @nox.session
@@ -228,7 +232,7 @@ def tests_gpu(session: nox.Session) -> None:
 @nox.session
 def tests_slow(session: nox.Session) -> None:
     """What the suite leaves out because it takes long: more sizes, kinds and examples of what it tests."""
-    run_tests(session, "all", "-m", "slow", *session.posargs, none_is_fine=True)
+    run_tests(session, "all", "-m", "slow", *session.posargs, also=(*EXPORT, *OPENVINO), none_is_fine=True)
 
 
 @nox.session
@@ -446,7 +450,8 @@ def bench(session: nox.Session) -> None:
     wanted = session.posargs[0] if session.posargs else ""
     if wanted not in BENCHMARKS or wanted not in names:
         session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)}")
-    install(session, BENCHMARKS[wanted], *(MPI if wanted == "ranks" else ()))
+    besides = {"ranks": MPI, "runtimes": (*EXPORT, *OPENVINO)}
+    install(session, BENCHMARKS[wanted], *besides.get(wanted, ()))
     use_data_beside(session)
     peers = {
         "fidelity": True,
@@ -617,7 +622,7 @@ def fitting(wheels: Sequence[Path]) -> list[str]:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Run every example of the documentation and follow every link."""
-    run_tests(session, "all", "tests/test_examples.py", *session.posargs)
+    run_tests(session, "all", "tests/test_examples.py", *session.posargs, also=EXPORT)
 
 
 @nox.session

@@ -35,6 +35,7 @@ def commands(block: str) -> list[list[str]]:
 
 #: Pages whose examples need a framework, and what they import.
 NEEDS = {
+    "docs/how-to/deploy.md": ("ptycho_core_torch", "torch", "lightning", "onnx", "onnxscript", "onnxruntime"),
     "docs/how-to/networks.md": ("ptycho_core_torch", "torch", "lightning"),
     "docs/reference/legacy.md": ("ptycho",),
 }
@@ -44,6 +45,7 @@ NEEDS = {
 SLOW = {
     "docs/explanation/verdict.md",
     "docs/how-to/cpu-only.md",
+    "docs/how-to/deploy.md",
     "docs/how-to/formats.md",
     "docs/how-to/networks.md",
     "docs/how-to/positions.md",

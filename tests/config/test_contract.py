@@ -21,6 +21,7 @@ from ptycho_config import (
     ModelConfig,
     PyTorchExecutionConfig,
     RunConfig,
+    RuntimeExecutionConfig,
     SolverConfig,
     SolverExecutionConfig,
     TensorFlowExecutionConfig,
@@ -219,6 +220,7 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "debug": (False, "true or false"),
         "output_dir": (Path("inference_outputs"), "a path"),
         "backend": (None, "'pytorch', 'tensorflow' or none"),
+        "runtime": (None, "'onnx', 'openvino' or none"),
     },
     PyTorchExecutionConfig: {
         "accelerator": ("auto", "'auto', 'cpu', 'gpu', 'cuda' or 'mps'"),
@@ -274,6 +276,11 @@ CONTRACT: dict[type[Config], dict[str, tuple[object, str]]] = {
         "kernel": ("auto", "'auto', 'off', 'required', 'wheel' or 'compiled'"),
         "threads": (None, "a whole number of 1 or more, or none"),
         "mpi": ("auto", "'auto', 'frames', 'scans' or 'off'"),
+    },
+    RuntimeExecutionConfig: {
+        "threads": (None, "a whole number of 1 or more, or none"),
+        "precision": ("float32", "'float32' or 'bfloat16'"),
+        "inference_batch_size": (None, "a whole number of 1 or more, or none"),
     },
 }
 #: (model, field) -> default and what the field accepts.

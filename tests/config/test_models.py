@@ -17,6 +17,7 @@ from ptycho_config import (
     ModelConfig,
     PyTorchExecutionConfig,
     RunConfig,
+    RuntimeExecutionConfig,
     SolverConfig,
     SolverExecutionConfig,
     TensorFlowExecutionConfig,
@@ -39,6 +40,7 @@ EXECUTION: tuple[type[Config], ...] = (
     PyTorchExecutionConfig,
     TensorFlowExecutionConfig,
     SolverExecutionConfig,
+    RuntimeExecutionConfig,
 )
 ALL = (*CANONICAL, *EXECUTION)
 

@@ -39,7 +39,7 @@ FLOORS = (
     ("bundle", "result", "simulate"),
     ("backend", "solver"),
     ("doctor", "learning", "orientations", "verdict"),
-    ("checks", "costs", "live"),
+    ("checks", "costs", "live", "runtimes"),
 )
 
 Edges = Mapping[str, set[str]]

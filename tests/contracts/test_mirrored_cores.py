@@ -30,6 +30,7 @@ TENSORFLOW_ALONE = {
 #: Modules that only the PyTorch core has.
 TORCH_ALONE = {
     "arrays.py": "torch arrays for the solver",
+    "exporting.py": "ONNX, which PyTorch writes for bundles of both cores",
     "networks/uno.py": "needs a package that is built on PyTorch",
     "lightning_module.py": "what Lightning calls",
     "distributed.py": "processes of Lightning's strategies",

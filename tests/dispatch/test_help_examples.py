@@ -23,6 +23,8 @@ EXAMPLES = [
 SLOW = ("train --train-data-file siemens-star", "diagnose scan.npz --budget")
 
 NETWORKS = all(importlib.util.find_spec(name) for name in ("ptycho_core_torch", "torch", "lightning"))
+#: What writes and runs exported networks.
+EXPORTS = NETWORKS and all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime")))
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,8 @@ def folder(
     if NETWORKS:
         training = ("train", "--train-data-file", scan, "--nepochs", 1, "--torch-accelerator", "cpu")
         assert run_command(*training, "--output-dir", folder / "trained") == 0
+    if EXPORTS:
+        assert run_command("export", folder / "trained") == 0
     shutil.copytree(folder / "reconstruction", folder / "star")
     (folder / "settings.yaml").write_text("effort: fast\nprobe_modes: 2\n")
     return folder
@@ -65,6 +69,8 @@ def test_the_example_works(
     program, *words = shlex.split(text)
     assert program == "ptycho"
     assert words[0] == command
+    if not EXPORTS and (command == "export" or ".onnx" in text):
+        pytest.skip("PyTorch, onnx, onnxscript or onnxruntime is not installed")
     done = example(*words)
     needs_network = command in ("train", "infer") or "network" in words
     expected = 4 if needs_network and not NETWORKS else 0

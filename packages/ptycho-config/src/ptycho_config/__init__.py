@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ptycho_config.execution import (
         ExecutionConfig,
         PyTorchExecutionConfig,
+        RuntimeExecutionConfig,
         SolverExecutionConfig,
         TensorFlowExecutionConfig,
     )
@@ -57,6 +58,7 @@ __all__ = [
     "PyTorchExecutionConfig",
     "Resolution",
     "RunConfig",
+    "RuntimeExecutionConfig",
     "SolverConfig",
     "SolverExecutionConfig",
     "TensorFlowExecutionConfig",
@@ -90,6 +92,7 @@ _HOME = {
         (
             "ExecutionConfig",
             "PyTorchExecutionConfig",
+            "RuntimeExecutionConfig",
             "SolverExecutionConfig",
             "TensorFlowExecutionConfig",
         ),

@@ -36,8 +36,10 @@ __all__ = [
     "EXECUTION",
     "SHARED_WITH_TRAINING",
     "ExecutionConfig",
+    "InferenceExecution",
     "NetworkExecution",
     "PyTorchExecutionConfig",
+    "RuntimeExecutionConfig",
     "SolverExecutionConfig",
     "TensorFlowExecutionConfig",
     "UnresolvedPyTorchExecution",
@@ -249,12 +251,31 @@ class SolverExecutionConfig(ExecutionConfig):
     )
 
 
+class RuntimeExecutionConfig(ExecutionConfig):
+    """How a runtime runs a network that was exported; always on the CPU."""
+
+    threads: PositiveInteger | None = Field(
+        default=None, description="threads; as many as there are cores when not given"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="floating-point format; bfloat16 with OpenVINO, on processors that compute in it",
+    )
+    inference_batch_size: PositiveInteger | None = Field(
+        default=None, description="frames per step; 32 when not given"
+    )
+
+
 NetworkExecution = PyTorchExecutionConfig | TensorFlowExecutionConfig
 """How a core that trains networks runs."""
+
+InferenceExecution = NetworkExecution | RuntimeExecutionConfig
+"""How a trained network runs: in a core, or in a runtime."""
 
 EXECUTION: tuple[type[ExecutionConfig], ...] = (
     SolverExecutionConfig,
     PyTorchExecutionConfig,
     TensorFlowExecutionConfig,
+    RuntimeExecutionConfig,
 )
 """Where and how fast to run; none of their fields is a canonical one but `SHARED_WITH_TRAINING`."""

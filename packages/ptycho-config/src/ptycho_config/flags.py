@@ -21,7 +21,7 @@ from ptycho_config.models import Config
 from ptycho_config.naming import Part, Place, places
 from ptycho_config.values import parse_duration
 
-__all__ = ["FlagSpec", "add_flags", "flag_specs", "given_flags"]
+__all__ = ["FlagSpec", "add_flags", "adopt_flags", "flag_specs", "given_flags"]
 
 Kind = Literal["boolean", "choice", "integer", "number", "text", "path", "duration", "list", "switch"]
 
@@ -116,6 +116,11 @@ def add_flags(parser: argparse.ArgumentParser, *parts: Part[Any] | type[Config])
 def given_flags(namespace: argparse.Namespace) -> dict[str, str]:
     """Give the settings that stood on the command line: name -> text, the others left out."""
     return dict(getattr(namespace, _GIVEN, {}))
+
+
+def adopt_flags(namespace: argparse.Namespace, given: Mapping[str, str]) -> None:
+    """Let these settings, name -> text, be those that stood on the command line."""
+    setattr(namespace, _GIVEN, dict(given))
 
 
 _GIVEN = "flags_given"

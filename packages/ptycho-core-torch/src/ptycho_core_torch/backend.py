@@ -69,6 +69,16 @@ class PyTorchBackend:
 
         return load_network(bundle, execution)
 
+    def export(self, bundle: str | Path, path: str | Path, *, bundle_sha256: str | None = None) -> float:
+        """Write the network of a bundle as an ONNX file; see `ptycho_core_torch.exporting`."""
+        execution = PyTorchExecutionConfig(accelerator="cpu")
+        self._check(execution)
+        from ptycho_core_torch.exporting import export_network, require_exporter
+        from ptycho_core_torch.loading import load_network
+
+        require_exporter()
+        return export_network(load_network(bundle, execution), path, bundle_sha256=bundle_sha256)
+
     def _check(self, execution: PyTorchExecutionConfig) -> None:
         found = self.availability()
         if not found.installed:

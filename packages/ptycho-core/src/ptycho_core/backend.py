@@ -23,6 +23,7 @@ from ptycho_core.scan import Scan
 __all__ = [
     "Availability",
     "Backend",
+    "Exporter",
     "TrainedModel",
     "discover_backends",
     "get_backend",
@@ -119,6 +120,25 @@ class Backend(Protocol):
 
         Raises:
             BackendUnavailableError: this backend cannot work here; with the reason and the remedy.
+        """
+        ...
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A core that can write its networks for runtimes; not every one can."""
+
+    def export(self, bundle: str | Path, path: str | Path, *, bundle_sha256: str | None = None) -> float:
+        """Write the network of a bundle, trained by any core, as an ONNX file, after comparing both.
+
+        Args:
+            bundle_sha256: of the bundle's file, which is noted.
+        Returns:
+            The largest difference of a patch's pixel between core and file.
+        Raises:
+            BackendUnavailableError: the core or what it needs is missing; with the command that helps.
+            BundleError: the bundle is refused, or the file gives other patches.
+            ConfigError: the network is one that is not exported.
         """
         ...
 

@@ -39,6 +39,7 @@ __all__ = [
     "make_directory",
     "remove_leftovers",
     "require_replaceable",
+    "sha256_of",
     "write_json",
     "write_npz",
     "write_text",
@@ -157,6 +158,12 @@ def is_no_regular_file(path: Path) -> bool:
     with suppress(OSError, ValueError):
         return path.exists() and not path.is_file()
     return False
+
+
+def sha256_of(path: Path) -> str:
+    """Give the checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -26,6 +26,7 @@ COMMANDS = {
     "reconstruct": ("commands.reconstruct", "from a scan to object and probe: the main job"),
     "train": ("commands.training", "a network learns a scan through the physics, without labels"),
     "infer": ("commands.inference", "a trained network reconstructs a scan by one pass over its frames"),
+    "export": ("commands.exporting", "a trained network as an ONNX file, for hosts without PyTorch"),
     "watch": ("commands.watching", "live reconstruction of a scan that is being measured, or its replay"),
     "inspect": ("commands.inspection", "what is in a scan or a result, and what looks suspicious"),
     "diagnose": ("commands.diagnosis", "how a scan should have been read: short trials, and the command"),

@@ -28,7 +28,12 @@ import numpy as np
 
 from ptycho_config import hardware
 from ptycho_config.errors import ConfigError
-from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig, TensorFlowExecutionConfig
+from ptycho_config.execution import (
+    InferenceExecution,
+    NetworkExecution,
+    PyTorchExecutionConfig,
+    TensorFlowExecutionConfig,
+)
 from ptycho_config.legacy import legacy_dict, params, update_legacy_dict
 from ptycho_config.models import InferenceConfig, TrainingConfig
 from ptycho_config.moved import moved_name
@@ -240,11 +245,11 @@ def load_inference_bundle_with_backend(
 
 def prepare(
     config: TrainingConfig | InferenceConfig,
-    execution: NetworkExecution | None = None,
+    execution: InferenceExecution | None = None,
     *,
     update_registry: Callable[[Any, Any], None] = update_legacy_dict,
     backends: Collection[str] = RUNNERS,
-    defaults: Callable[[], NetworkExecution] = PyTorchExecutionConfig,
+    defaults: Callable[[], InferenceExecution] = PyTorchExecutionConfig,
     otherwise: str = "pytorch",
 ) -> tuple[str, Any]:
     """Take the steps that come before any backend is asked: check, update the registry, resolve.
@@ -273,11 +278,12 @@ def prepare(
             "the backend `pytorch` takes a PyTorchExecutionConfig and was given a TensorFlowExecutionConfig."
         )
     if backend == "pytorch" and execution is None:
-        execution = defaults()
+        made: Any = defaults()
+        execution = made
         logger.info(
             "Backend dispatcher: auto-instantiated PyTorchExecutionConfig with accelerator='%s' "
             "(POLICY-001 GPU-first defaults)",
-            execution.accelerator,
+            made.accelerator,
         )
     return backend, execution
 

@@ -14,6 +14,7 @@ from ptycho_config.execution import (
     ExecutionConfig,
     NetworkExecution,
     PyTorchExecutionConfig,
+    RuntimeExecutionConfig,
     TensorFlowExecutionConfig,
     UnresolvedPyTorchExecution,
 )
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ptycho_core.backend import Backend
 
 __all__ = [
+    "BY_RUNTIME",
     "ForBackend",
     "announce_execution",
     "beside_the_solver",
@@ -38,29 +40,36 @@ __all__ = [
 ]
 
 logger = logging.getLogger("ptycho")
+#: Stands for a backend where no core computes, but a runtime.
+BY_RUNTIME = "runtime"
 #: Backend -> prefix of the settings of its core, the model as it is read, and its heading.
 _CORES: dict[str, tuple[str, type[ExecutionConfig], str]] = {
     "pytorch": ("torch_", UnresolvedPyTorchExecution, "Execution on PyTorch"),
     "tensorflow": ("tensorflow_", TensorFlowExecutionConfig, "Execution on TensorFlow"),
+    BY_RUNTIME: ("runtime_", RuntimeExecutionConfig, "Execution by a runtime (networks that were exported)"),
 }
 _PREFIXES = {prefix for prefix, _, _ in _CORES.values()}
 
 
-def execution_parts(fields: Iterable[str] | None = None) -> tuple[Part[Any], ...]:
+def execution_parts(fields: Iterable[str] | None = None, *, runtimes: bool = False) -> tuple[Part[Any], ...]:
     """Return the settings of both cores under their prefixes; reading them looks for no GPU.
 
     Args:
-        fields: those that the command offers; all when not given.
+        fields: those of the cores that the command offers; all when not given.
+        runtimes: whether it offers those of runtimes too.
     """
     offered = None if fields is None else frozenset(fields)
     return tuple(
         Part(
             model,
             prefix=prefix,
-            exclude=frozenset() if offered is None else frozenset(model.model_fields) - offered,
+            exclude=frozenset()
+            if offered is None or backend == BY_RUNTIME
+            else frozenset(model.model_fields) - offered,
             title=title,
         )
-        for prefix, model, title in _CORES.values()
+        for backend, (prefix, model, title) in _CORES.items()
+        if runtimes or backend != BY_RUNTIME
     )
 
 
@@ -129,7 +138,8 @@ def load_for_backend(
     Args:
         parts: the first names the backend in its field `backend`.
         also: models that a YAML file may configure although this command does not use them.
-        otherwise: the backend for the first model where that names none; PyTorch where this does not either.
+        otherwise: the backend for the first model where that names none, or `BY_RUNTIME`; PyTorch where this
+            does not either.
     Raises:
         ConfigError: as for `load_parts`.
     """
@@ -178,9 +188,8 @@ def announce_execution(told: ForBackend) -> None:
     for text in told.warned:
         logger.warning("%s", text)
     if told.foreign:
-        logger.warning(
-            "Without effect with the backend `%s`: %s.", told.backend, ", ".join(sorted(told.foreign))
-        )
+        where = "a runtime" if told.backend == BY_RUNTIME else f"the backend `{told.backend}`"
+        logger.warning("Without effect with %s: %s.", where, ", ".join(sorted(told.foreign)))
     if told.backend == "pytorch" and runs_by_default(told.execution):
         logger.info(
             "POLICY-001: No --torch-* execution flags provided. Backend will use GPU-first defaults "

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_config.execution import NetworkExecution
+from ptycho_config.execution import InferenceExecution
 from ptycho_config.sources import Loaded
+from ptycho_core.files import sha256_of
 from ptycho_core.result.callbacks import Callback, RunStart
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class NetworkRecord:
 
 
 def resolved_execution(
-    execution: NetworkExecution, warned: Sequence[str], core: Mapping[str, Any]
+    execution: InferenceExecution, warned: Sequence[str], core: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Say what became of `auto`, and which policies spoke.
 
@@ -89,12 +89,6 @@ class TrainingPlan(Callback):
     def on_start(self, start: RunStart) -> None:
         if self.batches_per_epoch is None and start.levels:
             self.batches_per_epoch = start.levels[0].batches
-
-
-def sha256_of(path: Path) -> str:
-    """Give the checksum of a file that was written."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _NAMES = {

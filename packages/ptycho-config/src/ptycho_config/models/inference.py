@@ -45,6 +45,11 @@ class InferenceConfig(CanonicalConfig):
     backend: Literal["pytorch", "tensorflow"] | None = Field(
         default=None, description="core that computes; the bundle's own when not given"
     )
+    runtime: Literal["onnx", "openvino"] | None = Field(
+        default=None,
+        description="runs what `ptycho export` wrote, on the CPU, without a core: ONNX Runtime or OpenVINO; "
+        "onnx where the network is an .onnx file, a core otherwise",
+    )
 
     @model_validator(mode="after")
     def _adopt_n_images(self) -> Self:

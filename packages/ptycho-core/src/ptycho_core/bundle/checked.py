@@ -17,9 +17,11 @@ __all__ = ["Fields", "parse_json"]
 _LARGEST = 1 << 53  # the largest whole number that every JSON reader keeps exact
 
 
-def parse_json(source: str, content: bytes) -> Fields:
+def parse_json(source: str, content: bytes, name: str = MANIFEST) -> Fields:
     """Parse the manifest: an object in UTF-8, no key twice, no NaN.
 
+    Args:
+        name: how messages call it.
     Raises:
         BundleError: it is something else.
     """
@@ -28,10 +30,10 @@ def parse_json(source: str, content: bytes) -> Fields:
             content.decode("utf-8"), object_pairs_hook=_without_repetition, parse_constant=_refuse_constant
         )
     except (ValueError, RecursionError) as error:
-        raise refused(source, f"`{MANIFEST}` cannot be read ({error})", "JSON in UTF-8") from error
+        raise refused(source, f"`{name}` cannot be read ({error})", "JSON in UTF-8") from error
     if not isinstance(data, dict):
-        raise refused(source, f"`{MANIFEST}` holds {type(data).__name__}", "a JSON object")
-    return Fields(source, data)
+        raise refused(source, f"`{name}` holds {type(data).__name__}", "a JSON object")
+    return Fields(source, data, name=name)
 
 
 class Fields:
@@ -40,15 +42,18 @@ class Fields:
     Args:
         source: how messages call the bundle.
         place: where in the manifest the object is, with a dot at the end.
+        name: how messages call the manifest.
     """
 
-    def __init__(self, source: str, values: Mapping[str, Any], place: str = "") -> None:
-        self.source, self.values, self.place = source, values, place
+    def __init__(
+        self, source: str, values: Mapping[str, Any], place: str = "", *, name: str = MANIFEST
+    ) -> None:
+        self.source, self.values, self.place, self.name = source, values, place, name
 
     def wrong(self, name: str, expected: str) -> BundleError:
         """Make the error for a field that is not what it must be."""
         found = "missing" if name not in self.values else _shown(self.values[name])
-        return refused(self.source, f"`{MANIFEST}`: `{self.place}{name}` is {found}", expected)
+        return refused(self.source, f"`{self.name}`: `{self.place}{name}` is {found}", expected)
 
     def text(
         self, name: str, pattern: str = r"[a-z][a-z0-9_.\-]{0,63}", what: str = "a lower-case name"
@@ -101,7 +106,7 @@ class Fields:
 
     def below(self, name: str) -> Fields:
         """Fetch an object whose fields matter."""
-        return Fields(self.source, self.object(name), f"{self.place}{name}.")
+        return Fields(self.source, self.object(name), f"{self.place}{name}.", name=self.name)
 
 
 def _is_finite(value: float | int) -> bool:

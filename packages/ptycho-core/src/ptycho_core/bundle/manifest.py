@@ -23,7 +23,19 @@ from ptycho_core.bundle.probes import PROBE_KEYS, is_stack
 from ptycho_core.bundle.refusal import refused
 from ptycho_core.bundle.weights import PARAMETER_NAME
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "Entry", "Manifest", "Shapes", "parse_manifest", "seal"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "Entry",
+    "Manifest",
+    "Shapes",
+    "check_digest",
+    "check_version",
+    "parse_manifest",
+    "probe_shapes",
+    "scaling_of",
+    "seal",
+]
 
 FORMAT = "ptycho-bundle"
 FORMAT_VERSION = "1.0"
@@ -86,8 +98,8 @@ def parse_manifest(source: str, content: bytes) -> Manifest:
         BundleError: it is unknown, newer, damaged, or contradicts itself.
     """
     fields = parse_json(source, content)
-    _check_version(fields)
-    _check_digest(fields)
+    check_version(fields, FORMAT, FORMAT_VERSION)
+    check_digest(fields)
     configuration, model = fields.below("configuration"), fields.below("configuration").object("model")
     architecture = fields.text("architecture")
     if model.get("architecture", architecture) != architecture:
@@ -108,21 +120,26 @@ def parse_manifest(source: str, content: bytes) -> Manifest:
         backend=fields.text("backend"),
         model=model,
         training=configuration.object("training"),
-        scaling=_scaling(fields.below("scaling")),
+        scaling=scaling_of(fields.below("scaling")),
         provenance=fields.object("provenance"),
         parameters=parameters,
-        probes={key: _probe_shape(fields.below("probes").below(key)) for key in PROBE_KEYS},
+        probes=probe_shapes(fields.below("probes")),
         members=members,
     )
 
 
-def _check_version(fields: Fields) -> None:
+def check_version(fields: Fields, kind: str, version_here: str) -> None:
+    """Refuse a file of another kind, or of a version that is read elsewhere.
+
+    Raises:
+        BundleError: says who reads it.
+    """
     source, values = fields.source, fields.values
-    if values.get("format") != FORMAT:
-        kind, backend = (json.dumps(values.get(name))[:60] for name in ("format", "backend"))
-        raise refused(source, f"a bundle of kind {kind} and backend {backend}", f'kind "{FORMAT}"')
+    if values.get("format") != kind:
+        found, backend = (json.dumps(values.get(name))[:60] for name in ("format", "backend"))
+        raise refused(source, f"a bundle of kind {found} and backend {backend}", f'kind "{kind}"')
     found = fields.text("version", r"[0-9]{1,6}\.[0-9]{1,6}", "a version such as 1.0")
-    ours, theirs = (int(text.split(".")[0]) for text in (FORMAT_VERSION, found))
+    ours, theirs = (int(text.split(".")[0]) for text in (version_here, found))
     if theirs == ours:
         return
     writer = str(values.get("written_by"))
@@ -143,14 +160,19 @@ def _digest(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(compact.encode("ascii")).hexdigest()
 
 
-def _check_digest(fields: Fields) -> None:
+def check_digest(fields: Fields) -> None:
+    """Refuse a manifest that is not the one that was written.
+
+    Raises:
+        BundleError: its sha256 differs from the one that it holds.
+    """
     declared = fields.text("sha256", _DIGEST, "64 hexadecimal digits")
     try:
         found = _digest(fields.values)
     except (ValueError, RecursionError) as error:
-        raise refused(fields.source, f"`{MANIFEST}` cannot be read ({error})", "finite numbers") from error
+        raise refused(fields.source, f"`{fields.name}` cannot be read ({error})", "finite numbers") from error
     if found != declared:
-        changed = f"`{MANIFEST}` was changed, its sha256 is {found[:12]}…"
+        changed = f"`{fields.name}` was changed, its sha256 is {found[:12]}…"
         raise refused(fields.source, changed, f"{declared[:12]}…, as it says")
 
 
@@ -177,6 +199,15 @@ def _shapes(model: Fields, member: str) -> Shapes:
     return shapes
 
 
+def probe_shapes(probes: Fields) -> Shapes:
+    """Give the declared shape of each array of `probe.npz`.
+
+    Raises:
+        BundleError: one is no stack of complex64.
+    """
+    return {key: _probe_shape(probes.below(key)) for key in PROBE_KEYS}
+
+
 def _probe_shape(probe: Fields) -> tuple[int, ...]:
     probe.choice("dtype", ["complex64"])
     if not is_stack(probe.shape()):
@@ -196,7 +227,12 @@ def _members(fields: Fields, expected: set[str]) -> dict[str, Entry]:
     }
 
 
-def _scaling(fields: Fields) -> Scaling:
+def scaling_of(fields: Fields) -> Scaling:
+    """Read the factors and conventions without which weights mean nothing.
+
+    Raises:
+        BundleError: one is missing or no such value.
+    """
     mask = None
     if fields.values.get("mask") is not None:
         disc = fields.below("mask")

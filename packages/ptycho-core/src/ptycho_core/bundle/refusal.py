@@ -5,10 +5,11 @@ from __future__ import annotations
 from ptycho_config.errors import BundleError, BundleNotFoundError
 from ptycho_config.plaintext import excerpt
 
-__all__ = ["COPY_AGAIN", "TRAIN_AGAIN", "absent", "refused"]
+__all__ = ["COPY_AGAIN", "EXPORT_AGAIN", "TRAIN_AGAIN", "absent", "refused"]
 
 FINDING = "BUNDLE-001"
 TRAIN_AGAIN = "Train again: `ptycho train --train-data-file SCAN --output-dir DIR`."
+EXPORT_AGAIN = "Export the network again: `ptycho export BUNDLE --output FILE`."
 COPY_AGAIN = "Copy the bundle again from where it was written, or train again with `ptycho train`."
 
 

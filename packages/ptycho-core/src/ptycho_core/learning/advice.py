@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ptycho_config.errors import TrainingError
-from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
+from ptycho_config.execution import (
+    InferenceExecution,
+    NetworkExecution,
+    PyTorchExecutionConfig,
+    RuntimeExecutionConfig,
+)
 from ptycho_config.models import ModelConfig, TrainingConfig
 
 __all__ = [
@@ -26,8 +31,10 @@ __all__ = [
 _LARGEST_LOG_SCALE = 44.0
 
 
-def flag_prefix(execution: NetworkExecution) -> str:
+def flag_prefix(execution: InferenceExecution) -> str:
     """Return how the flags of an execution begin on the command line."""
+    if isinstance(execution, RuntimeExecutionConfig):
+        return "--runtime-"
     return "--torch-" if isinstance(execution, PyTorchExecutionConfig) else "--tensorflow-"
 
 
@@ -42,9 +49,11 @@ def smaller_batch_advice(batch_size: int, execution: NetworkExecution) -> str:
     return f"Out of memory with `--batch-size {batch_size}`. Try `--batch-size {batch_size // 2}`."
 
 
-def smaller_inference_advice(batch_size: int, execution: NetworkExecution) -> str:
+def smaller_inference_advice(batch_size: int, execution: InferenceExecution) -> str:
     """Say how many frames or groups one step of inference had, and what to try next."""
     flags = flag_prefix(execution)
+    if batch_size == 1 and isinstance(execution, RuntimeExecutionConfig):
+        return "Out of memory with one frame or group at a time. Close what else holds memory here."
     if batch_size == 1:
         return f"Out of memory with one frame or group at a time. Try `{flags}accelerator cpu`."
     flag = f"{flags}inference-batch-size"

@@ -17,6 +17,7 @@ from ptycho_core.learning.trained import SCALARS
 
 __all__ = [
     "Stored",
+    "checked_configuration",
     "read_stored",
 ]
 
@@ -65,7 +66,15 @@ def read_stored(path: str | Path) -> Stored:
     Raises:
         BundleError: the bundle is refused, or its configuration is not valid here, or of a newer version.
     """
-    bundle = read_bundle(path)
+    return checked_configuration(path, read_bundle(path))
+
+
+def checked_configuration(path: str | Path, bundle: Bundle) -> Stored:
+    """Check the configuration that a file came with.
+
+    Raises:
+        BundleError: it is not valid here, or of a newer version.
+    """
     unknown = {*bundle.model} - {*ModelConfig.model_fields}
     unknown |= {*bundle.training} - {*TrainingConfig.model_fields}
     if unknown:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ptycho_config.errors import BundleError, ConfigError, TrainingError
-from ptycho_config.execution import NetworkExecution, SolverExecutionConfig
+from ptycho_config.execution import InferenceExecution, SolverExecutionConfig
 from ptycho_config.models import InferenceConfig, ModelConfig, SolverConfig, TrainingConfig
 from ptycho_core.bundle import Bundle, Scaling, write_bundle
 from ptycho_core.citations import Record, cited
@@ -78,7 +78,7 @@ class Trained(ABC):
     """Weights, probe and scales of a network, ready for scans of the same frame size.
 
     Attributes:
-        network: the `PtychoNetwork` of a core.
+        network: the `PtychoNetwork` of a core, or what was exported.
         probe_given: (P, N, N) that the scan came with, before any refinement.
         history: one row an epoch.
         scaling: what the network was trained with; a bundle carries it.
@@ -87,7 +87,7 @@ class Trained(ABC):
 
     network: Any
     training: TrainingConfig
-    execution: NetworkExecution
+    execution: InferenceExecution
     scaling: Scaling
     probe_given: np.ndarray
     history: tuple[Mapping[str, Any], ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 
 from ptycho_dispatch.screen import say
 from ptycho_dispatch.table import print_table
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List the solver's arrays and the backends for networks."""
+    """List the solver's arrays, the backends for networks, and the runtimes for exported networks."""
     from ptycho_core.arrays import array_libraries
     from ptycho_core.backend import discover_backends
 
@@ -37,4 +38,16 @@ def run(arguments: argparse.Namespace) -> int:
         print_table("backends for networks", ("name", "state", "devices"), rows)
     else:
         say("backends for networks: none installed")
+    say()
+    print_table("runtimes for exported networks", ("name", "state", "devices"), _runtimes())
     return 0
+
+
+def _runtimes() -> list[tuple[str, str, str]]:
+    from ptycho_core.runtimes import RUNTIMES
+
+    here = {name: importlib.util.find_spec(package) is not None for name, (package, _) in RUNTIMES.items()}
+    return [
+        (name, "ready" if here[name] else f"{package} not installed", "cpu" if here[name] else "-")
+        for name, (package, _) in RUNTIMES.items()
+    ]

@@ -54,7 +54,7 @@ PARTS: tuple[Part[Any], ...] = (
     Part(TrainingConfig, title="Network: model and training"),
     Part(WatchConfig, exclude=frozenset({"model_path"}), title="Watching"),
     Part(_Inference, exclude=frozenset({"model", "debug"}), title="Network: inference"),
-    *execution_parts(),
+    *execution_parts(runtimes=True),
 )
 
 

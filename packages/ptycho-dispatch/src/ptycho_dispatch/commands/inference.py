@@ -6,7 +6,7 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptycho_config.errors import BackendUnavailableError, ConfigError, DataError
-from ptycho_config.execution import NetworkExecution, PyTorchExecutionConfig
-from ptycho_config.flags import add_flags
+from ptycho_config.execution import InferenceExecution, PyTorchExecutionConfig, RuntimeExecutionConfig
+from ptycho_config.flags import add_flags, adopt_flags, given_flags
 from ptycho_config.models import InferenceConfig, RunConfig
-from ptycho_config.naming import Part
+from ptycho_config.naming import Part, shortened
 from ptycho_dispatch.commands import training
 from ptycho_dispatch.execution_parts import (
+    BY_RUNTIME,
     ForBackend,
     announce_execution,
     check_core,
@@ -36,13 +37,14 @@ from ptycho_dispatch.table import print_rows
 
 if TYPE_CHECKING:
     from ptycho_core import Reconstruction, Scan
-    from ptycho_core.backend import Backend
+    from ptycho_core.backend import TrainedModel
 
 __all__ = ["EXAMPLES", "PARTS", "add_arguments", "run"]
 
 EXAMPLES = (
     "ptycho infer --model-path trained --test-data scan.npz --output-dir next",
     "ptycho infer --model-path trained/wts.h5.zip --test-data scan.npz --torch-accelerator cpu",
+    "ptycho infer trained/network.onnx scan.npz",
 )
 
 logger = logging.getLogger("ptycho")
@@ -50,13 +52,15 @@ _RUN_FIELDS = {*READING_FIELDS, "console_level"}
 _EXECUTION_FIELDS = {"accelerator", "devices", "num_workers", "inference_batch_size", "precision"}
 PARTS: tuple[Part[Any], ...] = (
     Part(InferenceConfig, exclude=frozenset({"model", "debug"}), title="Inference: network and scan"),
-    *execution_parts(_EXECUTION_FIELDS),
+    *execution_parts(_EXECUTION_FIELDS, runtimes=True),
     Part(RunConfig, exclude=frozenset(RunConfig.model_fields) - _RUN_FIELDS, title="How to read the scan"),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of all models, and `--config`."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="same as --model-path")
+    parser.add_argument("scan", nargs="?", metavar="SCAN", help="same as --test-data-file")
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings; flags and environment win")
     add_flags(parser, *PARTS)
     shown = parser.add_argument_group("What is shown and kept besides")
@@ -88,32 +92,89 @@ def run(arguments: argparse.Namespace) -> int:
     """Reconstruct one scan with a stored network.
 
     Raises:
-        BackendUnavailableError: the core that is asked for is not installed.
+        BackendUnavailableError: the core or the runtime that is asked for is not installed.
         BundleError, ConfigError, DataError, OutputError, PolicyError: see their docstrings.
     """
-    from ptycho_dispatch.dispatcher import prepare
+    from ptycho_dispatch.dispatcher import RUNNERS, prepare
 
-    told = load_for_backend(PARTS, arguments, also=training.PARTS, otherwise=_trainer)
+    _adopt_words(arguments)
+    told = load_for_backend(PARTS, arguments, also=training.PARTS, otherwise=_what_computes)
     inference, run_config = told.others
     config, execution = inference.config, told.execution.config
     _check_limits(arguments.phase_vmin, arguments.phase_vmax)
-    with _naming_another(told, config):
-        backend = check_core(told)
+    opened = _opener(told, config)
     directory = writable_directory(config.output_dir)
     with logging_to(directory, run_config.config.console_level) as screen:
         announce_execution(told)
         # The execution is resolved already; where it was not chosen, the dispatcher says that it holds.
-        chosen = None if runs_by_default(told.execution) else execution
-        prepare(config, chosen, defaults=lambda: execution, otherwise=told.backend)
+        by_default = told.backend != BY_RUNTIME and runs_by_default(told.execution)
+        chosen = None if by_default else execution
+        known = (*RUNNERS, BY_RUNTIME)
+        prepare(config, chosen, defaults=lambda: execution, otherwise=told.backend, backends=known)
         record = NetworkRecord({"inference": inference, "run": run_config}, told.execution, told.warned)
-        return _infer(backend, config, execution, run_config.config, directory, screen, record, arguments)
+        return _infer(opened, config, execution, run_config.config, directory, screen, record, arguments)
 
 
-def _trainer(config: InferenceConfig) -> str:
-    """Return the core that trained the bundle."""
+def _adopt_words(arguments: argparse.Namespace) -> None:
+    """Take network and scan that stand without a flag as if they had theirs.
+
+    Raises:
+        ConfigError: one is there both ways.
+    """
+    given = given_flags(arguments)
+    for word, setting, flag in (
+        (arguments.model, "model_path", "--model-path"),
+        (arguments.scan, "test_data_file", "--test-data-file"),
+    ):
+        if word is None:
+            continue
+        if setting in given or (setting == "test_data_file" and "test_data" in given):
+            raise ConfigError(
+                f"`{shortened(word)}` and `{flag}` both name what is asked for. Leave one of them out."
+            )
+        given[setting] = word
+    adopt_flags(arguments, given)
+
+
+def _what_computes(config: InferenceConfig) -> str:
+    """Return the core that trained the bundle, or that a runtime computes."""
     from ptycho_dispatch.dispatcher import trainer_of
 
-    return "pytorch" if config.model_path is None else trainer_of(config.model_path)
+    if config.model_path is None:
+        return "pytorch"
+    if config.runtime is not None or config.model_path.suffix == ".onnx":
+        return BY_RUNTIME
+    return trainer_of(config.model_path)
+
+
+def _opener(told: ForBackend, config: InferenceConfig) -> Callable[[], TrainedModel]:
+    """Return what opens the network; what is missing here is refused before any directory is made.
+
+    Raises:
+        BackendUnavailableError: the core or the runtime is not installed.
+        BundleError: a runtime is asked for, and nothing was exported.
+        ConfigError: a core and a runtime are both asked for.
+        PolicyError: POLICY-001, a GPU that the core was asked to use is absent.
+    """
+    execution = told.execution.config
+    exported = config.model_path.suffix == ".onnx"
+    if config.backend is not None and (config.runtime is not None or exported):
+        also = f"`--runtime {config.runtime}`" if config.runtime else "a network that was exported"
+        raise ConfigError(
+            f"`--backend {config.backend}` and {also} exclude each other: a core computes, or a runtime. "
+            "Leave one of them out."
+        )
+    if told.backend == BY_RUNTIME:
+        from ptycho_core.runtimes import load_exported, require_runtime
+
+        runtime = config.runtime or "onnx"
+        require_runtime(runtime)
+        trained = load_exported(config.model_path, runtime, execution)
+        trained.session  # noqa: B018 - what the runtime cannot take is refused here
+        return lambda: trained
+    with _naming_another(told, config):
+        backend = check_core(told)
+    return lambda: backend.load(config.model_path, execution)
 
 
 @contextmanager
@@ -144,9 +205,9 @@ def _check_limits(lowest: float | None, highest: float | None) -> None:
 
 
 def _infer(
-    backend: Backend,
+    opened: Callable[[], TrainedModel],
     config: InferenceConfig,
-    execution: NetworkExecution,
+    execution: InferenceExecution,
     run_config: RunConfig,
     directory: Path,
     screen: Any,
@@ -159,8 +220,8 @@ def _infer(
     from ptycho_dispatch.progress import progress_for
 
     began = time.perf_counter()
-    trained = backend.load(config.model_path, execution)
-    _say_where(execution)
+    trained = opened()
+    _say_where(config, execution)
     logger.info("Opening %s.", config.test_data_file)
     scan = read_scan(str(config.test_data_file), read_options(run_config))
     if arguments.comparison_plot and scan.ground_truth is None:
@@ -195,8 +256,16 @@ def _infer(
     return interrupt.exit_code or 0
 
 
-def _say_where(execution: NetworkExecution) -> None:
-    if isinstance(execution, PyTorchExecutionConfig):
+def _say_where(config: InferenceConfig, execution: InferenceExecution) -> None:
+    if isinstance(execution, RuntimeExecutionConfig):
+        from ptycho_core.runtimes import RUNTIMES
+
+        logger.info(
+            "%s runs the network on the CPU in %s.",
+            RUNTIMES[config.runtime or "onnx"][1],
+            execution.precision,
+        )
+    elif isinstance(execution, PyTorchExecutionConfig):
         logger.info("PyTorch model moved to device: %s", execution.accelerator)
         logger.info(
             "accelerator=%s, num_workers=%d, inference_batch_size=%s",
