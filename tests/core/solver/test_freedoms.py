@@ -64,6 +64,31 @@ def test_orthogonalising_changes_no_probe_of_any_frame() -> None:
     np.testing.assert_allclose(parameters.weights[:, 1:].mean(axis=0), 0, atol=1e-9)
 
 
+def test_a_variation_that_is_the_probe_itself_is_intensity() -> None:
+    random = np.random.default_rng(5)
+    parameters = FrameParameters(
+        FrameModel(intensity=True, variations=2), random.uniform(0, 9, (9, 2)), np.arange(9)
+    )
+    parameters.weights[:, 0] = random.uniform(0.8, 1.2, 9)
+    parameters.weights[:, 1:] += 0.5
+    probe = (random.normal(size=(2, 8, 8)) + 1j * random.normal(size=(2, 8, 8))).astype(np.complex64)
+    other = (random.normal(size=(2, 8, 8)) + 1j * random.normal(size=(2, 8, 8))).astype(np.complex64)
+    variations = np.stack([0.1 * probe + 0.02 * other, 0.02 * other], axis=1)
+
+    def of_frames() -> np.ndarray:
+        weights = parameters.weights
+        return weights[:, 0, None, None, None] * probe + np.einsum(
+            "ml,plyx->mpyx", weights[:, 1:], variations
+        )
+
+    before = of_frames()
+    probe, variations = parameters.orthogonalise(probe, variations)
+    np.testing.assert_allclose(of_frames(), before, atol=1e-5)
+    overlap = np.einsum("plyx,pyx->l", variations, probe.conj()).real
+    np.testing.assert_allclose(overlap, 0, atol=1e-4)
+    assert np.ptp(parameters.weights[:, 0]) > 0.2
+
+
 def test_no_frame_leaves_its_bound() -> None:
     parameters = FrameParameters(FrameModel(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4))
     parameters.relocate(np.arange(4), np.full((4, 2), 3.0))

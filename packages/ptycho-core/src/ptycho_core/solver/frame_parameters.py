@@ -284,9 +284,9 @@ class FrameParameters:
         What all frames have in common goes to the probe (P, n, n). No frame's probe changes.
         """
         weights = self.weights[:, 1:]
-        mean = self._team.mean_of_each(weights)
+        mean = self._team.mean_of_each(weights) / self._team.mean_of_each(self.weights[:, 0])
         probe = probe + np.tensordot(variations, mean, axes=(1, 0))
-        weights = weights - mean
+        weights = weights - self.weights[:, :1] * mean
         flat = np.moveaxis(variations, 1, 0).reshape(weights.shape[1], -1).astype(np.complex128)
         if not np.abs(flat).max() > 0:
             return probe, variations
@@ -300,7 +300,17 @@ class FrameParameters:
         half = mixed.shape[1] // 2
         mixed = mixed[:, :half] + 1j * mixed[:, half:]
         shape = (len(mixed), variations.shape[0], *variations.shape[2:])
-        return probe, np.moveaxis(mixed.reshape(shape), 0, 1).astype(np.complex64)
+        shapes = np.moveaxis(mixed.reshape(shape), 0, 1)
+        if self.model.intensity:
+            shapes = self._brighter_by_intensity(probe, shapes)
+        return probe, shapes.astype(np.complex64)
+
+    def _brighter_by_intensity(self, probe: np.ndarray, variations: np.ndarray) -> np.ndarray:
+        """Hand what is the probe itself in the variations (P, L, n, n) over to the frames' intensity."""
+        power = float(np.square(np.abs(probe)).sum())
+        share = np.einsum("plyx,pyx->l", variations, probe.conj()).real / max(power, _TINY)
+        self.weights[:, 0] += self.weights[:, 1:] @ share
+        return variations - share[:, None, None] * probe[:, None]
 
     def _decomposed(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the singular value decomposition of the weights of all ranks' frames, with our rows."""
