@@ -146,14 +146,14 @@ def report(
         f"Everything at once: {MODES} modes, corrected positions, OPR with 2 modes, the intensity of each frame, and a flat "
         "background that is found. Wall time from frames in memory to object and probe, medians of "
         f"{rounds} rounds in which all took turns, every run in a process of its own. The star's positions are those of "
-        f"its file and {JITTER_PX:g} px (rms) of jitter; the labyrinth comes with positions that are wrong by 9.8 px; the "
-        "simulated scan has jitter, a probe that tilts and breathes, a beam that fades to "
+        f"its file and {JITTER_PX:g} px (rms) of jitter; the labyrinth, where it takes part, comes with positions "
+        "that are wrong by 9.8 px; the simulated scan has jitter, a probe that tilts and breathes, a beam that fades to "
         f"{FADES_TO:g} and flickers, and {BACKGROUND:.0%} of background. R is that of object, the probe that all frames share and "
         "their intensities: OPR and background are not in it, so it is no measure of them. Position errors are means behind a "
         "common shift, and behind the best stretch, turn and shear too, which the star's file does not know "
         "well enough to be judged by.",
         "",
-        "![Phases of the three scans](../images/recipe.png)",
+        "![Phases of the scans, by ours with and without the freedoms, and by LSQ-ML](../images/recipe.png)",
         "",
     ]
     for case in cases:

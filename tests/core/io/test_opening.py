@@ -405,3 +405,11 @@ def test_a_given_probe_agrees_with_the_brightness_of_an_open_detector(simulated)
     for frames, place in ((made.scan.counts(), "center"), (corner, "corner")):
         scan = scan_from_arrays(frames, made.scan.positions_px, made.scan.probe, measurement="counts")
         assert scan.dc == place
+
+
+def test_a_file_that_is_misspelt_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labyrinth.npz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no such file. Did you mean `.*labyrinth.npz`"):
+        open_scan(tmp_path / "labyrint.npz")
+    with pytest.raises(DataError, match=r"no such file. Expected"):
+        open_scan(tmp_path / "other.h5")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import bz2
 import io
+from itertools import islice
 from pathlib import Path
 
 from ptycho_config.errors import ConfigError, DataError, NotRegularError
+from ptycho_config.naming import nearest
 from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import open_regular
 from ptycho_core.io.bounds import refuse_great_growth
 from ptycho_core.memory import in_words, memory_bytes
 
 BLOCK_BYTES = 1 << 22
+_MOST_NAMES = 1000
 
 
 def first_bytes(path: Path) -> bytes:
@@ -22,7 +25,9 @@ def first_bytes(path: Path) -> bytes:
         if path.is_dir():
             raise DataError(f"{shown}: is a directory. Expected one NPZ file; name a file in it.")
         if not path.exists():
-            raise DataError(f"{shown}: no such file. Expected an NPZ file or the name of a data set.")
+            raise DataError(
+                f"{shown}: no such file.{_beside(path)} Expected an NPZ file or the name of a data set."
+            )
         with open_regular(path) as file:
             return file.read(8)
     except NotRegularError as error:
@@ -32,6 +37,16 @@ def first_bytes(path: Path) -> bytes:
             raise
         cause = getattr(error, "strerror", None) or excerpt(str(error))
         raise DataError(f"{shown}: cannot be read ({cause}). Expected a readable NPZ file.") from error
+
+
+def _beside(path: Path) -> str:
+    """Name the file of the same directory that was most likely meant, among the first thousand there."""
+    try:
+        there = [entry.name for entry in islice(path.parent.iterdir(), _MOST_NAMES)]
+    except (OSError, ValueError):
+        return ""
+    meant = nearest(path.name, there)
+    return f" Did you mean `{excerpt(str(path.parent / meant))}`?" if meant else ""
 
 
 def decompressed(path: Path) -> memoryview:
