@@ -89,6 +89,15 @@ def test_a_variation_that_is_the_probe_itself_is_intensity() -> None:
     assert np.ptp(parameters.weights[:, 0]) > 0.2
 
 
+def test_no_frame_loses_all_its_light_to_a_variation() -> None:
+    random = np.random.default_rng(6)
+    parameters = FrameParameters(FrameModel(intensity=True, variations=1), np.zeros((9, 2)), np.arange(9))
+    probe = (random.normal(size=(1, 8, 8)) + 1j * random.normal(size=(1, 8, 8))).astype(np.complex64)
+    _, variations = parameters.orthogonalise(probe, probe[:, None].copy())
+    np.testing.assert_allclose(parameters.weights[:, 0], 1)
+    assert np.abs(variations).max() > 0
+
+
 def test_no_frame_leaves_its_bound() -> None:
     parameters = FrameParameters(FrameModel(position_bound_px=0.5), np.zeros((4, 2)), np.arange(4))
     parameters.relocate(np.arange(4), np.full((4, 2), 3.0))

@@ -12,16 +12,17 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 from ptycho_core.bundle.checked import Fields, parse_json
-from ptycho_core.bundle.contents import ProbeMask, Scaling
+from ptycho_core.bundle.contents import Bundle, ProbeMask, Scaling
 from ptycho_core.bundle.members import AUTOENCODER_WEIGHTS, HISTORY, MANIFEST, OBJECT_WEIGHTS, PROBE
 from ptycho_core.bundle.probes import PROBE_KEYS, is_stack
 from ptycho_core.bundle.refusal import refused
 from ptycho_core.bundle.weights import PARAMETER_NAME
+from ptycho_core.files import jsonable
 
 __all__ = [
     "FORMAT",
@@ -31,10 +32,13 @@ __all__ = [
     "Shapes",
     "check_digest",
     "check_version",
+    "declared",
+    "described",
     "parse_manifest",
     "probe_shapes",
     "scaling_of",
     "seal",
+    "sealed",
 ]
 
 FORMAT = "ptycho-bundle"
@@ -89,6 +93,42 @@ def seal(fields: Mapping[str, Any]) -> bytes:
     )  # what a reader will see: keys are text, no tuples
     sealed = {**fields, "sha256": _digest(fields)}
     return (json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
+
+
+def sealed(source: str, fields: Mapping[str, Any]) -> bytes:
+    """Do what `seal` does.
+
+    Raises:
+        BundleError: something in it is not of JSON; says what to do about it.
+    """
+    try:
+        return seal(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        then = 'Convert the configuration: `config.model_dump(mode="json")`.'
+        raise refused(
+            source, f"the configuration cannot be written ({error})", "values of JSON", then
+        ) from error
+
+
+def declared(bundle: Bundle, kind: str, version_here: str) -> dict[str, Any]:
+    """Return what every file of a network says of it; the format adds what only it has."""
+    probes = {"probe": bundle.probe, "probe_given": bundle.probe_given}
+    return {
+        "format": kind,
+        "version": version_here,
+        "written_by": f"ptycho-core {version('ptycho-core')}",
+        "architecture": bundle.architecture,
+        "backend": bundle.provenance.get("backend"),
+        "configuration": {"model": bundle.model, "training": bundle.training},
+        "scaling": jsonable(asdict(bundle.scaling)),
+        "probes": described(probes),
+        "provenance": jsonable(bundle.provenance),
+    }
+
+
+def described(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return shape and dtype of arrays by name, weights or probes."""
+    return {name: {"shape": list(array.shape), "dtype": array.dtype.name} for name, array in arrays.items()}
 
 
 def parse_manifest(source: str, content: bytes) -> Manifest:

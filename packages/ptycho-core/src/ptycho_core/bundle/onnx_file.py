@@ -15,7 +15,6 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from ptycho_config.errors import BundleError, BundleNotFoundError
@@ -23,11 +22,19 @@ from ptycho_config.plaintext import excerpt
 from ptycho_config.regular import open_regular
 from ptycho_core.bundle.checked import parse_json
 from ptycho_core.bundle.contents import Bundle
-from ptycho_core.bundle.manifest import Entry, check_digest, check_version, probe_shapes, scaling_of, seal
+from ptycho_core.bundle.manifest import (
+    Entry,
+    check_digest,
+    check_version,
+    declared,
+    probe_shapes,
+    scaling_of,
+    sealed,
+)
 from ptycho_core.bundle.members import PROBE, check_sizes
 from ptycho_core.bundle.probes import decode_probes, encode_probes
 from ptycho_core.bundle.refusal import EXPORT_AGAIN, refused
-from ptycho_core.files import expanded, jsonable
+from ptycho_core.files import expanded
 from ptycho_core.given import expect_path
 
 __all__ = ["ONNX_FILE", "OnnxModel", "encode_onnx", "read_onnx"]
@@ -84,18 +91,9 @@ def encode_onnx(
     Raises:
         BundleError: a probe is no stack of finite complex64, or the configuration is not of JSON.
     """
-    probes = {"probe": bundle.probe, "probe_given": bundle.probe_given}
-    packed = encode_probes(source, probes)
+    packed = encode_probes(source, {"probe": bundle.probe, "probe_given": bundle.probe_given})
     fields = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "written_by": f"ptycho-core {version('ptycho-core')}",
-        "architecture": bundle.architecture,
-        "backend": bundle.backend,
-        "configuration": {"model": bundle.model, "training": bundle.training},
-        "scaling": jsonable(asdict(bundle.scaling)),
-        "probes": {name: {"shape": list(one.shape), "dtype": one.dtype.name} for name, one in probes.items()},
-        "provenance": jsonable(bundle.provenance),
+        **declared(bundle, _FORMAT, _VERSION),
         "output_scale": output_scale,
         "back_projection_std": back_projection_std,
         "n_parameters": n_parameters,
@@ -103,13 +101,7 @@ def encode_onnx(
     }
     if bundle_sha256 is not None:
         fields["bundle_sha256"] = bundle_sha256
-    try:
-        manifest = seal(fields)
-    except (TypeError, ValueError, RecursionError) as error:
-        then = 'Convert the configuration: `config.model_dump(mode="json")`.'
-        raise refused(
-            source, f"the configuration cannot be written ({error})", "values of JSON", then
-        ) from error
+    manifest = sealed(source, fields)
     return graph + _entry(_MANIFEST, manifest) + _entry(_PROBES, base64.b64encode(packed))
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from ptycho_core.bundle.contents import BUNDLE_FILE, Bundle
 from ptycho_core.bundle.history import encode_history
-from ptycho_core.bundle.manifest import FORMAT, FORMAT_VERSION, Entry, parse_manifest, seal
+from ptycho_core.bundle.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    Entry,
+    declared,
+    described,
+    parse_manifest,
+    sealed,
+)
 from ptycho_core.bundle.members import AUTOENCODER_WEIGHTS, HISTORY, MANIFEST, PROBE, check_sizes
 from ptycho_core.bundle.probes import encode_probes
-from ptycho_core.bundle.refusal import refused
 from ptycho_core.bundle.weights import encode_weights
 from ptycho_core.bundle.zipped import pack
-from ptycho_core.files import atomic_path, expanded, jsonable, make_directory
+from ptycho_core.files import atomic_path, expanded, make_directory
 from ptycho_core.given import expect_path
 
 __all__ = ["write_bundle"]
@@ -55,34 +60,18 @@ def _encoded(source: str, bundle: Bundle) -> dict[str, bytes]:
         PROBE: encode_probes(source, probes),
         HISTORY: encode_history(source, bundle.history),
     }
-    fields = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "written_by": f"ptycho-core {version('ptycho-core')}",
-        "architecture": bundle.architecture,
-        "backend": bundle.provenance.get("backend"),
-        "models": {
-            "autoencoder": {"weights": AUTOENCODER_WEIGHTS, "parameters": _described(bundle.weights)},
-            "diffraction_to_obj": {"same_weights_as": "autoencoder"},
+    manifest = sealed(
+        source,
+        {
+            **declared(bundle, FORMAT, FORMAT_VERSION),
+            "models": {
+                "autoencoder": {"weights": AUTOENCODER_WEIGHTS, "parameters": described(bundle.weights)},
+                "diffraction_to_obj": {"same_weights_as": "autoencoder"},
+            },
+            "members": {name: asdict(Entry.of(content)) for name, content in members.items()},
         },
-        "configuration": {"model": bundle.model, "training": bundle.training},
-        "scaling": jsonable(asdict(bundle.scaling)),
-        "probes": _described(probes),
-        "provenance": jsonable(bundle.provenance),
-        "members": {name: asdict(Entry.of(content)) for name, content in members.items()},
-    }
-    try:
-        manifest = seal(fields)
-    except (TypeError, ValueError, RecursionError) as error:
-        then = 'Convert the configuration: `config.model_dump(mode="json")`.'
-        raise refused(
-            source, f"the configuration cannot be written ({error})", "values of JSON", then
-        ) from error
+    )
     members = {MANIFEST: manifest, **members}
     parse_manifest(source, manifest)  # what is written here can be read
     check_sizes(source, {name: len(content) for name, content in members.items()})
     return members
-
-
-def _described(arrays: Any) -> dict[str, Any]:  # Any: arrays by name, weights or probes
-    return {name: {"shape": list(array.shape), "dtype": array.dtype.name} for name, array in arrays.items()}

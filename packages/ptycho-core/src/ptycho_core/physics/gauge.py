@@ -112,16 +112,9 @@ def hand_over_ramp(
 
 
 def orthogonal_modes(
-    probe: Complex64[np.ndarray, "mode n n"],
-) -> Complex64[np.ndarray, "mode n n"]:
-    """Mix the modes unitarily so that they are orthogonal and sorted by power."""
-    return orthogonal_with_variations(probe, None)[0]
-
-
-def orthogonal_with_variations(
-    probe: Complex64[np.ndarray, "mode n n"], variations: ProbeVariations | None
+    probe: Complex64[np.ndarray, "mode n n"], variations: ProbeVariations | None = None
 ) -> tuple[Complex64[np.ndarray, "mode n n"], ProbeVariations | None]:
-    """Mix the modes as `orthogonal_modes` does, and those that each frame adds to them in the same way."""
+    """Mix the modes unitarily so that they are orthogonal and sorted by power, and their variations alike."""
     if len(probe) == 1:
         return probe, variations
     flat = probe.reshape(len(probe), -1).astype(np.complex128)

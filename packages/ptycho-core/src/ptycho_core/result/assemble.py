@@ -10,7 +10,7 @@ from jaxtyping import Complex64, Float64
 
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import coverage_of
-from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_with_variations
+from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.physics.lattice import hand_over_lattice, lattice_of
 from ptycho_core.physics.residual import AmplitudeSource, Residual, data_residual
 from ptycho_core.physics.variations import ProbeVariations, parted, stacked
@@ -68,7 +68,7 @@ def make_reconstruction(
     if probe_is_known:
         flat, functions = obj if overwrite_obj else obj.copy(), stacked(probe, variations)
     else:
-        functions = stacked(*orthogonal_with_variations(probe, variations))
+        functions = stacked(*orthogonal_modes(probe, variations))
         flat, functions = hand_over_ramp(obj, functions, coverage, overwrite_obj=overwrite_obj)
     modes, variations = parted(functions, len(probe), variations)
     flat[coverage == 0] = 1

@@ -13,6 +13,7 @@ import numpy as np
 from ptycho_config.errors import BundleNotFoundError, ConfigError
 from ptycho_config.execution import RuntimeExecutionConfig
 from ptycho_config.plaintext import excerpt
+from ptycho_core.arrays import NumpyArrays
 from ptycho_core.bundle import BUNDLE_FILE, ONNX_FILE, OnnxModel, read_onnx
 from ptycho_core.bundle.refusal import refused
 from ptycho_core.files import expanded, sha256_of
@@ -122,7 +123,7 @@ class Imager:
         Args:
             probe: (P, N, N) that lights the patches.
         """
-        self._session = session
+        self._session, self._arrays = session, NumpyArrays()
         self._weights = probe_weights(probe).astype(np.float32)
         # What frames of unit amplitude have, on average.
         self._mean_counts = (probe.shape[-1] / 2) ** 2
@@ -130,8 +131,8 @@ class Imager:
 
     def begin(self, shape: tuple[int, int]) -> None:
         """Take an empty canvas (H, W)."""
-        self._total = np.zeros((2, *shape), np.float32)
-        self._covered = np.zeros(shape, np.float32)
+        self._total = self._arrays.zeros(shape, complex_values=True)
+        self._covered = self._arrays.zeros(shape)
 
     def add(self, batch: FrameBatch, corners: np.ndarray) -> None:
         """Show frames to the network and add their patches.
@@ -140,18 +141,16 @@ class Imager:
             batch: B frames, group by group.
             corners: (B, 2) top-left pixels of their windows on the canvas.
         """
-        patches = self._session.patches(np.square(batch.amplitude), self._mean_counts)
-        patches = patches * self._weights
-        side = patches.shape[-1]
-        for patch, (y, x) in zip(patches, corners.tolist(), strict=True):
-            self._total[:, y : y + side, x : x + side] += patch
-            self._covered[y : y + side, x : x + side] += self._weights
+        parts = self._session.patches(np.square(batch.amplitude), self._mean_counts)
+        patches = (parts[:, 0] + np.complex64(1j) * parts[:, 1]) * self._weights
+        self._arrays.add_patches(self._total, corners, patches)
+        self._arrays.add_patches(self._covered, corners, self._weights)
 
     def end(self) -> None:
         """Average; where no frame looked the image is 1."""
         lit = self._covered > 0
-        mean = (self._total[0] + 1j * self._total[1]) / np.where(lit, self._covered, 1)
-        self._image = np.where(lit, mean, 1).astype(np.complex64)
+        mean = self._total / np.where(lit, self._covered, np.float32(1))
+        self._image = np.where(lit, mean, np.complex64(1))
 
     def image(self) -> np.ndarray:
         """Return the image (H, W) complex64 of the pass that ended."""

@@ -123,8 +123,7 @@ class _OnnxRuntime:
     def patches(
         self, counts: Float32[np.ndarray, "frame n n"], mean_counts: float
     ) -> Float32[np.ndarray, "frame 2 n n"]:
-        given = {"counts": counts, "mean_counts": np.array([mean_counts], np.float32)}
-        return self._session.run(None, given)[_OUTPUT]
+        return self._session.run(None, _inputs(counts, mean_counts))[_OUTPUT]
 
 
 class _OpenVino:
@@ -162,9 +161,13 @@ class _OpenVino:
     def patches(
         self, counts: Float32[np.ndarray, "frame n n"], mean_counts: float
     ) -> Float32[np.ndarray, "frame 2 n n"]:
-        given = {"counts": counts, "mean_counts": np.array([mean_counts], np.float32)}
         # A copy: its own memory holds the next answer.
-        return np.array(self._request.infer(given)[_OUTPUT])
+        return np.array(self._request.infer(_inputs(counts, mean_counts))[_OUTPUT])
+
+
+def _inputs(counts: np.ndarray, mean_counts: float) -> dict[str, np.ndarray]:
+    """Name what the graph takes."""
+    return {"counts": counts, "mean_counts": np.array([mean_counts], np.float32)}
 
 
 def _replace_constants(model: Any, constants: Mapping[str, np.ndarray]) -> None:

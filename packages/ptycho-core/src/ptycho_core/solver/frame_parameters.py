@@ -52,6 +52,8 @@ _LARGEST_STEP = 0.004
 _SAMPLED_FRAMES = 96
 #: A variation's power is taken to be at least so large a part of the probe's.
 _WEAK = 1e-3
+#: What a variation hands over to the intensity leaves each frame so large a part of its amplitude.
+_DARKEST = 0.1
 _TINY = 1e-12
 
 
@@ -306,10 +308,16 @@ class FrameParameters:
         return probe, shapes.astype(np.complex64)
 
     def _brighter_by_intensity(self, probe: np.ndarray, variations: np.ndarray) -> np.ndarray:
-        """Hand what is the probe itself in the variations (P, L, n, n) over to the frames' intensity."""
+        """Hand what is the probe itself in the variations (P, L, n, n) over to the frames' intensity.
+
+        It stays where a frame would have hardly any light of its own left.
+        """
         power = float(np.square(np.abs(probe)).sum())
         share = np.einsum("plyx,pyx->l", variations, probe.conj()).real / max(power, _TINY)
-        self.weights[:, 0] += self.weights[:, 1:] @ share
+        factor = 1 + self.variation_weights() @ share
+        if self._team.largest(-float(factor.min())) > -_DARKEST:
+            return variations
+        self.weights[:, 0] *= factor
         return variations - share[:, None, None] * probe[:, None]
 
     def _decomposed(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

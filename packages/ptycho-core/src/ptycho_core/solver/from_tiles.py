@@ -16,7 +16,7 @@ from jaxtyping import Complex64, Float32, Float64
 from ptycho_core.arrays import Arrays
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import light_on, row_bands
-from ptycho_core.physics.gauge import WELL_LIT, orthogonal_with_variations, phase_ramp, ramp_sums
+from ptycho_core.physics.gauge import WELL_LIT, orthogonal_modes, phase_ramp, ramp_sums
 from ptycho_core.physics.lattice import (
     WELL_ILLUMINATED,
     Lattice,
@@ -88,7 +88,7 @@ def make_together(
     )
     modes = probe
     if look.config.probe_step != 0:
-        functions = canvas.hand_over_ramp(stacked(*orthogonal_with_variations(probe, variations)))
+        functions = canvas.hand_over_ramp(stacked(*orthogonal_modes(probe, variations)))
         modes, variations = parted(functions, len(probe), variations)
     residual = Residual(float("nan"), 1.0, np.full(scan.n_frames, np.nan, np.float32))
     lattice = None if look.config.probe_step == 0 else lattice_of(scan.positions_px - origin_px)
