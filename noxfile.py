@@ -450,7 +450,7 @@ def bench(session: nox.Session) -> None:
     wanted = session.posargs[0] if session.posargs else ""
     if wanted not in BENCHMARKS or wanted not in names:
         session.error(f"say which: nox -s bench -- {' | '.join(BENCHMARKS)}")
-    besides = {"ranks": MPI, "runtimes": (*EXPORT, *OPENVINO)}
+    besides = {"ranks": MPI, "large": MPI, "runtimes": (*EXPORT, *OPENVINO)}
     install(session, BENCHMARKS[wanted], *besides.get(wanted, ()))
     use_data_beside(session)
     peers = {

@@ -1,10 +1,12 @@
 """Memory and time of `ptycho reconstruct` as a compressed scan on disk grows.
 
-    nox -s bench -- large [--scans 12500x128 100000x64 1000000x64] [--effort fast] [--write-docs]
+    nox -s bench -- large [--scans 12500x128 100000x64 1000000x64] [--effort fast] [--ranks 1 2 4]
+        [--write-docs]
 
 The frames are simulated block by block and written as unsigned integers, compressed by bitshuffle and LZ4 as
 detectors do. "Own memory" is the most that was not pages of a file at any time; of the file in which the solver
-keeps its frames the system holds in memory what it has room for.
+keeps its frames the system holds in memory what it has room for. `--ranks` solves each scan again on several ranks of
+one thread each, beside one process with all cores; memory is then that of the largest rank.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import frame
 import h5py
 import hdf5plugin
 import numpy as np
 from memory import measure
+from ranks import mpiexec
 
 from ptycho_core import Reconstruction
 from ptycho_core.simulate.objects import make_object
@@ -84,12 +88,24 @@ def write_scan(path: Path, n_frames: int, frame_px: int, seed: int = 0) -> None:
             frames[part] = np.minimum(random.poisson(rates), 65535)
 
 
+def solved(path: Path, out: Path, ranks: int, effort: str) -> dict[str, Any]:
+    """Reconstruct as a user does; on several ranks behind a launcher, each with one thread."""
+    launch = [*mpiexec(), "-n", str(ranks)] if ranks > 1 else []
+    told = ["--mpi", "frames", "--threads", "1"] if ranks > 1 else []
+    command = ["reconstruct", str(path), *FLAGS, *told, "--effort", effort, "--output-dir", str(out)]
+    found: dict[str, Any] = measure(*launch, sys.executable, "-m", "ptycho_dispatch", *command)
+    result = Reconstruction.load(out)
+    found |= {"canvas_mb": result.object.nbytes / 2**20, "r": result.data_residual}
+    return found | {"timings_s": json.loads((out / "run.json").read_text("utf-8"))["timings_s"]}
+
+
 def main() -> None:
     parser = frame.parser(__doc__)
     default = [frames_and_side(text) for text in SCANS]
     parser.add_argument("--scans", type=frames_and_side, nargs="*", default=default, metavar="FRAMESxPX")
     parser.add_argument("--effort", default="fast")
     parser.add_argument("--folder", type=Path, help="where the scans are written; a temporary one by default")
+    parser.add_argument("--ranks", type=int, nargs="*", default=[1], help="1: one process with all cores")
     arguments = parser.parse_args()
     rows, data = [], []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
@@ -102,34 +118,40 @@ def main() -> None:
                 print(f"{n_frames}x{frame_px} is left out: the disk has no room for it", flush=True)
                 continue
             write_scan(path, n_frames, frame_px)
-            command = ("reconstruct", str(path), *FLAGS, "--effort", arguments.effort)
-            found = measure(sys.executable, "-m", "ptycho_dispatch", *command, "--output-dir", str(out))
-            result = Reconstruction.load(out)
-            # The object, its coverage, and what the solver holds beside it: its gradient and its steps.
-            canvas_mb = result.object.nbytes / 2**20
-            found |= {"frames": n_frames, "frame_px": frame_px, "scan": f"{n_frames}x{frame_px}"}
-            found |= {"file_mb": path.stat().st_size / 2**20, "canvas_mb": canvas_mb}
-            found |= {"r": result.data_residual, "scratch_mb": 2 * pixels / 2**20}
-            found["timings_s"] = json.loads((out / "run.json").read_text("utf-8"))["timings_s"]
-            data.append(found)
-            keys = ("file_mb", "scratch_mb", "canvas_mb", "own_mb", "peak_mb", "seconds", "processor_s")
-            rate = f"{1e3 * found['seconds'] / n_frames:.2f}"
-            cells = [f"{found[key]:.0f}" for key in keys]
-            rows.append([f"{n_frames:,}", str(frame_px), *cells, rate, f"{found['r']:.4f}"])
-            print(rows[-1], flush=True)
-            del result
+            for ranks in arguments.ranks:
+                found = solved(path, out, ranks, arguments.effort)
+                found |= {"frames": n_frames, "frame_px": frame_px}
+                found |= {"scan": f"{n_frames}x{frame_px}" + (f", {ranks} ranks" if ranks > 1 else "")}
+                found |= {"file_mb": path.stat().st_size / 2**20, "scratch_mb": 2 * pixels / 2**20}
+                data.append(found)
+                keys = ("file_mb", "scratch_mb", "canvas_mb", "own_mb", "peak_mb", "seconds", "processor_s")
+                cells = [f"{found[key]:.0f}" for key in keys]
+                cells += [f"{1e3 * found['seconds'] / n_frames:.2f}", f"{found['r']:.4f}"]
+                rows.append([f"{n_frames:,}", str(frame_px), str(ranks), *cells])
+                print(rows[-1], flush=True)
+                shutil.rmtree(out)
             path.unlink()
     scans = " ".join(f"{frames}x{side}" for frames, side in arguments.scans)
-    flags = f"--scans {scans} --effort {arguments.effort} --write-docs"
-    header = ["frames", "side, px", "file, MB", "in two bytes a pixel, MB", "object, MB", "own memory, MB"]
+    flags = f"--scans {scans} --effort {arguments.effort}"
+    flags += f" --ranks {' '.join(map(str, arguments.ranks))}" if arguments.ranks != [1] else ""
+    header = [
+        "frames",
+        "side, px",
+        "ranks",
+        "file, MB",
+        "in two bytes a pixel, MB",
+        "object, MB",
+        "own memory, MB",
+    ]
     header += ["peak with pages, MB", "s", "of processors, s", "ms a frame", "R"]
     text = "\n".join(
         [
-            frame.opening("Scans larger than memory", f"nox -s bench -- large {flags}"),
+            frame.opening("Scans larger than memory", f"nox -s bench -- large {flags} --write-docs"),
             "`ptycho reconstruct` of simulated rasters, frames as 16-bit counts, compressed by bitshuffle and LZ4; the "
             "whole process with imports, figures and files. Own memory is what cannot be taken back: it leaves out the "
             "mapped file in which the solver keeps its frames, two bytes a pixel, of which the system holds in memory "
-            "what it has room for (the peak with pages counts all of that).",
+            "what it has room for (the peak with pages counts all of that). One rank is one process with all cores; several "
+            "have one thread each, and memory is that of the largest of them.",
             "",
             frame.markdown_table(header, rows),
             "",

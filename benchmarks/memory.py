@@ -24,7 +24,7 @@ from ptycho_core.solver.frames import IN_MEMORY_BYTES
 FRAME_PX = 64
 FRAMES = (1000, 5000, 20000)
 #: Waits for a command: seconds, peak MB, the most MB at once that were not pages of a file (Linux only), and seconds
-#: of all processors.
+#: of all processors. Of a command that starts others, as a launcher of ranks does, the MB are those of the largest.
 LAUNCHER = """
 import json, os, sys, time
 began = time.perf_counter()
@@ -32,16 +32,26 @@ child = os.fork()
 if not child:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.execvp(sys.argv[1], sys.argv[1:])
+def family():
+    found = [child]
+    for one in found:
+        try:
+            with open(f"/proc/{one}/task/{one}/children") as started:
+                found += map(int, started.read().split())
+        except OSError:
+            pass
+    return found
 own = 0
 while True:
     done, status, usage = os.wait4(child, os.WNOHANG)
     if done:
         break
-    try:
-        with open(f"/proc/{child}/status") as lines:
-            own = max([own, *(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))])
-    except OSError:
-        pass
+    for one in family():
+        try:
+            with open(f"/proc/{one}/status") as lines:
+                own = max([own, *(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))])
+        except OSError:
+            pass
     time.sleep(0.01)
 processor = usage.ru_utime + usage.ru_stime
 print(json.dumps([time.perf_counter() - began, usage.ru_maxrss / 1024, own / 1024, processor]))
