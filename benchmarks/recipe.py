@@ -24,7 +24,18 @@ import numpy as np
 from beamtime import MODES, BeamtimeScan, Found, beamtime_scan, judged
 from cases import case_hash
 from peer_calls import Peer, described, least_epochs
-from recipe_page import MODES_ALONE, PEER, RECIPE, draw, measure, medians, ratios_of, report
+from recipe_page import (
+    MODES_ALONE,
+    PEER,
+    RECIPE,
+    RECIPE_FAST,
+    RECIPE_NO_PRIOR,
+    draw,
+    measure,
+    medians,
+    ratios_of,
+    report,
+)
 from star import Run, run_once
 
 from ptycho_core import Scan, open_scan
@@ -66,7 +77,12 @@ FREEDOMS: dict[str, tuple[str, ...]] = {
 EVERYTHING = tuple(word for words in FREEDOMS.values() for word in words)
 NO_PRIOR = ("--prior", "none")
 #: Ours on each scan.
-OURS = {RECIPE: EVERYTHING, MODES_ALONE: FREEDOMS["three modes"]}
+OURS = {
+    RECIPE: EVERYTHING,
+    RECIPE_NO_PRIOR: (*EVERYTHING, *NO_PRIOR),
+    RECIPE_FAST: (*EVERYTHING, "--effort", "fast"),
+    MODES_ALONE: FREEDOMS["three modes"],
+}
 #: Ours on the star as it is: one freedom at a time, and what the ratios need.
 COSTS: dict[str, tuple[str, ...]] = {
     "plain": (),

@@ -16,9 +16,21 @@ from peer_calls import OTHER_PEERS, described
 
 from ptycho_core.figures.display import robust_limits
 
-__all__ = ["MODES_ALONE", "PEER", "RECIPE", "draw", "measure", "medians", "ratios_of", "report"]
+__all__ = [
+    "MODES_ALONE",
+    "PEER",
+    "RECIPE",
+    "RECIPE_FAST",
+    "RECIPE_NO_PRIOR",
+    "draw",
+    "measure",
+    "medians",
+    "ratios_of",
+    "report",
+]
 
 RECIPE, MODES_ALONE, PEER = "ours, recipe", "ours, three modes alone", "pty-chi LSQ-ML"
+RECIPE_NO_PRIOR, RECIPE_FAST = "ours, recipe, no prior", "ours, recipe, fast"
 
 
 def measure(look: Mapping[str, float]) -> float:
