@@ -17,9 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ptycho_core.backend import discover_backends
+from ptycho_core.io.product import write_product
+from ptycho_core.physics.variations import ProbeVariations
 
 DRIVE = Path(__file__).with_name("drive.py")
 WHOLE = os.environ.get("PTYCHO_CLIENT") == "whole"
@@ -49,6 +52,42 @@ def test_the_client_finds_both_libraries_and_the_version() -> None:
     assert find_spec("ptycho")
     assert find_spec("ptycho_torch")
     assert version("ptychopinn") == version("ptycho-core")
+
+
+LOADS_PRODUCT = """
+import sys
+import numpy
+from ptychodus.api.io import load_product
+probes = load_product(sys.argv[1]).probes
+numpy.save(sys.argv[2], numpy.stack([probes[frame].get_array() for frame in range(len(probes))]))
+"""
+
+
+def test_the_client_composes_a_probe_that_varies_as_we_do(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    probe, shapes = (
+        (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+        for shape in ((2, 16, 16), (2, 3, 16, 16))
+    )
+    intensity = random.uniform(0.5, 1.5, 7)
+    varied, intensity = ProbeVariations(shapes, random.normal(size=(7, 3))), intensity / intensity.mean()
+    path = write_product(
+        tmp_path / "product.h5",
+        obj=np.ones((40, 40), np.complex64),
+        probe=probe,
+        positions_px=random.uniform(10, 30, (7, 2)),
+        origin_px=np.zeros(2),
+        name="varies",
+        variations=varied,
+        frame_intensity=intensity,
+    )
+    found = tmp_path / "found.npy"
+    subprocess.run([sys.executable, "-c", LOADS_PRODUCT, path, found], check=True, timeout=600)
+    composed = probe[0] + np.tensordot(varied.weights, shapes[0], axes=1)
+    theirs = np.load(found)
+    np.testing.assert_allclose(theirs[:, 0], composed * np.sqrt(intensity)[:, None, None], rtol=1e-5)
+    # It knows OPR of the first incoherent mode only.
+    np.testing.assert_allclose(theirs[:, 1], np.broadcast_to(probe[1], (7, 16, 16)), rtol=1e-6)
 
 
 @each_route

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ptycho_config.errors import DataError
 from ptycho_core.io.product import read_product, write_product
+from ptycho_core.physics.variations import ProbeVariations
 
 
 def fields(height: int = 30, width: int = 40, modes: int = 2) -> dict[str, Any]:
@@ -55,6 +56,64 @@ def test_what_is_written_is_read_back(
     assert product.losses == (0.3, 0.2)
     assert product.pixel_size_m == (None if pixel_m is None else pytest.approx(pixel_m))
     assert (product.energy_ev, product.distance_m, product.name) == (energy, 1.5, "star")
+
+
+@settings(max_examples=25, deadline=None)
+@given(modes=st.integers(1, 3), variations=st.integers(0, 3), flickers=st.booleans(), seed=st.integers(0, 99))
+def test_a_probe_that_varies_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, modes: int, variations: int, flickers: bool, seed: int
+) -> None:
+    random, written = np.random.default_rng(seed), fields(modes=modes)
+    frames, shape = len(written["positions_px"]), (modes, variations, 16, 16)
+    intensity = random.uniform(0.2, 2, frames)
+    varied: dict[str, Any] = {"frame_intensity": intensity / intensity.mean()} if flickers else {}
+    if variations:
+        shapes = (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+        varied["variations"] = ProbeVariations(shapes, random.normal(size=(frames, variations)))
+    path = tmp_path_factory.mktemp("product") / "product.h5"
+    product = read_product(write_product(path, **written, **varied))
+    np.testing.assert_allclose(product.probe, written["probe"], rtol=1e-6)
+    if flickers:
+        np.testing.assert_allclose(product.frame_intensity, varied["frame_intensity"], rtol=1e-12)
+    else:
+        assert product.frame_intensity is None
+    if variations:
+        assert product.variations is not None
+        np.testing.assert_allclose(product.variations.shapes, varied["variations"].shapes, rtol=1e-6)
+        np.testing.assert_allclose(product.variations.weights, varied["variations"].weights, rtol=1e-12)
+    else:
+        assert product.variations is None
+
+
+def test_coherent_modes_without_weights_are_left_out(tmp_path: Path) -> None:
+    path = write_product(tmp_path / "product.h5", **fields())
+    probe = np.stack([fields()["probe"]] * 3)
+    with h5py.File(path, "r+") as file:
+        del file["probe"]
+        file["probe"] = probe
+    product = read_product(path)
+    np.testing.assert_array_equal(product.probe, probe[0])
+    assert product.variations is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (np.ones((6, 3)), "Expected \\(7, 3\\) finite weights"),
+        (np.ones((7, 2)), "Expected \\(7, 3\\) finite weights"),
+        (np.full((7, 3), np.nan), "finite weights"),
+        (np.zeros((7, 3)), "not all above 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, weights: np.ndarray, said: str) -> None:
+    shapes = np.zeros((2, 2, 16, 16), np.complex64)
+    varied = ProbeVariations(shapes, np.ones((7, 2)))
+    path = write_product(tmp_path / "product.h5", **fields(), variations=varied)
+    with h5py.File(path, "r+") as file:
+        del file["opr_weights"]
+        file["opr_weights"] = weights
+    with pytest.raises(DataError, match=said):
+        read_product(path)
 
 
 def test_metres_follow_the_formula_of_the_format(tmp_path: Path) -> None:

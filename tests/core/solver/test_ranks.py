@@ -25,7 +25,7 @@ from ptycho_core.result.stored_tiles import TILES_FILE
 from ptycho_core.scan.shared_survey import surveyed
 from ptycho_core.scan.survey import FrameSurvey
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver.start import needed_of
+from ptycho_core.solver.earlier_result import needed_of
 from ptycho_core.solver.team import Team
 from ptycho_core.verdict import judged
 

@@ -102,3 +102,69 @@ def test_weights_do_not_depend_on_which_mode_comes_first(drifted) -> None:
     assert (np.diff(power) <= 0).all()
     assert result.variations is not None
     assert result.variations.shapes.shape[:2] == (len(result.probe), 2)
+
+
+def test_the_product_file_keeps_how_the_probe_varies(drifted, tmp_path: Path) -> None:
+    result = drifted[2]
+    result.save(tmp_path)
+    again = Reconstruction.load(tmp_path / "reconstruction.h5")
+    np.testing.assert_allclose(again.probe_variations, result.probe_variations, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(again.variation_weights, result.variation_weights, atol=1e-9)
+
+
+def test_a_run_goes_on_with_the_variations_of_an_earlier_result(drifted) -> None:
+    _, scan, result = drifted
+    config = SolverConfig(probe_variations=2, prior="none", epochs=1)
+    again = solve(scan, config, NUMPY, start=result)
+    without = replace(result, probe_variations=None, variation_weights=None)
+    anew = solve(scan, config, NUMPY, start=without)
+    # Whoever goes on begins with long steps, which cost a tenth of the residual without OPR too.
+    assert again.history[0]["residual"] < 1.2 * result.history[-1]["residual"]
+    assert again.history[0]["residual"] < 0.9 * anew.history[0]["residual"]
+    (told,) = (event.message for event in again.events if event.kind == "taken_up")
+    assert told == "Taken up of the result to start from: 2 OPR modes with their weights."
+    assert not [event for event in anew.events if event.kind == "taken_up"]
+
+
+def test_a_run_with_more_modes_and_variations_takes_up_what_there_is(drifted) -> None:
+    _, scan, result = drifted
+    config = SolverConfig(probe_variations=3, probe_modes=2, prior="none", epochs=1)
+    more = solve(scan, config, NUMPY, start=result)
+    assert more.probe_variations is not None
+    assert more.probe_variations.shape[:2] == (2, 3)
+    fewer = solve(scan, SolverConfig(probe_variations=1, prior="none", epochs=1), NUMPY, start=result)
+    (told,) = (event.message for event in fewer.events if event.kind == "taken_up")
+    assert told.endswith("1 OPR mode with their weights.")
+
+
+def test_what_a_run_does_not_take_up_is_said(drifted) -> None:
+    _, scan, result = drifted
+    left = solve(scan, SolverConfig(prior="none", epochs=1), NUMPY, start=result)
+    (told,) = (event.message for event in left.events if event.kind == "not_taken_up")
+    assert "`--opr-modes`" in told
+    some = scan.select(slice(0, 60))
+    config = SolverConfig(probe_variations=2, prior="none", epochs=1)
+    (told,) = (
+        event.message
+        for event in solve(some, config, NUMPY, start=result).events
+        if event.kind == "not_taken_up"
+    )
+    assert "of other frames" in told
+
+
+def test_a_run_goes_on_with_the_intensities_of_an_earlier_result() -> None:
+    made = simulate_scan(frames=60, frame_px=32, photons=1e6, start_kind="true", seed=5)
+    intensity = np.random.default_rng(5).uniform(0.5, 1.5, made.scan.n_frames)
+    counts = np.rint(made.scan.counts() * intensity[:, None, None])
+    scan = scan_from_arrays(
+        *(counts, made.scan.positions_px, made.scan.probe),
+        measurement="counts",
+        dc="center",
+        bad_frames="off",
+    )
+    result = solve(scan, SolverConfig(frame_intensity=True, prior="none"), NUMPY)
+    config = SolverConfig(frame_intensity=True, prior="none", epochs=1)
+    again = solve(scan, config, NUMPY, start=result)
+    assert again.history[0]["residual"] < 1.2 * result.history[-1]["residual"]
+    np.testing.assert_allclose(again.frame_intensity, result.frame_intensity, rtol=0.1)
+    assert any(event.kind == "taken_up" for event in again.events)

@@ -25,7 +25,7 @@ _SECONDS_BETWEEN_LINES = 1.0
 _WARNINGS = frozenset(
     {
         *("dose", "frames_left_out", "ignored", "lattice", "left_out", "live_picture"),
-        *("not_finished", "not_read_again", "stopped", "time"),
+        *("not_finished", "not_read_again", "not_taken_up", "stopped", "time"),
     }
 )
 

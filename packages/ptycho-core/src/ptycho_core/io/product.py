@@ -19,14 +19,18 @@ from ptycho_config.plaintext import excerpt, plain
 from ptycho_core.files import is_file
 from ptycho_core.given import expect_path
 from ptycho_core.io.hdf5 import Hdf5, HdfImage, opened, text_of, written_hdf5
+from ptycho_core.physics.variations import ProbeVariations
 
 PLACEHOLDER_PIXEL_M = 1e-9
 _LONGEST_COMMENTS = 4000
+#: Weights of the probe that differ by no more than this are of frames with the same intensity.
+_SAME = 1e-6
 
 # Names in the file; shape, dtype and unit beside each.
 OBJECT = "object"  # (H, W) complex64; attributes center_{x,y}_m, pixel_{width,height}_m
 OBJECT_SPACING = "object_layer_spacing_m"  # (L - 1,) float64, empty for a thin object
 PROBE = "probe"  # (incoherent modes, N, N) complex64; attributes pixel_{width,height}_m
+OPR_WEIGHTS = "opr_weights"  # (M, 1 + L) float64, where the probe varies and is (1 + L, modes, N, N)
 POSITION_INDEXES = "probe_position_indexes"  # (M,) int64
 POSITION_X, POSITION_Y = "probe_position_x_m", "probe_position_y_m"  # (M,) float64
 LOSS_VALUES, LOSS_EPOCHS = "loss_values", "loss_epochs"  # (E,) float64, (E,) int64
@@ -42,6 +46,8 @@ class Product:
         obj: (H, W) object. probe: (P, N, N) incoherent modes.
         positions_px: (M, 2) scan coordinates (y, x). origin_px: scan coordinate of canvas pixel [0, 0].
         pixel_size_m, energy_ev, distance_m: None where the file does not know them.
+        variations: of the probe from frame to frame (OPR), None where the file has none.
+        frame_intensity: (M,) of mean 1, None where all frames have the same.
     """
 
     name: str
@@ -55,6 +61,8 @@ class Product:
     energy_ev: float | None
     distance_m: float | None
     pixel_aspect: float = 1.0
+    variations: ProbeVariations | None = None
+    frame_intensity: Float64[np.ndarray, " frame"] | None = None
 
 
 def write_product(
@@ -72,6 +80,8 @@ def write_product(
     energy_ev: float | None = None,
     distance_m: float | None = None,
     frame_numbers: Int64[np.ndarray, " frame"] | None = None,
+    variations: ProbeVariations | None = None,
+    frame_intensity: Float64[np.ndarray, " frame"] | None = None,
 ) -> Path:
     """Write an object, its probe and the positions.
 
@@ -83,6 +93,8 @@ def write_product(
             so.
         pixel_aspect: height of a pixel over its width.
         frame_numbers: number of each position's frame in the scan; 0, 1, ... when None.
+        variations: of the probe from frame to frame (OPR), with weights of these frames.
+        frame_intensity: (M,) of these frames, relative to the mean; it is kept as the weight of the probe.
 
     Raises:
         OutputError: the file could not be written.
@@ -109,7 +121,12 @@ def write_product(
         numbers = np.arange(len(positions_px)) if frame_numbers is None else frame_numbers
         file[POSITION_INDEXES] = numbers.astype(np.int64)
         file[POSITION_Y], file[POSITION_X] = positions_m[:, 0], positions_m[:, 1]
-        file[PROBE] = probe
+        weights = _opr_weights(variations, frame_intensity)
+        if weights is None:
+            file[PROBE] = probe
+        else:
+            shapes = [] if variations is None else [np.moveaxis(variations.shapes, 1, 0)]
+            file[PROBE], file[OPR_WEIGHTS] = np.concatenate([probe[None], *shapes]), weights
         file[PROBE].attrs.update(pixel)
         file[OBJECT_SPACING] = np.zeros(0)
         file[LOSS_VALUES] = np.asarray(losses, dtype=np.float64)
@@ -117,12 +134,57 @@ def write_product(
     return Path(path)
 
 
+def _opr_weights(
+    variations: ProbeVariations | None, frame_intensity: Float64[np.ndarray, " frame"] | None
+) -> Float64[np.ndarray, "frame function"] | None:
+    """Return the weights of probe and OPR modes in each frame; None where all frames have the same probe."""
+    if variations is None and frame_intensity is None:
+        return None
+    n_frames = len(variations.weights if variations is not None else np.atleast_1d(frame_intensity))
+    weights = np.ones((n_frames, 1))
+    if variations is not None:
+        weights = np.concatenate([weights, variations.weights], axis=1)
+    return weights if frame_intensity is None else weights * np.sqrt(frame_intensity)[:, None]
+
+
+def _varied(
+    file: Hdf5, probe: Complex64[np.ndarray, "function mode n n"], name: str
+) -> tuple[Complex64[np.ndarray, "mode n n"], ProbeVariations | None, Float64[np.ndarray, " frame"] | None]:
+    """Return probe, variations and intensity of a probe with coherent modes; the first alone without weights.
+
+    The weight of the first is the root of a frame's intensity, whose mean goes to the probe.
+    """
+    if file.dataset(OPR_WEIGHTS) is None:
+        return probe[0], None, None
+    weights = np.asarray(_array(file, OPR_WEIGHTS), np.float64)
+    frames = file.required(POSITION_Y).shape[0]
+    if weights.shape != (frames, len(probe)) or not np.isfinite(weights).all():
+        raise DataError(
+            f"{name}: `{OPR_WEIGHTS}` {weights.shape} for {frames} positions and `{PROBE}` {probe.shape}. "
+            f"Expected ({frames}, {len(probe)}) finite weights."
+        )
+    first = weights[:, 0]
+    if not (first > 0).all():
+        raise DataError(f"{name}: `{OPR_WEIGHTS}` of the first coherent mode are not all above 0.")
+    usual = np.sqrt(np.mean(np.square(first)))
+    if usual != 1:
+        probe = (probe * usual).astype(np.complex64)
+    variations = None
+    if len(probe) > 1:
+        shapes = np.ascontiguousarray(np.moveaxis(probe[1:], 0, 1))
+        variations = ProbeVariations(shapes, weights[:, 1:] / first[:, None])
+    same = np.ptp(first) <= _SAME * usual
+    return probe[0], variations, None if same else np.square(first / usual)
+
+
 def read_product(path: str | Path) -> Product:
     """Read a product file, ours or another program's, or a result of PtyPy (`.ptyr`).
 
-    Only the first coherent probe mode is taken. `x_px = (x_m - center_x_m) / pixel_width_m + W/2` counts from
-    the object's edge; the origin is then chosen such that scan coordinates are metres divided by the pixel
-    size.
+    Of several coherent modes of the probe the first is the probe, the others its variations, where the file
+    has weights of them; without weights they are left out.
+
+    `x_px = (x_m - center_x_m) / pixel_width_m + W/2` counts from the object's edge; the origin is then
+    chosen such that scan coordinates are metres divided by the pixel size.
 
     Raises:
         DataError: the file is missing, damaged, no product, or has several object layers.
@@ -246,8 +308,9 @@ def _read(file: Hdf5, name: str) -> Product:
     if obj.ndim == 3 and obj.shape[0] == 1:
         obj = obj[0]
     probe = np.asarray(_array(file, PROBE), dtype=np.complex64)
+    variations = frame_intensity = None
     if probe.ndim == 4:
-        probe = probe[0]
+        probe, variations, frame_intensity = _varied(file, probe, name)
     probe = probe[np.newaxis] if probe.ndim == 2 else probe
     positions_m = np.stack([_array(file, POSITION_Y), _array(file, POSITION_X)], axis=-1)
     if obj.ndim != 2 or probe.ndim != 3 or positions_m.ndim != 2:
@@ -275,6 +338,8 @@ def _read(file: Hdf5, name: str) -> Product:
         pixel_aspect=float(pixel_m[0] / pixel_m[1]),
         energy_ev=_positive(about.get("probe_energy_eV")),
         distance_m=_positive(about.get("detector_object_distance_m")),
+        variations=variations,
+        frame_intensity=frame_intensity,
     )
 
 

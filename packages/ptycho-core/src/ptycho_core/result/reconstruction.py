@@ -191,12 +191,15 @@ class Reconstruction:
         files = {name: root / name for name in ALWAYS_WRITTEN}
         self.save_arrays(root)
         if library_answers():
+            used, intensity = self.frames_used, self.frame_intensity
             write_product(
                 files[PRODUCT_FILE],
                 obj=self.object,
                 probe=self.probe,
-                positions_px=self.positions_px[self.frames_used],
-                frame_numbers=np.flatnonzero(self.frames_used),
+                positions_px=self.positions_px[used],
+                frame_numbers=np.flatnonzero(used),
+                variations=None if self.variations is None else self.variations.select(used),
+                frame_intensity=None if intensity is None else intensity[used],
                 origin_px=self.origin_px,
                 name=self.scan_name,
                 comments=f"{self.method} reconstruction; data residual R = {self.data_residual:.4f}.",

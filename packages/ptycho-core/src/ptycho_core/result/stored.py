@@ -162,6 +162,11 @@ def _fields_of_product(path: Path) -> dict[str, Any]:
         "origin_px": product.origin_px,
         "positions_px": product.positions_px,
     }
+    if product.frame_intensity is not None:
+        known["frame_intensity"] = product.frame_intensity
+    if product.variations is not None:
+        known["probe_variations"] = product.variations.shapes
+        known["variation_weights"] = product.variations.weights
     check_arrays(path, known, _FORMS)
     check_fields(path, known)
     frame_px = product.probe.shape[-1]

@@ -184,6 +184,15 @@ class FrameParameters:
         """Start from these intensities, of mean 1, in the order of the batches."""
         self.weights[:, 0] = np.sqrt(intensity)
 
+    def begin_with_variations(self, weights: Float64[np.ndarray, "frame variation"]) -> None:
+        """Start from these weights, in the order of the batches; further variations keep their own.
+
+        Args:
+            weights: relative to the probe with the frame's intensity.
+        """
+        known = min(weights.shape[1], self.model.variations)
+        self.weights[:, 1 : 1 + known] = weights[:, :known] * self.weights[:, :1]
+
     def basis_weights(self, frames: slice, remainders_px: np.ndarray, degree: int) -> np.ndarray:
         """Weights of the basis functions of some frames, those of the variations behind them."""
         base = shift_weights(remainders_px, degree)

@@ -23,6 +23,7 @@ from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
 from ptycho_core.solver.descent import descend
 from ptycho_core.solver.device import choose_arrays
+from ptycho_core.solver.earlier_result import start_from_result
 from ptycho_core.solver.elsewhere import Onlookers
 from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
@@ -45,7 +46,6 @@ from ptycho_core.solver.start import (
     leave_out,
     look_at,
     once_more,
-    start_from_result,
     start_from_scan,
 )
 from ptycho_core.solver.state import Solution
@@ -85,7 +85,7 @@ def solve(
         execution: where to run; by default NumPy on the CPU, torch where an NVIDIA GPU is seen.
         callbacks: told of progress, asked after every batch whether to stop; `ProgressBar()` shows a bar.
         start: an earlier result of this scan (same frame size) to go on from, at full resolution. Of several
-            ranks each may have it with the part of the object that it needs (`start.needed_of`).
+            ranks each may have it with the part of the object that it needs (`earlier_result.needed_of`).
         prior_mean: given a scan, makes the image that is expected of it, as a trained network does: a
             `Reconstruction`, or an object (H, W) and the scan coordinate (y, x) of its pixel [0, 0]. Where
             photons are few it is asked with those that are kept; photons that it has not seen choose how

@@ -2,12 +2,11 @@
 
 `look_at` reads off the scan what is known before anything is solved: photons, background, the order of the
 frames. Then the start is made, of the scan (`start_from_scan`, with the search of a probe) or of an earlier
-result (`start_from_result`). All of them return what they found out; `events` of each says it in sentences.
+result (`earlier_result.py`). All of them return what they found out; `events` of each says it in sentences.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,6 @@ from ptycho_config.errors import ConfigError
 from ptycho_config.models import SolverConfig
 from ptycho_core.arrays import Arrays
 from ptycho_core.physics import whole_and_rest
-from ptycho_core.physics.canvas import paste
 from ptycho_core.physics.lattice import lattice_of
 from ptycho_core.ranks import ALONE, Ranks
 from ptycho_core.result.history import RunEvent
@@ -43,21 +41,26 @@ from ptycho_core.solver.schedule import LevelSchedule, plan_levels
 from ptycho_core.solver.spectra import scaled_spectrum, seed_modes, spectrum_of
 from ptycho_core.solver.state import Solution
 from ptycho_core.solver.team import ON_ITS_OWN, Team
-from ptycho_core.solver.tiles import REACH_PX, Tiles
 from ptycho_core.solver.windows import MARGIN_PX, canvas_shape
 
 __all__ = [
     "Look",
     "Start",
+    "background_of",
     "begin_again",
     "carries_an_image",
+    "corrected_positions",
     "leave_out",
+    "levels_of",
     "look_at",
-    "needed_of",
+    "margin_of",
+    "no_variations",
+    "of_our_frames",
+    "once_more",
+    "parameters_of",
     "probe_search_wanted",
     "probes_can_be_ranked",
     "softening_counts",
-    "start_from_result",
     "start_from_scan",
 ]
 
@@ -186,6 +189,7 @@ class Start:
         flat_background: a background to find; None where it is kept. The descent changes it.
         searched: the start probe that a search found; None where there was no search.
         search_refused: a search was wanted, but the photons are too few to tell probes apart.
+        taken_up: what of an earlier result was taken up, and what was not, in sentences.
     """
 
     solution: Solution
@@ -194,10 +198,11 @@ class Start:
     flat_background: FlatBackground | None
     searched: StartProbe | None = None
     search_refused: bool = False
+    taken_up: Sequence[RunEvent] = ()
 
     def events(self) -> list[RunEvent]:
         """Say what is found for each frame, and which probe the run starts from."""
-        events: list[RunEvent] = []
+        events = list(self.taken_up)
         if self.frame_parameters is not None:
             named = self.frame_parameters.model.describe()
             text = f"Found for each frame: {named}."
@@ -238,9 +243,9 @@ def look_at(
                 f"`start` has a probe of {earlier.frame_px} px and the scan has frames of {scan.frame_px} px."
                 " Start from a result of frames of the same size."
             )
-        corrected = _corrected_positions(earlier, scan)
+        corrected = corrected_positions(earlier, scan)
         if corrected:
-            scan = scan.moved_to(_of_our_frames(earlier.positions_px, scan))
+            scan = scan.moved_to(of_our_frames(earlier.positions_px, scan))
     scan = surveyed(scan, ranks)
     statistics = scan_statistics(scan, estimate_background=config.background == "auto")
     team = Team.of(ranks, scan.positions_px)
@@ -259,7 +264,7 @@ def look_at(
         batches=batches,
         dose_carries_image=carries_an_image(statistics),
         softening=softening_counts(statistics, scan.frame_px),
-        margin_px=_margin_px(config, scan.positions_px),
+        margin_px=margin_of(config, scan.positions_px),
         positions_given_px=given_px if config.refine_positions or corrected else None,
         positions_of_earlier_result=corrected,
         positions_are_near=positions_are_near,
@@ -296,7 +301,7 @@ def start_from_scan(
 ) -> Start:
     """Start from a transparent object and the scan's probe, or a better one that a search found."""
     scan, config, statistics = look.scan, look.config, look.statistics
-    parameters = _frame_parameters(look)
+    parameters = parameters_of(look)
     wanted = look.dose_carries_image and probe_search_wanted(config)
     searched: StartProbe | None = None
     if wanted and probes_can_be_ranked(statistics):
@@ -315,10 +320,10 @@ def start_from_scan(
     if look.fitted_px < scan.frame_px and config.final_size is None:
         spectra = _within(spectra, look.fitted_px)
     return Start(
-        Solution(spectra, np.zeros(2), _no_variations(config, spectra)),
-        levels=_levels(look, warm_start=False) if look.dose_carries_image else (),
+        Solution(spectra, np.zeros(2), no_variations(config, spectra)),
+        levels=levels_of(look, warm_start=False) if look.dose_carries_image else (),
         frame_parameters=parameters,
-        flat_background=_flat_background(look),
+        flat_background=background_of(look),
         searched=searched,
         search_refused=wanted and searched is None,
     )
@@ -351,22 +356,7 @@ def leave_out(
     return look_at(without, look.config, random, ranks=look.team.ranks), event
 
 
-def needed_of(
-    earlier: Reconstruction, scan: Scan, config: SolverConfig, ranks: Ranks
-) -> Float64[np.ndarray, "2 2"]:
-    """Return the lowest and the highest scan coordinate (y, x) of what this rank needs of an earlier object.
-
-    Infinite where its part of the plane does not end. Nothing is sent.
-    """
-    positions_px = scan.positions_px
-    if _corrected_positions(earlier, scan):
-        positions_px = _of_our_frames(earlier.positions_px, scan)
-    low, high = Team.of(ranks, positions_px).regions[ranks.rank]
-    reach = scan.frame_px + _margin_px(config, positions_px) + REACH_PX
-    return np.stack([low - reach, high + reach])
-
-
-def _margin_px(config: SolverConfig, positions_px: Float64[np.ndarray, "frame 2"]) -> int:
+def margin_of(config: SolverConfig, positions_px: Float64[np.ndarray, "frame 2"]) -> int:
     """Return how many pixels the canvas has around the windows of all frames."""
     return MARGIN_PX + (reach_px(config.position_bound, positions_px) if config.refine_positions else 0)
 
@@ -376,13 +366,13 @@ def begin_again(begun: Start, solution: Solution, look: Look) -> Start:
     return replace(
         begun,
         solution=Solution(solution.spectra, np.zeros(2), solution.variations),
-        levels=_levels(look, warm_start=False),
+        levels=levels_of(look, warm_start=False),
     )
 
 
 def once_more(begun: Start, solution: Solution, look: Look) -> Start:
     """Go on from what was found so far, at full resolution."""
-    return replace(begun, solution=solution, levels=_levels(look, warm_start=True))
+    return replace(begun, solution=solution, levels=levels_of(look, warm_start=True))
 
 
 def _start_spectra(
@@ -407,27 +397,6 @@ def _start_spectra(
     return spectra
 
 
-def start_from_result(earlier: Reconstruction, look: Look) -> Start:
-    """Go on from an earlier result, at full resolution; modes that it lacks are seeded."""
-    config = look.config
-    parameters = _frame_parameters(look)
-    if math.isnan(earlier.data_residual):
-        earlier = _in_our_units(earlier, look)
-    corner, shift_px = _corner_on_our_canvas(earlier, look)
-    obj, corner = _on_our_canvas(earlier.object, corner, shift_px, look)
-    spectra = spectrum_of(earlier.probe).astype(np.complex64)
-    if len(spectra) < config.probe_modes:
-        extra = seed_modes(spectra[0], config.probe_modes)
-        spectra = np.concatenate([spectra, extra[len(spectra) :]])
-    spectra = spectra[: config.probe_modes]
-    return Start(
-        Solution(spectra, shift_px, _no_variations(config, spectra), obj, corner=corner),
-        levels=_levels(look, warm_start=True),
-        frame_parameters=parameters,
-        flat_background=_flat_background(look),
-    )
-
-
 def _within(spectra: Complex64[np.ndarray, "mode n n"], size_px: int) -> Complex64[np.ndarray, "mode n n"]:
     """Leave out of the probe what lies beyond the last level, and would never change."""
     kept = np.zeros_like(spectra)
@@ -436,26 +405,7 @@ def _within(spectra: Complex64[np.ndarray, "mode n n"], size_px: int) -> Complex
     return kept
 
 
-def _in_our_units(foreign: Reconstruction, look: Look) -> Reconstruction:
-    """Scale the probe of another program to the counts, and lay its positions on ours.
-
-    The programs count from other origins; where each frame has its position, the median tells by how much.
-    """
-    scan, spectra = look.scan, spectrum_of(foreign.probe)
-    power = float(np.square(np.abs(spectra), dtype=np.float64).sum())
-    factor = np.sqrt(look.statistics.counts_per_frame / power) if power > 0 else 1.0
-    apart_px = np.zeros(2)
-    theirs = _of_our_frames(foreign.positions_px, scan)
-    if theirs.shape == scan.positions_px.shape:
-        apart_px = np.median(scan.positions_px - theirs, axis=0)
-    return replace(
-        foreign,
-        probe=(foreign.probe * factor).astype(np.complex64),
-        origin_px=foreign.origin_px + apart_px,
-    )
-
-
-def _levels(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
+def levels_of(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
     scan = look.scan
     return plan_levels(
         look.config,
@@ -468,7 +418,7 @@ def _levels(look: Look, *, warm_start: bool) -> Sequence[LevelSchedule]:
     )
 
 
-def _frame_parameters(look: Look) -> FrameParameters | None:
+def parameters_of(look: Look) -> FrameParameters | None:
     model = FrameModel.of(look.config, common_moves=not look.positions_are_near)
     if model.empty:
         return None
@@ -480,75 +430,29 @@ def _frame_parameters(look: Look) -> FrameParameters | None:
     return parameters
 
 
-def _flat_background(look: Look) -> FlatBackground | None:
+def background_of(look: Look) -> FlatBackground | None:
     if not look.config.refine_background:
         return None
     return FlatBackground(look.statistics.background, at_most=darkest_counts(*mean_and_good(look.scan)))
 
 
-def _no_variations(
+def no_variations(
     config: SolverConfig, spectra: Complex64[np.ndarray, "mode n n"]
 ) -> Complex64[np.ndarray, "mode variation n n"]:
     """Variations of the probe, all of them 0: there are weights, and the first step makes them."""
     return np.zeros((len(spectra), config.probe_variations, *spectra.shape[1:]), np.complex64)
 
 
-def _corrected_positions(earlier: Reconstruction, scan: Scan) -> bool:
+def corrected_positions(earlier: Reconstruction, scan: Scan) -> bool:
     """Return whether an earlier result corrected the positions of this scan."""
     given_px = earlier.positions_given_px
     if given_px is None:
         return False
-    given_px = _of_our_frames(given_px, scan)
+    given_px = of_our_frames(given_px, scan)
     return given_px.shape == scan.positions_px.shape and np.allclose(given_px, scan.positions_px)
 
 
-def _of_our_frames(values: np.ndarray, scan: Scan) -> np.ndarray:
+def of_our_frames(values: np.ndarray, scan: Scan) -> np.ndarray:
     """Return, of one value for each frame of the file, those of the scan's frames."""
     all_px = scan.all_positions_px
     return values[scan.frame_numbers] if all_px is not None and len(values) == len(all_px) else values
-
-
-def _on_our_canvas(
-    obj: Complex64[np.ndarray, "h w"],
-    corner: tuple[int, int],
-    shift_px: Float64[np.ndarray, " 2"],
-    look: Look,
-) -> tuple[Complex64[np.ndarray, "height width"], tuple[int, int]]:
-    """Return an earlier object on our canvas, or on this rank's tile of it, and where that begins.
-
-    Whole pixels are copied, the rest moves the positions: nothing is interpolated.
-
-    Args:
-        corner: pixel of our canvas where the earlier object begins. shift_px: of our positions.
-    """
-    scan, side = look.scan, look.scan.frame_px
-    least_px = scan.positions_px.min(axis=0)
-
-    def on_canvas(positions_px: np.ndarray) -> np.ndarray:
-        return positions_px - least_px + shift_px + look.margin_px
-
-    corners, _ = whole_and_rest(on_canvas(scan.positions_px[np.sort(look.order)]))
-    tiles = Tiles(
-        look.team,
-        corners,
-        size_px=side,
-        margin_px=look.margin_px,
-        to_canvas=on_canvas,
-    )
-    ours = np.ones(tiles.shape, np.complex64)
-    paste(ours, obj, np.subtract(tiles.origin, corner))
-    return ours, tiles.origin
-
-
-def _corner_on_our_canvas(
-    earlier: Reconstruction, look: Look
-) -> tuple[tuple[int, int], Float64[np.ndarray, " 2"]]:
-    """Return the pixel (y, x) of our canvas where an earlier object begins, and our positions' shift."""
-    scan = look.scan
-    ours_px = scan.positions_px.min(axis=0) - scan.frame_px // 2 - look.margin_px
-    apart_px = ours_px - earlier.origin_px
-    _, (shift_px,) = whole_and_rest(apart_px[None])
-    if look.team.several:  # each may have another part of the object, whose origin is rounded
-        shift_px = look.team.ranks.from_first(shift_px)
-    whole = np.rint(apart_px - shift_px)
-    return (-int(whole[0]), -int(whole[1])), shift_px

@@ -211,7 +211,7 @@ def _reconstruct(job: _Job, place: Place, screen: Screen, probe: np.ndarray | No
     from ptycho_core import Reconstruction, solve
     from ptycho_core.io import read_scan
     from ptycho_core.solver import choose_arrays
-    from ptycho_core.solver.start import needed_of
+    from ptycho_core.solver.earlier_result import needed_of
     from ptycho_core.verdict import judged, with_uncertainty
     from ptycho_dispatch.both import network_and_solver
     from ptycho_dispatch.by_network import by_network
