@@ -20,6 +20,7 @@ from ptycho_core import Scan, solve
 from ptycho_core.costs import Needs, Speed, measured_speed, needs, needs_of, plan_of, refused
 from ptycho_core.costs import speed as measuring
 from ptycho_core.costs.needs import canvas_of, share_of_a_rank
+from ptycho_core.scan.overlap import probe_diameter_px, typical_step_px
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.solver import frames as ordered_frames
 
@@ -208,3 +209,17 @@ def test_a_run_uses_the_room_that_was_foretold(
     told = next(event for event in solve(scan, SolverConfig(effort="fast")).events if event.kind == "room")
     assert told.data is not None
     assert told.data["bytes"] == needs_of(scan, SolverConfig(effort="fast")).frames_bytes
+
+
+@pytest.mark.parametrize(
+    ("overlap", "surely", "may"), [(0.3, True, False), (0.5, False, True), (0.8, False, False)]
+)
+def test_rounds_are_told_as_far_as_the_start_probe_knows(
+    scan: Scan, known_speed: None, overlap: float, surely: bool, may: bool
+) -> None:
+    positions, diameter = scan.positions_px, probe_diameter_px(scan.probe)
+    spread = (1 - overlap) * diameter / typical_step_px(positions)
+    plan = plan_of(replace(scan, positions_px=positions * spread), SolverConfig(prior="tv"))
+    assert bool(plan.seconds.get("rounds", 0.0)) == surely
+    assert bool(plan.rounds_s_more) == may
+    assert plan.record()["rounds_s_more"] == pytest.approx(plan.rounds_s_more, abs=1e-3)

@@ -57,6 +57,7 @@ class Plan:
     Attributes:
         seconds: part of the run -> how long it takes, about.
         needs: of each rank. memory_bytes: that a process may have here; None where the system does not tell.
+        rounds_s_more: that rounds may take besides, if the probe turns out smaller than the start probe is.
         refusal: why it cannot fit, and what would; empty where it can.
         n_ranks: that share the scan, each with as many threads as one process has here.
         frames_per_rank: with those of its rim.
@@ -72,6 +73,7 @@ class Plan:
     needs: Needs
     memory_bytes: int | None
     refusal: str
+    rounds_s_more: float = 0.0
 
     @property
     def total_s(self) -> float:
@@ -95,6 +97,7 @@ class Plan:
             "frames_in_file": self.needs.frames_in_file,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "total_s": round(self.total_s, 3),
+            "rounds_s_more": round(self.rounds_s_more, 3),
             "fits": not self.refusal,
             "refusal": self.refusal,
         }
@@ -144,6 +147,7 @@ def plan_of(
         needs=needs,
         memory_bytes=memory_bytes(),
         refusal=refused(needs, n_frames=n_frames, frame_px=scan.frame_px),
+        rounds_s_more=work.rounds_s_more,
     )
 
 
@@ -162,6 +166,7 @@ class _Work:
     ) -> None:
         self._look, self._speed, self._n_frames, self._config = look, speed, n_frames, config
         self._held_out, self._canvas_px = held_out, canvas_px
+        self.rounds_s_more = 0.0
         self.epochs = _expected(self._levels(config)) if look.dose_carries_image or held_out else []
 
     def _levels(self, config: SolverConfig, *, warm_start: bool = False) -> list[LevelSchedule]:
@@ -221,9 +226,11 @@ class _Work:
                 judged = min(_JUDGED_PIXELS / side**2, 100.0, look.scan.n_frames)
                 seconds += _TRIES_OF_SHAPES * judged * modes * self._speed.gradient(side)
             found["prior"] = seconds
-            if rounds := rounds_expected(look.scan, config):
+            surely, at_most = rounds_expected(look.scan, config)
+            if at_most:
                 again = self._levels_s(_expected(self._levels(config, warm_start=True)), config)
-                found["rounds"] = rounds * (again + seconds)
+                found["rounds"] = surely * (again + seconds)
+                self.rounds_s_more = (at_most - surely) * (again + seconds)
         found["judgement"] = self._passes() * self._n_frames * modes * self._speed.residual(side)
         return found
 

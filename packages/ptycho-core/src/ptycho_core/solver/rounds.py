@@ -21,6 +21,8 @@ MOST_ROUNDS = 3
 #: Below this overlap they follow as long as the prior moves the object by more than such a part of its
 #: contrast.
 _LITTLE_OVERLAP, _AT_REST = 0.55, 0.03
+#: So far the overlap by the start probe may be from that by the probe that is found.
+_START_PROBE_IS_OFF = 0.1
 #: Where time does not matter, at any overlap, as long as it moves the object by less than the round before.
 _THOROUGHLY_AT_REST, _LESS = 0.01, 0.95
 
@@ -56,13 +58,18 @@ def another_round(number: int, moved: float) -> RunEvent:
     return RunEvent("round", text, {"round": number, "moved": moved})
 
 
-def rounds_expected(scan: Scan, config: SolverConfig) -> int:
-    """Return how many rounds usually follow the first way, as far as the start probe tells."""
+def rounds_expected(scan: Scan, config: SolverConfig) -> tuple[int, int]:
+    """Return how many rounds follow the first way, as far as the start probe tells, and how many may.
+
+    What decides is the overlap of the probe that is found, and the start probe is seldom of its size.
+    """
     if not (config.uses_prior and _may_follow(config)):
-        return 0
-    if overlap_fraction(scan.positions_px, scan.probe) < _LITTLE_OVERLAP:
-        return MOST_ROUNDS
-    return 1 if config.effort == "thorough" else 0
+        return 0, 0
+    overlap = overlap_fraction(scan.positions_px, scan.probe)
+    if overlap < _LITTLE_OVERLAP - _START_PROBE_IS_OFF:
+        return MOST_ROUNDS, MOST_ROUNDS
+    surely = 1 if config.effort == "thorough" else 0
+    return surely, MOST_ROUNDS if overlap < _LITTLE_OVERLAP + _START_PROBE_IS_OFF else surely
 
 
 def _may_follow(config: SolverConfig) -> bool:

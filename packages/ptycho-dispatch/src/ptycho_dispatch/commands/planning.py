@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["add_plan_arguments", "require_plan", "require_room", "tell_plan"]
 
 _MOST_RANKS = 1 << 16
+#: What takes less is not told.
+_WORTH_A_LINE_S = 0.05
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,8 +104,13 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     rows.append(("scratch", f"{_size(needs.scratch_bytes)}{where}{each}" if needs.scratch_bytes else "none"))
     levels = ", ".join(f"{count} at {side} px" for side, count in plan.epochs.items())
     rows.append(("epochs", f"about {levels}" if levels else "none: too few photons"))
-    rows += [(name, f"{seconds:.1f} s") for name, seconds in plan.seconds.items() if seconds >= 0.05]
+    rows += [
+        (name, f"{seconds:.1f} s") for name, seconds in plan.seconds.items() if seconds >= _WORTH_A_LINE_S
+    ]
     rows.append(("time", f"about {_duration(plan.total_s)}"))
+    if (more_s := plan.rounds_s_more) >= _WORTH_A_LINE_S:
+        text = f"up to {_duration(more_s)} more, if the probe that is found overlaps by less than 55 %"
+        rows.append(("rounds", text))
     return rows
 
 
