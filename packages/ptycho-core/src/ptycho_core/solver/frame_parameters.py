@@ -45,8 +45,8 @@ _LARGEST_STRAIN = 0.06
 _MOMENTUM, _STRAIN_MOMENTUM = 0.7, 0.85
 #: Frames at the rim are seen by few others and may wander off with their part of the object.
 _ALWAYS_ALLOWED_PX, _OUTLIER = 1.0, 4.0
-#: With so small a part of the usual curvature a position is as much what was given as what the misfit says; at
-#: a coarse level, whose object lacks what is fine, it takes more.
+#: With so small a part of the usual curvature a position is as much what was given as what the misfit says;
+#: at a coarse level, whose object lacks what is fine, it takes more.
 _FAINT = 0.01
 #: After these epochs of the coarse level lost frames are looked for.
 _SEARCH_EPOCHS = (18, 28, 38, 48)
@@ -237,12 +237,13 @@ class FrameParameters:
     ) -> Float64[np.ndarray, "frame 2 2"]:
         """Return what holds frames to where they were put, along axes by which their object hardly changes.
 
-        Such a frame fits at many places as well, and what its misfit says of them are the errors of probe and
-        object. With c the curvature along an axis and u the usual one, the spring is f u (f u / c)^3: it is as
-        strong as the misfit at c = f u, nothing for most frames, and all that counts where the object is flat.
+        Such a frame fits at many places as well, and what its misfit says of them are the errors of probe
+        and object. With c the curvature along an axis and u the usual one, the spring is f u (f u / c)^3: as
+        strong as the misfit at c = f u, nothing for most frames, and all that counts on a flat object.
 
         Args:
-            curvature: of the misfit by each position, positive definite. faint: f.
+            curvature: of the misfit by each position, positive definite.
+            faint: f.
         """
         usual = self._team.middle(float(np.median(np.trace(curvature, axis1=1, axis2=2)))) / 2
         even = faint * max(usual, _TINY)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from ptycho_config.models import SolverConfig
 from ptycho_core.result.history import RunEvent
@@ -58,7 +58,7 @@ class FoundFrames:
 
 def frames_found_again(
     scan: Scan,
-    residual: Float64[np.ndarray, " frame"],
+    residual: Float32[np.ndarray, " frame"],
     free_px: Float64[np.ndarray, "frame 2"],
     solve: Callable[[Scan, SolverConfig], Reconstruction],
     *,
@@ -70,7 +70,7 @@ def frames_found_again(
 
     Args:
         scan: at the positions that the first level came to, with its probe.
-        residual: (M,) R of each frame there; NaN where it is not known.
+        residual: (M,) float32, R of each frame there; NaN where it is not known.
         free_px: (M, 2) by how much each frame has moved by itself.
         solve: makes an image, without refining positions.
         bound_px: how far a frame may come from where it was put.
