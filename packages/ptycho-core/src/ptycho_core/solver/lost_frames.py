@@ -22,8 +22,9 @@ from ptycho_core.solver.places import misfits_at, places_within
 
 __all__ = ["FoundFrames", "frames_found_again"]
 
-#: Frames whose residual is so many times the median may be lost: the worst of them, up to this part of all.
-_LOST, _LARGEST_PART = 1.2, 0.15
+#: A frame is lost whose residual is so many times the median. Where there is one, those above the second
+#: number may be lost as well: the worst of them, up to this part of all.
+_LOST, _MAYBE_LOST, _LARGEST_PART = 1.4, 1.2, 0.15
 #: A residual of which half is noise or a wrong model tells no frame from another.
 _LARGEST_MEDIAN = 0.4
 _FEWEST_FRAMES = 32
@@ -83,10 +84,11 @@ def frames_found_again(
     known = residual[np.isfinite(residual)]
     if known.size < _FEWEST_FRAMES or (median := float(np.median(known))) > _LARGEST_MEDIAN:
         return None
-    worst = np.argsort(-np.nan_to_num(residual), kind="stable")[: int(_LARGEST_PART * scan.n_frames)]
-    lost = np.sort(worst[np.nan_to_num(residual)[worst] > _LOST * median])
-    if not lost.size:
+    if float(known.max()) <= _LOST * median:
         return None
+    relative = np.nan_to_num(residual) / max(median, 1e-30)
+    worst = np.argsort(-relative, kind="stable")[: int(_LARGEST_PART * scan.n_frames)]
+    lost = np.sort(worst[relative[worst] > _MAYBE_LOST])
     scan = replace(scan, probe_source="given", frame_numbers=None, all_positions_px=None)
     config = SolverConfig(effort="fast", probe_search=False, probe_modes=1, leave_out_frames=False)
     image = solve(scan.select(np.setdiff1d(np.arange(scan.n_frames), lost)), config)
