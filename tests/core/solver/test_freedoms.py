@@ -129,6 +129,30 @@ def test_frames_move_together_first_and_not_at_all_behind_a_search(common_moves:
     assert any(due) == common_moves
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_frame_stays_along_an_axis_by_which_its_object_hardly_changes(axis: int) -> None:
+    """All frames are told to go the same way; on the last one the object is flat, along one axis."""
+    parameters = FrameParameters(
+        FrameModel(position_bound_px=5.0, common_moves=False), np.zeros((6, 2)), np.arange(6)
+    )
+    curvature = np.tile(np.eye(2), (6, 1, 1))
+    curvature[-1, axis, axis] = 1e-3
+    measured = FrameMeasurement(
+        remainders_px=np.zeros((6, 2)),
+        overlaps=np.full((6, 10), 0.01),
+        curvature=curvature,
+        counts=np.ones(6),
+        variation_power=np.zeros(0),
+    )
+    for _ in range(8):
+        parameters.update(measured, scale=1.0, degree=3, step=1.0)
+        parameters.end_epoch()
+    moved = np.abs(parameters.free_px)
+    assert (moved[:-1] > 0.1).all()
+    assert moved[-1, axis] < 0.1 * moved[0, axis]
+    assert moved[-1, 1 - axis] == pytest.approx(moved[0, 1 - axis], rel=0.05)
+
+
 @example(1.2, 3, 0)  # no step of the search is within this bound
 @given(st.floats(0, 6), st.integers(-6, 6), st.integers(-6, 6))
 def test_a_better_place_is_found_within_the_bound_and_nowhere_else(reach_px: float, y: int, x: int) -> None:
@@ -159,6 +183,19 @@ def test_positions_come_back(jitter_px: float, bar_px: float, tmp_path: Path) ->
     assert files["positions.png"].stat().st_size > 10_000
     again = Reconstruction.load(tmp_path)
     np.testing.assert_array_equal(again.positions_given_px, scan.positions_px)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("made_with", "off_with", "jitter_px"), [(4, 7, 5.0), (3, 9, 0.5)])
+def test_no_frame_is_left_behind(made_with: int, off_with: int, jitter_px: float) -> None:
+    """Two frames ended 16 and 20 px away in the first scan, one on a flat object 1.4 px in the other."""
+    made = simulate_scan(frames=200, photons=1e6, overlap=0.7, seed=made_with)
+    true = made.scan.positions_px
+    moved = np.random.default_rng(off_with).normal(0, jitter_px / np.sqrt(2), true.shape)
+    scan = replace(made.scan, positions_px=true + moved)
+    result = solve(scan, SolverConfig(refine_positions=True), NUMPY)
+    wrong = result.positions_px - true
+    assert np.linalg.norm(wrong - np.median(wrong, axis=0), axis=1).max() < 1
 
 
 @pytest.mark.slow

@@ -15,9 +15,11 @@ from ptycho_config.models import SolverConfig
 from ptycho_core import Reconstruction, Scan, open_scan, solve
 from ptycho_core.kernel import load_kernel
 from ptycho_core.metrics import compare
+from ptycho_core.physics.residual import data_residual
 from ptycho_core.scan.split import split_frames
 from ptycho_core.simulate import SimulatedScan, simulate_scan
 from ptycho_core.solver.common_strain import without_chance_strain
+from ptycho_core.solver.lost_frames import frames_found_again
 from ptycho_core.solver.places import misfits_at, places_within
 from ptycho_core.solver.registration import (
     best_moves,
@@ -289,3 +291,35 @@ def test_refined_positions_are_taken_where_frames_held_out_say_so(
         np.testing.assert_array_equal(refined.object, plain.object)
         assert [row["residual"] for row in refined.history] == [row["residual"] for row in plain.history]
         assert refined.timings["total"] > refined.timings["held_out"]
+
+
+def test_lost_frames_are_found_in_an_image_of_the_others() -> None:
+    made = simulate_scan(object_kind="texture", frames=120, frame_px=64, photons=1e6, overlap=0.8, seed=1)
+    lost, free_px = np.array([20, 61, 90]), np.zeros((120, 2))
+    free_px[lost] = [[9, -8], [-10, 7], [0, 12]]
+    put_px = made.scan.positions_px.copy()
+    put_px[lost] += [[2, 3], [-4, 0], [3, -3]]
+
+    def found_at(free_px: np.ndarray) -> tuple[list[int], np.ndarray]:
+        scan = made.scan.moved_to(put_px + free_px)
+        image = solve(scan, SolverConfig(effort="fast"), NUMPY)
+        found = frames_found_again(
+            replace(scan, probe=image.probe),
+            data_residual(image.object, image.probe, scan.positions_px - image.origin_px, scan).per_frame,
+            free_px,
+            lambda part, how: solve(part, how, NUMPY),
+            bound_px=10.0,
+            threads=1,
+        )
+        if found is None:
+            return [], put_px
+        moved_px = scan.positions_px.copy()
+        moved_px[found.frames] += found.moves_px
+        return found.frames.tolist(), moved_px
+
+    frames, moved_px = found_at(free_px)
+    assert frames == lost.tolist()
+    apart = np.linalg.norm(moved_px - made.scan.positions_px, axis=1)
+    assert apart.max() < 2
+    put_px = made.scan.positions_px
+    assert found_at(np.zeros_like(free_px))[0] == []

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,6 +40,7 @@ def descend(
     progress: Progress,
     *,
     judge_frames: bool = False,
+    look_for_lost: Callable[[Solution, LevelSchedule], None] | None = None,
 ) -> tuple[Solution, Int64[np.ndarray, " outlying"]]:
     """Go through the levels of a start; return object and probe as they are after the last one.
 
@@ -47,6 +49,8 @@ def descend(
     Args:
         judge_frames: after the first of several levels, look for frames that it does not explain, and go no
             further where there are any.
+        look_for_lost: moves frames that the first of several levels has lost; asked where the next one goes
+            on moving them.
 
     Returns:
         The solution, and the numbers of the frames that it cannot explain.
@@ -69,6 +73,8 @@ def descend(
             outlying = outlying_frames(solution, schedule, look, frames, on_the_way)
             if outlying.size:
                 return solution, outlying
+        if look_for_lost is not None and schedule is start.levels[0] and start.levels[1].refines_positions:
+            look_for_lost(solution, schedule)
     return solution, np.zeros(0, np.int64)
 
 

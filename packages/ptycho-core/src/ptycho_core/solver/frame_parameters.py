@@ -4,7 +4,8 @@ All of it enters the model through the weights of the probe's basis functions (`
 overlaps of the misfit with these functions, a row a frame, is the gradient of everything here. It costs one
 product of matrices a batch and no further transform.
 
-Position refinement: a frame moves by a Newton step, slope over curvature (`frame_updates`), with momentum.
+Position refinement: a frame moves by a Newton step, slope over curvature (`frame_updates`), with momentum;
+where its object is nearly flat, springs hold it to where it was put.
 First all frames drift together, linearly in time; then each one moves by itself, within a bound. At the full
 level the whole scan is stretched, turned and sheared as well; the bound is about where that puts a frame.
 Where a search has found the frames and saw nothing of the kind, each moves by itself only.
@@ -44,6 +45,9 @@ _LARGEST_STRAIN = 0.06
 _MOMENTUM, _STRAIN_MOMENTUM = 0.7, 0.85
 #: Frames at the rim are seen by few others and may wander off with their part of the object.
 _ALWAYS_ALLOWED_PX, _OUTLIER = 1.0, 4.0
+#: With so small a part of the usual curvature a position is as much what was given as what the misfit says;
+#: at a coarse level, whose object lacks what is fine, it takes more.
+_FAINT = 0.01
 #: After these epochs of the coarse level lost frames are looked for.
 _SEARCH_EPOCHS = (18, 28, 38, 48)
 #: Epochs of the full level for one fit of the strain, its largest step, and the frames that it looks at.
@@ -228,12 +232,31 @@ class FrameParameters:
             return
         floor = _TINY + 1e-3 * np.trace(self._curvature, axis1=1, axis2=2)
         damped = self._curvature + floor[:, None, None] * np.eye(2)
-        move = step * np.linalg.solve(damped, self._slope[..., None])[..., 0]
+        springs = self._springs(damped, _FAINT / scale**2)
+        down = self._slope - np.einsum("mab,mb->ma", springs, self._free_px)
+        move = step * np.linalg.solve(damped + springs, down[..., None])[..., 0]
         limit = _LONGEST_MOVE / scale
         length = np.linalg.norm(move, axis=1, keepdims=True)
         move *= np.minimum(1.0, limit / np.maximum(length, _TINY))
         self._velocity = _MOMENTUM * self._velocity + move
         self._move_within_bound(slice(None), self._velocity)
+
+    def _springs(
+        self, curvature: Float64[np.ndarray, "frame 2 2"], faint: float
+    ) -> Float64[np.ndarray, "frame 2 2"]:
+        """Return what holds frames to where they were put, along axes by which their object hardly changes.
+
+        Such a frame fits at many places as well, and what its misfit says of them are the errors of probe
+        and object. With c the curvature along an axis and u the usual one, the spring is f u (f u / c)^3: as
+        strong as the misfit at c = f u, nothing for most frames, and all that counts on a flat object.
+
+        Args:
+            curvature: of the misfit by each position, positive definite.
+            faint: f.
+        """
+        usual = self._team.middle(float(np.median(np.trace(curvature, axis1=1, axis2=2)))) / 2
+        even = faint * max(usual, _TINY)
+        return even * np.linalg.matrix_power(np.linalg.inv(curvature / even), 3)
 
     def _update_weights(self, measured: FrameMeasurement, *, degree: int, step: float) -> None:
         """Change intensity and weights of the variations; a Newton step for each of them."""
@@ -264,6 +287,11 @@ class FrameParameters:
             self.weights /= np.sqrt(self._team.mean_of_each(np.square(self.weights[:, 0])))
         if self.positions_move and _WAIT_EPOCHS < self._epoch <= _WAIT_EPOCHS + self._drift_epochs:
             self._drift()
+
+    @property
+    def free_px(self) -> Float64[np.ndarray, "frame 2"]:
+        """By how much each frame has moved by itself (y, x), out of what `correction_px` is all in all."""
+        return self._free_px
 
     @property
     def strain_is_due(self) -> bool:

@@ -17,7 +17,7 @@ from ptycho_core.solver.spectra import probe_of
 from ptycho_core.solver.start import Look
 from ptycho_core.solver.state import Solution
 
-__all__ = ["outlying_frames"]
+__all__ = ["coarse_residual", "outlying_frames"]
 
 FEWEST_FRAMES = 16
 #: A frame is left out whose residual is so many times the median, and as many spreads above it.
@@ -51,7 +51,7 @@ def outlying_frames(
         return none
     if on_the_way is not None and _nothing_stands_out(look.team.of_all_frames(on_the_way, look.order, count)):
         return none
-    residual = _residual(solution, solution.object, schedule.size_px, look, frames)
+    residual = coarse_residual(solution, solution.object, schedule.size_px, look, frames)
     residual = look.team.of_all_frames(residual, look.order, count)
     known = residual[np.isfinite(residual)]
     if known.size < FEWEST_FRAMES:
@@ -70,7 +70,7 @@ def _nothing_stands_out(residual: Float32[np.ndarray, " frame"]) -> bool:
     return known.size > 0 and float(known.max()) < SUSPICIOUS_FACTOR * float(np.median(known))
 
 
-def _residual(
+def coarse_residual(
     solution: Solution,
     obj: Complex64[np.ndarray, "h w"],
     size_px: int,
