@@ -18,9 +18,17 @@ from ptycho_config.models import SolverConfig
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
 from ptycho_core.scan import Scan
+from ptycho_core.solver.elsewhere import Onlookers
+from ptycho_core.solver.frames import OrderedFrames
+from ptycho_core.solver.monitor import Monitor
+from ptycho_core.solver.outliers import coarse_residual
 from ptycho_core.solver.places import misfits_at, places_within
+from ptycho_core.solver.schedule import LevelSchedule
+from ptycho_core.solver.spectra import probe_of
+from ptycho_core.solver.start import Look, Start
+from ptycho_core.solver.state import Solution
 
-__all__ = ["FoundFrames", "frames_found_again"]
+__all__ = ["FoundFrames", "frames_found_again", "put_lost_back"]
 
 #: A frame is lost whose residual is so many times the median. Where there is one, those above the second
 #: number may be lost as well: the worst of them, up to this part of all.
@@ -101,3 +109,48 @@ def frames_found_again(
     if not found.size:
         return None
     return FoundFrames(lost[found], best[found] - free_px[lost[found]])
+
+
+def put_lost_back(
+    solution: Solution,
+    schedule: LevelSchedule,
+    *,
+    begun: Start,
+    look: Look,
+    frames: OrderedFrames,
+    monitor: Monitor,
+    image_of: Callable[[Scan, SolverConfig], Reconstruction],
+    onlookers: Onlookers,
+    threads: int | None,
+) -> None:
+    """Look for the frames that the first level has lost, and put them where they are found.
+
+    Args:
+        solution: as the level left it, with the schedule that it had.
+    """
+    parameters, scan, team = begun.frame_parameters, look.scan, look.team
+    if parameters is None or solution.object is None:
+        return
+
+    def of_all(values: np.ndarray) -> np.ndarray:
+        return team.of_all_frames(values, look.order, scan.n_frames)
+
+    moved = frames.moved_by(parameters.correction_px)
+    residual = coarse_residual(solution, solution.object, schedule.size_px, look, moved)
+    now = scan.moved_to(scan.positions_px + of_all(parameters.correction_px))
+    found = frames_found_again(
+        replace(now, probe=probe_of(solution.spectra)),
+        of_all(residual),
+        of_all(parameters.free_px),
+        image_of,
+        bound_px=look.config.position_bound,
+        threads=threads,
+        look=onlookers.misfits_at,
+    )
+    if found is None:
+        return
+    moves_px = np.zeros((scan.n_frames, 2))
+    moves_px[found.frames] = found.moves_px
+    ours = np.flatnonzero(np.isin(look.order, found.frames))
+    parameters.relocate(ours, moves_px[look.order[ours]])
+    monitor.tell(found.event())

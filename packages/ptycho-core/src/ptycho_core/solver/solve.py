@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int64
@@ -27,14 +28,12 @@ from ptycho_core.solver.earlier_result import start_from_result
 from ptycho_core.solver.elsewhere import Onlookers
 from ptycho_core.solver.finish import finish
 from ptycho_core.solver.frames import OrderedFrames
-from ptycho_core.solver.lost_frames import frames_found_again
+from ptycho_core.solver.lost_frames import put_lost_back
 from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.most_probable import with_prior
-from ptycho_core.solver.outliers import coarse_residual
 from ptycho_core.solver.prior_mean import PriorMean
 from ptycho_core.solver.registration import search_is_worth_it, searched_positions
 from ptycho_core.solver.rounds import MOST_ROUNDS, another_round, goes_on
-from ptycho_core.solver.schedule import LevelSchedule
 from ptycho_core.solver.selection import (
     chosen_by_held_out_photons,
     photons_are_few,
@@ -252,19 +251,16 @@ def _solved(
             judge = config.leave_out_frames and start is None and begun.frame_parameters is None
             fitted = frames if split is None else split[0]
 
-            def look_for_lost(solution: Solution, schedule: LevelSchedule) -> None:
-                _put_lost_back(
-                    solution,
-                    schedule,
-                    begun,
-                    look,
-                    frames,
-                    monitor,
-                    image_of,
-                    onlookers,
-                    threads=execution.threads,
-                )
-
+            look_for_lost = partial(
+                put_lost_back,
+                begun=begun,
+                look=look,
+                frames=frames,
+                monitor=monitor,
+                image_of=image_of,
+                onlookers=onlookers,
+                threads=execution.threads,
+            )
             moving = config.refine_positions and start is None
             solution, outlying = descend(
                 begun,
@@ -367,51 +363,6 @@ def _solved(
             monitor.tell(event)
             return replace(result, events=(*result.events, event))
     return result
-
-
-def _put_lost_back(
-    solution: Solution,
-    schedule: LevelSchedule,
-    begun: Start,
-    look: Look,
-    frames: OrderedFrames,
-    monitor: Monitor,
-    image_of: Callable[[Scan, SolverConfig], Reconstruction],
-    onlookers: Onlookers,
-    *,
-    threads: int | None,
-) -> None:
-    """Look for the frames that the first level has lost, and put them where they are found.
-
-    Args:
-        solution: as the level left it, with the schedule that it had.
-    """
-    parameters, scan, team = begun.frame_parameters, look.scan, look.team
-    if parameters is None or solution.object is None:
-        return
-
-    def of_all(values: np.ndarray) -> np.ndarray:
-        return team.of_all_frames(values, look.order, scan.n_frames)
-
-    moved = frames.moved_by(parameters.correction_px)
-    residual = coarse_residual(solution, solution.object, schedule.size_px, look, moved)
-    now = scan.moved_to(scan.positions_px + of_all(parameters.correction_px))
-    found = frames_found_again(
-        replace(now, probe=probe_of(solution.spectra)),
-        of_all(residual),
-        of_all(parameters.free_px),
-        image_of,
-        bound_px=look.config.position_bound,
-        threads=threads,
-        look=onlookers.misfits_at,
-    )
-    if found is None:
-        return
-    moves_px = np.zeros((scan.n_frames, 2))
-    moves_px[found.frames] = found.moves_px
-    ours = np.flatnonzero(np.isin(look.order, found.frames))
-    parameters.relocate(ours, moves_px[look.order[ours]])
-    monitor.tell(found.event())
 
 
 def _not_left_out(outlying: Int64[np.ndarray, " outlying"], error: DataError) -> RunEvent:
