@@ -93,6 +93,9 @@ def needs_of(
     copy = 8 * object_px
     scratch = 0 if gpu or copy <= COPY_IN_MEMORY_BYTES or not can_be_in_a_file() else _COPIES * copy
     memory += 0 if scratch or gpu else _COPIES * copy
+    if config.refine_positions and n_ranks == 1:
+        # Corrected positions are tried on frames held out, and the image of the rest is made beside all this.
+        memory += _stored_bytes(scan, n_frames) + object_px * _CANVAS_BYTES + (0 if in_file else frames_bytes)
     if in_file:
         scratch += frames_bytes
     else:
