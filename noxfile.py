@@ -632,6 +632,6 @@ def site(session: nox.Session) -> None:
     Its notebooks are run before. `-- --write-notebooks` keeps what they show; `-- --publish 0.2 latest` puts
     the site beside the versions that are published; see scripts/site.
     """
-    install(session, "base", "-r", "scripts/site/requirements.txt")
+    install(session, "torch", "-r", "scripts/site/requirements.txt", *EXPORT)
     use_data_beside(session)
     session.run("python", "scripts/site", *session.posargs)
