@@ -178,11 +178,12 @@ def _solved(
                 threads=execution.threads,
                 look=onlookers.misfits_at,
             )
-            if found is not None:
+            if found is not None and found.settled:
                 scan = replace(scan.moved_to(found.positions_px), probe=found.probe, probe_source="given")
                 config, near = config.model_copy(update={"probe_search": False}), not found.strained
                 if found.strained and config.epochs is None:
                     config = config.model_copy(update={"epochs": _EPOCHS_OF_A_STRAINED_SCAN})
+            if found is not None:
                 monitor.tell(found.event())
         monitor.lap("search")
 
