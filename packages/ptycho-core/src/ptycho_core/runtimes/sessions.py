@@ -148,6 +148,8 @@ class _OpenVino:
         told = {
             "INFERENCE_NUM_THREADS": execution.threads or usable_cores(),
             "NUM_STREAMS": 1,
+            # Threads that are bound to a core wait for whatever else runs there.
+            "ENABLE_CPU_PINNING": False,
             # By itself it takes half precision where the processor has it.
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         }
