@@ -141,6 +141,8 @@ def test_the_container_is_built_from_what_it_gets_with_the_compiler_of_the_wheel
     ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert [f"!{path}" for path in copied] == [line for line in ignored if line.startswith("!")]
     assert all((ROOT / path).is_dir() for path in copied)
+    # ptycho-config is not built without the pages of the findings.
+    assert {"findings", "packages"} <= set(copied)
     compiler = re.search(r'^WHEEL_COMPILER = "(.+)"', (ROOT / "noxfile.py").read_text("utf-8"), re.MULTILINE)
     assert compiler is not None
     assert compiler[1] in text
