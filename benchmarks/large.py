@@ -53,7 +53,9 @@ def frames_and_side(text: str) -> tuple[int, int]:
 
 def made_object(shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
     """Draw polygons; on a large canvas the same tile again and again, cut to the canvas."""
-    tile = make_object("polygons", tuple(min(side, _TILE_PX) for side in shape), random).astype(np.complex64)
+    tile = make_object("polygons", (min(shape[0], _TILE_PX), min(shape[1], _TILE_PX)), random).astype(
+        np.complex64
+    )
     obj = np.empty(shape, np.complex64)
     for row in range(0, shape[0], len(tile)):
         for column in range(0, shape[1], tile.shape[1]):

@@ -138,12 +138,9 @@ def _opr_weights(
     variations: ProbeVariations | None, frame_intensity: Float64[np.ndarray, " frame"] | None
 ) -> Float64[np.ndarray, "frame function"] | None:
     """Return the weights of probe and OPR modes in each frame; None where all frames have the same probe."""
-    if variations is None and frame_intensity is None:
-        return None
-    n_frames = len(variations.weights if variations is not None else np.atleast_1d(frame_intensity))
-    weights = np.ones((n_frames, 1))
-    if variations is not None:
-        weights = np.concatenate([weights, variations.weights], axis=1)
+    if variations is None:
+        return None if frame_intensity is None else np.sqrt(frame_intensity)[:, None]
+    weights = np.insert(variations.weights, 0, 1.0, axis=1)
     return weights if frame_intensity is None else weights * np.sqrt(frame_intensity)[:, None]
 
 
