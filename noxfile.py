@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nox
-from packaging.tags import sys_tags
-from packaging.utils import parse_wheel_filename
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["tests"]
@@ -543,8 +541,9 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "venv", str(bare))
     scripts = bare / ("Scripts" if os.name == "nt" else "bin")
     pip_install = (str(scripts / "python"), "-m", "pip", "install", "--quiet", "-c", "constraints.txt")
-    heavy = [str(wheel) for wheel in dist.glob("ptycho_core_t*.whl")]
-    light = [wheel for wheel in fitting(sorted(dist.glob("*.whl"))) if wheel not in heavy]
+    listed = str(session.run("python", "scripts/release/files.py", str(dist), silent=True)).split()
+    heavy = [wheel for wheel in listed if Path(wheel).name.startswith("ptycho_core_t")]
+    light = [wheel for wheel in listed if wheel not in heavy]
     session.run(*pip_install, *light, external=True)
     session.run("python", str(core / "wheels"), str(dist), str(scripts / "python"), *session.posargs)
     ptycho = str(scripts / "ptycho")
@@ -566,12 +565,14 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def release(session: nox.Session) -> None:
-    """The files of a release in `dist/`, each installed offline in an empty environment; the demo from them.
+    """The files of a release in `dist/`; each package installed from them offline, alone, and the demo run.
 
     `-- --light` leaves out what needs PyTorch or TensorFlow. CONTRIBUTING.md tells of signing and publishing.
     """
+    session.run("python", "scripts/release/version.py")
     dist = make_dist(session)
-    session.install("twine>=6.1")
+    session.install("twine>=6.1", *WHEEL_TOOLS)
+    session.run("python", "packages/ptycho-core/wheels", str(dist))
     use_data_beside(session)
     work = Path(session.create_tmp()).resolve() / "release"
     session.run("python", "scripts/release", str(dist), str(work), *session.posargs)
@@ -605,18 +606,6 @@ def made_by_zig(session: nox.Session) -> None:
 def wheel_platforms(session: nox.Session) -> list[str]:
     """List the platforms whose wheels carry the kernel."""
     return str(session.run("python", "packages/ptycho-core/wheels/targets.py", silent=True)).split()
-
-
-def fitting(wheels: Sequence[Path]) -> list[str]:
-    """Of each package, choose the wheel that suits this host best, as pip does."""
-    best: dict[str, tuple[int, str]] = {}
-    ranks = {tag: rank for rank, tag in enumerate(sys_tags())}
-    for wheel in wheels:
-        name, _, _, tags = parse_wheel_filename(wheel.name)
-        rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
-        if rank is not None and (name not in best or rank < best[name][0]):
-            best[name] = (rank, str(wheel))
-    return [wheel for _, wheel in best.values()]
 
 
 @nox.session

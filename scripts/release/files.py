@@ -1,7 +1,11 @@
-"""The files of a release: of each package one sdist and its wheels, all of one version, and nothing else."""
+"""The files of a release: of each package one sdist and its wheels, all of one version, and nothing else.
+
+`python scripts/release/files.py DIST` lists the wheel of each package that suits this host.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +18,14 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
-__all__ = ["Release", "release_of"]
+__all__ = ["LARGEST_WHEEL_BYTES", "PACKAGES", "Release", "release_of"]
+
+#: By name, as pip knows them.
+PACKAGES = tuple(
+    sorted(path.parent.name for path in Path(__file__).resolve().parents[2].glob("packages/*/pyproject.toml"))
+)
+#: Ours hold code, and some a compiled kernel; a wheel that is larger took something else along.
+LARGEST_WHEEL_BYTES = 1_500_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,10 @@ class Release:
             if not (tags := parse_wheel_filename(path.name)[3]).isdisjoint(ranks)
         ]
         if not fitting:
-            raise SystemExit(f"{self.folder}: no wheel of {package} suits this host")
+            raise SystemExit(
+                f"{self.folder}: no wheel of {package} suits this host; run `nox -s release` here, "
+                "with a Python that we support"
+            )
         return min(fitting)[1]
 
 
@@ -53,7 +67,8 @@ def release_of(folder: Path, packages: Sequence[str]) -> Release:
     """Read the names of the files in a folder.
 
     Raises:
-        SystemExit: a package has no sdist or no wheel, versions differ, or something else lies there.
+        SystemExit: a package has no sdist or no wheel, versions differ, a wheel is too large, or something
+            else lies there.
     """
     wheels: dict[str, list[Path]] = {name: [] for name in packages}
     sdists: dict[str, Path] = {}
@@ -81,6 +96,18 @@ def release_of(folder: Path, packages: Sequence[str]) -> Release:
         raise SystemExit(
             f"{folder}: holds several versions, {', '.join(sorted(versions))}; run `nox -s release`"
         )
+    for path in files:
+        n_bytes = path.stat().st_size
+        if path.suffix == ".whl" and n_bytes > LARGEST_WHEEL_BYTES:
+            raise SystemExit(
+                f"{path}: {n_bytes} bytes, more than {LARGEST_WHEEL_BYTES}; `unzip -lv` tells "
+                "what is large, [tool.hatch.build.targets.wheel] of the package's pyproject.toml what goes in"
+            )
     return Release(
         folder.resolve(), versions.pop(), {name: tuple(some) for name, some in wheels.items()}, tuple(files)
     )
+
+
+if __name__ == "__main__":
+    found = release_of(Path(sys.argv[1]), PACKAGES)
+    print(*map(found.wheel, PACKAGES), sep="\n")
