@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from ptycho_core.backend import discover_backends
-from ptycho_core.io.product import write_product
+from ptycho_core.io.product import read_product, write_product
 from ptycho_core.physics.variations import ProbeVariations
 
 DRIVE = Path(__file__).with_name("drive.py")
@@ -57,9 +57,12 @@ def test_the_client_finds_both_libraries_and_the_version() -> None:
 LOADS_PRODUCT = """
 import sys
 import numpy
-from ptychodus.api.io import load_product
-probes = load_product(sys.argv[1]).probes
+from pathlib import Path
+from ptychodus.api.io import load_product, save_product
+product = load_product(Path(sys.argv[1]))
+probes = product.probes
 numpy.save(sys.argv[2], numpy.stack([probes[frame].get_array() for frame in range(len(probes))]))
+save_product(Path(sys.argv[3]), product)
 """
 
 
@@ -81,13 +84,21 @@ def test_the_client_composes_a_probe_that_varies_as_we_do(tmp_path: Path) -> Non
         variations=varied,
         frame_intensity=intensity,
     )
-    found = tmp_path / "found.npy"
-    subprocess.run([sys.executable, "-c", LOADS_PRODUCT, path, found], check=True, timeout=600)
+    found, saved = tmp_path / "found.npy", tmp_path / "saved.h5"
+    subprocess.run([sys.executable, "-c", LOADS_PRODUCT, path, found, saved], check=True, timeout=600)
     composed = probe[0] + np.tensordot(varied.weights, shapes[0], axes=1)
     theirs = np.load(found)
     np.testing.assert_allclose(theirs[:, 0], composed * np.sqrt(intensity)[:, None, None], rtol=1e-5)
     # It knows OPR of the first incoherent mode only.
     np.testing.assert_allclose(theirs[:, 1], np.broadcast_to(probe[1], (7, 16, 16)), rtol=1e-6)
+    ours, again = read_product(path), read_product(saved)
+    assert ours.variations is not None
+    assert again.variations is not None
+    np.testing.assert_array_equal(ours.variations.shapes, shapes)
+    np.testing.assert_array_equal(again.variations.shapes[0], shapes[0])
+    assert not again.variations.shapes[1].any()
+    np.testing.assert_array_equal(again.variations.weights, ours.variations.weights)
+    np.testing.assert_array_equal(again.frame_intensity, ours.frame_intensity)
 
 
 @each_route

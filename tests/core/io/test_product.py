@@ -85,6 +85,24 @@ def test_a_probe_that_varies_is_read_back(
         assert product.variations is None
 
 
+def test_in_files_of_other_programs_the_first_incoherent_mode_alone_varies(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    probe = (random.normal(size=(3, 2, 16, 16)) + 1j).astype(np.complex64)
+    weights = random.uniform(0.5, 1.5, (7, 3)).astype(np.float32)
+    path = write_product(tmp_path / "product.h5", **fields())
+    with h5py.File(path, "r+") as file:
+        del file["probe"]
+        file["probe"], file["opr_weights"] = probe, weights
+    product = read_product(path)
+    assert product.variations is not None
+    assert product.frame_intensity is not None
+    varied = product.probe[0] + np.tensordot(product.variations.weights, product.variations.shapes[0], axes=1)
+    composed = varied * np.sqrt(product.frame_intensity)[:, None, None]
+    np.testing.assert_allclose(composed, np.tensordot(weights, probe[:, 0], axes=1), rtol=1e-5)
+    np.testing.assert_array_equal(product.probe[1], probe[0, 1])
+    assert not product.variations.shapes[1].any()
+
+
 def test_coherent_modes_without_weights_are_left_out(tmp_path: Path) -> None:
     path = write_product(tmp_path / "product.h5", **fields())
     probe = np.stack([fields()["probe"]] * 3)

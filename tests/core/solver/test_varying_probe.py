@@ -126,6 +126,39 @@ def test_a_run_goes_on_with_the_variations_of_an_earlier_result(drifted) -> None
     assert not [event for event in anew.events if event.kind == "taken_up"]
 
 
+#: Steps so small that the first epoch measures what a run begins with.
+AT_REST = SolverConfig(probe_variations=2, prior="none", epochs=1, object_step=1e-6, probe_step=0)
+
+
+def test_a_run_begins_where_the_result_ended(drifted) -> None:
+    _, scan, result = drifted
+    again = solve(scan, AT_REST, NUMPY, start=result)
+    assert again.history[0]["residual"] <= result.history[-1]["residual"]
+    assert again.data_residual == pytest.approx(result.data_residual, rel=1e-3)
+
+
+def test_a_run_begins_where_a_product_file_ended(drifted, tmp_path: Path) -> None:
+    """Of another program too, which counts from another origin and gives its modes another size."""
+    _, scan, result = drifted
+    result.save(tmp_path, figures=False)
+    product = Reconstruction.load(tmp_path / "reconstruction.h5")
+    assert product.probe_variations is not None
+    assert product.variation_weights is not None
+    apart_px = np.array([40.25, -13.5])
+    theirs = replace(
+        product,
+        probe=7 * product.probe,
+        probe_variations=7e3 * product.probe_variations,
+        variation_weights=1e-3 * product.variation_weights,
+        positions_px=product.positions_px + apart_px,
+        origin_px=product.origin_px + apart_px,
+    )
+    for start in (product, theirs):
+        again = solve(scan, AT_REST, NUMPY, start=start)
+        assert again.history[0]["residual"] <= result.history[-1]["residual"]
+        assert again.data_residual == pytest.approx(result.data_residual, rel=1e-3)
+
+
 def test_a_run_with_more_modes_and_variations_takes_up_what_there_is(drifted) -> None:
     _, scan, result = drifted
     config = SolverConfig(probe_variations=3, probe_modes=2, prior="none", epochs=1)
@@ -135,6 +168,9 @@ def test_a_run_with_more_modes_and_variations_takes_up_what_there_is(drifted) ->
     fewer = solve(scan, SolverConfig(probe_variations=1, prior="none", epochs=1), NUMPY, start=result)
     (told,) = (event.message for event in fewer.events if event.kind == "taken_up")
     assert told.endswith("1 OPR mode with their weights.")
+    (lost,) = (event.message for event in fewer.events if event.kind == "not_taken_up")
+    assert "has 2 OPR modes and this run looks for 1" in lost
+    assert "`--opr-modes 2`" in lost
 
 
 def test_what_a_run_does_not_take_up_is_said(drifted) -> None:
@@ -149,7 +185,22 @@ def test_what_a_run_does_not_take_up_is_said(drifted) -> None:
         for event in solve(some, config, NUMPY, start=result).events
         if event.kind == "not_taken_up"
     )
-    assert "of other frames" in told
+    assert "has 90 frames" in told
+    assert "60 frames of this scan" in told
+
+
+def test_frames_are_known_by_their_places(drifted) -> None:
+    _, scan, result = drifted
+    config = SolverConfig(probe_variations=2, prior="none", epochs=1)
+    random = np.random.default_rng(3)
+    shaken = scan.moved_to(scan.positions_px + random.normal(scale=0.3, size=scan.positions_px.shape))
+    turned = scan.moved_to(scan.positions_px[::-1].copy())
+    kinds = [
+        {event.kind for event in solve(one, config, NUMPY, start=result).events} for one in (shaken, turned)
+    ]
+    assert "taken_up" in kinds[0]
+    assert "not_taken_up" not in kinds[0]
+    assert "not_taken_up" in kinds[1]
 
 
 def test_a_run_goes_on_with_the_intensities_of_an_earlier_result() -> None:

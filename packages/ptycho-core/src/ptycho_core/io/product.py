@@ -33,6 +33,7 @@ PROBE = "probe"  # (incoherent modes, N, N) complex64; attributes pixel_{width,h
 OPR_WEIGHTS = "opr_weights"  # (M, 1 + L) float64, where the probe varies and is (1 + L, modes, N, N)
 POSITION_INDEXES = "probe_position_indexes"  # (M,) int64
 POSITION_X, POSITION_Y = "probe_position_x_m", "probe_position_y_m"  # (M,) float64
+VARYING_MODES = "incoherent_modes"  # ours, attribute of `opr_weights`: how many modes vary; 1 where missing
 LOSS_VALUES, LOSS_EPOCHS = "loss_values", "loss_epochs"  # (E,) float64, (E,) int64
 LOSS_VALUES_OLD = "costs"
 PIXEL_IS_KNOWN = "pixel_size_is_known"  # ours: whether the pixel size is a measured one
@@ -127,6 +128,7 @@ def write_product(
         else:
             shapes = [] if variations is None else [np.moveaxis(variations.shapes, 1, 0)]
             file[PROBE], file[OPR_WEIGHTS] = np.concatenate([probe[None], *shapes]), weights
+            file[OPR_WEIGHTS].attrs[VARYING_MODES] = len(probe)
         file[PROBE].attrs.update(pixel)
         file[OBJECT_SPACING] = np.zeros(0)
         file[LOSS_VALUES] = np.asarray(losses, dtype=np.float64)
@@ -149,7 +151,9 @@ def _varied(
 ) -> tuple[Complex64[np.ndarray, "mode n n"], ProbeVariations | None, Float64[np.ndarray, " frame"] | None]:
     """Return probe, variations and intensity of a probe with coherent modes; the first alone without weights.
 
-    The weight of the first is the root of a frame's intensity, whose mean goes to the probe.
+    The weight of the first is the root of a frame's intensity, whose mean goes to the probe. In files of
+    other programs the weights are of the first incoherent mode alone: the others do not vary, whatever stands
+    there (pty-chi leaves random numbers), but for the intensity, which is that of all light of a frame.
     """
     if file.dataset(OPR_WEIGHTS) is None:
         return probe[0], None, None
@@ -164,14 +168,21 @@ def _varied(
     if not (first > 0).all():
         raise DataError(f"{name}: `{OPR_WEIGHTS}` of the first coherent mode are not all above 0.")
     usual = np.sqrt(np.mean(np.square(first)))
-    if usual != 1:
-        probe = (probe * usual).astype(np.complex64)
+    vary = np.arange(probe.shape[1]) < _varying_modes(file)
+    probe = probe * np.where(vary, usual, 1).astype(np.float32)[:, None, None]
+    probe[1:, ~vary] = 0
     variations = None
     if len(probe) > 1:
         shapes = np.ascontiguousarray(np.moveaxis(probe[1:], 0, 1))
         variations = ProbeVariations(shapes, weights[:, 1:] / first[:, None])
     same = np.ptp(first) <= _SAME * usual
     return probe[0], variations, None if same else np.square(first / usual)
+
+
+def _varying_modes(file: Hdf5) -> int:
+    """Return how many incoherent modes of the probe have the weights of coherent modes, the first ones."""
+    said = file.required(OPR_WEIGHTS).attrs.get(VARYING_MODES, 1)
+    return int(said) if isinstance(said, (int, np.integer)) else 1
 
 
 def read_product(path: str | Path) -> Product:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Complex64, Float64
 
-__all__ = ["ProbeVariations", "parted", "stacked"]
+__all__ = ["ProbeVariations", "mean_power", "parted", "stacked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +48,24 @@ def parted(
         return functions, None
     shapes = functions[n_modes:].reshape(variations.shapes.shape)
     return functions[:n_modes], replace(variations, shapes=shapes)
+
+
+def mean_power(
+    probe: Complex64[np.ndarray, "mode n n"],
+    variations: ProbeVariations | None,
+    frame_intensity: Float64[np.ndarray, " frame"] | None = None,
+) -> float:
+    """Return the power of the probe that a frame sees, the mean over all frames that were used.
+
+    Args:
+        frame_intensity: (M,) relative to the mean; all frames have the same when None.
+    """
+    if variations is None:
+        return float(np.square(np.abs(probe), dtype=np.float64).sum())
+    used = np.isfinite(variations.weights).all(axis=1)
+    weights = np.insert(variations.weights[used], 0, 1.0, axis=1)
+    if frame_intensity is not None:
+        weights *= np.sqrt(frame_intensity[used])[:, None]
+    functions = [probe, *np.moveaxis(variations.shapes, 1, 0)]
+    overlaps = [[np.vdot(one, other).real for other in functions] for one in functions]
+    return float(np.sum(weights.T @ weights * overlaps)) / max(len(weights), 1)

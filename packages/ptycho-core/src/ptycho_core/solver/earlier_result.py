@@ -11,6 +11,7 @@ from jaxtyping import Complex64, Float64
 from ptycho_config.models import SolverConfig
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import paste
+from ptycho_core.physics.variations import mean_power
 from ptycho_core.ranks import Ranks
 from ptycho_core.result.history import RunEvent
 from ptycho_core.result.reconstruction import Reconstruction
@@ -36,6 +37,10 @@ __all__ = ["needed_of", "start_from_result"]
 
 #: Of a file of another program: a frame has at least so much of the mean intensity.
 _DARKEST = 1e-3
+#: As many as the configuration allows.
+_MOST_VARIATIONS = 4
+#: Frames so close together were taken at the same place.
+_SAME_PLACE_PX = 1e-3
 
 
 def needed_of(
@@ -72,6 +77,9 @@ def start_from_result(earlier: Reconstruction, look: Look) -> Start:
     variations, told = no_variations(config, spectra), _left_out(earlier, config)
     if parameters is not None and parameters.model.changes_the_probe:
         told += _taken_up(earlier, look, parameters, variations)
+        if variations.any():  # another program's weights are of any size
+            spectra, variations = parameters.orthogonalise(spectra, variations)
+            spectra = spectra.astype(np.complex64)
     return Start(
         Solution(spectra, shift_px, variations, obj, corner=corner),
         levels=levels_of(look, warm_start=True),
@@ -96,10 +104,10 @@ def _taken_up(
     found += [earlier.variation_weights] if parameters.model.variations else []
     if all(values is None for values in found):
         return []
-    theirs_px = of_our_frames(earlier.positions_px, look.scan)
-    if theirs_px.shape != look.scan.positions_px.shape or not np.allclose(theirs_px, look.scan.positions_px):
+    if not _of_the_same_frames(earlier, look.scan):
         text = (
-            "The result to start from is of other frames, or of other positions: the intensities and OPR "
+            f"The result to start from has {len(earlier.positions_px)} frames, and they are not the "
+            f"{look.scan.n_frames} frames of this scan at about the same places: the intensities and OPR "
             "modes of its frames are left out, and found anew."
         )
         return [RunEvent("not_taken_up", text)]
@@ -109,6 +117,7 @@ def _taken_up(
         intensity = np.nan_to_num(of_our_frames(earlier.frame_intensity, look.scan), nan=1.0)[look.order]
         parameters.begin_with_intensity(np.maximum(intensity, _DARKEST))
         named.append("the intensity of each frame")
+    told: list[RunEvent] = []
     found_before = earlier.variations
     if parameters.model.variations and found_before is not None:
         weights = np.nan_to_num(of_our_frames(found_before.weights, look.scan))[look.order]
@@ -116,7 +125,36 @@ def _taken_up(
         modes, kept = np.minimum(variations.shape[:2], found_before.shapes.shape[:2]).tolist()
         variations[:modes, :kept] = spectrum_of(found_before.shapes[:modes, :kept])
         named.append(f"{kept} OPR mode{'s' * (kept > 1)} with their weights")
-    return [RunEvent("taken_up", f"Taken up of the result to start from: {', '.join(named)}.")]
+        told = _others_left_out(kept, found_before.weights.shape[1])
+    return [RunEvent("taken_up", f"Taken up of the result to start from: {', '.join(named)}."), *told]
+
+
+def _others_left_out(kept: int, there: int) -> list[RunEvent]:
+    """Say where a result has more OPR modes than this run looks for; ours have the strongest first."""
+    if kept == there:
+        return []
+    more = min(there, _MOST_VARIATIONS)
+    text = (
+        f"The result to start from has {there} OPR modes and this run looks for {kept}: the others are left "
+        f"out. `--opr-modes {more}` takes {'all of them' if more == there else 'more'}."
+    )
+    return [RunEvent("not_taken_up", text)]
+
+
+def _of_the_same_frames(earlier: Reconstruction, scan: Scan) -> bool:
+    """Whether an earlier result is of this scan's frames, though positions may have been corrected since.
+
+    So it is where most of its frames lie nearer to the frame of the same number than to any other.
+    """
+    from scipy.spatial import cKDTree
+
+    theirs_px = of_our_frames(earlier.positions_px, scan)
+    if theirs_px.shape != scan.positions_px.shape:
+        return False
+    known = np.isfinite(theirs_px).all(axis=1)
+    nearest_px, _ = cKDTree(scan.positions_px).query(theirs_px[known])
+    apart_px = np.linalg.norm(theirs_px - scan.positions_px, axis=1)[known]
+    return np.count_nonzero(apart_px <= nearest_px + _SAME_PLACE_PX) > len(theirs_px) / 2
 
 
 def _left_out(earlier: Reconstruction, config: SolverConfig) -> list[RunEvent]:
@@ -137,8 +175,8 @@ def _in_our_units(foreign: Reconstruction, look: Look) -> Reconstruction:
 
     The programs count from other origins; where each frame has its position, the median tells by how much.
     """
-    scan, spectra = look.scan, spectrum_of(foreign.probe)
-    power = float(np.square(np.abs(spectra), dtype=np.float64).sum())
+    scan = look.scan
+    power = mean_power(foreign.probe, foreign.variations, foreign.frame_intensity)
     factor = np.sqrt(look.statistics.counts_per_frame / power) if power > 0 else 1.0
     apart_px = np.zeros(2)
     theirs = of_our_frames(foreign.positions_px, scan)
@@ -150,6 +188,7 @@ def _in_our_units(foreign: Reconstruction, look: Look) -> Reconstruction:
         probe=(foreign.probe * factor).astype(np.complex64),
         probe_variations=None if shapes is None else (shapes * factor).astype(np.complex64),
         origin_px=foreign.origin_px + apart_px,
+        positions_px=foreign.positions_px + apart_px,
     )
 
 
