@@ -154,7 +154,7 @@ def _of_the_same_frames(earlier: Reconstruction, scan: Scan) -> bool:
     known = np.isfinite(theirs_px).all(axis=1)
     nearest_px, _ = cKDTree(scan.positions_px).query(theirs_px[known])
     apart_px = np.linalg.norm(theirs_px - scan.positions_px, axis=1)[known]
-    return np.count_nonzero(apart_px <= nearest_px + _SAME_PLACE_PX) > len(theirs_px) / 2
+    return int(np.count_nonzero(apart_px <= nearest_px + _SAME_PLACE_PX)) > len(theirs_px) / 2
 
 
 def _left_out(earlier: Reconstruction, config: SolverConfig) -> list[RunEvent]:
