@@ -146,13 +146,13 @@ def _of_the_same_frames(earlier: Reconstruction, scan: Scan) -> bool:
 
     So it is where most of its frames lie nearer to the frame of the same number than to any other.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     theirs_px = of_our_frames(earlier.positions_px, scan)
     if theirs_px.shape != scan.positions_px.shape:
         return False
     known = np.isfinite(theirs_px).all(axis=1)
-    nearest_px, _ = cKDTree(scan.positions_px).query(theirs_px[known])
+    nearest_px, _ = KDTree(scan.positions_px).query(theirs_px[known])
     apart_px = np.linalg.norm(theirs_px - scan.positions_px, axis=1)[known]
     return int(np.count_nonzero(apart_px <= nearest_px + _SAME_PLACE_PX)) > len(theirs_px) / 2
 
