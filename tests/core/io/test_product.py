@@ -103,6 +103,24 @@ def test_in_files_of_other_programs_the_first_incoherent_mode_alone_varies(tmp_p
     assert not product.variations.shapes[1].any()
 
 
+def test_a_first_mode_that_is_not_always_there_varies(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    path = write_product(tmp_path / "product.h5", **fields())
+    probe = (random.normal(size=(3, 2, 16, 16)) + 1j).astype(np.complex64)
+    weights = random.normal(size=(7, 3))
+    weights[2, 0] = 0
+    with h5py.File(path, "r+") as file:
+        del file["probe"]
+        file["probe"], file["opr_weights"] = probe, weights
+    product = read_product(path)
+    assert product.frame_intensity is None
+    assert product.variations is not None
+    shapes, ours = product.variations.shapes, product.variations.weights
+    found = product.probe + np.einsum("fl,plyx->fpyx", ours, shapes)
+    np.testing.assert_allclose(found[:, 0], np.einsum("fl,lyx->fyx", weights, probe[:, 0]), atol=1e-4)
+    np.testing.assert_allclose(found[:, 1], np.broadcast_to(probe[0, 1], (7, 16, 16)), rtol=1e-6)
+
+
 def test_coherent_modes_without_weights_are_left_out(tmp_path: Path) -> None:
     path = write_product(tmp_path / "product.h5", **fields())
     probe = np.stack([fields()["probe"]] * 3)

@@ -18,7 +18,10 @@ from ptycho_config.values import (
     Seed,
 )
 
-__all__ = ["SolverConfig"]
+__all__ = ["MOST_VARIATIONS", "SolverConfig"]
+
+MOST_VARIATIONS = 4
+"""OPR modes, at most."""
 
 
 class SolverConfig(CanonicalConfig):
@@ -66,7 +69,7 @@ class SolverConfig(CanonicalConfig):
         default=10.0, description="how far a position may move from a stretched and drifting scan, in px"
     )
     frame_intensity: bool = Field(default=False, description="find the intensity of each frame")
-    probe_variations: Annotated[int, Field(ge=0, le=4), WHOLE] = Field(
+    probe_variations: Annotated[int, Field(ge=0, le=MOST_VARIATIONS), WHOLE] = Field(
         default=0,
         description="OPR modes: orthogonal functions that each frame adds to the probe, 0 to 4",
     )

@@ -147,7 +147,7 @@ def plan_of(
         needs=needs,
         memory_bytes=memory_bytes(),
         refusal=refused(needs, n_frames=n_frames, frame_px=scan.frame_px),
-        rounds_s_more=work.rounds_s_more,
+        rounds_s_more=work.rounds_s_more(seconds["prior"]) if "prior" in seconds else 0.0,
     )
 
 
@@ -166,7 +166,6 @@ class _Work:
     ) -> None:
         self._look, self._speed, self._n_frames, self._config = look, speed, n_frames, config
         self._held_out, self._canvas_px = held_out, canvas_px
-        self.rounds_s_more = 0.0
         self.epochs = _expected(self._levels(config)) if look.dose_carries_image or held_out else []
 
     def _levels(self, config: SolverConfig, *, warm_start: bool = False) -> list[LevelSchedule]:
@@ -226,13 +225,20 @@ class _Work:
                 judged = min(_JUDGED_PIXELS / side**2, 100.0, look.scan.n_frames)
                 seconds += _TRIES_OF_SHAPES * judged * modes * self._speed.gradient(side)
             found["prior"] = seconds
-            surely, at_most = rounds_expected(look.scan, config)
-            if at_most:
-                again = self._levels_s(_expected(self._levels(config, warm_start=True)), config)
-                found["rounds"] = surely * (again + seconds)
-                self.rounds_s_more = (at_most - surely) * (again + seconds)
+            if surely := rounds_expected(look.scan, config)[0]:
+                found["rounds"] = surely * self._round_s(seconds)
         found["judgement"] = self._passes() * self._n_frames * modes * self._speed.residual(side)
         return found
+
+    def rounds_s_more(self, prior_s: float) -> float:
+        """Seconds of the rounds that may follow besides those of which the start probe is sure."""
+        surely, at_most = rounds_expected(self._look.scan, self._config)
+        return (at_most - surely) * self._round_s(prior_s) if at_most > surely else 0.0
+
+    def _round_s(self, prior_s: float) -> float:
+        """Levels and prior, once more."""
+        levels = _expected(self._levels(self._config, warm_start=True))
+        return self._levels_s(levels, self._config) + prior_s
 
     def _passes(self) -> int:
         """How often all frames are predicted for R.

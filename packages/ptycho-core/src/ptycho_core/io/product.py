@@ -165,12 +165,16 @@ def _varied(
             f"Expected ({frames}, {len(probe)}) finite weights."
         )
     first = weights[:, 0]
-    if not (first > 0).all():
-        raise DataError(f"{name}: `{OPR_WEIGHTS}` of the first coherent mode are not all above 0.")
     usual = np.sqrt(np.mean(np.square(first)))
+    if not usual > 0:
+        raise DataError(f"{name}: `{OPR_WEIGHTS}` of the first coherent mode are not all above 0.")
     vary = np.arange(probe.shape[1]) < _varying_modes(file)
     probe = probe * np.where(vary, usual, 1).astype(np.float32)[:, None, None]
     probe[1:, ~vary] = 0
+    if not (first > 0).all():  # no intensity: by how much the first mode is more or less there, it varies
+        shapes = np.concatenate([probe[:1] * vary[:, None, None], probe[1:]])
+        weights = np.concatenate([first[:, None] - usual, weights[:, 1:]], axis=1) / usual
+        return probe[0], ProbeVariations(np.ascontiguousarray(np.moveaxis(shapes, 0, 1)), weights), None
     variations = None
     if len(probe) > 1:
         shapes = np.ascontiguousarray(np.moveaxis(probe[1:], 0, 1))

@@ -63,7 +63,8 @@ def descend(
         progress.level_begins(schedule)
         pace = run_level(level, schedule, pace, solution, random, progress)
         solution = _recentred(level.solution(solution), centre_px)
-        judged = judge_frames and schedule is start.levels[0] and len(start.levels) > 1
+        first_of_several = schedule is start.levels[0] and len(start.levels) > 1
+        judged = judge_frames and first_of_several
         on_the_way = level.frame_residual() if judged else None
         del level  # with its velocities, before the next one is made
         progress.level_ends(schedule)
@@ -73,7 +74,7 @@ def descend(
             outlying = outlying_frames(solution, schedule, look, frames, on_the_way)
             if outlying.size:
                 return solution, outlying
-        if look_for_lost is not None and schedule is start.levels[0] and start.levels[1].refines_positions:
+        if look_for_lost is not None and first_of_several and start.levels[1].refines_positions:
             look_for_lost(solution, schedule)
     return solution, np.zeros(0, np.int64)
 

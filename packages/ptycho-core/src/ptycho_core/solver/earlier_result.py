@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Complex64, Float64
 
 from ptycho_config.models import SolverConfig
+from ptycho_config.models.solver import MOST_VARIATIONS
 from ptycho_core.physics import whole_and_rest
 from ptycho_core.physics.canvas import paste
 from ptycho_core.physics.variations import mean_power
@@ -37,8 +38,6 @@ __all__ = ["needed_of", "start_from_result"]
 
 #: Of a file of another program: a frame has at least so much of the mean intensity.
 _DARKEST = 1e-3
-#: As many as the configuration allows.
-_MOST_VARIATIONS = 4
 #: Frames so close together were taken at the same place.
 _SAME_PLACE_PX = 1e-3
 
@@ -133,7 +132,7 @@ def _others_left_out(kept: int, there: int) -> list[RunEvent]:
     """Say where a result has more OPR modes than this run looks for; ours have the strongest first."""
     if kept == there:
         return []
-    more = min(there, _MOST_VARIATIONS)
+    more = min(there, MOST_VARIATIONS)
     text = (
         f"The result to start from has {there} OPR modes and this run looks for {kept}: the others are left "
         f"out. `--opr-modes {more}` takes {'all of them' if more == there else 'more'}."

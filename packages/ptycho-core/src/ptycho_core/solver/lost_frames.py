@@ -23,6 +23,7 @@ from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.monitor import Monitor
 from ptycho_core.solver.outliers import coarse_residual
 from ptycho_core.solver.places import misfits_at, places_within
+from ptycho_core.solver.registration import image_config
 from ptycho_core.solver.schedule import LevelSchedule
 from ptycho_core.solver.spectra import probe_of
 from ptycho_core.solver.start import Look, Start
@@ -98,8 +99,7 @@ def frames_found_again(
     worst = np.argsort(-relative, kind="stable")[: int(_LARGEST_PART * scan.n_frames)]
     lost = np.sort(worst[relative[worst] > _MAYBE_LOST])
     scan = replace(scan, probe_source="given", frame_numbers=None, all_positions_px=None)
-    config = SolverConfig(effort="fast", probe_search=False, probe_modes=1, leave_out_frames=False)
-    image = solve(scan.select(np.setdiff1d(np.arange(scan.n_frames), lost)), config)
+    image = solve(scan.select(np.setdiff1d(np.arange(scan.n_frames), lost)), image_config())
     here = look(scan.select(lost), image, _NOWHERE, smoothing=_SMOOTHING, threads=threads)[0]
     offsets = places_within(int(bound_px), _STEP)
     put = scan.moved_to(scan.positions_px - free_px).select(lost)

@@ -29,7 +29,14 @@ from ptycho_core.scan.split import split_frames
 from ptycho_core.solver.common_strain import without_chance_strain
 from ptycho_core.solver.places import misfits_at, places_within
 
-__all__ = ["Registration", "best_moves", "moves_of_lost_frames", "search_is_worth_it", "searched_positions"]
+__all__ = [
+    "Registration",
+    "best_moves",
+    "image_config",
+    "moves_of_lost_frames",
+    "search_is_worth_it",
+    "searched_positions",
+]
 
 #: Reach and step of each search and the smoothing of its image, in pixels of the object.
 _ROUNDS = ((16, 4, 3.0), (12, 3, 3.0), (8, 2, 2.0), (6, 2, 1.5), (4, 1, 1.0), (3, 1, 0.75))
@@ -106,7 +113,7 @@ def search_is_worth_it(
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return False
-    config, given_px = _image_config(), scan.positions_px
+    config, given_px = image_config(), scan.positions_px
     moves, before, after = np.zeros_like(given_px), np.zeros(scan.n_frames), np.zeros(scan.n_frames)
     parts = split_frames(given_px)
     reach, step, smoothing = _TRIED
@@ -142,7 +149,8 @@ def search_is_worth_it(
     return float(np.median(after)) <= _GAIN * float(np.median(before))
 
 
-def _image_config() -> SolverConfig:
+def image_config() -> SolverConfig:
+    """Return how an image is made that frames without a part in it are held against."""
     return SolverConfig(effort="fast", probe_search=False, probe_modes=1, leave_out_frames=False)
 
 
@@ -168,7 +176,7 @@ def searched_positions(
     """
     if scan.n_frames < _FEWEST_FRAMES:
         return None
-    config = _image_config()
+    config = image_config()
     given_px, positions_px = scan.positions_px, scan.positions_px.copy()
     far_px, usual_px, strained = int(_LOST_REACH * bound_px), np.inf, False
     for done, (reach, step, smoothing) in enumerate(_ROUNDS):
