@@ -122,7 +122,7 @@ def test_a_run_goes_on_with_the_variations_of_an_earlier_result(drifted) -> None
     assert again.history[0]["residual"] < 1.2 * result.history[-1]["residual"]
     assert again.history[0]["residual"] < 0.9 * anew.history[0]["residual"]
     (told,) = (event.message for event in again.events if event.kind == "taken_up")
-    assert told == "Taken up of the result to start from: 2 OPR modes with their weights."
+    assert told == "Taken up of the result to start from: 2 of 2 OPR modes, with their weights."
     assert not [event for event in anew.events if event.kind == "taken_up"]
 
 
@@ -167,7 +167,7 @@ def test_a_run_with_more_modes_and_variations_takes_up_what_there_is(drifted) ->
     assert more.probe_variations.shape[:2] == (2, 3)
     fewer = solve(scan, SolverConfig(probe_variations=1, prior="none", epochs=1), NUMPY, start=result)
     (told,) = (event.message for event in fewer.events if event.kind == "taken_up")
-    assert told.endswith("1 OPR mode with their weights.")
+    assert told.endswith("1 of 2 OPR modes, with their weights.")
     (lost,) = (event.message for event in fewer.events if event.kind == "not_taken_up")
     assert "has 2 OPR modes and this run looks for 1" in lost
     assert "`--opr-modes 2`" in lost

@@ -123,8 +123,9 @@ def _taken_up(
         parameters.begin_with_variations(weights)
         modes, kept = np.minimum(variations.shape[:2], found_before.shapes.shape[:2]).tolist()
         variations[:modes, :kept] = spectrum_of(found_before.shapes[:modes, :kept])
-        named.append(f"{kept} OPR mode{'s' * (kept > 1)} with their weights")
-        told = _others_left_out(kept, found_before.weights.shape[1])
+        there = found_before.weights.shape[1]
+        named.append(f"{kept} of {there} OPR modes, with their weights")
+        told = _others_left_out(kept, there)
     return [RunEvent("taken_up", f"Taken up of the result to start from: {', '.join(named)}."), *told]
 
 
