@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ptycho_config import hardware
 from ptycho_config.errors import BackendUnavailableError, PolicyError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.arrays import ChunkThreads, array_libraries, load_arrays
+from ptycho_core.arrays import ChunkThreads, array_libraries, load_arrays, one_blas_thread
 from ptycho_core.physics.canvas import coverage_of, frequencies, resample_object
 from ptycho_core.physics.gauge import hand_over_ramp, orthogonal_modes
 from ptycho_core.result.assemble import make_reconstruction
+from ptycho_core.result.callbacks import Callback
+from ptycho_core.result.history import RunEvent
 from ptycho_core.simulate import simulate_scan
-from ptycho_core.solver import device
+from ptycho_core.solver import device, solve
 from ptycho_core.solver.batches import plan_batches
 from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.schedule import plan_levels
@@ -254,3 +257,34 @@ def test_small_scans_get_more_epochs_at_the_full_level(coarse_px: int, n_frames:
     )
     least = [level.epochs if level.least_epochs is None else level.least_epochs for level in (here, larger)]
     assert 6 <= least[1] <= least[0] <= 30
+
+
+def blas_threads() -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_the_threads_of_blas_keep_still_until_the_last_one_has_left() -> None:
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = blas_threads()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)  # the one that found them at work leaves first
+        assert set(blas_threads()) == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == before
+
+
+def test_a_solve_and_its_search_of_positions_leave_the_threads_of_blas_alone() -> None:
+    scan = simulate_scan(frames=40, frame_px=32).scan
+    seen: list[int] = []
+
+    class Watch(Callback):
+        def on_event(self, event: RunEvent) -> None:
+            seen.extend(blas_threads())
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = blas_threads()
+        solve(scan, SolverConfig(effort="fast", epochs=2, refine_positions=True), callbacks=[Watch()])
+        assert blas_threads() == before
+    assert set(seen) == {1}

@@ -13,7 +13,7 @@ from ptycho_config.moved import moved_name
 from ptycho_core.arrays.libraries import array_libraries, load_arrays
 from ptycho_core.arrays.numpy_arrays import NumpyArrays, divergence_allowed
 from ptycho_core.arrays.operations import Array, Arrays
-from ptycho_core.arrays.threads import ChunkThreads
+from ptycho_core.arrays.threads import ChunkThreads, one_blas_thread
 
 __all__ = [
     "Array",
@@ -23,6 +23,7 @@ __all__ = [
     "array_libraries",
     "divergence_allowed",
     "load_arrays",
+    "one_blas_thread",
 ]
 
 _MOVED = {"usable_cores": "ptycho_core.cores"}

@@ -9,11 +9,10 @@ from functools import partial
 
 import numpy as np
 import scipy.fft
-from threadpoolctl import threadpool_limits
 
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_core.arrays.operations import Result
-from ptycho_core.arrays.threads import ChunkThreads
+from ptycho_core.arrays.threads import ChunkThreads, one_blas_thread
 from ptycho_core.cores import usable_cores
 from ptycho_core.physics.canvas import row_bands
 
@@ -49,9 +48,9 @@ class NumpyArrays:
 
     @contextmanager
     def limits(self) -> Iterator[None]:
-        # Each chunk has its thread. BLAS threads beside them would fight for the same cores, and libraries
-        # that spin while waiting have been seen to slow small products forty-fold.
-        with threadpool_limits(limits=1), divergence_allowed():
+        # Each chunk has its thread. BLAS threads beside them would fight for the same cores, and have been
+        # seen to slow small products forty-fold.
+        with one_blas_thread(), divergence_allowed():
             yield
 
     def asarray(self, values: np.ndarray) -> np.ndarray:

@@ -1,15 +1,19 @@
-"""Threads that work on chunks of a batch."""
+"""Threads that work on chunks of a batch, and those of BLAS, which have to keep still meanwhile."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from ptycho_core.arrays.operations import Result
 
-__all__ = ["ChunkThreads"]
+__all__ = ["ChunkThreads", "one_blas_thread"]
 
 #: Fewer complex pixels than this are done sooner than another thread is woken.
 _PIXELS_WORTH_A_THREAD = 1 << 16
@@ -30,3 +34,32 @@ class ChunkThreads:
         if self._pool is None or count == 1:
             return [work(chunk) for chunk in chunks]
         return list(self._pool.map(work, chunks))
+
+
+class _Limited:
+    """Who works with one thread of the libraries now, and what is to be put back behind the last of them."""
+
+    lock = threading.Lock()
+    count = 0
+    undo = ExitStack()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep the threads of BLAS still.
+
+    They spin for a tenth of a second behind every product, however small it was, on the cores that chunks and
+    the compiled step need. Several threads of Python may be inside at a time: the last one to leave puts back
+    what the first one found.
+    """
+    with _Limited.lock:
+        # Each looks anew: a library may have been loaded since.
+        _Limited.undo.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        _Limited.count += 1
+    try:
+        yield
+    finally:
+        with _Limited.lock:
+            _Limited.count -= 1
+            if not _Limited.count:
+                _Limited.undo.close()

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from ptycho_config.errors import ConfigError, DataError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_config.models import SolverConfig
-from ptycho_core.arrays import Arrays
+from ptycho_core.arrays import Arrays, one_blas_thread
 from ptycho_core.given import expect
 from ptycho_core.held_out import SHARE
 from ptycho_core.ranks import ALONE, Ranks
@@ -122,7 +122,7 @@ def solve(
     execution = SolverExecutionConfig() if execution is None else execution
     _check_given(scan, config, execution, callbacks, start)
     _check_prior_mean(prior_mean, config, start)
-    with told_of_the_end(callbacks):
+    with told_of_the_end(callbacks), one_blas_thread():
         return _solved(scan, config, execution, callbacks, start, prior_mean, judged, ranks)
 
 

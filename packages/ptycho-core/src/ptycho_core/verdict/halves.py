@@ -189,8 +189,7 @@ def solved_at_the_same_time(
     if arrays.name != "numpy":
         return [image_of(part, execution=execution) for part in parts]
     alone = execution.model_copy(update={"threads": 1})
-    # What each sets for its libraries it puts back as it found it, so both have to find the same.
-    with arrays.limits(), ThreadPoolExecutor(len(parts)) as pool:
+    with ThreadPoolExecutor(len(parts)) as pool:
         return list(pool.map(partial(image_of, execution=alone), parts))
 
 
