@@ -196,22 +196,23 @@ def test_spectra_summed_up_first_are_the_sum_of_the_basis(
 def test_the_products_of_a_strain_are_those_of_the_arrays(
     side: int, n_modes: int, n_variations: int, n_frames: int, threads: int, mask: str, seed: int
 ) -> None:
-    random, n_all, n_filters = np.random.default_rng(seed), 9, 4
+    random, n_all, degree = np.random.default_rng(seed), 9, seed % 4
     shape = {"none": None, "shared": (side, side), "each": (n_all, side, side)}[mask]
     good = None if shape is None else (random.uniform(size=shape) > 0.2).astype(np.float32)
     amplitude = random.uniform(0, 3, (n_all, side, side)).astype(np.float32)
     frames = np.sort(random.permutation(n_all)[:n_frames])
-    filters, phases = complex_values(random, n_filters, side, side), quadratic_phases(side)
+    filters, phases = shift_filters(side, degree), quadratic_phases(side)
     spectrum = complex_values(random, n_modes, side, side)
     variations = complex_values(random, n_modes, n_variations, side, side)
     obj = complex_values(random, side + 9, side + 12)
-    n_basis = n_filters * (1 + n_variations)
+    base = shift_weights(random.uniform(-0.5, 0.5, (n_frames, 2)), degree)
+    mix = random.normal(size=(n_frames, 1 + n_variations))
     placed = {
         "corners": random.integers(2, (8, 11), (n_frames, 2)),
-        "weights": random.normal(size=(n_frames, n_basis)).astype(np.float32),
+        "weights": (mix[:, :, None] * base[:, None]).reshape(n_frames, -1).astype(np.float32),
     }
     state = {"spectrum": spectrum, "variations": variations, "obj": obj}
-    fused = step_of(amplitude, filters, good=good, threads=threads)
+    fused = step_of(amplitude, filters, good=good, threads=threads, lines=shift_lines(side, degree))
     found = fused.strain(frames, phases, **placed, **state, count=STRAIN_COUNT)
     right = strain_products(
         obj,

@@ -120,7 +120,9 @@ def counts_added(amplitude: Any, counts: float) -> Any:
     """Return amplitudes, float32 or coded, whose squares are larger by some counts."""
     if isinstance(amplitude, CodedFrames):
         return CodedFrames(amplitude.codes, amplitude.step, added=amplitude.added + counts)
-    return np.sqrt(np.square(amplitude) + np.float32(counts))
+    more = np.square(amplitude)
+    more += np.float32(counts)
+    return np.sqrt(more, out=more)
 
 
 def frame_sums(

@@ -85,18 +85,12 @@ def _error_of(library: ctypes.CDLL, side: int, index: int) -> float:
 def _error_of_varied(library: ctypes.CDLL) -> float:
     """Compare the sum over basis functions with that of spectra, where filters are products of lines."""
     random, side, n_frames, canvas = np.random.default_rng(3), 20, 5, (28, 31)
-    lines = random.normal(size=(3, side)).astype(np.float32)
-    line = lines * np.array([1, 1j, 1])[:, None]
-    factors = np.stack([np.ones((n_frames, 3)), random.normal(size=(n_frames, 3))])
-    factors[1, :, 0] = 1
-    factors[0, :, 1:] = random.normal(size=(n_frames, 2))
-    pairs = [(a, b) for a in range(3) for b in range(3 - a)]
-    moves = np.stack([factors[0, :, a] * factors[1, :, b] for a, b in pairs], axis=1)
+    lines, filters, moves = _products_of_lines(random, side, n_frames)
     mix = random.uniform(0.5, 1.5, (n_frames, 3, 1))
     given = {
         "amplitude": random.uniform(0, 3, (n_frames, side, side)).astype(np.float32),
         "good": np.ones((side, side), np.float32),
-        "filters": np.stack([np.outer(line[a], line[b]) for a, b in pairs]).astype(np.complex64),
+        "filters": filters,
     }
     placed = {
         "weights": (mix * moves[:, None]).reshape(n_frames, -1).astype(np.float32),
@@ -127,23 +121,38 @@ def _error_of_varied(library: ctypes.CDLL) -> float:
     return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs_of]))
 
 
+def _products_of_lines(
+    random: np.random.Generator, side: int, n_frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return lines (3, n), the filters (6, n, n) that they make, and weights (frames, 6) of the same form."""
+    lines = random.normal(size=(3, side)).astype(np.float32)
+    line = lines * np.array([1, 1j, 1])[:, None]
+    along = random.normal(size=(2, n_frames, 3))
+    along[:, :, 0] = 1
+    pairs = [(a, b) for a in range(3) for b in range(3 - a)]
+    filters = np.stack([np.outer(line[a], line[b]) for a, b in pairs]).astype(np.complex64)
+    return lines, filters, np.stack([along[0, :, a] * along[1, :, b] for a, b in pairs], axis=1)
+
+
 def _error_of_strain(library: ctypes.CDLL) -> float:
     """Compare the products of derivatives by a strain and by phases of the spectrum."""
     random, side, n_frames, canvas = np.random.default_rng(4), 20, 5, (30, 33)
+    lines, filters, moves = _products_of_lines(random, side, 3)
     given = {
         "amplitude": random.uniform(0, 3, (n_frames, side, side)).astype(np.float32),
         "good": (random.uniform(size=(n_frames, side, side)) > 0.1).astype(np.float32),
-        "filters": _complex(random, (2, side, side)),
+        "filters": filters,
     }
     state = {
-        "weights": random.normal(size=(3, 4)).astype(np.float32),
+        "weights": (random.normal(size=(3, 2, 1)) * moves[:, None]).reshape(3, -1).astype(np.float32),
         "corners": random.integers(2, (9, 12), (3, 2)),
         "spectrum": _complex(random, (2, side, side)),
         "variations": _complex(random, (2, 1, side, side)),
         "obj": _complex(random, canvas),
     }
     frames, phases = np.array([0, 2, 3]), random.normal(size=(3, side, side)).astype(np.float32)
-    fused = FusedStep(library, **given, offset=0.3, object_floor=_FLOOR, largest_batch=1, threads=2)
+    how = {"offset": 0.3, "object_floor": _FLOOR, "largest_batch": 1, "threads": 2, "lines": lines}
+    fused = FusedStep(library, **given, **how)
     found = fused.strain(frames, phases, **state, count=0.6)
     spectra = np.concatenate([state["spectrum"][:, None], state["variations"]], axis=1)
     right = strain_products(

@@ -41,7 +41,7 @@ static const Field LAYOUT[] = {
     FIELD(Proximal, n_threads), FIELD(Proximal, smooth), FIELD(Proximal, weight), FIELD(Proximal, strength),
     FIELD(Proximal, target), FIELD(Proximal, image), FIELD(Proximal, dual), FIELD(Proximal, ahead),
     WHOLE(Strain), FIELD(Strain, n_frames), FIELD(Strain, n_threads), FIELD(Strain, count), FIELD(Strain, frames),
-    FIELD(Strain, corners), FIELD(Strain, weights), FIELD(Strain, phases), FIELD(Strain, basis),
+    FIELD(Strain, corners), FIELD(Strain, weights), FIELD(Strain, phases),
     FIELD(Strain, scratch), FIELD(Strain, scratch_floats), FIELD(Strain, normal),
     WHOLE(Places), FIELD(Places, plan), FIELD(Places, frame_px), FIELD(Places, n_modes), FIELD(Places, n_frames),
     FIELD(Places, n_places), FIELD(Places, probes), FIELD(Places, object), FIELD(Places, canvas_width),
@@ -192,7 +192,7 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         for (int f = 0; f < BLOCK; f++)
             weights[f] = batch->weights + (block + (f < count ? f : count - 1)) * n_basis;
         for (int f = 0; p->lines && f < count; f++) {
-            const Filter filter = filter_of(p, room, weights[f]);
+            const Filter filter = filter_of(p, room->lines, weights[f]);
             for (int m = 0; m < p->n_modes; m++)
                 varied_probe(p, room, &filter, m, room->probes + ((ptrdiff_t)m * BLOCK + f) * plane);
         }
@@ -210,7 +210,7 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         if (p->lines) {
             float *to = batch->probe_step != 0 ? gradient : NULL;
             for (int f = 0; (to || batch->overlaps) && f < count; f++) {
-                const Filter filter = filter_of(p, room, weights[f]);
+                const Filter filter = filter_of(p, room->lines, weights[f]);
                 float *overlaps = batch->overlaps ? batch->overlaps + (block + f) * n_basis : NULL;
                 if (overlaps) clear(overlaps, n_basis);
                 for (int m = 0; m < p->n_modes; m++)

@@ -316,7 +316,9 @@ class FusedStep:
             by the three phases, and of half what the counts are off by; each over the root of the counts.
         """
         n_modes, n_variations = variations.shape[:2]
-        size, basis_size = self._problem.plan.size, self._problem.n_filters * (1 + n_variations)
+        size, lines = self._problem.plan.size, self._lines
+        if lines is None:
+            raise ValueError("a strain needs the lines of the filters")
         corners = np.ascontiguousarray(corners, np.int32)
         weights = np.ascontiguousarray(weights, np.float32)
         frames, phases = np.ascontiguousarray(frames, np.int64), np.ascontiguousarray(phases, np.float32)
@@ -324,13 +326,12 @@ class FusedStep:
             raise ValueError("the window of a frame does not lie within the canvas")
         problem = Problem.from_buffer_copy(self._problem)
         problem.n_modes, problem.n_variations, problem.canvas_width = n_modes, n_variations, obj.shape[1]
-        problem.lines = None
+        problem.lines, problem.degree = address(lines), len(lines) - 1
         problem.spectrum, problem.object = address(spectrum), address(obj)
         problem.variations = address(variations) if n_variations else None
         threads = threads_for(self._threads, 8 * len(frames) * n_modes * size**2, len(frames))
-        plane = self._library.ptycho_plane_floats(size)
         floats = -(-self._library.ptycho_strain_floats(size) // 16) * 16
-        basis, scratch = aligned(4 * n_modes * basis_size * 2 * plane), aligned(threads * floats)
+        scratch = aligned(threads * floats)
         normal = np.zeros((threads, 8, 8))
         strain = Strain(
             n_frames=len(frames),
@@ -340,7 +341,6 @@ class FusedStep:
             corners=address(corners),
             weights=address(weights),
             phases=address(phases),
-            basis=address(basis),
             scratch=address(scratch),
             scratch_floats=floats,
             normal=address(normal),

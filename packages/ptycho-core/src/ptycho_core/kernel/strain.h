@@ -5,6 +5,7 @@
 
 #include "probes.h"
 #include "threads.h"
+#include "varied.h"
 
 enum { PHASES = 3, STRAINS = 4, UNKNOWNS = STRAINS + PHASES, ROWS = UNKNOWNS + 1 };
 
@@ -16,7 +17,6 @@ typedef struct {
     const int32_t *corners; /* (frames, 2) */
     const float *weights;   /* (frames, (1 + L) K) */
     const float *phases;    /* (PHASES, n, n) of the spectrum */
-    float *basis;           /* (1 + PHASES, P, (1 + L) K, 2) planes: the probe, and what each phase changes it by */
     float *scratch;         /* (threads, ptycho_strain_floats) */
     int64_t scratch_floats;
     double *normal;         /* (threads, ROWS, ROWS), the lower half alone: the last row is that of the misfit */
@@ -26,19 +26,19 @@ typedef struct {
     const Problem *problem;
     const Strain *strain;
     Crew *team;
-    atomic_int next;
 } Fit;
 
 typedef struct {
     Columns columns;
-    float *probes;   /* (1 + PHASES, BLOCK, 2) planes */
-    float *rows;     /* (BLOCK, ROWS) planes: derivatives of the counts, and at the end the counts expected */
-    float *in, *work, *wave, *change; /* 2 planes each; `change` holds a spectrum (n, n) complex as well */
+    float *probes; /* (1 + PHASES, 2) planes: a frame's probe, and what each phase changes it by */
+    float *rows;   /* (ROWS) planes: derivatives of the counts, and at the end the counts expected */
+    float *spectrum, *in, *work, *wave, *change; /* 2 planes each */
+    float *lines;  /* (MOST_DEGREE + 1, 2) rows of a plane */
 } Desk;
 
 int64_t ptycho_strain_floats(int32_t size) {
-    return ptycho_plane_floats(size) * ((1 + PHASES) * BLOCK * 2 + BLOCK * ROWS + 8) +
-           (int64_t)4 * stride_of(size) * WIDTH + 16 * WIDTH;
+    return ptycho_plane_floats(size) * ((1 + PHASES) * 2 + ROWS + 10) +
+           (int64_t)(4 * WIDTH + 2 * (MOST_DEGREE + 1)) * stride_of(size) + 16 * WIDTH;
 }
 
 static Desk desk_of(const Problem *p, const Strain *s, int32_t thread) {
@@ -50,31 +50,48 @@ static Desk desk_of(const Problem *p, const Strain *s, int32_t thread) {
     vec *columns = (vec *)at;
     desk.columns = (Columns){columns, columns + stride, columns + 2 * stride, columns + 3 * stride};
     at += (ptrdiff_t)4 * (ptrdiff_t)stride * WIDTH;
-    desk.probes = at, at += pixels * (1 + PHASES) * BLOCK * 2;
-    desk.rows = at, at += pixels * BLOCK * ROWS;
+    desk.probes = at, at += pixels * (1 + PHASES) * 2;
+    desk.rows = at, at += pixels * ROWS;
+    desk.spectrum = at, at += 2 * pixels;
     desk.in = at, at += 2 * pixels;
     desk.work = at, at += 2 * pixels;
     desk.wave = at, at += 2 * pixels;
-    desk.change = at;
+    desk.change = at, at += 2 * pixels;
+    desk.lines = at;
     return desk;
 }
 
-/* A spectrum times i and a phase. */
-static void turn_spectrum(const float *spectrum, const float *phase, ptrdiff_t count, float *to) {
-    for (ptrdiff_t q = 0; q < count; q++) to[2 * q] = -phase[q] * spectrum[2 * q + 1], to[2 * q + 1] = phase[q] * spectrum[2 * q];
-}
-
-static void make_strain_basis(const Problem *p, const Strain *s, Desk *desk, int index) {
-    const int n_basis = basis_of(p), functions = p->n_modes * n_basis;
-    const int kind = index / functions, mode = index % functions / n_basis, part = index % n_basis / p->n_filters;
-    const ptrdiff_t image = (ptrdiff_t)p->plan.size * (ptrdiff_t)p->plan.size, pixels = plane_of(p);
-    const float *spectrum = spectrum_of(p, mode, part);
-    if (kind) {
-        turn_spectrum(spectrum, s->phases + (ptrdiff_t)(kind - 1) * image, image, desk->change);
-        spectrum = desk->change;
+/* The probe of a frame's mode, and what each phase of its spectrum changes it by: i times the phase. */
+static void make_strain_probes(const Problem *p, const Strain *s, Desk *desk, const Filter *filter, int mode) {
+    const int n = p->plan.size, stride = stride_of(n);
+    const ptrdiff_t pixels = plane_of(p), image = (ptrdiff_t)n * (ptrdiff_t)n;
+    const float scale = 1.0f / (float)n;
+    float *re = desk->spectrum, *im = desk->spectrum + pixels;
+    for (int row = 0; row < n; row++)
+        for (int c = 0; c < n; c += WIDTH) {
+            const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
+            const ptrdiff_t at = 2 * ((ptrdiff_t)row * (ptrdiff_t)n + (ptrdiff_t)c);
+            vec a = {0}, b = {0}, fr, fi;
+            for (int l = 0; l <= p->n_variations; l++) {
+                vec sr, si;
+                load_complex_lanes(spectrum_of(p, mode, l) + at, n - c, &sr, &si);
+                a += filter->mix[l] * sr, b += filter->mix[l] * si;
+            }
+            filter_at(p, filter, row, c, &fr, &fi);
+            store(re + q, scale * (a * fr - b * fi)), store(im + q, scale * (a * fi + b * fr));
+        }
+    transform_plane(&p->plan, &desk->columns, im, re, desk->work, desk->probes + pixels, desk->probes);
+    for (int kind = 1; kind <= PHASES; kind++) {
+        const float *phase = s->phases + (ptrdiff_t)(kind - 1) * image;
+        float *to = desk->probes + (ptrdiff_t)(2 * kind) * pixels;
+        for (int row = 0; row < n; row++)
+            for (int c = 0; c < n; c += WIDTH) {
+                const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
+                const vec turn = load_lanes(phase + (ptrdiff_t)row * (ptrdiff_t)n + c, n - c);
+                store(desk->in + q, -turn * load(im + q)), store(desk->in + pixels + q, turn * load(re + q));
+            }
+        transform_plane(&p->plan, &desk->columns, desk->in + pixels, desk->in, desk->work, to + pixels, to);
     }
-    const float *filter = p->filters + 2 * (ptrdiff_t)(index % p->n_filters) * image;
-    filtered_probe(p, &desk->columns, desk->in, desk->work, spectrum, filter, s->basis + 2 * (ptrdiff_t)index * pixels);
 }
 
 /* Slope of the object along `step` floats, to the fourth order; the canvas reaches two pixels beyond a window. */
@@ -121,11 +138,12 @@ static void add_derivative(const Problem *p, const Desk *desk, float *row) {
                                                 load(desk->wave + pixels + q) * load(desk->change + pixels + q)));
 }
 
-static void differentiate(const Problem *p, const Strain *s, Desk *desk, int slot, int64_t frame, float *rows) {
+static void differentiate(const Problem *p, const Strain *s, Desk *desk, int64_t frame) {
     const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
     const int32_t *corner = s->corners + 2 * frame;
     const float *patch = p->object + 2 * ((ptrdiff_t)corner[0] * (ptrdiff_t)p->canvas_width + (ptrdiff_t)corner[1]);
-    const float *probe = desk->probes + (ptrdiff_t)slot * plane;
+    const float *probe = desk->probes;
+    float *rows = desk->rows;
     wave_of(p, desk, probe, patch, -1, 0, desk->wave);
     copy(desk->change, desk->wave, plane);
     add_derivative(p, desk, rows + UNKNOWNS * pixels);
@@ -134,12 +152,13 @@ static void differentiate(const Problem *p, const Strain *s, Desk *desk, int slo
         add_derivative(p, desk, rows + (ptrdiff_t)k * pixels);
     }
     for (int k = 0; k < PHASES; k++) {
-        wave_of(p, desk, probe + (ptrdiff_t)(k + 1) * BLOCK * plane, patch, -1, 0, desk->change);
+        wave_of(p, desk, probe + (ptrdiff_t)(k + 1) * plane, patch, -1, 0, desk->change);
         add_derivative(p, desk, rows + (ptrdiff_t)(STRAINS + k) * pixels);
     }
 }
 
-static void add_normal(const Problem *p, const Strain *s, int64_t frame, const float *rows, double *normal) {
+static void add_normal(const Problem *p, const Strain *s, const Desk *desk, int64_t frame, double *normal) {
+    const float *rows = desk->rows;
     const int n = p->plan.size, stride = stride_of(n);
     const ptrdiff_t pixels = plane_of(p);
     const int64_t number = s->frames[frame];
@@ -171,28 +190,18 @@ static void fit(void *argument, int32_t thread) {
     Fit *task = argument;
     const Problem *p = task->problem;
     const Strain *s = task->strain;
-    const int n_basis = basis_of(p), functions = p->n_modes * n_basis;
-    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
     Desk desk = desk_of(p, s, thread);
-    for (int index; (index = atomic_fetch_add(&task->next, 1)) < (1 + PHASES) * functions;)
-        make_strain_basis(p, s, &desk, index);
-    wait_for_all(task->team);
     double *normal = s->normal + (ptrdiff_t)thread * ROWS * ROWS;
     int64_t first, last;
     share_of(s->n_frames, thread, s->n_threads, &first, &last);
-    for (int64_t block = first; block < last; block += BLOCK) {
-        const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
-        const float *weights[BLOCK];
-        for (int f = 0; f < BLOCK; f++) weights[f] = s->weights + (block + (f < count ? f : count - 1)) * n_basis;
-        clear(desk.rows, BLOCK * ROWS * pixels);
+    for (int64_t frame = first; frame < last; frame++) {
+        const Filter filter = filter_of(p, desk.lines, s->weights + frame * basis_of(p));
+        clear(desk.rows, ROWS * plane_of(p));
         for (int m = 0; m < p->n_modes; m++) {
-            for (int kind = 0; kind <= PHASES; kind++)
-                combine(s->basis + (ptrdiff_t)(kind * functions + m * n_basis) * plane, n_basis, plane, weights, count,
-                        desk.probes + (ptrdiff_t)kind * BLOCK * plane);
-            for (int f = 0; f < count; f++) 
-                differentiate(p, s, &desk, f, block + f, desk.rows + (ptrdiff_t)f * ROWS * pixels);
+            make_strain_probes(p, s, &desk, &filter, m);
+            differentiate(p, s, &desk, frame);
         }
-        for (int f = 0; f < count; f++) add_normal(p, s, block + f, desk.rows + (ptrdiff_t)f * ROWS * pixels, normal);
+        add_normal(p, s, &desk, frame, normal);
     }
 }
 

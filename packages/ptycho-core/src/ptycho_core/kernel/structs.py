@@ -124,7 +124,6 @@ class Strain(ctypes.Structure):
         ("corners", ctypes.c_void_p),
         ("weights", ctypes.c_void_p),
         ("phases", ctypes.c_void_p),
-        ("basis", ctypes.c_void_p),
         ("scratch", ctypes.c_void_p),
         ("scratch_floats", ctypes.c_int64),
         ("normal", ctypes.c_void_p),

@@ -28,13 +28,13 @@ static void split_spectrum(const Problem *p, const float *spectrum, float *to) {
         }
 }
 
-/* The factors s_a and s_b of a frame's weights, and g_a as rows in `room->row`, real and imaginary parts in turn. */
+/* The factors s_a and s_b of a frame's weights, and g_a as rows, real and imaginary parts in turn. */
 typedef struct {
     float along_y[MOST_DEGREE + 1], along_x[MOST_DEGREE + 1], mix[1 + MOST_VARIATIONS];
     float *lines; /* (degree + 1, 2) rows */
 } Filter;
 
-static Filter filter_of(const Problem *p, Room *room, const float *weights) {
+static Filter filter_of(const Problem *p, float *lines, const float *weights) {
     const int n = p->plan.size, stride = stride_of(n), degree = p->degree;
     const float *most = weights; /* of the spectrum that counts most; a frame may be without the others, or dark */
     Filter filter;
@@ -48,7 +48,7 @@ static Filter filter_of(const Problem *p, Room *room, const float *weights) {
         for (int b = 0; a + b <= degree; b++, k++)
             if (!a) filter.along_x[b] = one * most[k];
     }
-    filter.lines = room->lines;
+    filter.lines = lines;
     for (int a = 0; a <= degree; a++)
         for (int c = 0; c < n; c += WIDTH) {
             vec part[2] = {{0}, {0}};

@@ -1,9 +1,9 @@
 """A flat background found during the solve: what every pixel of every frame counts besides the sample.
 
-Once an epoch some frames are predicted, and the background goes to where their counts are most likely, object
-and probe as they are (Poisson). An object that cannot explain the dark pixels yet would hand their light to
-the background; so the first epochs leave it alone, and it never exceeds what the darkest part of the detector
-counted on the mean.
+Every third epoch some frames are predicted, and the background goes to where their counts are most likely,
+object and probe as they are (Poisson). An object that cannot explain the dark pixels yet would hand their
+light to the background; so the first epochs leave it alone, and it never exceeds what the darkest part of the
+detector counted on the mean.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ptycho_core.solver.team import ON_ITS_OWN, Team
 
 __all__ = ["FlatBackground", "darkest_counts", "likeliest"]
 
-_WAIT_EPOCHS = 3
+_WAIT_EPOCHS, _EVERY = 3, 3
 #: Pixels that are looked at in an epoch: the error of a background of one count is below half a per cent.
 _SAMPLED_PIXELS = 1 << 16
 #: Side of the squares whose mean is taken, and the share of them that may be darker than the darkest part.
@@ -51,9 +51,9 @@ class FlatBackground:
         )
 
     def sample(self, n_frames: int, size_px: int) -> np.ndarray | None:
-        """Choose the frames to look at after an epoch; None where it is too early."""
+        """Choose the frames to look at after an epoch; None where it is too early, or not its turn."""
         self._epoch += 1
-        if self._epoch <= _WAIT_EPOCHS:
+        if self._epoch <= _WAIT_EPOCHS or self._epoch % _EVERY != (_WAIT_EPOCHS + 1) % _EVERY:
             return None
         number = min(n_frames, max(1, _SAMPLED_PIXELS // size_px**2))
         return np.sort(self._random.choice(n_frames, number, replace=False))

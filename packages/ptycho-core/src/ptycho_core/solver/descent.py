@@ -134,6 +134,8 @@ def run_level(
         epoch += 1
         if _settled(residuals, schedule.patience, schedule.progress):
             break
+        if schedule.rest_px and level.frames_are_at_rest(schedule.rest_px):
+            break
         epochs = min(epochs, max(epoch, progress.epochs_allowed(schedule, epoch)))
     return Pace(step_scale, epoch, stopped)
 

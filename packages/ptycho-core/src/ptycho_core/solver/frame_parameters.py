@@ -326,20 +326,19 @@ class FrameParameters:
         mean = self._team.mean_of_each(weights) / self._team.mean_of_each(self.weights[:, 0])
         probe = probe + np.tensordot(variations, mean, axes=(1, 0))
         weights = weights - self.weights[:, :1] * mean
-        flat = np.moveaxis(variations, 1, 0).reshape(weights.shape[1], -1).astype(np.complex128)
-        if not np.abs(flat).max() > 0:
+        if not np.abs(variations).max() > 0:
             return probe, variations
         # Real weights: real and imaginary parts of a variation belong together.
-        real = np.concatenate([flat.real, flat.imag], axis=1)
+        flat = np.ascontiguousarray(np.moveaxis(variations, 1, 0), np.complex64)
+        real = flat.reshape(len(flat), -1).view(np.float32).astype(np.float64)
         left, sizes, right = self._decomposed(weights)
-        inner, powers, shapes = np.linalg.svd(sizes[:, None] * (right @ real), full_matrices=False)
+        mixed = sizes[:, None] * (right @ real)
+        # The few left vectors of so long rows are those of their products with each other.
+        inner = np.linalg.eigh(mixed @ mixed.T)[1][:, ::-1]
         root = np.sqrt(self._team.total(float(len(weights))))
         self.weights[:, 1:] = left @ inner * root
-        mixed = powers[:, None] * shapes / root
-        half = mixed.shape[1] // 2
-        mixed = mixed[:, :half] + 1j * mixed[:, half:]
-        shape = (len(mixed), variations.shape[0], *variations.shape[2:])
-        shapes = np.moveaxis(mixed.reshape(shape), 0, 1)
+        found = np.ascontiguousarray(inner.T @ mixed / root).view(np.complex128)
+        shapes = np.moveaxis(found.reshape(flat.shape), 0, 1)
         if self.model.intensity:
             shapes = self._brighter_by_intensity(probe, shapes)
         return probe, shapes.astype(np.complex64)
@@ -390,6 +389,12 @@ class FrameParameters:
     def positions_move(self) -> bool:
         """Whether positions are being corrected at present."""
         return self.model.position_bound_px is not None and not self._positions_held
+
+    def at_rest(self, px: float) -> bool:
+        """Whether half of the frames move by no more than that in an epoch; not before the first search."""
+        if not self.positions_move or self._epoch <= _SEARCH_EPOCHS[0]:
+            return False
+        return self._team.middle(float(np.median(np.linalg.norm(self._velocity, axis=1)))) <= px
 
     def hold_positions(self) -> None:
         """Leave the positions where they are from now on."""

@@ -454,6 +454,10 @@ class Level:
         found[seen] = self._fused.frame_misfit[seen] / self._measured[seen]
         return found
 
+    def frames_are_at_rest(self, px: float) -> bool:
+        """Whether the positions of the frames are refined, and half of them move by no more than that now."""
+        return self._parameters is not None and self._parameters.at_rest(px)
+
     def settle(self, modulus_limit: float) -> None:
         """Give the probe the power of the measured counts, the object the inverse, and clamp its modulus.
 

@@ -27,6 +27,8 @@ _FINE_OBJECT_STEP, _FINE_OBJECT_MOMENTUM = 1.5, 0.5
 #: Where positions are refined: epochs of the coarse level at most, and of the full one at most and at least;
 #: it goes on until `_PIXELS_COMPARED`, as positions settle slowly and small scans have the time.
 _REFINING_EPOCHS, _LEAST_REFINING = 60, {"fast": 4, "default": 6, "thorough": 30}
+#: The coarse level has done its part where half of the frames move by no more than this in an epoch.
+_REST_PX = 0.03
 #: Where so many epochs of the full level cost little there is no middle one, and the coarse one waits longer.
 _CHEAP_EPOCHS, _PATIENCE, _PROGRESS = 12, 10, 0.002
 #: Epochs of the full level where a search has found the positions to a few pixels; the coarse one takes about
@@ -46,6 +48,7 @@ class LevelSchedule:
         epochs: passes over the frames, at most.
         least_epochs: where smaller, the level takes as many epochs as the one before it did, but no fewer.
         patience: the level settles when so many epochs brought less than `progress`; 0: it never does.
+        rest_px: it settles as well when half of the frames move by no more than this in an epoch.
         last: the steps fall to zero.
         time_share: part of a time budget that may be used when the level ends.
         refines_positions: the positions of the frames move here; where False they are held.
@@ -60,6 +63,7 @@ class LevelSchedule:
     least_epochs: int | None = None
     patience: int = 0
     progress: float = 0.0
+    rest_px: float = 0.0
     last: bool = False
     time_share: float = 1.0
     refines_positions: bool = False
@@ -180,7 +184,7 @@ def _levels_with_positions(
     )
     moving = {"refines_positions": True, "time_share": _MIDDLE_TIME}
     levels = [
-        replace(coarse, epochs=coarse_epochs, refines_positions=True),
+        replace(coarse, epochs=coarse_epochs, rest_px=_REST_PX, refines_positions=True),
         replace(middle, epochs=middle_epochs, patience=0, **moving),
         replace(full, epochs=full_epochs, **moving),
         replace(full, epochs=polish_epochs),

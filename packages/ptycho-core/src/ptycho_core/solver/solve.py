@@ -153,14 +153,14 @@ def _solved(
 
     onlookers = Onlookers(ranks, scan, kernel=arrays.kernel)
 
-    def image_of(part: Scan, how: SolverConfig, judged: bool = False) -> Reconstruction:
-        return _solved(part, how, execution, judged=judged, ranks=ranks, in_parts=True)
+    def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
+        return _solved(part, how, execution, judged=False, ranks=ranks, in_parts=True)
 
     asked, given, near = config, scan, False
     if config.refine_positions and start is None:
         far_off = positions_are_far_off(
             scan,
-            lambda part, how: image_of(part, how, judged=True),
+            image_of,
             probe_modes=config.probe_modes,
             unseen_by=onlookers.residuals,
         )
