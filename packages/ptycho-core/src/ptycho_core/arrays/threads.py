@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,7 @@ class _Limited:
 
     lock = threading.Lock()
     count = 0
+    modules = 0
     undo = ExitStack()
 
 
@@ -53,8 +55,10 @@ def one_blas_thread() -> Iterator[None]:
     what the first one found.
     """
     with _Limited.lock:
-        # Each looks anew: a library may have been loaded since.
-        _Limited.undo.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        # To look for libraries takes milliseconds; one may have come with a module that was loaded since.
+        if not _Limited.count or _Limited.modules != len(sys.modules):
+            _Limited.undo.enter_context(threadpool_limits(limits=1, user_api="blas"))
+            _Limited.modules = len(sys.modules)
         _Limited.count += 1
     try:
         yield

@@ -186,15 +186,17 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
     double misfit = 0;
     share_of(batch->n_frames, thread, p->n_threads, &first, &last);
     clear(gradient, gradient_floats);
-    for (int64_t block = first; block < last; block += BLOCK) {
-        const int count = last - block < BLOCK ? (int)(last - block) : BLOCK;
+    const int most = p->lines ? 1 : BLOCK; /* frames with a filter of their own share nothing */
+    for (int64_t block = first; block < last; block += most) {
+        const int count = last - block < most ? (int)(last - block) : most;
         const float *weights[BLOCK];
+        Filter filter = {{0}, NULL};
         for (int f = 0; f < BLOCK; f++)
             weights[f] = batch->weights + (block + (f < count ? f : count - 1)) * n_basis;
-        for (int f = 0; p->lines && f < count; f++) {
-            const Filter filter = filter_of(p, room->lines, weights[f]);
+        if (p->lines) {
+            filter = filter_of(p, room->lines, room->filter, weights[0]);
             for (int m = 0; m < p->n_modes; m++)
-                varied_probe(p, room, &filter, m, room->probes + ((ptrdiff_t)m * BLOCK + f) * plane);
+                varied_probe(p, room, &filter, m, room->probes + (ptrdiff_t)m * BLOCK * plane);
         }
         for (int m = 0; !p->lines && m < p->n_modes; m++)
             combine(p->basis + (ptrdiff_t)m * n_basis * plane, n_basis, plane, weights, count,
@@ -209,13 +211,10 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         }
         if (p->lines) {
             float *to = batch->probe_step != 0 ? gradient : NULL;
-            for (int f = 0; (to || batch->overlaps) && f < count; f++) {
-                const Filter filter = filter_of(p, room->lines, weights[f]);
-                float *overlaps = batch->overlaps ? batch->overlaps + (block + f) * n_basis : NULL;
-                if (overlaps) clear(overlaps, n_basis);
-                for (int m = 0; m < p->n_modes; m++)
-                    varied_back(p, room, &filter, m, room->probes + ((ptrdiff_t)m * BLOCK + f) * plane, to, overlaps);
-            }
+            float *overlaps = batch->overlaps ? batch->overlaps + block * n_basis : NULL;
+            if (overlaps) clear(overlaps, n_basis);
+            for (int m = 0; (to || overlaps) && m < p->n_modes; m++)
+                varied_back(p, room, &filter, m, room->probes + (ptrdiff_t)m * BLOCK * plane, to, overlaps);
             continue;
         }
         if (batch->overlaps)

@@ -66,7 +66,7 @@ typedef struct {
     float *waves, *spectra;   /* (P, 2, n, n) each */
     vec *measured, *weight;   /* a row of vectors each: a strip of a frame and of its mask, transposed */
     float *row;               /* (2, canvas width) */
-    float *lines;             /* (MOST_DEGREE + 1, 2) rows of a plane */
+    float *lines, *filter;    /* (MOST_DEGREE + 1, 2) rows of a plane; (2, n, n) */
 } Room;
 
 /* Floats of a plane, whatever lies behind its rows and columns included. */
@@ -104,7 +104,7 @@ INLINE int basis_of(const Problem *p) { return p->n_filters * (1 + p->n_variatio
 int64_t ptycho_plane_floats(int32_t size) { return (int64_t)stride_of(size) * stride_of(size); }
 
 int64_t ptycho_scratch_floats(int32_t size, int32_t n_modes, int64_t canvas_width) {
-    return ptycho_plane_floats(size) * 2 * n_modes * (BLOCK + 2) +
+    return ptycho_plane_floats(size) * 2 * (n_modes * (BLOCK + 2) + 1) +
            (int64_t)(2 * n_modes + 4) * stride_of(size) * WIDTH + 2 * (canvas_width + WIDTH) +
            (int64_t)2 * (MOST_DEGREE + 1) * stride_of(size) + 32 * WIDTH;
 }
@@ -130,6 +130,7 @@ static Room room_of(const Problem *p, int32_t thread) {
     room.probes = at, at += pixels * 2 * modes * BLOCK;
     room.waves = at, at += pixels * 2 * modes;
     room.spectra = at, at += pixels * 2 * modes;
+    room.filter = at, at += pixels * 2;
     room.lines = at, at += (ptrdiff_t)2 * (MOST_DEGREE + 1) * (ptrdiff_t)n;
     room.row = at;
     return room;

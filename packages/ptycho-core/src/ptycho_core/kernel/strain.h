@@ -32,12 +32,12 @@ typedef struct {
     Columns columns;
     float *probes; /* (1 + PHASES, 2) planes: a frame's probe, and what each phase changes it by */
     float *rows;   /* (ROWS) planes: derivatives of the counts, and at the end the counts expected */
-    float *spectrum, *in, *work, *wave, *change; /* 2 planes each */
+    float *spectrum, *filter, *in, *work, *wave, *change; /* 2 planes each */
     float *lines;  /* (MOST_DEGREE + 1, 2) rows of a plane */
 } Desk;
 
 int64_t ptycho_strain_floats(int32_t size) {
-    return ptycho_plane_floats(size) * ((1 + PHASES) * 2 + ROWS + 10) +
+    return ptycho_plane_floats(size) * ((1 + PHASES) * 2 + ROWS + 12) +
            (int64_t)(4 * WIDTH + 2 * (MOST_DEGREE + 1)) * stride_of(size) + 16 * WIDTH;
 }
 
@@ -53,6 +53,7 @@ static Desk desk_of(const Problem *p, const Strain *s, int32_t thread) {
     desk.probes = at, at += pixels * (1 + PHASES) * 2;
     desk.rows = at, at += pixels * ROWS;
     desk.spectrum = at, at += 2 * pixels;
+    desk.filter = at, at += 2 * pixels;
     desk.in = at, at += 2 * pixels;
     desk.work = at, at += 2 * pixels;
     desk.wave = at, at += 2 * pixels;
@@ -71,13 +72,13 @@ static void make_strain_probes(const Problem *p, const Strain *s, Desk *desk, co
         for (int c = 0; c < n; c += WIDTH) {
             const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             const ptrdiff_t at = 2 * ((ptrdiff_t)row * (ptrdiff_t)n + (ptrdiff_t)c);
-            vec a = {0}, b = {0}, fr, fi;
+            const vec fr = load(filter->planes + q), fi = load(filter->planes + pixels + q);
+            vec a = {0}, b = {0};
             for (int l = 0; l <= p->n_variations; l++) {
                 vec sr, si;
                 load_complex_lanes(spectrum_of(p, mode, l) + at, n - c, &sr, &si);
                 a += filter->mix[l] * sr, b += filter->mix[l] * si;
             }
-            filter_at(p, filter, row, c, &fr, &fi);
             store(re + q, scale * (a * fr - b * fi)), store(im + q, scale * (a * fi + b * fr));
         }
     transform_plane(&p->plan, &desk->columns, im, re, desk->work, desk->probes + pixels, desk->probes);
@@ -195,7 +196,7 @@ static void fit(void *argument, int32_t thread) {
     int64_t first, last;
     share_of(s->n_frames, thread, s->n_threads, &first, &last);
     for (int64_t frame = first; frame < last; frame++) {
-        const Filter filter = filter_of(p, desk.lines, s->weights + frame * basis_of(p));
+        const Filter filter = filter_of(p, desk.lines, desk.filter, s->weights + frame * basis_of(p));
         clear(desk.rows, ROWS * plane_of(p));
         for (int m = 0; m < p->n_modes; m++) {
             make_strain_probes(p, s, &desk, &filter, m);

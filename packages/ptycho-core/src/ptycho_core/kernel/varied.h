@@ -28,15 +28,18 @@ static void split_spectrum(const Problem *p, const float *spectrum, float *to) {
         }
 }
 
-/* The factors s_a and s_b of a frame's weights, and g_a as rows, real and imaginary parts in turn. */
+/* How a frame mixes the spectra, and its filter. */
 typedef struct {
-    float along_y[MOST_DEGREE + 1], along_x[MOST_DEGREE + 1], mix[1 + MOST_VARIATIONS];
-    float *lines; /* (degree + 1, 2) rows */
+    float mix[1 + MOST_VARIATIONS];
+    const float *planes; /* 2 of n x n */
 } Filter;
 
-static Filter filter_of(const Problem *p, float *lines, const float *weights) {
+/* The filter of a frame, from its weights, in `lines`, room for the rows g_a, and `planes`. All modes and both ways use it. */
+static Filter filter_of(const Problem *p, float *lines, float *planes, const float *weights) {
     const int n = p->plan.size, stride = stride_of(n), degree = p->degree;
+    const ptrdiff_t pixels = plane_of(p);
     const float *most = weights; /* of the spectrum that counts most; a frame may be without the others, or dark */
+    float along_y[MOST_DEGREE + 1], along_x[MOST_DEGREE + 1];
     Filter filter;
     for (int l = 0; l <= p->n_variations; l++) {
         filter.mix[l] = weights[l * p->n_filters];
@@ -44,36 +47,37 @@ static Filter filter_of(const Problem *p, float *lines, const float *weights) {
     }
     const float one = most[0] != 0 ? 1.0f / most[0] : 0;
     for (int a = 0, k = 0; a <= degree; a++) {
-        filter.along_y[a] = one * most[k];
+        along_y[a] = one * most[k];
         for (int b = 0; a + b <= degree; b++, k++)
-            if (!a) filter.along_x[b] = one * most[k];
+            if (!a) along_x[b] = one * most[k];
     }
-    filter.lines = lines;
     for (int a = 0; a <= degree; a++)
         for (int c = 0; c < n; c += WIDTH) {
             vec part[2] = {{0}, {0}};
             for (int b = 0; a + b <= degree; b++)
-                part[b % 2] += filter.along_x[b] * load_lanes(p->lines + (ptrdiff_t)b * (ptrdiff_t)n + (ptrdiff_t)c, n - c);
-            store(filter.lines + (ptrdiff_t)(2 * a) * (ptrdiff_t)stride + c, part[0]);
-            store(filter.lines + (ptrdiff_t)(2 * a + 1) * (ptrdiff_t)stride + c, part[1]);
+                part[b % 2] += along_x[b] * load_lanes(p->lines + (ptrdiff_t)b * (ptrdiff_t)n + (ptrdiff_t)c, n - c);
+            store(lines + (ptrdiff_t)(2 * a) * (ptrdiff_t)stride + c, part[0]);
+            store(lines + (ptrdiff_t)(2 * a + 1) * (ptrdiff_t)stride + c, part[1]);
         }
-    return filter;
-}
-
-/* The filter of a frame in one strip of a row. */
-INLINE void filter_at(const Problem *p, const Filter *filter, int row, int c, vec *re, vec *im) {
-    const int n = p->plan.size, stride = stride_of(n);
-    vec fr = {0}, fi = {0};
-    for (int a = 0; a <= p->degree; a++) {
-        const float factor = filter->along_y[a] * p->lines[(ptrdiff_t)a * (ptrdiff_t)n + (ptrdiff_t)row];
-        const vec gr = load(filter->lines + (ptrdiff_t)(2 * a) * (ptrdiff_t)stride + c);
-        const vec gi = load(filter->lines + (ptrdiff_t)(2 * a + 1) * (ptrdiff_t)stride + c);
-        if (a % 2)
-            fr -= factor * gi, fi += factor * gr;
-        else
-            fr += factor * gr, fi += factor * gi;
+    for (int row = 0; row < n; row++) {
+        float factor[MOST_DEGREE + 1];
+        for (int a = 0; a <= degree; a++) factor[a] = along_y[a] * p->lines[(ptrdiff_t)a * (ptrdiff_t)n + (ptrdiff_t)row];
+        for (int c = 0; c < n; c += WIDTH) {
+            const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
+            vec fr = {0}, fi = {0};
+            for (int a = 0; a <= degree; a++) {
+                const vec gr = load(lines + (ptrdiff_t)(2 * a) * (ptrdiff_t)stride + c);
+                const vec gi = load(lines + (ptrdiff_t)(2 * a + 1) * (ptrdiff_t)stride + c);
+                if (a % 2)
+                    fr -= factor[a] * gi, fi += factor[a] * gr;
+                else
+                    fr += factor[a] * gr, fi += factor[a] * gi;
+            }
+            store(planes + q, fr), store(planes + pixels + q, fi);
+        }
     }
-    *re = fr, *im = fi;
+    filter.planes = planes;
+    return filter;
 }
 
 /* The probe of a frame's mode: the inverse transform of its filtered sum of spectra. */
@@ -86,12 +90,12 @@ static void varied_probe(const Problem *p, Room *room, const Filter *filter, int
     for (int row = 0; row < n; row++)
         for (int c = 0; c < n; c += WIDTH) {
             const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
-            vec a = {0}, b = {0}, fr, fi;
+            const vec fr = load(filter->planes + q), fi = load(filter->planes + pixels + q);
+            vec a = {0}, b = {0};
             for (int l = 0; l < parts; l++) {
                 a += filter->mix[l] * load(spectra + (ptrdiff_t)l * plane + q);
                 b += filter->mix[l] * load(spectra + (ptrdiff_t)l * plane + pixels + q);
             }
-            filter_at(p, filter, row, c, &fr, &fi);
             store(re + q, scale * (a * fr - b * fi)), store(im + q, scale * (a * fi + b * fr));
         }
     transform_plane(&p->plan, &room->columns[0], im, re, room->spectra, to + pixels, to);
@@ -144,8 +148,7 @@ static void varied_back(const Problem *p, Room *room, const Filter *filter, int 
         for (int c = 0; c < n; c += WIDTH) {
             const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             const vec x = load(xr + q), y = load(xi + q);
-            vec fr, fi;
-            filter_at(p, filter, row, c, &fr, &fi);
+            const vec fr = load(filter->planes + q), fi = load(filter->planes + pixels + q);
             const vec gr = x * fr + y * fi, gi = y * fr - x * fi;
             for (int l = 0; l < parts; l++) {
                 float *to = gradient + (ptrdiff_t)l * plane + q;

@@ -89,7 +89,7 @@ class AmplitudeMisfit:
         xp = self._xp
         probes = xp.combine(weights, basis)
         misfit, overlaps = 0.0, []
-        for block in self._blocks(patches):
+        for block in self._blocks(len(patches)):
             probe, patch = probes[:, block], patches[block]
             waves = xp.fft2(probe * patch[None])
             measured = slice(frames.start + block.start, frames.start + block.stop)
@@ -121,12 +121,17 @@ class AmplitudeMisfit:
         amplitude: Any  # on the device, or coded
         amplitude = all_frames.select(frames) if isinstance(all_frames, CodedFrames) else all_frames[frames]
         good, misfits = self._good_of(frames), np.empty(len(corners))
-        for part in self._blocks(amplitude):
-            modulus = (self._intensity(canvas, corners[part], basis, weights[part]) + self.offset) ** 0.5
-            distance = abs(self._seen(amplitude, part) - modulus)
-            if good is not None:
-                distance = distance * (good if len(good.shape) == 2 else good[part])
-            misfits[part] = xp.to_numpy(distance.sum((1, 2)))
+
+        def compare(chunk: slice) -> None:
+            for block in self._blocks(chunk.stop - chunk.start):
+                part = slice(chunk.start + block.start, chunk.start + block.stop)
+                modulus = (self._intensity(canvas, corners[part], basis, weights[part]) + self.offset) ** 0.5
+                distance = abs(self._seen(amplitude, part) - modulus)
+                if good is not None:
+                    distance = distance * (good if len(good.shape) == 2 else good[part])
+                misfits[part] = xp.to_numpy(distance.sum((1, 2)))
+
+        xp.map_chunks(compare, len(corners), basis.shape[0] * basis.shape[-1] ** 2)
         if isinstance(amplitude, CodedFrames):
             total = frame_sums(amplitude)[0]
         else:
@@ -163,11 +168,11 @@ class AmplitudeMisfit:
     def _good_of(self, frames: Any) -> Array | None:
         return self._good if self._good is None or len(self._good.shape) == 2 else self._good[frames]
 
-    def _blocks(self, frames: Array) -> Iterator[slice]:
-        """Runs of frames that fill about the cache of a core."""
-        step = max(1, self._xp.block_pixels // frames.shape[-1] ** 2)
-        for first in range(0, len(frames), step):
-            yield slice(first, min(first + step, len(frames)))
+    def _blocks(self, n_frames: int) -> Iterator[slice]:
+        """Runs of so many frames that fill about the cache of a core."""
+        step = max(1, self._xp.block_pixels // self._amplitude.shape[-1] ** 2)
+        for first in range(0, n_frames, step):
+            yield slice(first, min(first + step, n_frames))
 
 
 def _moved(coded: CodedFrames, arrays: Arrays) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -63,6 +64,8 @@ _SEARCHED = 2.4
 _EPOCHS_OF_A_STRAINED_SCAN = 45
 #: As many as the configuration allows.
 MOST_MODES = 8
+#: So many pixels of frames may be held twice in memory.
+_SMALL_PIXELS = 1 << 27
 
 
 def solve(
@@ -155,6 +158,17 @@ def _solved(
 
     def image_of(part: Scan, how: SolverConfig) -> Reconstruction:
         return _solved(part, how, execution, judged=False, ranks=ranks, in_parts=True)
+
+    def both_images_of(parts: Sequence[Scan], how: SolverConfig) -> Sequence[Reconstruction]:
+        small = sum(part.n_frames * part.frame_px**2 for part in parts) <= _SMALL_PIXELS
+        if arrays.name != "numpy" or arrays.threads < 2 or ranks.count > 1 or not small:
+            return [image_of(part, how) for part in parts]
+        # Two threads that never wait for each other are done sooner than two that share every step.
+        alone = partial(
+            _solved, config=how, execution=execution.model_copy(update={"threads": 1}), judged=False
+        )
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(alone, parts))
 
     asked, given, near = config, scan, False
     if config.refine_positions and start is None:
@@ -346,7 +360,7 @@ def _solved(
             return _borne_out(
                 given,
                 result,
-                image_of,
+                both_images_of,
                 lambda: _solved(
                     given,
                     without,
@@ -467,7 +481,7 @@ def _most_probable(
 def _borne_out(
     scan: Scan,
     result: Reconstruction,
-    image_of: Callable[[Scan, SolverConfig], Reconstruction],
+    both_images_of: Callable[[Sequence[Scan], SolverConfig], Sequence[Reconstruction]],
     at_those_given: Callable[[], Reconstruction],
     onlookers: Onlookers,
 ) -> Reconstruction:
@@ -476,7 +490,7 @@ def _borne_out(
     refined_px = (
         result.positions_px if scan.frame_numbers is None else result.positions_px[scan.frame_numbers]
     )
-    found = frames_held_out(scan, result, refined_px, image_of, unseen_by=onlookers.residuals)
+    found = frames_held_out(scan, result, refined_px, both_images_of, unseen_by=onlookers.residuals)
     if found is None:
         return result
     kept = result if found.accepted else replace(at_those_given(), provenance=result.provenance)

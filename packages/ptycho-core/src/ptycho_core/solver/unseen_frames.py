@@ -9,7 +9,7 @@ for a free residual of data that are left out of a fit, A. T. Brünger, Nature 3
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,7 +115,7 @@ def frames_held_out(
     scan: Scan,
     result: Reconstruction,
     refined_px: Float64[np.ndarray, "frame 2"],
-    solve: Callable[[Scan, SolverConfig], Reconstruction],
+    solve_both: Callable[[Sequence[Scan], SolverConfig], Sequence[Reconstruction]],
     unseen_by: ResidualsOfUnseen | None = None,
 ) -> HeldOut | None:
     """Hold the fifth of the frames that had no part in either image against both.
@@ -123,7 +123,7 @@ def frames_held_out(
     Args:
         scan: at the positions given. result: whose probe both images start from.
         refined_px: of the frames of the scan.
-        solve: makes an image, without refining positions.
+        solve_both: makes images of two scans, without refining positions.
         unseen_by: as in `positions_are_far_off`.
     Returns:
         None where there are too few frames.
@@ -138,9 +138,11 @@ def frames_held_out(
         leave_out_frames=False,
     )
     scan = replace(scan, probe=result.probe, probe_source="given", frame_numbers=None, all_positions_px=None)
+    placed = [scan.moved_to(scan.positions_px), scan.moved_to(refined_px)]
+    images = solve_both([both.select(~held) for both in placed], config)
     given, refined = (
-        (unseen_by or residuals_of_unseen)(placed.select(held), solve(placed.select(~held), config))
-        for placed in (scan.moved_to(scan.positions_px), scan.moved_to(refined_px))
+        (unseen_by or residuals_of_unseen)(both.select(held), image)
+        for both, image in zip(placed, images, strict=True)
     )
     known = np.isfinite(given) & np.isfinite(refined)
     if np.count_nonzero(known) < _FEWEST:
