@@ -112,7 +112,8 @@ def test_frames_move_together_first_and_not_at_all_behind_a_search(common_moves:
     parameters = FrameParameters(model, positions, np.arange(6))
     measured = FrameMeasurement(
         remainders_px=np.zeros((6, 2)),
-        overlaps=random.normal(size=(6, 10)),
+        by_weight=np.zeros((6, 1)),
+        by_function=random.normal(size=(6, 10)),
         curvature=np.tile(np.eye(2), (6, 1, 1)),
         counts=np.ones(6),
         variation_power=np.zeros(0),
@@ -139,7 +140,8 @@ def test_a_frame_stays_along_an_axis_by_which_its_object_hardly_changes(axis: in
     curvature[-1, axis, axis] = 1e-3
     measured = FrameMeasurement(
         remainders_px=np.zeros((6, 2)),
-        overlaps=np.full((6, 10), 0.01),
+        by_weight=np.zeros((6, 1)),
+        by_function=np.full((6, 10), 0.01),
         curvature=curvature,
         counts=np.ones(6),
         variation_power=np.zeros(0),

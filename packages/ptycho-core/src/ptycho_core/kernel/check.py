@@ -26,6 +26,7 @@ from ptycho_core.kernel.strain import strain_products
 
 __all__ = [
     "largest_error",
+    "mixed_overlaps",
     "reference_gradient",
     "reference_places",
     "reference_proximal",
@@ -116,7 +117,7 @@ def _error_of_varied(library: ctypes.CDLL) -> float:
     window = (slice(0, canvas[0]), slice(0, canvas[1]))
     found = fused(slice(0, n_frames), window, _STEPS, **placed, **state, with_overlaps=True)
     right = reference_step(**given, **placed, offset=_OFFSET, floor=_FLOOR, steps=_STEPS, **expected)
-    pairs_of: list[Any] = [(found.overlaps, right.overlaps)]
+    pairs_of: list[Any] = [(found.overlaps, mixed_overlaps(right.overlaps, moves, mix[..., 0]))]
     pairs_of += [(state[name], expected[name]) for name in state]
     return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs_of]))
 
@@ -391,6 +392,12 @@ def reference_proximal(
         moved = (image + sources / (2 * weight) + target) / 2
         ahead, image = 2 * moved - image, moved
     return image, dual
+
+
+def mixed_overlaps(overlaps: Any, moves: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    """Return what a frame's weights, products of moves (f, K) and a mix (f, 1 + L), make of its overlaps."""
+    each = overlaps.reshape(*mix.shape, -1)
+    return np.hstack([np.einsum("flk,fk->fl", each, moves), np.einsum("flk,fl->fk", each, mix)])
 
 
 def reference_step(

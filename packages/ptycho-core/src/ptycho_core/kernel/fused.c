@@ -211,10 +211,11 @@ static double explain_frames(const Problem *p, const Batch *batch, Room *room, i
         }
         if (p->lines) {
             float *to = batch->probe_step != 0 ? gradient : NULL;
-            float *overlaps = batch->overlaps ? batch->overlaps + block * n_basis : NULL;
-            if (overlaps) clear(overlaps, n_basis);
-            for (int m = 0; (to || overlaps) && m < p->n_modes; m++)
-                varied_back(p, room, &filter, m, room->probes + (ptrdiff_t)m * BLOCK * plane, to, overlaps);
+            const int n_slopes = 1 + p->n_variations + p->n_filters;
+            float *slopes = batch->overlaps ? batch->overlaps + block * n_slopes : NULL;
+            if (slopes) clear(slopes, n_slopes);
+            for (int m = 0; (to || slopes) && m < p->n_modes; m++)
+                varied_back(p, room, &filter, m, room->probes + (ptrdiff_t)m * BLOCK * plane, to, slopes);
             continue;
         }
         if (batch->overlaps)

@@ -55,7 +55,8 @@ typedef struct {
     int32_t row_start, row_stop, column_start, column_stop; /* the window of the canvas that the batch may change */
     float object_step, probe_step, object_momentum, probe_momentum, object_floor;
     int32_t gradient_only; /* nothing moves: what would move it is added to the velocities, undivided */
-    float *overlaps;  /* (frames, (1 + L) K): of the pulled-back misfit with the basis functions; or NULL */
+    float *overlaps;  /* (frames, (1 + L) K): of the pulled-back misfit with the basis functions; with lines
+                         (frames, 1 + L + K), see `varied_back`; or NULL */
     float *curvature; /* (frames, 3): of the misfit by the position, along y y, y x and x x; or NULL */
 } Batch;
 

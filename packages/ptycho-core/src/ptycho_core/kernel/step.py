@@ -58,7 +58,8 @@ class BatchResult:
     Attributes:
         misfit: the sum of their misfits.
         overlaps: (frames, (1 + L) K) float32 of the pulled-back misfit with the basis functions, where asked
-            for.
+            for. Of a probe that varies, and with lines, (frames, 1 + L + K): the overlaps with each spectrum,
+            moved as the frame is, and with each function of the frame's own mixture of the spectra.
         curvature: (frames, 2, 2) float64 of the misfit by each position, in pixels of the canvas, where asked
             for; the light is that before the step, the object that after it.
     """
@@ -257,7 +258,8 @@ class FusedStep:
         problem.spectrum, problem.spectrum_velocity = address(spectrum), address(spectrum_velocity)
         problem.variations = address(variations) if variations is not None and n_variations else None
         problem.object, problem.object_velocity = address(obj), address(object_velocity)
-        overlaps = np.empty(weights.shape, np.float32) if with_overlaps else None
+        said = weights.shape[1] if lines is None else 1 + n_variations + problem.n_filters
+        overlaps = np.empty((n_frames, said), np.float32) if with_overlaps else None
         curvature = np.empty((n_frames, 3), np.float32) if with_curvature else None
         batch = Batch(
             first_frame=frames.start,

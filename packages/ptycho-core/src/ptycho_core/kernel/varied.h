@@ -101,59 +101,54 @@ static void varied_probe(const Problem *p, Room *room, const Filter *filter, int
     transform_plane(&p->plan, &room->columns[0], im, re, room->spectra, to + pixels, to);
 }
 
-/* Overlaps (1 + L, K) with the basis functions of what is left of a frame's probe, which is transformed already. */
-static void varied_overlaps(const Problem *p, const Room *room, int mode, float *overlaps) {
+/* Take what is left of a frame's probe back to the spectra: their gradients and, where they are asked for, the slopes of the
+ * misfit: by the weight of each spectrum, and by that of each filter of their sum (1 + L + K numbers). Those by every filter
+ * of every spectrum would be (1 + L) K, and nobody needs them. */
+static void varied_back(const Problem *p, Room *room, const Filter *filter, int mode, const float *left, float *gradient,
+                        float *slopes) {
     const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations, degree = p->degree;
     const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
-    const float *xr = room->waves, *xi = room->waves + pixels;
-    for (int l = 0; l < parts; l++) {
-        const float *sr = p->basis + (ptrdiff_t)(mode * parts + l) * plane, *si = sr + pixels;
-        vec sums[MOST_DEGREE + 1][MOST_DEGREE + 1];
-        memset(sums, 0, sizeof sums);
-        for (int row = 0; row < n; row++) {
-            vec along[MOST_DEGREE + 1][2];
-            memset(along, 0, sizeof along);
-            for (int c = 0; c < n; c += WIDTH) {
-                const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
-                const vec a = load(sr + q), b = load(si + q), x = load(xr + q), y = load(xi + q);
-                const vec mr = a * x + b * y, mi = a * y - b * x;
-                for (int k = 0; k <= degree; k++) {
-                    const vec line = load_lanes(p->lines + (ptrdiff_t)k * (ptrdiff_t)n + (ptrdiff_t)c, n - c);
-                    along[k][0] += line * mr, along[k][1] += line * mi;
-                }
-            }
-            for (int a = 0; a <= degree; a++)
-                for (int b = 0; a + b <= degree; b++)
-                    sums[a][b] += p->lines[(ptrdiff_t)a * (ptrdiff_t)n + (ptrdiff_t)row] * along[b][(a + b) % 2];
-        }
-        for (int a = 0, k = 0; a <= degree; a++)
-            for (int b = 0; a + b <= degree; b++, k++) {
-                const float sum = sum_of(sums[a][b]) / (float)n;
-                overlaps[l * p->n_filters + k] += a % 2 && b % 2 ? -sum : sum;
-            }
-    }
-}
-
-/* Take what is left of a frame's probe back to the spectra: their gradients, and the overlaps where they are asked for. */
-static void varied_back(const Problem *p, Room *room, const Filter *filter, int mode, const float *left, float *gradient,
-                        float *overlaps) {
-    const int n = p->plan.size, stride = stride_of(n), parts = 1 + p->n_variations;
-    const ptrdiff_t pixels = plane_of(p), plane = 2 * pixels;
+    const float *spectra = p->basis + (ptrdiff_t)(mode * parts) * plane;
     float *xr = room->waves, *xi = room->waves + pixels;
+    vec by_weight[1 + MOST_VARIATIONS], by_filter[MOST_DEGREE + 1][MOST_DEGREE + 1];
+    memset(by_weight, 0, sizeof by_weight), memset(by_filter, 0, sizeof by_filter);
     transform_plane(&p->plan, &room->columns[0], left, left + pixels, room->spectra, xr, xi);
-    if (overlaps) varied_overlaps(p, room, mode, overlaps);
-    if (!gradient) return;
-    gradient += (ptrdiff_t)(mode * parts) * plane;
-    for (int row = 0; row < n; row++)
+    if (gradient) gradient += (ptrdiff_t)(mode * parts) * plane;
+    for (int row = 0; row < n; row++) {
+        vec along[MOST_DEGREE + 1][2];
+        memset(along, 0, sizeof along);
         for (int c = 0; c < n; c += WIDTH) {
             const ptrdiff_t q = (ptrdiff_t)row * (ptrdiff_t)stride + (ptrdiff_t)c;
             const vec x = load(xr + q), y = load(xi + q);
             const vec fr = load(filter->planes + q), fi = load(filter->planes + pixels + q);
             const vec gr = x * fr + y * fi, gi = y * fr - x * fi;
-            for (int l = 0; l < parts; l++) {
+            for (int l = 0; gradient && l < parts; l++) {
                 float *to = gradient + (ptrdiff_t)l * plane + q;
                 store(to, load(to) + filter->mix[l] * gr), store(to + pixels, load(to + pixels) + filter->mix[l] * gi);
             }
+            if (!slopes) continue;
+            vec a = {0}, b = {0};
+            for (int l = 0; l < parts; l++) {
+                const vec sr = load(spectra + (ptrdiff_t)l * plane + q), si = load(spectra + (ptrdiff_t)l * plane + pixels + q);
+                by_weight[l] += sr * gr + si * gi;
+                a += filter->mix[l] * sr, b += filter->mix[l] * si;
+            }
+            const vec mr = a * x + b * y, mi = a * y - b * x;
+            for (int k = 0; k <= degree; k++) {
+                const vec line = load_lanes(p->lines + (ptrdiff_t)k * (ptrdiff_t)n + (ptrdiff_t)c, n - c);
+                along[k][0] += line * mr, along[k][1] += line * mi;
+            }
+        }
+        for (int k = 0; slopes && k <= degree; k++)
+            for (int b = 0; k + b <= degree; b++)
+                by_filter[k][b] += p->lines[(ptrdiff_t)k * (ptrdiff_t)n + (ptrdiff_t)row] * along[b][(k + b) % 2];
+    }
+    if (!slopes) return;
+    for (int l = 0; l < parts; l++) slopes[l] += sum_of(by_weight[l]) / (float)n;
+    for (int a = 0, k = parts; a <= degree; a++)
+        for (int b = 0; a + b <= degree; b++, k++) {
+            const float sum = sum_of(by_filter[a][b]) / (float)n;
+            slopes[k] += a % 2 && b % 2 ? -sum : sum;
         }
 }
 

@@ -112,14 +112,16 @@ class FrameMeasurement:
 
     Attributes:
         remainders_px: (m, 2) sub-pixel part of the positions.
-        overlaps: (m, (1 + L) K) of the pulled-back misfit with the basis functions.
+        by_weight: (m, 1 + L) slope of the misfit by the weight of the probe and of each variation.
+        by_function: (m, K) slope by the weight of each basis function, the frame's mixture as it is.
         curvature: (m, 2, 2) of the misfit by the position, in pixels of the level.
         counts: (m,) measured counts of each frame.
         variation_power: (L,) power of each variation.
     """
 
     remainders_px: np.ndarray
-    overlaps: np.ndarray
+    by_weight: np.ndarray
+    by_function: np.ndarray
     curvature: np.ndarray
     counts: np.ndarray
     variation_power: np.ndarray
@@ -221,12 +223,11 @@ class FrameParameters:
         """
         if self._epoch < _WAIT_EPOCHS or not step:
             return
-        self._update_weights(measured, degree=degree, step=step)
+        self._update_weights(measured, step=step)
         if not self.positions_move:
             return
-        slopes = shift_slopes(measured.remainders_px, degree)
-        along = (self.weights[None, :, :, None] * slopes[:, :, None]).reshape(2, len(self.weights), -1)
-        self._slope = np.einsum("amk,mk->ma", along, measured.overlaps) * scale
+        along = shift_slopes(measured.remainders_px, degree)
+        self._slope = np.einsum("amk,mk->ma", along, measured.by_function) * scale
         self._curvature = measured.curvature * scale**2
         if self._epoch < _WAIT_EPOCHS + self._drift_epochs:
             return
@@ -258,10 +259,9 @@ class FrameParameters:
         even = faint * max(usual, _TINY)
         return even * np.linalg.matrix_power(np.linalg.inv(curvature / even), 3)
 
-    def _update_weights(self, measured: FrameMeasurement, *, degree: int, step: float) -> None:
+    def _update_weights(self, measured: FrameMeasurement, *, step: float) -> None:
         """Change intensity and weights of the variations; a Newton step for each of them."""
-        base = shift_weights(measured.remainders_px, degree).astype(np.float64)
-        slopes = np.einsum("mlk,mk->ml", measured.overlaps.reshape(len(base), -1, base.shape[1]), base)
+        slopes = measured.by_weight
         if self.model.intensity:
             change = slopes[:, 0] * self.weights[:, 0] / np.maximum(measured.counts, _TINY)
             self.weights[:, 0] *= 1 + np.clip(step * change, -0.2, 0.2)

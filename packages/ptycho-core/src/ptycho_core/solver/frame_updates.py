@@ -17,6 +17,7 @@ from ptycho_core.kernel import FusedStep
 from ptycho_core.kernel.strain import strain_products
 from ptycho_core.solver.frame_parameters import FrameMeasurement, FrameParameters
 from ptycho_core.solver.misfit import AmplitudeMisfit
+from ptycho_core.solver.shifts import shift_weights
 from ptycho_core.solver.state import ObjectState, ProbeState
 from ptycho_core.solver.strain import (
     STRAIN_COUNT,
@@ -52,7 +53,7 @@ class FrameUpdates:
         """
         self._parameters, self._xp, self._degree = parameters, arrays, degree
         self._windows, self._misfit, self._counts, self._fused = windows, misfit, counts, fused
-        self._overlaps = np.zeros((len(windows), windows.weights.shape[1]), np.float32)
+        self._overlaps = np.zeros((len(windows), 0), np.float32)
         self._curvature = np.zeros((len(windows), 2, 2))
         self._seen, self._step = np.zeros(len(windows), bool), 0.0
 
@@ -62,9 +63,11 @@ class FrameUpdates:
         """Note what a batch says of its frames; they are moved after the epoch, all at once.
 
         Args:
-            overlaps: (f, K) of the pulled-back misfit with the basis functions.
+            overlaps: as in `kernel.BatchResult`.
             curvature: (f, 2, 2) of the misfit by each position; None where positions do not move.
         """
+        if self._overlaps.shape[1] != overlaps.shape[1]:
+            self._overlaps = np.zeros((len(self._windows), overlaps.shape[1]), np.float32)
         self._overlaps[frames], self._seen[frames], self._step = overlaps, True, step
         if curvature is not None:
             self._curvature[frames] = curvature
@@ -94,14 +97,26 @@ class FrameUpdates:
         """Move the parameters of all frames by what their batches said."""
         parameters, windows = self._parameters, self._windows
         variations = self._xp.to_numpy(probe.variations)
+        remainders_px = windows.remainders_px(parameters, slice(None))
+        by_weight, by_function = self._slopes(remainders_px)
         measured = FrameMeasurement(
-            windows.remainders_px(parameters, slice(None)),
-            self._overlaps,
+            remainders_px,
+            by_weight,
+            by_function,
             self._curvature,
             counts=self._counts,
             variation_power=np.square(np.abs(variations)).sum(axis=(0, 2, 3)),
         )
         parameters.update(measured, scale=windows.scale, degree=self._degree, step=self._step)
+
+    def _slopes(self, remainders_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slopes by the weights of the spectra, and by those of the functions of their mixture."""
+        mix = self._parameters.weights
+        if self._overlaps.shape[1] != self._windows.weights.shape[1]:  # the compiled step has mixed them
+            return self._overlaps[:, : mix.shape[1]], self._overlaps[:, mix.shape[1] :]
+        overlaps = self._overlaps.reshape(*mix.shape, -1)
+        base = shift_weights(remainders_px, self._degree).astype(np.float64)
+        return np.einsum("mlk,mk->ml", overlaps, base), np.einsum("mlk,ml->mk", overlaps, mix)
 
     def _orthogonalise(self, probe: ProbeState) -> None:
         """Make the variations of the probe orthogonal, as OPR asks for."""
