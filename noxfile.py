@@ -329,8 +329,8 @@ def sanitize(session: nox.Session) -> None:
     session.env["PTYCHO_CACHE_DIR"] = str(Path(session.create_tmp()).resolve())
     use_data_beside(session)
     session.env["PTYCHO_TEST_BACKENDS"] = ""
-    # Python leaves memory to the system at its end, and a crash on purpose has to end as one. The runtimes must be
-    # loaded before all other libraries.
+    # Python leaves memory to the system at its end, and a crash on purpose has to end as one. The runtimes
+    # must be loaded before all other libraries.
     session.env["ASAN_OPTIONS"] = "detect_leaks=0:handle_segv=0"
     session.env["UBSAN_OPTIONS"] = "print_stacktrace=1"
     preload = {"LD_PRELOAD": " ".join(runtimes)}
