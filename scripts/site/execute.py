@@ -71,6 +71,7 @@ def _run(path: Path) -> Any:  # of nbformat, which is untyped
         client = NotebookClient(
             notebook,
             timeout=_SECONDS,
+            startup_timeout=_SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
             extra_arguments=list(_KERNEL),
@@ -104,13 +105,26 @@ def _as_on_a_screen(text: str) -> str:
     return _FOLDER.sub("", _CLOCK.sub("|", "\n".join(lines)))
 
 
+def _palette(image: Image.Image) -> Image.Image:
+    """Choose 256 colours: all of an image that has no more, else its greys and those nearest to the rest."""
+    colours = [colour for _, colour in image.getcolors(1 << 24) or []]
+    if len(colours) > 256:
+        greys = [colour for colour in colours if len(set(colour)) == 1]
+        # The octree keeps rare hues, which other methods give up, but few greys: objects would show steps.
+        rest = image.quantize(256 - len(greys), method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        values = rest.getpalette("RGB") or []
+        colours = [*greys, *zip(values[::3], values[1::3], values[2::3], strict=True)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for colour in colours[:256] for value in colour])
+    return palette
+
+
 def _small(png: str) -> str:
     """Paint a picture with fewer colours; whoever looks closely can run the notebook."""
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     steps = [round(round(value / 255 * (_STEPS - 1)) * 255 / (_STEPS - 1)) for value in range(256)]
     image = image.point(steps * 3)
-    # The octree keeps rare hues, which other methods give up for shades of grey.
-    image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image = image.quantize(palette=_palette(image), dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     image.save(buffer, format="png", optimize=True)
     return min(base64.b64encode(buffer.getvalue()).decode(), png, key=len)
