@@ -28,6 +28,8 @@ _KERNEL = (
 )
 #: Steps of red, green and blue that are kept: fewer are seen, more cost room.
 _STEPS = 32
+#: A picture that takes more than this, as text, gets along with the steps of grey that the octree leaves.
+_ROOM = 60 << 10
 #: How long a bar took.
 _CLOCK = re.compile(r"\| \d\d:\d\d(?=[,\n])")
 #: Where a warning comes from: the folder is this host's.
@@ -105,26 +107,21 @@ def _as_on_a_screen(text: str) -> str:
     return _FOLDER.sub("", _CLOCK.sub("|", "\n".join(lines)))
 
 
-def _palette(image: Image.Image) -> Image.Image:
-    """Choose 256 colours: all of an image that has no more, else its greys and those nearest to the rest."""
-    colours = [colour for _, colour in image.getcolors(1 << 24) or []]
-    if len(colours) > 256:
-        greys = [colour for colour in colours if len(set(colour)) == 1]
-        # The octree keeps rare hues, which other methods give up, but few greys: objects would show steps.
-        rest = image.quantize(256 - len(greys), method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        values = rest.getpalette("RGB") or []
-        colours = [*greys, *zip(values[::3], values[1::3], values[2::3], strict=True)]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([value for colour in colours[:256] for value in colour])
-    return palette
-
-
 def _small(png: str) -> str:
     """Paint a picture with fewer colours; whoever looks closely can run the notebook."""
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     steps = [round(round(value / 255 * (_STEPS - 1)) * 255 / (_STEPS - 1)) for value in range(256)]
     image = image.point(steps * 3)
-    image = image.quantize(palette=_palette(image), dither=Image.Dither.NONE)
+    if image.getcolors(256):
+        exact = _as_png(image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
+        if len(exact) <= _ROOM:
+            return min(exact, png, key=len)
+    # The octree keeps rare hues, which other methods give up, and half of the greys.
+    few = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return min(_as_png(few), png, key=len)
+
+
+def _as_png(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="png", optimize=True)
-    return min(base64.b64encode(buffer.getvalue()).decode(), png, key=len)
+    return base64.b64encode(buffer.getvalue()).decode()
