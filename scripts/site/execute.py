@@ -28,6 +28,8 @@ _KERNEL = (
 )
 #: Steps of red, green and blue that are kept: fewer are seen, more cost room.
 _STEPS = 32
+#: A picture that takes more than this, as text, gets along with the steps of grey that the octree leaves.
+_ROOM = 60 << 10
 #: How long a bar took.
 _CLOCK = re.compile(r"\| \d\d:\d\d(?=[,\n])")
 #: Where a warning comes from: the folder is this host's.
@@ -71,6 +73,7 @@ def _run(path: Path) -> Any:  # of nbformat, which is untyped
         client = NotebookClient(
             notebook,
             timeout=_SECONDS,
+            startup_timeout=_SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
             extra_arguments=list(_KERNEL),
@@ -109,8 +112,16 @@ def _small(png: str) -> str:
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     steps = [round(round(value / 255 * (_STEPS - 1)) * 255 / (_STEPS - 1)) for value in range(256)]
     image = image.point(steps * 3)
-    # The octree keeps rare hues, which other methods give up for shades of grey.
-    image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    if image.getcolors(256):
+        exact = _as_png(image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
+        if len(exact) <= _ROOM:
+            return min(exact, png, key=len)
+    # The octree keeps rare hues, which other methods give up, and half of the greys.
+    few = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return min(_as_png(few), png, key=len)
+
+
+def _as_png(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="png", optimize=True)
-    return min(base64.b64encode(buffer.getvalue()).decode(), png, key=len)
+    return base64.b64encode(buffer.getvalue()).decode()

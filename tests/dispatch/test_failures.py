@@ -81,6 +81,27 @@ def test_numbers_that_nobody_simulates_are_refused_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["simulate", "--frames", "20", "--size", "32", "--output"], "--output"),
+        (["inspect", "SCAN", "--picture"], "--picture"),
+        (["audit", "--only", "CONFIG-002", "--output"], "--output"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_a_file_that_cannot_be_written_is_named_with_its_own_flag(
+    ptycho, scan_file: Path, tmp_path: Path, words: list[str], flag: str
+) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "made"  # nothing can be made within a file, not by root either
+    done = ptycho(*(str(scan_file) if word == "SCAN" else word for word in words), str(place))
+    assert done.code == 1, done.err
+    said = done.err.splitlines()[-1]
+    assert str(tmp_path / "file") in said and "cannot be written" in said
+    assert f"`{flag}`" in said
+
+
 def test_whole_numbers_beyond_64_bits_are_refused_wherever_they_stand(ptycho, tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_text(f"seed: {10**25}\ncrop_px: {10**25}\n")
     for words in (

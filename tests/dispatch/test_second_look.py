@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from ptycho_core import save_scan
+from ptycho_core.io.units import HC_EV_M
 from ptycho_core.simulate import simulate_scan
 from ptycho_core.simulate.scan import expected_intensity
 
@@ -47,6 +49,23 @@ def test_what_the_file_states_is_not_changed_but_named(ptycho, made, tmp_path: P
     assert line.startswith("ptycho reconstruct ")
     assert "--positions-orientation" in line or "--positions-turn-deg" in line
     assert record(tmp_path)["verdict"]["grade"] != "good"
+
+
+def test_where_lengths_come_out_too_short_the_distance_is_named(ptycho, made, tmp_path: Path) -> None:
+    true_m, energy_ev, detector_pixel_m = 2.0, 8000.0, 75e-6
+    pixel_m = HC_EV_M / energy_ev * true_m / (32 * detector_pixel_m)
+    np.save(tmp_path / "frames.npy", made.scan.counts())
+    positions_nm = made.scan.positions_px * pixel_m * 1e9
+    np.savetxt(tmp_path / "positions.csv", positions_nm, delimiter=",", header="y_nm,x_nm", comments="")
+    done = ptycho(
+        *("diagnose", tmp_path / "frames.npy", "--positions-file", tmp_path / "positions.csv"),
+        *("--energy-ev", energy_ev, "--distance-m", 1.6 * true_m, "--detector-pixel-m", detector_pixel_m),
+        *("--budget", "300s"),
+    )
+    assert done.code == 0, done.err
+    (said,) = [line for line in done.out.splitlines() if "--distance-m" in line and "wrong distance" in line]
+    told_m = float(re.search(r"`--distance-m ([\d.]+)`", said)[1])
+    assert told_m == pytest.approx(true_m, rel=0.05)
 
 
 def test_what_there_was_no_time_for_is_named(

@@ -199,7 +199,15 @@ def test_coordinates_of_different_length_are_refused(arrays: Arrays, save: Save)
 
 def test_an_all_nan_frame_is_refused_where_bad_frames_are_kept(arrays: Arrays, save: Save) -> None:
     arrays["diff3d"][7] = np.nan
-    assert "frame 7 is NaN everywhere" in refusal(save(arrays), bad_frames="off")
+    message = refusal(save(arrays), bad_frames="off")
+    assert "frame 7 is NaN everywhere" in message
+    assert "`--exclude-frames 7`" in message and "`--bad-frames auto`" in message
+
+
+def test_frames_without_a_value_are_refused_and_another_array_asked_for(arrays: Arrays, save: Save) -> None:
+    arrays["diff3d"][:] = np.nan
+    message = refusal(save(arrays))
+    assert "all values of the frames are NaN" in message and "`--frames-key`" in message
 
 
 def test_mostly_nan_is_refused(arrays: Arrays, save: Save) -> None:

@@ -61,7 +61,7 @@ def test_a_directory_below_a_regular_file_is_refused(tmp_path: Path) -> None:
         lambda: write_npz(tmp_path / "plain" / "result.npz", {"object": np.ones(3)}),
         lambda: make_directory(tmp_path / "plain"),
     ):
-        with pytest.raises(OutputError, match=r"cannot be written \(.*Choose a directory") as caught:
+        with pytest.raises(OutputError, match=r"cannot be written \(.*Choose another place") as caught:
             attempt()
         assert exit_code(caught.value) == EXIT_FAILED
         assert str(tmp_path / "plain") in str(caught.value)

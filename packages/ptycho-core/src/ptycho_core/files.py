@@ -274,9 +274,9 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         cause = error.strerror or str(error) or type(error).__name__
-        cure = "Free some space or choose another directory with `--output-dir`."
+        cure = "Free some space or choose another place with `--output-dir`."
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            cure = "Choose a directory that can be written with `--output-dir`."
+            cure = "Choose another place with `--output-dir`."
         raise OutputError(f"{path}: cannot be written ({cause}). Nothing was left there. {cure}") from error
 
 

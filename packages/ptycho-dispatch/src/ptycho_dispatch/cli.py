@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ptycho_config.commandline import FlagHelp, FlagParser
-from ptycho_config.errors import EXIT_CONFIG, ConfigError, exit_code
+from ptycho_config.errors import EXIT_CONFIG, ConfigError, OutputError, exit_code
 from ptycho_config.launcher import Launch, launched
 from ptycho_dispatch.failures import NO_MEMORY, explained, require_address_space
 from ptycho_dispatch.screen import Outputs, say, tell
@@ -43,6 +43,14 @@ COMMANDS = {
 
 #: Commands of which every task of a launcher does a part; of the others rank 0 does all.
 _SEVERAL_TASKS = ("reconstruct", "train")
+#: Fields of the flags by which commands name a file, where others name a directory.
+_OF_A_FILE = {
+    "simulate": ("output",),
+    "export": ("output",),
+    "audit": ("output",),
+    "inspect": ("picture", "json"),
+    "diagnose": ("picture",),
+}
 
 
 def collect_less_often() -> None:
@@ -133,7 +141,18 @@ def _run(words: list[str]) -> int:
     if launch is not None:
         _say_who_works(launch, command)
     HEARING.begin_work()
-    return module.run(parsed)
+    try:
+        return module.run(parsed)
+    except OutputError as error:
+        raise OutputError(_with_its_own_flag(str(error), command, parsed)) from error
+
+
+def _with_its_own_flag(text: str, command: str, parsed: argparse.Namespace) -> str:
+    """Name the flag that the command has, where an error of a file names that of a directory."""
+    fields = _OF_A_FILE.get(command, ())
+    path = text.partition(": ")[0]
+    named = [name for name in fields if str(getattr(parsed, name, None)) == path] or fields
+    return text.replace("`--output-dir`", f"`--{named[0]}`") if named else text
 
 
 def command_parser(command: str) -> tuple[FlagParser, Any]:

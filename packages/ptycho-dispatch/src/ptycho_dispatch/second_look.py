@@ -126,8 +126,9 @@ def look_again(
     remarks = [remark for remark in found.remarks if remark != TIME_OVER]
     if rest and found.best.unexplained < found.as_read.unexplained:
         advice = [
-            f"Some frames are explained better ({found.as_read.unexplained:.0%} unexplained -> "
-            f"{found.best.unexplained:.0%}) by what the file or you state otherwise:",
+            f"Read otherwise than the file or you say, the {found.n_frames} frames that were tried are "
+            f"explained better ({100 * found.as_read.unexplained:.0f} % unexplained -> "
+            f"{100 * found.best.unexplained:.0f} %):",
             command_line(source, found.flags),
         ]
     elif not found.complete and not should_stop() and not result.image_reliable:

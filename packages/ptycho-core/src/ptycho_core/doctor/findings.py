@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,8 @@ _WITHDRAWN = 0.15
 #: So well the frames of a near field follow the positions; the shadows in the far field of a defocused beam
 #: do too, but are explained, so that less than the second number is left.
 _IMAGE_MOVES, _POORLY_EXPLAINED = 0.95, 0.45
+#: Factors on y and x that differ by less are one.
+_ALIKE = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +159,22 @@ class Doctor:
             trial.overlap < trial.overlap_at_start - usual - _WITHDRAWN
         )
 
+    def _remark_on_the_distance(self) -> None:
+        """Where lengths come out too large or too small alike, name the distance that makes them right."""
+        now, distance_m = self.best.setting, self.scan.distance_m
+        if distance_m is None or self.scan.position_scale == 1 or "positions_scale" in self.before:
+            return
+        if not any("wavelength x distance" in note for note in self.scan.notes):
+            return  # the size of a pixel was given
+        if now.scale_y == 1 or abs(now.scale_y / now.scale_x - 1) > _ALIKE:
+            return
+        factor = math.sqrt(now.scale_y * now.scale_x)
+        self.remarks.append(
+            f"All positions scaled by {factor:.3g} is what a wrong distance does, or a wrong energy: with "
+            f"`--distance-m {distance_m / factor:.4g}` instead of `--positions-scale` the size of a pixel "
+            "comes right too."
+        )
+
     def conclusion(self) -> Diagnosis:
         """Sum up."""
         complete = self.trials.time_left
@@ -175,6 +194,7 @@ class Doctor:
                 "The same positions turned by half a turn explain the frames as well, with the image turned "
                 "and its phase reversed; only a probe that is known tells the two apart."
             )
+        self._remark_on_the_distance()
         flags = self.flags_of(self.best.setting)
         # The frames that were tried tell noise and light of all of them.
         if self.findings and thorough_would_hold_out(

@@ -120,8 +120,8 @@ def _believe_the_curl(doctor: Doctor, told: Sequence[TurnEvidence]) -> None:
     )
     doctor.remarks.append(
         f"The centres of mass leave {100 * first.curl:.0f} % curl at this turn and "
-        f"{100 * first.curl_at_worst:.0f} % at the worst; the frames hold too few photons for a "
-        "trial to confirm it."
+        f"{100 * first.curl_at_worst:.0f} % at the worst; no trial explains the frames well enough to "
+        "confirm it."
     )
 
 

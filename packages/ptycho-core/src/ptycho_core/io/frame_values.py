@@ -102,7 +102,8 @@ def require_sound_positions(positions_px: Float64[np.ndarray, "frame 2"], frame_
     if positions_px.shape[0] > 1 and 0 < extent.max() < SMALLEST_EXTENT_PX:
         warn(
             f"{name}: all {positions_px.shape[0]} positions lie within {extent.max():.2g} px of the object. "
-            "Is their unit or the pixel size wrong? `--positions-unit` and `--pixel-size-m` overrule them.",
+            "Is their unit, the distance or the pixel size wrong? `--positions-unit`, `--distance-m` and "
+            "`--pixel-size-m` overrule what the file says.",
             finding="DATA-001",
         )
     if positions_px.shape[0] > 1 and extent.max() == 0:
@@ -135,10 +136,16 @@ def require_sound_frames(survey: FrameSurvey, name: str, n_values: int, *, infin
             "square and sum. Expected counts or their square root; multiply by a constant.",
             finding="DATA-001",
         )
+    if 0 < survey.n_nan == n_values:
+        raise DataError(
+            f"{name}: all values of the frames are NaN. Expected counts or amplitudes; if another array of "
+            "the file holds them, name it with `--frames-key`.",
+            finding="DATA-001",
+        )
     if survey.first_all_nan is not None:
         raise DataError(
-            f"{name}: frame {survey.first_all_nan} is NaN everywhere. NaN marks single bad pixels; drop that "
-            f"frame and its position.",
+            f"{name}: frame {survey.first_all_nan} is NaN everywhere. NaN marks single bad pixels; leave it "
+            f"out with `--exclude-frames {survey.first_all_nan}`, or all such with `--bad-frames auto`.",
             finding="DATA-001",
         )
     if survey.n_nan > LARGEST_NAN_FRACTION * n_values:
