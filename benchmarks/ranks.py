@@ -1,7 +1,10 @@
 """One scan over several ranks against one process: image, seams, bytes, memory, time; and scaling on paper.
 
-    nox -s bench -- ranks [--ranks 1 2 3 4 8] [--frames 20000] [--cases NAME ...] [--skip-large] [--write-docs]
+    nox -s bench -- ranks [--ranks 1 2 3 4 8] [--frames 20000] [--seeds 6] [--cases NAME ...] [--skip-large]
+        [--write-docs]
 
+Another seed alone moves the error of one process by several per cent, so each number of ranks is run with the same
+seeds, and the means are compared; how far the seeds of one process lie apart stands beside it.
 Every rank has one thread, and there may be more ranks than cores; then only images, bytes and memory say something.
 The large scan compares times: two ranks of one thread against one process of two threads and one of one.
 """
@@ -32,7 +35,7 @@ from ptycho_core.solver.frames import OrderedFrames
 from ptycho_core.solver.level import Level
 
 RUN = Path(__file__).parent / "ranks_run.py"
-RANKS = (1, 2, 3, 4, 8)
+RANKS, SEEDS = (1, 2, 3, 4, 8), 6
 CASES = ("centre", "object star", "frames 400", "two modes", "background 10%", "positions raster")
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -89,7 +92,7 @@ def seam(result: Reconstruction, reference: Reconstruction, edges: list[list[int
 
 
 def images(arguments: Any, folder: Path) -> list[dict[str, Any]]:
-    """Solve the star and the simulated scans on every number of ranks."""
+    """Solve the star and the simulated scans on every number of ranks, with every seed."""
     rows = []
     for name in ("siemens-star", *arguments.cases):
         place, truth, modes = name, None, 1
@@ -97,25 +100,52 @@ def images(arguments: Any, folder: Path) -> list[dict[str, Any]]:
             made = build_case(name)
             place, truth, modes = str(folder / "scan.npz"), made.obj, 2 if name == "two modes" else 1
             save_scan(made.scan, place)
-        alone: Reconstruction | None = None
-        run(place, 1, folder / "other", probe_modes=modes, seed=1)
-        other = Reconstruction.load(folder / "other")
-        for count in arguments.ranks:
-            out = folder / f"ranks-{count}"
-            told = run(place, count, out, probe_modes=modes)
-            result = Reconstruction.load(out)
-            alone = result if alone is None else alone
-            row = {"scan": name, "ranks": count, "r": told["r"], "epochs": told["epochs"]}
-            row |= {"mb": max(told["sent_mb"]), "steps_back": told["steps_back"]}
-            if truth is not None:
-                row["error"] = compare(result, truth).values["object_error"]
-            if count > 1:
-                row["on_borders"], row["elsewhere"] = seam(result, alone, told["tiles"])
-                # What chance alone does in the same pixels: another seed, in one process.
-                row["chance_there"], row["chance_elsewhere"] = seam(other, alone, told["tiles"])
+        alone: dict[int, Reconstruction] = {}
+        one: dict[str, Any] = {}
+        # One process comes first: the others are held against it.
+        for count in sorted({1, *arguments.ranks}):
+            rs: list[float] = []
+            errors: list[float] = []
+            row: dict[str, Any] = {"scan": name, "ranks": count, "rs": rs, "errors": errors}
+            for seed in range(arguments.seeds):
+                out = folder / f"ranks-{count}-{seed}"
+                told = run(place, count, out, probe_modes=modes, seed=seed)
+                result = Reconstruction.load(out)
+                if count == 1 and seed < 2:
+                    alone[seed] = result
+                rs.append(told["r"])
+                if truth is not None:
+                    errors.append(compare(result, truth).values["object_error"])
+                if seed:
+                    continue
+                row |= {"r": told["r"], "epochs": told["epochs"], "steps_back": told["steps_back"]}
+                row["mb"] = max(told["sent_mb"])
+                if count > 1:
+                    row["on_borders"], row["elsewhere"] = seam(result, alone[0], told["tiles"])
+                    # What chance alone does in the same pixels: another seed, in one process.
+                    if 1 in alone:
+                        row["chance_there"], row["chance_elsewhere"] = seam(alone[1], alone[0], told["tiles"])
+            one = row if count == 1 else one
+            row["off_r"] = float(np.mean(rs) - np.mean(one["rs"]))
+            if errors:
+                row["error"] = errors[0]
+                row |= against_one(np.array(errors), np.array(one["errors"]))
             rows.append(row)
             print(row, flush=True)
     return rows
+
+
+def against_one(errors: np.ndarray, of_one: np.ndarray) -> dict[str, float]:
+    """Return by which part the mean error exceeds that of one process, and the standard error of that part.
+
+    Args:
+        errors, of_one: (S,) object errors with S seeds, on some ranks and in one process.
+    """
+    off = float(errors.mean() / of_one.mean() - 1)
+    if len(errors) < 2:
+        return {"off": off}
+    spread = [values.std(ddof=1) / values.mean() / math.sqrt(len(values)) for values in (errors, of_one)]
+    return {"off": off, "off_error": float(np.hypot(*spread))}
 
 
 def large(arguments: Any, folder: Path) -> list[dict[str, Any]]:
@@ -218,7 +248,10 @@ def tables(data: dict[str, Any]) -> list[str]:
         "scan",
         "ranks",
         "R",
+        "mean R to one process",
         "object error",
+        "of all seeds",
+        "mean to one process",
         "difference on borders",
         "elsewhere",
         "of two seeds there",
@@ -231,7 +264,10 @@ def tables(data: dict[str, Any]) -> list[str]:
             row["scan"],
             str(row["ranks"]),
             f"{row['r']:.4f}",
+            f"{row['off_r']:+.4f}" if row["ranks"] > 1 else "",
             f"{row['error']:.4f}" if "error" in row else "",
+            f"{min(row['errors']):.4f} to {max(row['errors']):.4f}" if row["errors"] else "",
+            _per_cent(row) if row["ranks"] > 1 else "",
             f"{row['on_borders']:.4f}" if "on_borders" in row else "",
             *(
                 f"{row[key]:.4f}" if key in row else ""
@@ -283,11 +319,19 @@ def tables(data: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _per_cent(row: dict[str, Any]) -> str:
+    """Return by how many per cent the mean error is another than that of one process, and how sure that is."""
+    if "off" not in row:
+        return ""
+    return f"{100 * row['off']:+.1f} %" + (f" ± {100 * row['off_error']:.1f}" if "off_error" in row else "")
+
+
 def main() -> None:
     parser = frame.parser(__doc__)
     parser.add_argument("--ranks", type=int, nargs="*", default=RANKS)
     parser.add_argument("--cases", nargs="*", default=CASES)
     parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"with which each image is made ({SEEDS})")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--skip-large", action="store_true")
     arguments = parser.parse_args()
@@ -307,11 +351,15 @@ def main() -> None:
     data = {"images": found_images, "large": found_large, "paper": paper, "frames": arguments.frames}
     data["seconds_per_frame"] = cost
     note = (
-        "Each rank is a process of one thread; the differences are to the image of one process, along the borders of "
-        "the tiles and in all other illuminated pixels. On paper: measured seconds of a frame, the bytes of the halos "
-        f"and of the probe as they are counted, a latency of {1e6 * LATENCY_S:.0f} us a message."
+        f"Each rank is a process of one thread. Every image is made with {arguments.seeds} seeds: R, object error, the "
+        "differences and all behind them are of the first, whose differences are to the image of one process, along "
+        "the borders of the tiles and in all other illuminated pixels. Another seed alone moves the object error by "
+        "several per cent, in one process too (`of all seeds`, in the rows of one rank), so what the ranks add is seen "
+        "in the means over the seeds, which stand with their standard error. On paper: measured seconds of a frame, "
+        "the bytes of the halos and of the probe as they are counted, a latency of "
+        f"{1e6 * LATENCY_S:.0f} us a message."
     )
-    flags = f"--ranks {' '.join(map(str, arguments.ranks))} --frames {arguments.frames} --write-docs"
+    flags = f"--ranks {' '.join(map(str, arguments.ranks))} --frames {arguments.frames} --seeds {arguments.seeds} --write-docs"
     text = "\n".join(
         [
             frame.opening("One scan over several ranks", f"nox -s bench -- ranks {flags}"),
@@ -322,7 +370,7 @@ def main() -> None:
     )
     errors = [row for row in found_images if "error" in row]
     figures = frame.figures(found_images, ("scan", "ranks"), "r") | frame.figures(
-        errors, ("scan", "ranks"), "error"
+        errors, ("scan", "ranks"), "error", "off"
     )
     frame.finish("ranks", arguments, text, data, figures)
 

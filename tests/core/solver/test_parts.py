@@ -173,6 +173,22 @@ def test_every_frame_is_in_exactly_one_batch(n_frames: int, per_batch: int, seed
     assert all(batch.frames.stop > batch.frames.start for batch in batches)
 
 
+@settings(max_examples=40)
+@given(st.integers(1, 8), st.integers(4, 40), st.integers(2, 40))
+def test_an_epoch_of_several_ranks_has_as_many_steps_as_that_of_one(
+    ranks: int, each: int, per_batch: int
+) -> None:
+    """Up to the twelve times that they agree in an epoch."""
+    positions = np.random.default_rng(0).uniform(0, 300, (ranks * each, 2))
+    how = {"frame_px": 32, "frames_per_batch": per_batch, "random": np.random.default_rng(1)}
+    _, alone = plan_batches(positions, **how)
+    members = np.arange(0, ranks * each, ranks)
+    order, ours = plan_batches(positions, **how, members=members, ranks=ranks)
+    assert sorted(order.tolist()) == members.tolist()
+    assert all(batch.frames.stop > batch.frames.start for batch in ours)
+    assert len(ours) >= min(len(alone), 12, each)
+
+
 def test_a_large_scan_is_cut_into_compact_cells() -> None:
     random = np.random.default_rng(0)
     positions = random.uniform(0, 1200, (20000, 2))

@@ -35,11 +35,14 @@ def plan_batches(
     frames_per_batch: int,
     random: np.random.Generator,
     members: Int64[np.ndarray, " own"] | None = None,
+    ranks: int = 1,
 ) -> tuple[Int64[np.ndarray, " own"], list[Batch]]:
     """Return the order in which frames are stored and the batches as slices of that order.
 
     Args:
         members: the frames that are wanted, increasing; all of them by default.
+        ranks: that go through a batch each at the same time, which is one step of them all: the batches of
+            each may be as many times smaller, down to a frame, so that an epoch has as many steps.
     """
     members = np.arange(len(positions_px)) if members is None else members
     order: list[np.ndarray] = []
@@ -49,9 +52,8 @@ def plan_batches(
     for cell in _cells(positions_px, members, frame_px=frame_px, area_px=area):
         order.append(random.permutation(cell))
         count = len(cell)
-        n_batches = max(
-            1, min(max(round(count / frames_per_batch), _MIN_BATCHES), count // _MIN_FRAMES_PER_BATCH)
-        )
+        most = min(count, count * ranks // _MIN_FRAMES_PER_BATCH)
+        n_batches = max(1, min(max(round(count / frames_per_batch), _MIN_BATCHES), most))
         whole = slice(start, start + count)
         batches += [Batch(frames, whole) for frames in cut_evenly(whole, n_batches)]
         start += count

@@ -255,6 +255,7 @@ def look_at(
         frames_per_batch=config.frames_per_batch,
         random=team.random(random, config.seed),
         members=team.mine(scan.n_frames),
+        ranks=ranks.count,
     )
     return Look(
         scan=scan,
