@@ -7,13 +7,11 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import ptycho_core.kernel
 from ptycho_config.errors import BackendUnavailableError
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core.kernel import build, load, load_kernel, structs
@@ -22,7 +20,6 @@ from ptycho_core.kernel.structs import layout_difference
 from ptycho_core.solver import device
 
 COMPILER = shutil.which("cc")
-SOURCES = Path(ptycho_core.kernel.__file__).parent
 needs_kernel = pytest.mark.skipif(load_kernel().library is None, reason=load_kernel().message)
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler is on the PATH")
 
@@ -53,24 +50,9 @@ def made_compiler(folder: Path, script: str) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def made_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that the compiler made from these sources."""
-    made = tmp_path_factory.mktemp("made") / "step.so"
-    flags = [*build._FLAGS, "-O1"]
-    subprocess.run([str(COMPILER), *flags, "fused.c", "-o", str(made), "-lm"], cwd=SOURCES, check=True)
-    return made
-
-
 @pytest.fixture
-def handed_out(fresh_cache: Path, made_before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The empty cache, and a compiler that hands out what it made before, for what is done with it then.
-
-    The words that it was called with stand, one a line, in `words` beside the cache.
-    """
-    hand_out = f'[ "$1" = -o ] && cp {made_before} "$2"; shift'
-    script = f'printf "%s\\n" "$@" > {tmp_path / "words"}; while [ $# -gt 0 ]; do {hand_out}; done'
-    monkeypatch.setenv("CC", made_compiler(tmp_path, script))
+def handed_out(fresh_cache: Path, handing_out: Path) -> Path:
+    """The empty cache, and a compiler that hands out what was compiled before."""
     return fresh_cache
 
 
@@ -248,14 +230,14 @@ def test_another_processor_gets_a_kernel_of_its_own(
 
 @needs_compiler
 def test_other_flags_make_another_kernel(
-    handed_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    handed_out: Path, handing_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_kernel()
     monkeypatch.setenv(build.FLAGS_VARIABLE, "-O1 '-DNOTE=two words'")
     load_kernel.cache_clear()
     assert "compiled in" in load_kernel().message
     assert len(list(handed_out.iterdir())) == 2
-    assert "-DNOTE=two words" in (tmp_path / "words").read_text().splitlines()
+    assert "-DNOTE=two words" in handing_out.read_text().splitlines()
 
 
 @needs_compiler
