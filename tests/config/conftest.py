@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,8 +51,12 @@ def _values(schema: dict[str, Any]) -> SearchStrategy[Any]:
     return st.sampled_from(_PATHS if schema.get("format") == "path" else _TEXTS)
 
 
+@functools.cache
 def _settings(model_class: type[Config]) -> SearchStrategy[dict[str, Any]]:
-    """Draw some of a model's settings; the others keep their defaults."""
+    """Draw some of a model's settings; the others keep their defaults.
+
+    It is kept, since every example of a property asks for it: to make it takes longer than to draw from it.
+    """
     fields: dict[str, SearchStrategy[Any]] = {}
     required: dict[str, SearchStrategy[Any]] = {}
     for name, schema in model_class.model_json_schema()["properties"].items():

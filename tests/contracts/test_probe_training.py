@@ -41,9 +41,9 @@ def train(name: str, scan: Scan, start=None, callbacks=(), **config):
 
 
 @pytest.fixture(scope="module")
-def trained(name: str, scan: Scan):
-    """A network and its probe after two epochs."""
-    return train(name, scan, nepochs=2, probe_trainable=True)
+def trained(name: str, scan: Scan, quick):
+    """A quick network and its probe after two epochs."""
+    return train(name, scan, nepochs=2, probe_trainable=True, model=ModelConfig(**quick))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,10 @@ def test_a_training_goes_on_from_the_probe_that_was_reached(name: str, scan: Sca
     assert np.linalg.norm(now - reached) < 0.5 * np.linalg.norm(started - reached)
 
 
-def test_labels_leave_the_probe_alone(name: str, scan: Scan) -> None:
+def test_labels_leave_the_probe_alone(name: str, quick) -> None:
     known = simulate_scan(frames=24, frame_px=32, start_kind="true", seed=1).scan
-    trained = train(name, known, nepochs=1, probe_trainable=True, model=ModelConfig(model_type="supervised"))
+    model = ModelConfig(model_type="supervised", **quick)
+    trained = train(name, known, nepochs=1, probe_trainable=True, model=model)
     assert np.array_equal(
         trained.network.probe.numpy(), probe_in_gauge(known.probe, trained.network.model).astype("c8")
     )

@@ -93,23 +93,23 @@ def _named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_there_is_something_to_follow() -> None:
-    followed = [
-        pointer["title"]
+@pytest.fixture(scope="module")
+def said() -> list[tuple[Path, str]]:
+    """Every remark of every source, and whose it is."""
+    return [
+        (source, remark)
         for source in SOURCES
         for remark in remarks(source.read_text(encoding="utf-8"), python=source.suffix == ".py")
-        for pointer in POINTER.finditer(remark)
     ]
+
+
+def test_there_is_something_to_follow(said: list[tuple[Path, str]]) -> None:
+    followed = [pointer["title"] for _, remark in said for pointer in POINTER.finditer(remark)]
     assert len([title for title in followed if title]) > 30
 
 
-def test_every_pointer_of_a_source_leads_somewhere() -> None:
-    offenders = [
-        f"{_named(source)}: {fault}"
-        for source in SOURCES
-        for remark in remarks(source.read_text(encoding="utf-8"), python=source.suffix == ".py")
-        for fault in dangling(remark)
-    ]
+def test_every_pointer_of_a_source_leads_somewhere(said: list[tuple[Path, str]]) -> None:
+    offenders = [f"{_named(source)}: {fault}" for source, remark in said for fault in dangling(remark)]
     assert offenders == []
 
 

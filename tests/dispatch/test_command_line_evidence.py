@@ -1,7 +1,7 @@
 """The two command lines of the execution policy, run as they are written, and every line that they owe.
 
 A host with a GPU hides it from these processes, so that everything here runs on every host; the tests marked
-`gpu` are the same on a real one.
+`gpu` are the same on a real one. Each line is a process once; what else is asked of it is asked in this one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,26 @@ def call(line: str, directory: Path, *more: str, gpu: bool = False) -> Run:
     )
     assert "Traceback" not in done.stderr
     return Run(done.returncode, done.stderr, output)
+
+
+@pytest.fixture
+def call_here(ptycho, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
+    """Run the command of a line in this process, which holds the framework already, on a host without a GPU.
+
+    That the scripts of the lines call just these commands, `trained` and `inferred` show.
+    """
+    monkeypatch.setattr(hardware, "cuda_available", lambda: False)
+
+    def run(line: str, *more: str) -> Run:
+        words = shlex.split(line.replace(".../", f"{tmp_path.as_posix()}/"))
+        assert words[0] == "python"
+        command = {"train.py": "train", "inference.py": "infer"}[Path(words[1]).name]
+        there = [str(ROOT / word) if word.startswith(("configs/", "tests/")) else word for word in words[2:]]
+        done = ptycho(command, *there, *more)
+        assert "Traceback" not in done.err
+        return Run(done.code, done.err, Path(words[words.index("--output_dir") + 1]))
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -222,10 +243,10 @@ def test_the_run_record_says_what_became_of_auto_and_what_was_warned(run: Run) -
 
 
 @POLICY
-def test_with_a_flag_nothing_is_said_of_defaults(core: None, trained: Run, tmp_path: Path) -> None:
+def test_with_a_flag_nothing_is_said_of_defaults(core: None, trained: Run, call_here) -> None:
     infer = INFER.replace(".../train_outputs", trained.directory.as_posix())
     for line in (TRAIN, infer):
-        run = call(line, tmp_path, "--torch-accelerator", "cpu")
+        run = call_here(line, "--torch-accelerator", "cpu")
         assert run.code == 0, run.screen
         for text in (run.screen, run.log):
             assert "POLICY-001" not in text
@@ -239,10 +260,10 @@ def test_with_a_flag_nothing_is_said_of_defaults(core: None, trained: Run, tmp_p
 @pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
 @pytest.mark.parametrize("line", [TRAIN, INFER], ids=["train", "infer"])
 def test_an_absent_gpu_that_was_asked_for_ends_the_run_before_anything_is_read_or_written(
-    core: None, line: str, accelerator: str, tmp_path: Path
+    core: None, line: str, accelerator: str, call_here, tmp_path: Path
 ) -> None:
     # There is no such scan and no such network; whoever looked would end with exit code 3.
-    run = call(line.replace(str(DATA), "absent.npz"), tmp_path, "--torch-accelerator", accelerator)
+    run = call_here(line.replace(str(DATA), "absent.npz"), "--torch-accelerator", accelerator)
     assert run.code == 5
     [said] = run.screen.splitlines()
     assert said.startswith(

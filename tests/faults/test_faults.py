@@ -21,9 +21,15 @@ def faults(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the first run leaves the sound files for the others."""
+    return tmp_path_factory.mktemp("faults") / "ground"
+
+
 @pytest.mark.parametrize("cases", [60, pytest.param(200, marks=pytest.mark.slow)])
-def test_faults_do_no_harm(cases: int, tmp_path: Path) -> None:
-    done = faults("--cases", cases, "--seed", 7, "--found", tmp_path / "found")
+def test_faults_do_no_harm(cases: int, ground: Path, tmp_path: Path) -> None:
+    done = faults("--cases", cases, "--seed", 7, "--found", tmp_path / "found", "--ground", ground)
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-2000:]}"
     (total,) = re.findall(r"^\| \*\*all\*\* \| (\d+) \|", done.stdout, re.MULTILINE)
     assert int(total) == cases
@@ -72,8 +78,9 @@ def test_every_kind_of_harm_is_seen(program: str, tmp_path: Path) -> None:
     assert done.stdout.strip() == BROKEN[program], done.stderr
 
 
-def test_the_same_seed_draws_the_same_cases_and_another_one_others() -> None:
-    _, *listed = faults("--cases", 150, "--seed", 1, 1, 2, "--list").stdout.split("seed ")
+def test_the_same_seed_draws_the_same_cases_and_another_one_others(ground: Path) -> None:
+    words = ("--cases", 150, "--seed", 1, 1, 2, "--list", "--ground", ground)
+    _, *listed = faults(*words).stdout.split("seed ")
     first, again, other = (part.splitlines()[1:] for part in listed)
     assert first == again != other
     assert len(set(first)) == 150

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ import scipy.ndimage
 from ptycho_config.execution import SolverExecutionConfig
 from ptycho_core import Scan, scan_from_arrays
 from ptycho_core.arrays import array_libraries
-from ptycho_core.kernel import load_kernel
+from ptycho_core.kernel import build, load_kernel
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,29 @@ def known_scan(
 @pytest.fixture(scope="session")
 def make_scan() -> Callable[..., KnownScan]:
     return known_scan
+
+
+@pytest.fixture(scope="session")
+def made_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that the compiler made from the kernel's sources, with less optimisation than it has."""
+    made = tmp_path_factory.mktemp("made") / "step.so"
+    words = [str(shutil.which("cc")), *build._FLAGS, "-O1", "fused.c", "-o", str(made), "-lm"]
+    subprocess.run(words, cwd=Path(build.__file__).parent, check=True, timeout=120)
+    return made
+
+
+@pytest.fixture
+def handing_out(made_before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler in `CC` that hands out what was made before, for tests of what is done with it then.
+
+    Returns the file that holds the words of its last call, one a line.
+    """
+    program, words = tmp_path / "handing-out", tmp_path / "words"
+    hand_out = f'while [ $# -gt 0 ]; do [ "$1" = -o ] && cp "{made_before}" "$2"; shift; done'
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{words}"\n{hand_out}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("CC", str(program))
+    return words
 
 
 @pytest.fixture(params=sorted(array_libraries()))

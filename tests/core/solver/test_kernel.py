@@ -50,6 +50,12 @@ def made_compiler(folder: Path, script: str) -> str:
     return str(path)
 
 
+@pytest.fixture
+def handed_out(fresh_cache: Path, handing_out: Path) -> Path:
+    """The empty cache, and a compiler that hands out what was compiled before."""
+    return fresh_cache
+
+
 @needs_compiler
 def test_it_is_compiled_once_and_then_taken_from_the_cache(empty_cache: Path) -> None:
     first = load_kernel()
@@ -119,15 +125,15 @@ def test_a_library_that_is_not_whole_and_ours_is_made_anew(
 
 
 @needs_compiler
-def test_one_line_says_that_a_damaged_library_was_made_anew(fresh_cache: Path) -> None:
-    path, _ = build._built(COMPILER, own_folder(fresh_cache), build._key(build._compiler()))
+def test_one_line_says_that_a_damaged_library_was_made_anew(handed_out: Path) -> None:
+    path, _ = build._built(build._compiler(), own_folder(handed_out), build._key(build._compiler()))
     cut(path, path)
     kernel = load_kernel()
     assert kernel.library is not None
     assert "compiled in" in kernel.message
     assert "the one in the cache was damaged and was removed" in kernel.message
     assert "\n" not in kernel.message
-    (kept,) = fresh_cache.iterdir()
+    (kept,) = handed_out.iterdir()
     assert kept.name.rpartition("-")[2] == f"{hashlib.sha256(kept.read_bytes()).hexdigest()[:20]}.so"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
@@ -213,22 +219,25 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(fresh_cache: Path) -> 
 
 @needs_compiler
 def test_another_processor_gets_a_kernel_of_its_own(
-    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+    handed_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_kernel()
     monkeypatch.setattr(build, "_processor", lambda: "another one")
     load_kernel.cache_clear()
     load_kernel()
-    assert len(list(fresh_cache.iterdir())) == 2
+    assert len(list(handed_out.iterdir())) == 2
 
 
 @needs_compiler
-def test_other_flags_make_another_kernel(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_flags_make_another_kernel(
+    handed_out: Path, handing_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load_kernel()
     monkeypatch.setenv(build.FLAGS_VARIABLE, "-O1 '-DNOTE=two words'")
     load_kernel.cache_clear()
     assert "compiled in" in load_kernel().message
-    assert len(list(fresh_cache.iterdir())) == 2
+    assert len(list(handed_out.iterdir())) == 2
+    assert "-DNOTE=two words" in handing_out.read_text().splitlines()
 
 
 @needs_compiler
@@ -263,7 +272,7 @@ def swapped(mirror: type[ctypes.Structure], one: str, other: str) -> type[ctypes
     ],
 )
 def test_a_mirror_with_two_fields_swapped_refuses_the_library(
-    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch, mirror: str, one: str, other: str
+    handed_out: Path, monkeypatch: pytest.MonkeyPatch, mirror: str, one: str, other: str
 ) -> None:
     monkeypatch.setattr(structs, mirror, swapped(getattr(structs, mirror), one, other))
     kernel = load_kernel()
@@ -271,12 +280,12 @@ def test_a_mirror_with_two_fields_swapped_refuses_the_library(
     assert "the C structs are not those of ptycho_core/kernel/structs.py" in kernel.message
     assert f"`{mirror}.{one}`" in kernel.message
     assert "\n" not in kernel.message
-    assert list(fresh_cache.iterdir()) == []
+    assert list(handed_out.iterdir()) == []
 
 
 @needs_compiler
 def test_a_library_in_the_cache_is_compared_as_well(
-    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+    handed_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_kernel().library is not None
     monkeypatch.setattr(structs, "Batch", swapped(structs.Batch, "row_start", "row_stop"))

@@ -259,8 +259,8 @@ def test_what_is_saved_is_what_is_loaded(make_scan: MakeScan, tmp_path) -> None:
 
 def test_a_time_budget_ends_the_run_with_a_full_result(make_scan: MakeScan) -> None:
     scan = make_scan().scan
-    whole = solve(scan, SolverConfig(effort="thorough"), NUMPY)
-    result = solve(scan, SolverConfig(effort="thorough", max_time=0.001), NUMPY)
+    whole = solve(scan, SolverConfig(), NUMPY)
+    result = solve(scan, SolverConfig(max_time=0.001), NUMPY)
     assert np.isfinite(result.object).all()
     assert len(result.history) < len(whole.history)
 

@@ -52,10 +52,10 @@ def put_step(folder: Path, level: str, content: bytes, sources: str = HERE) -> P
     return path
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture
+def sound(made_before: Path) -> bytes:
     """A library made from these sources."""
-    return compiled(tmp_path_factory.mktemp("sound"), "step.so", SOURCES / "fused.c").read_bytes()
+    return made_before.read_bytes()
 
 
 @pytest.fixture
@@ -255,7 +255,9 @@ def test_one_that_cannot_be_trusted_is_left_with_a_word(
 
 
 @needs_compiler
-def test_where_the_wheels_is_damaged_the_compiler_is_asked(carried: Path, sound: bytes) -> None:
+def test_where_the_wheels_is_damaged_the_compiler_is_asked(
+    carried: Path, sound: bytes, handing_out: Path
+) -> None:
     cut(put_wheel(carried, sound))
     kernel = load_kernel()
     assert kernel.library is not None
@@ -280,7 +282,7 @@ def test_a_damaged_library_that_asks_the_processor_is_not_run(
 
 @needs_compiler
 def test_flags_ask_for_a_library_that_is_compiled_with_them(
-    carried: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch
+    carried: Path, sound: bytes, handing_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_wheel(carried, sound)
     monkeypatch.setenv(build.FLAGS_VARIABLE, "-O1")
@@ -288,11 +290,12 @@ def test_flags_ask_for_a_library_that_is_compiled_with_them(
     assert kernel.library is not None
     assert "compiled in" in kernel.message
     assert "wheel" not in kernel.message
+    assert "-O1" in handing_out.read_text().splitlines()
 
 
 @needs_compiler
 def test_either_can_be_insisted_on(
-    carried: Path, sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    carried: Path, sound: bytes, handing_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = put_wheel(carried, sound)
     words = {
@@ -302,6 +305,7 @@ def test_either_can_be_insisted_on(
     assert "from the wheel" in words["wheel"]
     assert "compiled in" in words["compiled"]
     put.unlink()
+    monkeypatch.delenv("CC")
     no_compiler(monkeypatch, tmp_path)
     load_kernel.cache_clear()
     for wanted, reason in (("wheel", "this installation carries none"), ("compiled", "no C compiler")):

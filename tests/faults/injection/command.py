@@ -63,7 +63,7 @@ def main() -> int:
     started = time.monotonic()
     place = Path(tempfile.mkdtemp(prefix="faults-", dir=_quick_place()))
     try:
-        ground = lay_ground(place / "ground")
+        ground = lay_ground(asked.ground or place / "ground")
         if not asked.list:
             _load(ground)
         runs: list[tuple[int, list[Outcome], float]] = []
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--found", type=Path, default=ROOT / "faults-found", help="folder of the programs of failures"
     )
+    made.add_argument("--ground", type=Path, help="folder of the sound files, made where it is not there")
     made.add_argument("--write-docs", action="store_true", help="renew docs/reference/faults.md")
     made.add_argument("--list", action="store_true", help="only show which cases there would be")
     made.add_argument(

@@ -99,10 +99,14 @@ def fork_and_wait(work: Callable[[], Any]) -> int:
 
 
 def lay_ground(folder: Path) -> Ground:
-    """Make the sound files, in children, so that this process starts no thread and loads no kernel."""
-    folder.mkdir(parents=True)
+    """Make the sound files, in children, so that this process starts no thread and loads no kernel.
+
+    Where they are all there from an earlier run they are taken as they are: cases spoil copies.
+    """
     os.environ["PTYCHO_CACHE_DIR"] = str(folder / "cache")
-    for work in (_write_formats, _write_bundle, _reconstruct):
+    laid = (folder / "modules.json").is_file()  # which is written last
+    folder.mkdir(parents=True, exist_ok=laid)
+    for work in () if laid else (_write_formats, _write_bundle, _reconstruct):
         if fork_and_wait(lambda work=work: work(folder)) != 0:
             raise RuntimeError(f"the sound files could not be made ({work.__name__})")
     listed = json.loads((folder / "formats.json").read_text("utf-8"))
