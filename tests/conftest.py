@@ -21,7 +21,6 @@ import subprocess
 import sys
 import typing
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -98,22 +97,10 @@ else:
     _with_shapes, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _checked
 
 # Whether an object follows a protocol is asked at every call that takes arrays. Python 3.11 goes through all
-# the protocol's members each time, a sixth of a solver test; an object that was seen to is not asked again.
+# the protocol's classes for its members each time, a third of a solver test; later versions remember them.
 if sys.version_info < (3, 12):
-    _ask = type(typing.Protocol).__instancecheck__
-    _followers: dict[type, weakref.WeakValueDictionary[int, object]] = {}
-
-    def _follows(protocol: type, one: object) -> bool:
-        """Stand in for `isinstance` with a protocol."""
-        known = _followers.setdefault(protocol, weakref.WeakValueDictionary())
-        if known.get(id(one)) is one:
-            return True
-        follows = _ask(protocol, one)
-        if follows and type(one).__weakrefoffset__:
-            known[id(one)] = one
-        return follows
-
-    type(typing.Protocol).__instancecheck__ = _follows
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+    typing._is_callable_members_only = functools.cache(typing._is_callable_members_only)
 
 # A program in the background of a script is started deaf to Ctrl-C, and so is all that it starts. What comes
 # of a run that is interrupted could not be seen then: the signal would never arrive.
