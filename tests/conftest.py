@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import typing
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,12 +94,6 @@ except ImportError:  # ptycho-config is tested alone, which knows no array
     pass
 else:
     _with_shapes, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _checked
-
-# Whether an object follows a protocol is asked at every call that takes arrays. Python 3.11 goes through all
-# the protocol's classes for its members each time, a third of a solver test; later versions remember them.
-if sys.version_info < (3, 12):
-    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
-    typing._is_callable_members_only = functools.cache(typing._is_callable_members_only)
 
 # A program in the background of a script is started deaf to Ctrl-C, and so is all that it starts. What comes
 # of a run that is interrupted could not be seen then: the signal would never arrive.
