@@ -63,7 +63,9 @@ def test_a_crash_of_several_ranks_leaves_tiles_from_which_any_number_goes_on(
         assert done.returncode == 0, done.stderr
     results = [Reconstruction.load(tmp_path / name) for name in ("out", "whole", "alone")]
     assert np.array_equal(results[0].object, results[1].object)
-    assert results[0].object.shape == results[2].object.shape
+    # Where between two pixels the canvas begins is free, and so is a row at its rim.
+    assert np.abs(np.subtract(results[0].object.shape, results[2].object.shape)).max() <= 1
+    assert results[0].data_residual == pytest.approx(results[2].data_residual, abs=0.01)
     assert not any(result.interrupted for result in results)
     assert not list(tmp_path.glob("*/*tile*"))
 
