@@ -282,7 +282,7 @@ def test_the_pixel_of_fold_slice_may_be_that_of_the_detector(
 def test_positions_within_a_pixel_are_doubted(original: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "frames.npy", original.counts)
     np.save(tmp_path / "where.npy", original.positions_px / 100)
-    with pytest.warns(PolicyWarning, match="px of the object. Is their unit, the distance or the pixel size wrong"):
+    with pytest.warns(PolicyWarning, match="Is their unit, the distance or the pixel size wrong"):
         open_scan(tmp_path / "frames.npy", positions_file=tmp_path / "where.npy", bad_frames="off")
 
 
